@@ -1,0 +1,225 @@
+"""What a searched value is drawn from: the six distributions of a sweep file and the bare constant.
+
+Each is a value object that knows its Optuna counterpart, whether a value belongs to it and how a sweep file writes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kdsweep.errors import did_you_mean
+
+if TYPE_CHECKING:
+    import optuna
+
+Value = bool | int | float | str
+
+
+class Distribution:
+    """One searched value's distribution."""
+
+    name: ClassVar[str]
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
+        """Draw a value for the parameter `name` of an Optuna trial."""
+        raise NotImplementedError
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` can be drawn."""
+        raise NotImplementedError
+
+    def written(self) -> Any:
+        """As a sweep file writes it."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Constant(Distribution):
+    """A value that is not searched."""
+
+    value: Value
+    name: ClassVar[str] = "constant"
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
+        """The constant; Optuna does not see it."""
+        return self.value
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` is the constant."""
+        return value == self.value
+
+    def written(self) -> Any:
+        """The bare value."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Choice(Distribution):
+    """One of a list of values."""
+
+    values: tuple[Value, ...]
+    name: ClassVar[str] = "choice"
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("choice of nothing")
+        for value in self.values:
+            if not isinstance(value, bool | int | float | str):
+                raise ValueError(f"choice holds {value!r}; accepted: numbers, strings, true, false")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError(f"choice repeats a value: {list(self.values)}")
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
+        """A categorical suggestion."""
+        chosen: Value = trial.suggest_categorical(name, list(self.values))
+        return chosen
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` is listed."""
+        return value in self.values
+
+    def written(self) -> Any:
+        """`{choice: [...]}`."""
+        return {self.name: list(self.values)}
+
+
+@dataclass(frozen=True)
+class _Range(Distribution):
+    """Numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float
+    integer: ClassVar[bool] = False
+    log: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for bound in (self.low, self.high):
+            if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+                raise ValueError(f"{self.name} bound is {bound!r}; accepted: a finite number")
+            if self.integer and bound != int(bound):
+                raise ValueError(f"{self.name} bound is {bound!r}; accepted: a whole number")
+        if self.low > self.high:
+            raise ValueError(f"{self.name} range is inverted: [{self.low}, {self.high}]; accepted: low <= high")
+        if self.log and self.low <= 0:
+            raise ValueError(f"{self.name} starts at {self.low}; accepted: a bound above 0")
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
+        """An integer or float suggestion over the range."""
+        if self.integer:
+            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` is a number of the range."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high and (not self.integer or value == int(value))
+
+    def written(self) -> Any:
+        """`{name: [low, high]}`."""
+        return {self.name: [self.low, self.high]}
+
+
+class Uniform(_Range):
+    """Evenly between the bounds."""
+
+    name = "uniform"
+
+
+class LogUniform(_Range):
+    """Evenly in the logarithm."""
+
+    name = "loguniform"
+    log = True
+
+
+class RandInt(_Range):
+    """Whole numbers, both ends included."""
+
+    name = "randint"
+    integer = True
+
+
+class LogRandInt(_Range):
+    """Whole numbers, evenly in the logarithm, both ends included."""
+
+    name = "lograndint"
+    integer = True
+    log = True
+
+
+@dataclass(frozen=True)
+class QUniform(_Range):
+    """Evenly over `low`, `low + step`, ... up to `high`."""
+
+    step: float = 1.0
+    name: ClassVar[str] = "quniform"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.step, bool) or not isinstance(self.step, int | float) or not self.step > 0:
+            raise ValueError(f"quniform step is {self.step!r}; accepted: a number above 0")
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Value:
+        """A float suggestion on the grid of steps."""
+        return trial.suggest_float(name, self.low, self._last(), step=self.step)
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` lies on the grid of steps."""
+        if not super().contains(value):
+            return False
+        steps = (float(value) - self.low) / self.step  # type: ignore[arg-type]
+        return math.isclose(steps, round(steps), abs_tol=1e-6)
+
+    def written(self) -> Any:
+        """`{quniform: [low, high, step]}`."""
+        return {self.name: [self.low, self.high, self.step]}
+
+    def _last(self) -> float:
+        return self.low + math.floor((self.high - self.low) / self.step + 1e-9) * self.step
+
+
+_RANGES: dict[str, type[_Range]] = {
+    cls.name: cls for cls in (Uniform, LogUniform, QUniform, RandInt, LogRandInt)
+}
+NAMES = ("choice", *_RANGES)
+
+
+def parse(written: object) -> Distribution:
+    """Read a distribution as a sweep file writes it.
+
+    Args:
+        written: A bare constant or a mapping of one key such as `{loguniform: [1, 16]}`.
+
+    Raises:
+        ValueError: Saying what was found and what is accepted.
+    """
+    if isinstance(written, bool | int | float | str):
+        if isinstance(written, float) and not math.isfinite(written):
+            raise ValueError(f"found {written}; accepted: a finite number")
+        return Constant(written)
+    if not isinstance(written, Mapping) or len(written) != 1:
+        raise ValueError(f"found {_short(written)}; accepted: a constant, or one of {', '.join(NAMES)}")
+    (name, arguments) = next(iter(written.items()))
+    if name not in NAMES:
+        raise ValueError(f"unknown distribution {name!r}; {did_you_mean(name, NAMES)}")
+    if not isinstance(arguments, list | tuple):
+        raise ValueError(f"{name} of {_short(arguments)}; accepted: a list, as in {_example(name)}")
+    if name == "choice":
+        return Choice(tuple(arguments))
+    if len(arguments) != (3 if name == "quniform" else 2):
+        raise ValueError(f"{name} of {len(arguments)} values; accepted: {_example(name)}")
+    return _RANGES[name](*arguments)
+
+
+def _example(name: str) -> str:
+    shape = {"choice": "[a, b, c]", "quniform": "[low, high, step]"}.get(name, "[low, high]")
+    return f"{{{name}: {shape}}}"
+
+
+def _short(value: object) -> str:
+    text = str(dict(value)) if isinstance(value, Mapping) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

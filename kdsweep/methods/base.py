@@ -1,0 +1,166 @@
+"""The contract of a distillation method: what it declares, what it needs and what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, cast, overload
+
+from kdsweep.distributions import Distribution
+from kdsweep.errors import MethodError, did_you_mean
+from kdsweep.lazy import nn, torch
+from kdsweep.registry import Registry
+
+
+class Outputs(NamedTuple):
+    """What a student or a teacher shows a method for one batch.
+
+    What a method did not ask of the teacher (`Method.needs`) is an empty tensor there.
+
+    Attributes:
+        logits: [B, C].
+        embedding: [B, D], the input of the last linear layer.
+        features: Stage maps [B, C_i, H_i, W_i] after the activation, from shallow to deep.
+        classifier: Weight [C, D] and bias [C] of the last linear layer; empty when the model has none.
+    """
+
+    logits: torch.Tensor
+    embedding: torch.Tensor
+    features: tuple[torch.Tensor, ...] = ()
+    classifier: tuple[torch.Tensor, ...] = ()
+
+
+class Param:
+    """One parameter of a method: its default, its default search range and what it means.
+
+    Declared as a class attribute, read from an instance as the value.
+
+    Args:
+        default: The value when nothing is said.
+        meaning: One line for the reader, with the unit.
+        search: What a sweep draws it from when the method is only named; None if it keeps its default.
+        valid: The values that make sense at all.
+    """
+
+    def __init__(self, default: float, meaning: str, search: Distribution | None = None, *, valid: Distribution):
+        self.default = default
+        self.meaning = meaning
+        self.search = search
+        self.valid = valid
+        self.name = ""
+
+    def __set_name__(self, owner: type[Method], name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type[Method]) -> Param: ...
+    @overload
+    def __get__(self, instance: Method, owner: type[Method]) -> float: ...
+    def __get__(self, instance: Method | None, owner: type[Method]) -> Param | float:
+        return self if instance is None else cast(float, instance.__dict__[self.name])
+
+    def __set__(self, instance: Method, value: float) -> None:
+        if not self.valid.contains(value):
+            accepted = self.valid.written()
+            raise MethodError(f"{type(instance).name}.{self.name} is {value!r}; accepted: {accepted}")
+        instance.__dict__[self.name] = value
+
+
+class Method:
+    """A distillation term between a student and a teacher, with the adapters it trains.
+
+    A subclass declares its parameters as `Param` attributes, says in `needs` which of the teacher's outputs suffice,
+    and computes `term`. It is declared without torch (see `kdsweep.lazy`), so it holds its adapters rather than being
+    a module itself.
+
+    `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one, counted as Python does)
+    and `attention` (every stage map F reduced to [B, 1, H, W], the root mean square over its channels).
+
+    Args:
+        student: Example outputs of the student, for their shapes.
+        teacher: Example outputs of the teacher, for their shapes and its classifier.
+        params: Values of the declared parameters.
+
+    Raises:
+        MethodError: If a parameter is unknown or out of range, or the shapes cannot be bridged.
+    """
+
+    name: ClassVar[str] = ""
+    formula: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    weight: Param
+
+    def __init__(self, student: Outputs, teacher: Outputs, **params: Any):
+        declared = self.params()
+        for key in params:
+            if key not in declared:
+                raise MethodError(f"method {self.name} has no parameter {key!r}; {did_you_mean(key, declared)}")
+        for key, param in declared.items():
+            setattr(self, key, params.get(key, param.default))
+        self.adapters: nn.Module = self.build(student, teacher)
+
+    @classmethod
+    def params(cls) -> dict[str, Param]:
+        """The declared parameters by name, `weight` last."""
+        found: dict[str, Param] = {}
+        for base in reversed(cls.__mro__):
+            found |= {key: value for key, value in vars(base).items() if isinstance(value, Param)}
+        return dict(sorted(found.items(), key=lambda item: item[0] == "weight"))
+
+    @classmethod
+    def teacher_needs(cls, params: Mapping[str, Any]) -> frozenset[str]:
+        """`needs` for these parameter values; a method whose stage is a parameter overrides it."""
+        return cls.needs
+
+    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
+        """The adapters to train and the buffers to keep, made for these shapes."""
+        return nn.Module()
+
+    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        """The unweighted distillation term.
+
+        Args:
+            student: The student's outputs, with gradient.
+            teacher: The teacher's outputs, without.
+            labels: [B], class indices.
+
+        Returns:
+            A float32 scalar.
+        """
+        raise NotImplementedError
+
+    def advance(self, progress: float, index: torch.Tensor) -> None:
+        """Hear before each step how far training is and which samples come.
+
+        Args:
+            progress: Share of all steps already done, 0..1.
+            index: [B], positions of the batch's samples in the training split.
+        """
+
+    def __call__(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        return self.term(student, teacher, labels)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The adapters' weights, for the optimizer."""
+        return self.adapters.parameters()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The adapters' weights and buffers."""
+        return self.adapters.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Take back what `state_dict` gave."""
+        self.adapters.load_state_dict(state)
+
+    def to(self, device: torch.device) -> Method:
+        """Move the adapters; returns itself."""
+        self.adapters.to(device)
+        return self
+
+
+METHODS: Registry[type[Method]] = Registry("method", "kdsweep.methods")
+
+
+def register(cls: type[Method]) -> type[Method]:
+    """Declare a method under its `name`."""
+    return METHODS.add(cls.name, cls)

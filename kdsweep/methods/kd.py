@@ -1,0 +1,43 @@
+"""Hinton's soft targets."""
+
+from __future__ import annotations
+
+from kdsweep.distributions import LogUniform, Uniform
+from kdsweep.lazy import F, torch
+from kdsweep.methods.base import Method, Outputs, Param, register
+
+MIN_TEMPERATURE = 1e-3
+TEMPERATURE = Uniform(MIN_TEMPERATURE, 1e3)
+WEIGHT = Uniform(0.0, 1e9)
+
+
+def soft_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T² KL(teacher ‖ student) of softened class probabilities.
+
+    Args:
+        student: Logits [B, C].
+        teacher: Logits [B, C].
+        temperature: T, above 0.
+
+    Returns:
+        A float32 scalar: summed over classes, mean over the batch.
+    """
+    log_student = F.log_softmax(student.float() / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher.float() / temperature, dim=1)
+    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
+
+
+@register
+class KD(Method):
+    """Soft targets: the student matches the teacher's softened class probabilities."""
+
+    name = "kd"
+    formula = "T² KL(softmax(z_t / T) ‖ softmax(z_s / T)), summed over classes, mean over the batch"
+    source = "Hinton, Vinyals, Dean 2015, arXiv:1503.02531"
+    temperature = Param(4.0, "softens both distributions", LogUniform(1, 16), valid=TEMPERATURE)
+    weight = Param(1.0, "scale of the term", valid=WEIGHT)
+
+    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        """See `soft_kl`."""
+        return soft_kl(student.logits, teacher.logits, self.temperature)

@@ -1,0 +1,38 @@
+"""Sums of methods: `kd+at` is both terms, each with its own weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kdsweep.distributions import Uniform
+from kdsweep.lazy import nn, torch
+from kdsweep.methods.base import Method, Outputs, Param
+
+
+class MethodSum(Method):
+    """`sum over methods of weight * term`; its own weight is 1.
+
+    Args:
+        parts: The summed methods by name.
+    """
+
+    name = "sum"
+    formula = "sum_i weight_i * term_i"
+    weight = Param(1.0, "the terms carry their own weights", valid=Uniform(1.0, 1.0))
+
+    def __init__(self, parts: Mapping[str, Method]):
+        self.parts = dict(parts)
+        self.weight = 1.0
+        self.adapters = nn.ModuleDict({name.replace(".", "_"): part.adapters for name, part in parts.items()})
+
+    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of the parts' terms."""
+        total = student.logits.new_zeros((), dtype=torch.float32)
+        for part in self.parts.values():
+            total = total + part.weight * part(student, teacher, labels)
+        return total
+
+    def advance(self, progress: float, index: torch.Tensor) -> None:
+        """Tell every part."""
+        for part in self.parts.values():
+            part.advance(progress, index)

@@ -1,0 +1,131 @@
+"""The contract of a model: how it is built, and where its stage maps and embedding are tapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kdsweep.errors import ModelError
+from kdsweep.lazy import nn, torch
+from kdsweep.methods.base import Outputs
+from kdsweep.registry import Registry
+
+ImageShape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Names of the modules whose outputs a method sees.
+
+    Attributes:
+        stages: Modules whose outputs are the stage maps, from shallow to deep.
+        head: The last linear layer; its input is the embedding.
+    """
+
+    stages: tuple[str, ...]
+    head: str
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A declared model.
+
+    Attributes:
+        build: `build(input_shape, num_classes, width, **options) -> nn.Module` whose call returns logits.
+        taps: Where its outputs are tapped.
+        summary: One line for `kdsweep models`.
+    """
+
+    build: Callable[..., nn.Module]
+    taps: Taps
+    summary: str
+
+
+MODELS: Registry[ModelEntry] = Registry("model", "kdsweep.models")
+
+
+def register(name: str, *, stages: tuple[str, ...], head: str, summary: str) -> Callable[[Any], Any]:
+    """Decorate a builder `(input_shape, num_classes, width, **options) -> nn.Module`."""
+
+    def declare(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        MODELS.add(name, ModelEntry(build, Taps(stages, head), summary))
+        return build
+
+    return declare
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`: exact at width 1, else a multiple of 4 where that many remain, at least 1."""
+    if width == 1:
+        return channels
+    wanted = channels * width
+    return max(1, round(wanted)) if wanted < 6 else 4 * round(wanted / 4)
+
+
+def need_image(name: str, input_shape: ImageShape, smallest: int) -> None:
+    """Refuse images that a model's pooling would shrink to nothing.
+
+    Raises:
+        ModelError: If height or width is below `smallest` pixels.
+    """
+    _, height, width = input_shape
+    if min(height, width) < smallest:
+        raise ModelError(f"model {name!r} takes images of at least {smallest}x{smallest}, found {height}x{width}")
+
+
+class Tapped:
+    """A model whose call returns `Outputs` instead of logits only.
+
+    The model itself is not changed: hooks on the named modules note what passes, and `close` takes them off.
+
+    Args:
+        model: A module whose call returns logits [B, C].
+        taps: What to note.
+
+    Raises:
+        ModelError: If the model has no module of a tapped name.
+    """
+
+    def __init__(self, model: nn.Module, taps: Taps):
+        self.model = model
+        self.taps = taps
+        self._seen: dict[str, torch.Tensor] = {}
+        modules = dict(model.named_modules())
+        missing = [name for name in (*taps.stages, taps.head) if name not in modules]
+        if missing:
+            raise ModelError(f"{type(model).__name__} has no module {missing[0]!r} to tap")
+        self._hooks = [modules[name].register_forward_hook(self._noter(name)) for name in taps.stages]
+        self._hooks.append(modules[taps.head].register_forward_pre_hook(self._note_embedding))
+        head = modules[taps.head]
+        self._linear = head if isinstance(head, nn.Linear) else None
+
+    def __call__(self, images: torch.Tensor) -> Outputs:
+        """Run the model.
+
+        Args:
+            images: [B, C, H, W], normalised.
+        """
+        logits = self.model(images)
+        features = tuple(self._seen[name] for name in self.taps.stages)
+        embedding = self._seen["embedding"]
+        self._seen.clear()
+        classifier: tuple[torch.Tensor, ...] = ()
+        if self._linear is not None:
+            bias = self._linear.bias if self._linear.bias is not None else logits.new_zeros(logits.shape[1])
+            classifier = (self._linear.weight, bias)
+        return Outputs(logits, embedding, features, classifier)
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _noter(self, name: str) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+            self._seen[name] = output
+
+        return note
+
+    def _note_embedding(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._seen["embedding"] = inputs[0]

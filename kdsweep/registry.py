@@ -1,0 +1,87 @@
+"""A registry: names for methods, models and data sets, found without editing a list."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+from kdsweep.errors import UnknownNameError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Maps names to things declared in the modules of one package, which are imported at the first look.
+
+    Args:
+        kind: What the names stand for, in the singular, as errors say it.
+        package: The package whose modules declare them.
+    """
+
+    def __init__(self, kind: str, package: str):
+        self.kind = kind
+        self._package = package
+        self._entries: dict[str, T] = {}
+        self._complete = False
+
+    def add(self, name: str, entry: T) -> T:
+        """Declare `name`; a second declaration of a name is a programming error."""
+        if name in self._entries:
+            raise ValueError(f"{self.kind} {name!r} is declared twice")
+        self._entries[name] = entry
+        return entry
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorate a declaration."""
+        return lambda entry: self.add(name, entry)
+
+    def __getitem__(self, name: str) -> T:
+        """The entry called `name`.
+
+        Raises:
+            UnknownNameError: With the nearest valid name.
+        """
+        entries = self._all()
+        if name not in entries:
+            raise UnknownNameError(f"unknown {self.kind} {name!r}; {did_you_mean(name, entries)}")
+        return entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._all()))
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _all(self) -> dict[str, T]:
+        if not self._complete:
+            self._complete = True
+            package = import_module(self._package)
+            for module in pkgutil.iter_modules(package.__path__):
+                if not module.ispkg:
+                    import_module(f"{self._package}.{module.name}")
+        return self._entries
+
+
+def is_user_object(name: str) -> bool:
+    """Whether `name` is written as `package.module:attribute`."""
+    return ":" in name
+
+
+def load_user_object(name: str, kind: str) -> Any:
+    """Import what `package.module:attribute` names.
+
+    Raises:
+        UnknownNameError: If the module or the attribute is not there.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(module_name), attribute)
+    except (ImportError, ValueError) as error:
+        raise UnknownNameError(f"{kind} {name!r}: cannot import {module_name!r}: {error}") from error
+    except AttributeError as error:
+        raise UnknownNameError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}") from error

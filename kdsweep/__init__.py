@@ -1,0 +1,71 @@
+"""kdsweep: hyperparameter sweeps for knowledge distillation.
+
+    spec = kdsweep.load_spec("search_spaces/quickstart.yaml", {"search.trials": 8})
+    results = kdsweep.run(spec)
+    results.export("students", top=3)
+
+Public names are imported at their first use, so that `import kdsweep` loads neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdsweep.errors import Interrupted, KdsweepError, SpecError
+    from kdsweep.export import load_student
+    from kdsweep.loading import load_spec
+    from kdsweep.methods import METHODS, Method, Outputs
+    from kdsweep.results import Results, load_results
+    from kdsweep.spec import SweepSpec
+    from kdsweep.tune.driver import resume, run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "METHODS": "kdsweep.methods",
+    "Interrupted": "kdsweep.errors",
+    "KdsweepError": "kdsweep.errors",
+    "Method": "kdsweep.methods",
+    "Outputs": "kdsweep.methods",
+    "Results": "kdsweep.results",
+    "SpecError": "kdsweep.errors",
+    "SweepSpec": "kdsweep.spec",
+    "load_results": "kdsweep.results",
+    "load_spec": "kdsweep.loading",
+    "load_student": "kdsweep.export",
+    "resume": "kdsweep.tune.driver",
+    "run": "kdsweep.tune.driver",
+}
+
+__all__ = [
+    "METHODS",
+    "Interrupted",
+    "KdsweepError",
+    "Method",
+    "Outputs",
+    "Results",
+    "SpecError",
+    "SweepSpec",
+    "load_results",
+    "load_spec",
+    "load_student",
+    "resume",
+    "run",
+]
+
+
+_PACKAGES = ("datasets", "methods", "models")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"kdsweep.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kdsweep' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_PACKAGES, "__version__"])

@@ -74,7 +74,8 @@ class Choice(Distribution):
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """A categorical suggestion."""
-        chosen: Value = trial.suggest_categorical(name, list(self.values))
+        chosen = trial.suggest_categorical(name, list(self.values))
+        assert chosen is not None  # None is no value of a choice
         return chosen
 
     def contains(self, value: object) -> bool:
@@ -182,9 +183,7 @@ class QUniform(_Range):
         return self.low + math.floor((self.high - self.low) / self.step + 1e-9) * self.step
 
 
-_RANGES: dict[str, type[_Range]] = {
-    cls.name: cls for cls in (Uniform, LogUniform, QUniform, RandInt, LogRandInt)
-}
+_RANGES: dict[str, type[_Range]] = {cls.name: cls for cls in (Uniform, LogUniform, QUniform, RandInt, LogRandInt)}
 NAMES = ("choice", *_RANGES)
 
 

@@ -1,17 +1,17 @@
 """Every error that kdsweep raises on purpose.
 
-    KdsweepError                 exit 1: it failed while running
-    ├── InputError               exit 2: what was given is wrong
-    │   ├── SpecError            a sweep file: one line per fault
-    │   ├── UnknownNameError     a method, model or data set that does not exist
-    │   ├── DataError            a data set that is missing or unreadable
-    │   ├── ModelError           a model that cannot be built for this input
-    │   ├── CheckpointError      weights that are missing, unreadable or of the wrong shapes
-    │   ├── MethodError          a distillation method that does not fit these models
-    │   └── SweepDirError        a sweep directory that is missing, foreign or in use
-    ├── TeacherError             a teacher that is not worth distilling from
-    ├── SweepError               a sweep that cannot go on
-    └── Interrupted              exit 130: stopped by the user or the machine, resumable
+KdsweepError                 exit 1: it failed while running
+├── InputError               exit 2: what was given is wrong
+│   ├── SpecError            a sweep file: one line per fault
+│   ├── UnknownNameError     a method, model or data set that does not exist
+│   ├── DataError            a data set that is missing or unreadable
+│   ├── ModelError           a model that cannot be built for this input
+│   ├── CheckpointError      weights that are missing, unreadable or of the wrong shapes
+│   ├── MethodError          a distillation method that does not fit these models
+│   └── SweepDirError        a sweep directory that is missing, foreign or in use
+├── TeacherError             a teacher that is not worth distilling from
+├── SweepError               a sweep that cannot go on
+└── Interrupted              exit 130: stopped by the user or the machine, resumable
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch as torch
     from torch import nn as nn
-    from torch.nn import functional as F  # noqa: N812
+    from torch.nn import functional as F
 else:
 
     class _Lazy(ModuleType):

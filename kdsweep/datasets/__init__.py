@@ -5,6 +5,26 @@ A sweep names one of the registry (`cifar10`), `image_folder` or the user's own 
 
 from __future__ import annotations
 
-from kdsweep.datasets.base import DATASETS, Dataset, DatasetInfo, Source, Split
+from kdsweep.datasets.base import DATASETS, Dataset, DatasetInfo, Source, Split, register
+from kdsweep.datasets.user_function import from_function
+from kdsweep.errors import UnknownNameError
+from kdsweep.registry import is_user_object
 
-__all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "Split"]
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "Split", "get", "register"]
+
+
+def get(name: str) -> Dataset:
+    """The data set of a registered name or of the user's function.
+
+    Args:
+        name: A registered name or `package.module:function`.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+    """
+    if is_user_object(name):
+        return from_function(name)
+    try:
+        return DATASETS[name]
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error}, or your own package.module:function") from None

@@ -5,14 +5,25 @@ A sweep names a method (`kd`), a sum (`kd+at`) or the user's own class (`package
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from kdsweep.errors import MethodError, UnknownNameError
+from kdsweep.errors import MethodError, UnknownNameError, did_you_mean
 from kdsweep.methods.base import METHODS, Method, Outputs, Param, register
 from kdsweep.methods.sum import MethodSum
 from kdsweep.registry import is_user_object, load_user_object
 
-__all__ = ["METHODS", "Method", "MethodSum", "Outputs", "Param", "create", "get", "register", "terms"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "MethodSum",
+    "Outputs",
+    "Param",
+    "create",
+    "get",
+    "register",
+    "terms",
+]
 
 
 def terms(name: str) -> tuple[str, ...]:
@@ -39,10 +50,11 @@ def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Meth
 
     Args:
         name: A registered name, a sum `a+b` or `package.module:Class`.
-        student: Example outputs of the student (any batch size).
-        teacher: Example outputs of the teacher.
-        params: The method's parameters. In a sum, `kd.weight` goes to that term and a bare name to every term that
-            declares it.
+        student: Example outputs of the student: every part of them, of any batch size. Shapes suffice, as on
+            the device `meta`.
+        teacher: Example outputs of the teacher, likewise.
+        params: The method's parameters. In a sum, `kd.weight` goes to that term and a bare name to every term
+            that declares it.
 
     Raises:
         UnknownNameError: If a term is not a method.
@@ -51,17 +63,23 @@ def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Meth
     names = terms(name)
     if len(names) == 1:
         return get(name)(student, teacher, **params)
+    own = _by_term(name, params)
+    return MethodSum({term: get(term)(student, teacher, **own[term]) for term in names})
+
+
+def _by_term(name: str, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A sum's parameters, shared out; `kd.weight` wins over a bare `weight`."""
+    names = terms(name)
     if len(set(names)) < len(names) or "none" in names:
-        raise MethodError(f"method {name!r}: a sum takes different methods, and not 'none'")
-    classes = {term: get(term) for term in names}
+        raise MethodError(f"method {name!r} is no sum; accepted: different methods, none of them 'none'")
+    declared = {term: get(term).params() for term in names}
     own: dict[str, dict[str, Any]] = {term: {} for term in names}
-    for key, value in params.items():
-        term, dot, parameter = key.rpartition(".")
-        takers = [term] if dot else [t for t, cls in classes.items() if key in cls.params()]
-        if not takers or not set(takers) <= set(names):
-            raise MethodError(f"method {name!r} has no parameter {key!r}")
-        for taker in takers:
-            own[taker].setdefault(parameter if dot else key, value)
-            if dot:
-                own[taker][parameter] = value
-    return MethodSum({term: cls(student, teacher, **own[term]) for term, cls in classes.items()})
+    for key in sorted(params, key=lambda key: "." in key):
+        takers = [(t, p) for t, known in declared.items() for p in known if key in (p, f"{t}.{p}")]
+        if not takers:
+            bare = {p for known in declared.values() for p in known}
+            valid = [*bare, *(f"{t}.{p}" for t, known in declared.items() for p in known)]
+            raise MethodError(f"method {name!r} has no parameter {key!r}; {did_you_mean(key, valid)}")
+        for term, parameter in takers:
+            own[term][parameter] = params[key]
+    return own

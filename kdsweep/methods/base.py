@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, cast, overload
 
-from kdsweep.distributions import Distribution
+from kdsweep.distributions import Distribution, Uniform
 from kdsweep.errors import MethodError, did_you_mean
 from kdsweep.lazy import nn, torch
 from kdsweep.registry import Registry
+
+TEMPERATURE = Uniform(1e-3, 1e3)
+WEIGHT = Uniform(0.0, 1e9)
+FRACTION = Uniform(0.0, 1.0)
 
 
 class Outputs(NamedTuple):
@@ -68,12 +72,12 @@ class Param:
 class Method:
     """A distillation term between a student and a teacher, with the adapters it trains.
 
-    A subclass declares its parameters as `Param` attributes, says in `needs` which of the teacher's outputs suffice,
-    and computes `term`. It is declared without torch (see `kdsweep.lazy`), so it holds its adapters rather than being
-    a module itself.
+    A subclass declares its parameters as `Param` attributes, says in `needs` which of the teacher's outputs
+    suffice, and computes `term`. It is declared without torch (see `kdsweep.lazy`), so it holds its adapters
+    rather than being a module itself.
 
-    `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one, counted as Python does)
-    and `attention` (every stage map F reduced to [B, 1, H, W], the root mean square over its channels).
+    `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one, counted as
+    Python does) and `attention` (every stage map F reduced by `attention_map` to [B, 1, H, W]).
 
     Args:
         student: Example outputs of the student, for their shapes.
@@ -88,7 +92,7 @@ class Method:
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
-    weight: Param
+    weight = Param(1.0, "scale of the term", valid=WEIGHT)
 
     def __init__(self, student: Outputs, teacher: Outputs, **params: Any):
         declared = self.params()
@@ -113,11 +117,19 @@ class Method:
         return cls.needs
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The adapters to train and the buffers to keep, made for these shapes."""
+        """The adapters to train and the buffers to keep, made for these shapes.
+
+        A part that is kept but not trained has `requires_grad` off.
+        """
         return nn.Module()
 
+    def prepare(self, num_samples: int) -> None:
+        """Hear how many samples the training split holds; called once, before any state is loaded."""
+
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """The unweighted distillation term.
+        """The unweighted distillation term, called with autocast off.
+
+        What may come in half precision is taken as `.float()` before it is used.
 
         Args:
             student: The student's outputs, with gradient.
@@ -130,19 +142,31 @@ class Method:
         raise NotImplementedError
 
     def advance(self, progress: float, index: torch.Tensor) -> None:
-        """Hear before each step how far training is and which samples come.
+        """Hear before each step how far training is and which samples come; must not wait for the device.
+
+        Never called, a schedule that depends on it is at its end.
 
         Args:
             progress: Share of all steps already done, 0..1.
             index: [B], positions of the batch's samples in the training split.
         """
 
+    def inference_head(self) -> nn.Module | None:
+        """What turns the student's last stage map into the logits to use, where a method trains such a thing.
+
+        It replaces the student's own classifier in evaluation and export and counts in its size; None keeps
+        the student as it is.
+        """
+        return None
+
     def __call__(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        return self.term(student, teacher, labels)
+        """`term`, with autocast off: its softmax, norms and products are float32."""
+        with torch.autocast(student.logits.device.type, enabled=False):
+            return self.term(student, teacher, labels)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The adapters' weights, for the optimizer."""
-        return self.adapters.parameters()
+        """The adapters' trained weights, for the optimizer."""
+        return (parameter for parameter in self.adapters.parameters() if parameter.requires_grad)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The adapters' weights and buffers."""

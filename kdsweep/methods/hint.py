@@ -6,18 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdsweep.distributions import Choice, LogUniform, RandInt
-from kdsweep.errors import MethodError
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import Method, Outputs, Param, register
-from kdsweep.methods.kd import WEIGHT
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.stages import bridge, stage
 
 
 @register
 class Hint(Method):
     """Mean squared error between a regressed student map and the teacher's.
 
-    Adapters: one convolution `kernel_size` x `kernel_size` from the student's channels to the teacher's. Maps of
-    different sizes are average-pooled to the smaller one.
+    Adapters: one convolution `kernel_size` x `kernel_size` from the student's channels to the teacher's.
+    The larger of two sizes is average-pooled.
     """
 
     name = "hint"
@@ -35,16 +34,13 @@ class Hint(Method):
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """The regressor."""
-        for who, outputs in (("student", student), ("teacher", teacher)):
-            if not -len(outputs.features) <= self.stage < len(outputs.features):
-                raise MethodError(f"hint.stage is {self.stage}, but the {who} has {len(outputs.features)} stages")
-        channels = [outputs.features[int(self.stage)].shape[1] for outputs in (student, teacher)]
-        kernel = int(self.kernel_size)
-        return nn.Conv2d(channels[0], channels[1], kernel, padding=kernel // 2)
+        index, kernel = int(self.stage), int(self.kernel_size)
+        ours = stage(student.features, index, self.name, "student")
+        theirs = stage(teacher.features, index, self.name, "teacher")
+        return nn.Conv2d(ours.shape[1], theirs.shape[1], kernel, padding=kernel // 2)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
         """Mean over batch, channels and positions."""
-        regressed = self.adapters(student.features[int(self.stage)]).float()
-        target = teacher.features[int(self.stage)].float()
-        size = [min(a, b) for a, b in zip(regressed.shape[-2:], target.shape[-2:], strict=True)]
-        return F.mse_loss(F.adaptive_avg_pool2d(regressed, size), F.adaptive_avg_pool2d(target, size))
+        index = int(self.stage)
+        regressed = self.adapters(student.features[index].float())
+        return F.mse_loss(*bridge(regressed, teacher.features[index].float()))

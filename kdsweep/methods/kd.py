@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from kdsweep.distributions import LogUniform, Uniform
+from kdsweep.distributions import LogUniform
 from kdsweep.lazy import F, torch
-from kdsweep.methods.base import Method, Outputs, Param, register
-
-MIN_TEMPERATURE = 1e-3
-TEMPERATURE = Uniform(MIN_TEMPERATURE, 1e3)
-WEIGHT = Uniform(0.0, 1e9)
+from kdsweep.methods.base import TEMPERATURE, Method, Outputs, Param, register
 
 
-def soft_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+def soft_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
     """T² KL(teacher ‖ student) of softened class probabilities.
 
     Args:
         student: Logits [B, C].
         teacher: Logits [B, C].
-        temperature: T, above 0.
+        temperature: T, above 0; a scalar.
 
     Returns:
         A float32 scalar: summed over classes, mean over the batch.
@@ -36,7 +32,6 @@ class KD(Method):
     formula = "T² KL(softmax(z_t / T) ‖ softmax(z_s / T)), summed over classes, mean over the batch"
     source = "Hinton, Vinyals, Dean 2015, arXiv:1503.02531"
     temperature = Param(4.0, "softens both distributions", LogUniform(1, 16), valid=TEMPERATURE)
-    weight = Param(1.0, "scale of the term", valid=WEIGHT)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
         """See `soft_kl`."""

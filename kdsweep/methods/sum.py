@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdsweep.distributions import Uniform
+from kdsweep.errors import MethodError
 from kdsweep.lazy import nn, torch
 from kdsweep.methods.base import Method, Outputs, Param
 
@@ -25,14 +26,30 @@ class MethodSum(Method):
         self.weight = 1.0
         self.adapters = nn.ModuleDict({name.replace(".", "_"): part.adapters for name, part in parts.items()})
 
-    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """The weighted sum of the parts' terms."""
-        total = student.logits.new_zeros((), dtype=torch.float32)
+    def prepare(self, num_samples: int) -> None:
+        """Tell every part."""
         for part in self.parts.values():
-            total = total + part.weight * part(student, teacher, labels)
-        return total
+            part.prepare(num_samples)
 
     def advance(self, progress: float, index: torch.Tensor) -> None:
         """Tell every part."""
         for part in self.parts.values():
             part.advance(progress, index)
+
+    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of the parts' terms."""
+        total = student.logits.new_zeros((), dtype=torch.float32)
+        for part in self.parts.values():
+            total = total + part.weight * part.term(student, teacher, labels)
+        return total
+
+    def inference_head(self) -> nn.Module | None:
+        """The one of the part that has one.
+
+        Raises:
+            MethodError: If several have.
+        """
+        heads = {name: head for name, part in self.parts.items() if (head := part.inference_head()) is not None}
+        if len(heads) > 1:
+            raise MethodError(f"{' and '.join(heads)} both replace the student's classifier; accepted: one of them")
+        return next(iter(heads.values()), None)

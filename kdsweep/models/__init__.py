@@ -1,21 +1,92 @@
 """Teachers and students: one file per family, found without editing a list.
 
-A sweep names a model of the registry (`lightnn`), `torchvision/<name>`, `timm/<name>` or the user's own builder
-`package.module:function`.
+A sweep names a model of the registry (`lightnn`), `torchvision/<name>`, `timm/<name>` or the user's own
+builder `package.module:function`, called as `function(input_shape, num_classes, width, **options)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from math import isfinite
+from types import UnionType
 from typing import Any
 
+from kdsweep.errors import ModelError, UnknownNameError, did_you_mean
 from kdsweep.lazy import nn
+from kdsweep.models import options as _options
+from kdsweep.models import timm as _timm
+from kdsweep.models import torchvision as _torchvision
 from kdsweep.models.base import MODELS, ImageShape, ModelEntry, Tapped, Taps, register, scaled
+from kdsweep.models.foreign import check_logits, explained
+from kdsweep.models.normalisation import normalised
+from kdsweep.models.size import count_parameters, size_mb
+from kdsweep.models.tracing import find_taps
+from kdsweep.registry import is_user_object, load_user_object
 
-__all__ = ["MODELS", "ImageShape", "ModelEntry", "Tapped", "Taps", "build", "register", "scaled"]
+__all__ = [
+    "MODELS",
+    "ImageShape",
+    "ModelEntry",
+    "Tapped",
+    "Taps",
+    "build",
+    "check_options",
+    "count_parameters",
+    "exists",
+    "normalised",
+    "register",
+    "scaled",
+    "size_mb",
+    "taps",
+]
+
+_FORMS = "torchvision/<name>, timm/<name>, package.module:function"
+
+
+def exists(name: str) -> None:
+    """Refuse a name that no model has, without importing torch or the user's code.
+
+    What only an import could tell (a name of timm, a user's function) passes; `build` refuses it.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If it needs a package that is not installed.
+    """
+    source, slash, model = name.partition("/")
+    if is_user_object(name):
+        module, _, function = name.partition(":")
+        if not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+            raise UnknownNameError(f"unknown model {name!r}; accepted: package.module:function")
+    elif source == "timm" and slash:
+        _timm.need_installed(name)
+    elif source == "torchvision" and slash:
+        known = _torchvision.names()
+        if known and model not in known:
+            raise UnknownNameError(f"unknown torchvision model {model!r}; {did_you_mean(model, known)}")
+    elif name not in MODELS:
+        near = f"did you mean 'torchvision/{name}'? accepted: {', '.join(MODELS)}"
+        accepted = near if name in _torchvision.names() else did_you_mean(name, MODELS)
+        raise UnknownNameError(f"unknown model {name!r}; {accepted}, {_FORMS}")
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Refuse names of options that a model does not take, without importing torch or the user's code.
+
+    Raises:
+        UnknownNameError: If there is no such model.
+        ModelError: If an option is unknown or missing.
+    """
+    exists(name)
+    if not is_user_object(name):
+        _options.check(name, _builder(name), options)
 
 
 def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
-    """Build a model with fresh weights from the global random state.
+    """Build a model with weights drawn from the global random state alone.
+
+    A model that is not of the registry is tried on two black images, which changes neither it nor the random
+    state.
 
     Args:
         name: A registered name, `torchvision/<name>`, `timm/<name>` or `package.module:function`.
@@ -31,4 +102,65 @@ def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1
         UnknownNameError: With the nearest valid name.
         ModelError: If the model does not take such images, this width or an option.
     """
-    return MODELS[name].build(input_shape, num_classes, width, **options)
+    exists(name)
+    _check_numbers(name, input_shape, num_classes, width)
+    builder = _builder(name)
+    _options.check(name, builder, options)
+    if not _is_foreign(name):
+        return builder(input_shape, num_classes, width, **options)
+    with explained(f"model {name!r} cannot be built"):
+        model = builder(input_shape, num_classes, width, **options)
+    check_logits(name, model, input_shape, num_classes)
+    return model
+
+
+def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
+    """Where to tap a model that `build` made.
+
+    A registered model declares it; another is run once on two black images (see `kdsweep.models.tracing`),
+    which leaves training modes, buffers and random state as they were.
+
+    Args:
+        name: The name that it was built by.
+        model: The model.
+        input_shape: (channels, height, width) of one image.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If no linear layer gives the model's logits.
+    """
+    exists(name)
+    return find_taps(name, model, input_shape) if _is_foreign(name) else MODELS[name].taps
+
+
+def _is_foreign(name: str) -> bool:
+    return is_user_object(name) or "/" in name
+
+
+def _builder(name: str) -> Callable[..., nn.Module]:
+    """What makes the model `name`, which exists, from (input_shape, num_classes, width, **options)."""
+    source, _, model = name.partition("/")
+    if is_user_object(name):
+        with explained(f"model {name!r} cannot be imported"):
+            found: Callable[..., nn.Module] = load_user_object(name, "model")
+        return found
+    if source == "torchvision":
+        return partial(_torchvision.build, model)
+    if source == "timm":
+        return partial(_timm.build, model)
+    return MODELS[name].build
+
+
+def _check_numbers(name: str, input_shape: ImageShape, num_classes: int, width: float) -> None:
+    counts = (*input_shape, num_classes)
+    if len(counts) != 4 or not all(_is_number(n, int) and n > 0 for n in counts):
+        raise ModelError(
+            f"model {name!r}: input_shape is {input_shape} and num_classes {num_classes!r}; "
+            "accepted: (channels, height, width) and a number of classes, all whole and above 0"
+        )
+    if not (_is_number(width, int | float) and isfinite(width) and width > 0):
+        raise ModelError(f"model {name!r}: width is {width!r}; accepted: a number above 0")
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from kdsweep.errors import ModelError
 from kdsweep.lazy import nn, torch
@@ -12,6 +12,7 @@ from kdsweep.methods.base import Outputs
 from kdsweep.registry import Registry
 
 ImageShape = tuple[int, int, int]
+Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class ModelEntry:
 MODELS: Registry[ModelEntry] = Registry("model", "kdsweep.models")
 
 
-def register(name: str, *, stages: tuple[str, ...], head: str, summary: str) -> Callable[[Any], Any]:
+def register(name: str, *, stages: tuple[str, ...], head: str, summary: str) -> Callable[[Builder], Builder]:
     """Decorate a builder `(input_shape, num_classes, width, **options) -> nn.Module`."""
 
-    def declare(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def declare(build: Builder) -> Builder:
         MODELS.add(name, ModelEntry(build, Taps(stages, head), summary))
         return build
 
@@ -72,6 +73,28 @@ def need_image(name: str, input_shape: ImageShape, smallest: int) -> None:
     _, height, width = input_shape
     if min(height, width) < smallest:
         raise ModelError(f"model {name!r} takes images of at least {smallest}x{smallest}, found {height}x{width}")
+
+
+def need_count(name: str, option: str, value: object) -> None:
+    """Refuse an option that is not a whole number above 0.
+
+    Raises:
+        ModelError: With what was found.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModelError(f"model {name!r}: {option} is {value!r}; accepted: a whole number above 0")
+
+
+def need_choice(name: str, option: str, value: object, accepted: Iterable[int]) -> None:
+    """Refuse an option that is none of the accepted whole numbers.
+
+    Raises:
+        ModelError: With what was found and all that is accepted.
+    """
+    choices = tuple(accepted)
+    if type(value) is not int or value not in choices:
+        listed = ", ".join(map(str, choices))
+        raise ModelError(f"model {name!r}: {option} is {value!r}; accepted: {listed}")
 
 
 class Tapped:

@@ -1,4 +1,4 @@
-"""The pair of PyTorch's knowledge distillation tutorial, with its module names, so that its state dicts load."""
+"""The pair of PyTorch's knowledge distillation tutorial; its module names, so that its state dicts load."""
 
 from __future__ import annotations
 
@@ -57,8 +57,6 @@ def lightnn(input_shape: ImageShape, num_classes: int, width: float) -> nn.Modul
 
 
 def _flat(features: nn.Sequential, flat: int, hidden: int, num_classes: int) -> nn.Module:
-    classifier = nn.Sequential(
-        nn.Linear(flat, hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, num_classes)
-    )
+    classifier = nn.Sequential(nn.Linear(flat, hidden), nn.ReLU(), nn.Dropout(0.1), nn.Linear(hidden, num_classes))
     parts = OrderedDict(features=features, flatten=nn.Flatten(), classifier=classifier)
     return nn.Sequential(parts)

@@ -1,0 +1,83 @@
+"""Tensors in files that many processes map at once: one copy a node, in the page cache."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kdsweep.lazy import torch
+
+
+class ArrayWriter:
+    """Writes one array row block by row block, whole or not at all.
+
+    Args:
+        path: The file; its shape lies beside it as JSON.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._partial.open("wb")
+        self._rows = 0
+        self._row_shape: tuple[int, ...] = ()
+        self._dtype = ""
+
+    def append(self, rows: torch.Tensor) -> None:
+        """Add rows [n, ...] on any device."""
+        rows = rows.detach().cpu().contiguous()
+        self._rows += len(rows)
+        self._row_shape = tuple(rows.shape[1:])
+        self._dtype = str(rows.dtype).removeprefix("torch.")
+        self._file.write(rows.flatten().view(torch.uint8).numpy().data)
+
+    def close(self) -> None:
+        """Make the array visible."""
+        self._file.close()
+        write_json(_sidecar(self._path), {"shape": [self._rows, *self._row_shape], "dtype": self._dtype})
+        self._partial.replace(self._path)
+
+
+def save_array(tensor: torch.Tensor, path: Path) -> None:
+    """Write one tensor [N, ...]."""
+    writer = ArrayWriter(path)
+    writer.append(tensor)
+    writer.close()
+
+
+def map_array(path: Path) -> torch.Tensor:
+    """Map an array into memory; nothing is read until it is touched.
+
+    Raises:
+        ValueError: If the file is not as long as its shape says.
+    """
+    described = json.loads(_sidecar(path).read_text())
+    dtype = getattr(torch, described["dtype"])
+    count = 1
+    for size in described["shape"]:
+        count *= size
+    if path.stat().st_size != count * dtype.itemsize:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes, expected {count * dtype.itemsize}")
+    mapped = torch.from_file(str(path), shared=False, size=count, dtype=dtype)
+    return mapped.reshape(described["shape"])
+
+
+def has_array(path: Path) -> bool:
+    """Whether the array was written to its end."""
+    return path.is_file() and _sidecar(path).is_file()
+
+
+def write_json(path: Path, value: Mapping[str, Any] | Iterable[Any]) -> None:
+    """Write JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(path)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")

@@ -1,0 +1,234 @@
+"""The command line: parses and prints. Data goes to standard output, progress and errors to standard error."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from kdsweep.errors import InputError, KdsweepError
+
+if TYPE_CHECKING:
+    from kdsweep.results import Results
+    from kdsweep.spec import SweepSpec
+
+app = typer.Typer(
+    name="kdsweep",
+    help="Hyperparameter sweeps for knowledge distillation on Ray Tune.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+errors = Console(stderr=True)
+WHERE_HELP = "Rows to show, such as \"method == 'kd' and width <= 0.5\"."
+
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep file: search_spaces/quickstart.yaml.")]
+DirArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep directory, such as runs/quickstart.")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8.")
+]
+AddressOption = Annotated[
+    str, typer.Option("--address", metavar="A", help="A Ray cluster: auto, HOST:PORT. Default: a local one.")
+]
+
+
+class Format(StrEnum):
+    """How data is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+@app.command()
+def run(
+    spec: SpecArgument,
+    overrides: SetOption = [],  # noqa: B006 - Typer copies it
+    name: Annotated[str, typer.Option("--name", help="Name of the sweep, and of its directory.")] = "",
+    storage: Annotated[str, typer.Option("--storage", help="Where sweeps are kept; every node must reach it.")] = "",
+    address: AddressOption = "",
+) -> None:
+    """Run a sweep: teacher, search, confirmation; then show the best students."""
+    from kdsweep.progress import for_console
+
+    loaded = _load(spec, overrides, name, storage)
+    from kdsweep.tune.driver import run as run_sweep
+
+    results = run_sweep(loaded, address or None, for_console(errors))
+    _summary(results)
+
+
+@app.command()
+def resume(
+    directory: DirArgument,
+    trials: Annotated[int, typer.Option("--trials", help="A new total of trials, to extend a sweep.")] = 0,
+    address: AddressOption = "",
+) -> None:
+    """Go on with an interrupted sweep, or extend an ended one."""
+    from kdsweep.progress import for_console
+    from kdsweep.tune.driver import resume as resume_sweep
+
+    _summary(resume_sweep(directory, trials or None, address or None, for_console(errors)))
+
+
+@app.command()
+def results(
+    directory: DirArgument,
+    where: Annotated[str, typer.Option("--where", metavar="EXPR", help=WHERE_HELP)] = "",
+    sort: Annotated[str, typer.Option("--sort", metavar="COL", help="A column; -COL for the largest first.")] = "",
+    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="Only the first N rows; 0 is all.")] = 0,
+    epochs: Annotated[bool, typer.Option("--epochs", help="One row per trial and epoch.")] = False,
+    output: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
+) -> None:
+    """Show what a sweep found, the best trials first; also while it runs."""
+    from kdsweep import tables
+    from kdsweep.results import load_results
+
+    found = load_results(directory)
+    frame = tables.select(found.epochs if epochs else tables.ranked(found), where=where, sort=sort, top=top)
+    tables.write(frame, output.value, out)
+
+
+@app.command()
+def export(
+    directory: DirArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the students go, a folder each.")],
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="How many of the best.")] = 3,
+    trial: Annotated[str, typer.Option("--trial", metavar="KEY", help="One trial instead, by key or number.")] = "",
+) -> None:
+    """Write the best students: safetensors, a JSON description and a card."""
+    from kdsweep.results import load_results
+
+    for folder in load_results(directory).export(out, top=top, trial=trial):
+        typer.echo(folder)
+
+
+@app.command()
+def evaluate(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A folder that kdsweep export wrote.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="A data set; default: the one it was trained on.")] = "",
+    split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
+    root: Annotated[str, typer.Option("--root", help="Where the data set lies.")] = "",
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Import the model's own code.")] = False,
+) -> None:
+    """Measure an exported student's accuracy."""
+    from kdsweep import tables
+    from kdsweep.export import evaluate_student
+
+    if split not in ("test", "val", "train"):
+        raise InputError(f"--split {split!r}: accepted: test, val, train")
+    tables.print_facts(evaluate_student(student, split, dataset, root, trust_code=trust_code))
+
+
+@app.command()
+def validate(spec: SpecArgument, overrides: SetOption = []) -> None:  # noqa: B006 - Typer copies it
+    """Check a sweep file and say what it would do."""
+    loaded = _load(spec, overrides, "", "")
+    space = loaded.search_space
+    errors.print(f"{spec}: good", highlight=False, markup=False)
+    typer.echo(
+        f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.train.epochs} epochs over "
+        f"{', '.join(space.methods())}; searches {', '.join(sorted(space.keys()))}"
+    )
+
+
+@app.command()
+def methods(name: Annotated[str, typer.Argument(metavar="[NAME]", help="One method, in full.")] = "") -> None:
+    """List the distillation methods, or describe one."""
+    from kdsweep import tables
+    from kdsweep.methods import reference
+
+    if name:
+        tables.print_method(reference.describe(name))
+    else:
+        tables.print_rows([tables.method_row(row) for row in reference.table()])
+
+
+@app.command()
+def models() -> None:
+    """List the models that can be teacher or student."""
+    from kdsweep import tables
+    from kdsweep.models import MODELS
+
+    rows = [{"model": key, "what it is": MODELS[key].summary} for key in MODELS]
+    rows += [
+        {"model": "torchvision/<name>", "what it is": "any classifier of torchvision, with a head for your classes"},
+        {"model": "timm/<name>", "what it is": "any model of timm, where it is installed"},
+        {"model": "package.module:function", "what it is": "your own: function(input_shape, num_classes, width, ...)"},
+    ]
+    tables.print_rows(rows)
+
+
+@app.command()
+def datasets() -> None:
+    """List the data sets."""
+    from kdsweep import tables
+    from kdsweep.datasets import DATASETS
+
+    rows = [{"dataset": key, "what it is": DATASETS[key].summary} for key in DATASETS]
+    rows.append({"dataset": "package.module:function", "what it is": "your own: function(source, split)"})
+    tables.print_rows(rows)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from kdsweep import __version__
+
+        typer.echo(f"kdsweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Hyperparameter sweeps for knowledge distillation on Ray Tune."""
+
+
+def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpec:
+    from kdsweep.document import parse_value
+    from kdsweep.loading import load_spec
+
+    values: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise InputError(f"--set {override}: accepted: KEY=VALUE, such as search.trials=8")
+        values[key.strip()] = parse_value(value, key)
+    values |= {"name": name} if name else {}
+    values |= {"storage": storage} if storage else {}
+    return load_spec(path, values)
+
+
+def _summary(found: Results) -> None:
+    from kdsweep import tables
+
+    tables.print_summary(found)
+
+
+def main() -> None:
+    """The console script: one line for a mistake, an exit code that says whose it was."""
+    try:
+        app()
+    except KdsweepError as error:
+        errors.print(
+            f"{error}",
+            style="yellow" if error.exit_code == 130 else "red",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)

@@ -1,0 +1,134 @@
+"""A data set of the user's own: a function named `package.module:function` in the sweep file.
+
+    def flowers(source: kdsweep.datasets.Source, split: str):
+        if split not in ("train", "test"):
+            raise ValueError(split)
+        return images, labels            # or images, labels, class_names
+
+`images` are uint8, [N, C, H, W], [N, H, W, C] or [N, H, W], `labels` integers [N]: NumPy arrays or tensors.
+Class names left out are "0", "1", ... up to the largest label of `train`. A function says that it lacks a
+split by a ValueError or a KeyError.
+"""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, checked
+from kdsweep.errors import DataError, UnknownNameError
+from kdsweep.registry import load_user_object
+
+SPLITS = ("train", "val", "test")
+MOST_CHANNELS = 4  # a longer axis is not taken for channels that stand last
+_LOG = logging.getLogger(__name__)
+
+
+class _Answer(NamedTuple):
+    """One split of the function; `class_names` is empty where it gave none."""
+
+    split: Split
+    class_names: tuple[str, ...]
+
+
+class _NoSplitError(DataError):
+    """What the function says of a split that it lacks."""
+
+
+def from_function(name: str) -> Dataset:
+    """The data set that the user's function `name` returns.
+
+    The function is called once for each source and split; what it returned is kept as long as the data set.
+
+    Raises:
+        UnknownNameError: If there is no such function.
+    """
+    function = load_user_object(name, "dataset")
+    if not callable(function):
+        raise UnknownNameError(f"dataset {name!r}: a {type(function).__name__}; accepted: a function")
+
+    @lru_cache(maxsize=len(SPLITS))
+    def ask(source: Source, split: str) -> _Answer:
+        where = f"data set {name!r}, split {split!r}"
+        with _explained(where):
+            returned = function(source, split)
+        return _answer(returned, where)
+
+    def inspect(source: Source) -> DatasetInfo:
+        train = ask(source, "train")
+        class_names = train.class_names or tuple(map(str, range(int(train.split.labels.max()) + 1)))
+        splits = ["train"]
+        for split in SPLITS[1:]:
+            try:
+                other = ask(source, split)
+            except _NoSplitError as error:
+                _LOG.info("%s: taken as having none", error)
+                continue
+            if other.class_names and other.class_names != class_names:
+                found = f"class names {reprlib.repr(other.class_names)}"
+                accepted = f"accepted: those of train, {reprlib.repr(class_names)}"
+                raise DataError(f"data set {name!r}, split {split!r}: {found}; {accepted}")
+            splits.append(split)
+        _, channels, height, width = train.split.images.shape
+        return DatasetInfo((channels, height, width), class_names, splits=tuple(splits))
+
+    def read(source: Source, split: str) -> Split:
+        return ask(source, split).split
+
+    return Dataset(name, "your own function", inspect, read)
+
+
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        kind = _NoSplitError if isinstance(error, (ValueError, KeyError)) else DataError
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise kind(f"{where}: {reason}") from error
+
+
+def _answer(returned: Any, where: str) -> _Answer:
+    accepted = "accepted: (images, labels) or (images, labels, class_names)"
+    if not isinstance(returned, (tuple, list)):
+        raise DataError(f"{where}: returned a {type(returned).__name__}; {accepted}")
+    if len(returned) not in (2, 3):
+        raise DataError(f"{where}: returned {len(returned)} values; {accepted}")
+    images, labels = (_array(value, where) for value in returned[:2])
+    split = checked((_channels_first(images), labels), where)
+    return _Answer(split, _names(returned[2], where) if len(returned) == 3 else ())
+
+
+def _array(value: Any, where: str) -> NDArray[Any]:
+    if hasattr(value, "detach"):  # a tensor; asking for its type would import torch
+        value = value.detach().cpu().numpy()
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{where}: a {type(value).__name__} that makes no array: {error}") from error
+
+
+def _channels_first(images: NDArray[Any]) -> NDArray[Any]:
+    """Images as [N, C, H, W]; the last axis holds channels if it is short and the second is not."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[3] <= MOST_CHANNELS < images.shape[1]:
+        return images.transpose(0, 3, 1, 2)
+    return images
+
+
+def _names(names: Any, where: str) -> tuple[str, ...]:
+    listed = tuple(names) if isinstance(names, (tuple, list)) else ()
+    if not listed or not all(isinstance(name, str) for name in listed) or len(set(listed)) < len(listed):
+        found = reprlib.repr(names)
+        raise DataError(f"{where}: class names are {found}; accepted: a list of differing texts")
+    return listed

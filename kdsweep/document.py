@@ -1,0 +1,160 @@
+"""A YAML document that remembers on which line everything stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from kdsweep.errors import SpecError
+
+Keys = tuple[str | int, ...]
+MAX_BYTES = 1_000_000
+
+
+class Document:
+    """A mapping read from YAML 1.2, as plain Python values.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SpecError: If the file is missing, unreadable, no mapping, repeats a key or carries a tag or an alias.
+    """
+
+    def __init__(self, path: Path):
+        self.source = str(path)
+        self._lines: dict[Keys, int] = {}
+        self._overridden: set[Keys] = set()
+        self.values: dict[str, Any] = self._read(path)
+
+    def override(self, dotted: str, value: Any) -> None:
+        """Put `value` at a dotted path, making the mappings on the way.
+
+        Raises:
+            SpecError: If the path runs through something that is no mapping.
+        """
+        keys = dotted.split(".")
+        if not all(keys):
+            raise SpecError([f"--set {dotted}: accepted: a dotted path such as search.trials"])
+        inner = self.values
+        for key in keys[:-1]:
+            if inner.get(key) is None:
+                inner[key] = {}
+            inner = inner[key]
+            if not isinstance(inner, dict):
+                raise SpecError([f"--set {dotted}: {key} is {inner!r}; accepted: a path through mappings"])
+        inner[keys[-1]] = value
+        self._overridden.add(tuple(keys))
+
+    def fault(self, keys: Keys, message: str) -> str:
+        """One line that says where, and what is wrong: `FILE:LINE: PATH: message`."""
+        path = ".".join(str(key) for key in keys)
+        shown = f"{path}: {message}" if path else message
+        if any(keys[:n] in self._overridden for n in range(1, len(keys) + 1)):
+            return f"--set: {shown}"
+        near = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in self._lines), None)
+        return f"{self.source}:{self._lines[near] if near else 1}: {shown}"
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise SpecError([f"{path}:1: larger than {MAX_BYTES} bytes; accepted: a sweep file"])
+            text = path.read_bytes().decode("utf-8")
+        except FileNotFoundError:
+            raise SpecError([f"{path}: no such file; accepted: a sweep file in YAML"]) from None
+        except IsADirectoryError:
+            raise SpecError([f"{path}: is a directory; accepted: a sweep file in YAML"]) from None
+        except OSError as error:
+            raise SpecError([f"{path}: cannot be read: {error.strerror}"]) from error
+        except UnicodeDecodeError as error:
+            raise SpecError([f"{path}:1: not UTF-8 text: {error.reason}; accepted: a sweep file in YAML"]) from error
+        loaded = _parse(text, self.source)
+        if not isinstance(loaded, CommentedMap):
+            found = "nothing" if loaded is None else type(loaded).__name__
+            raise SpecError([f"{path}:1: found {found}; accepted: a mapping: dataset, teacher, student, space, ..."])
+        plain: dict[str, Any] = self._plain(loaded, ())
+        return plain
+
+    def _plain(self, value: Any, keys: Keys) -> Any:
+        if isinstance(value, CommentedMap):
+            plain = {}
+            for key, inner in value.items():
+                here = (*keys, str(key))
+                self._lines[here] = value.lc.key(key)[0] + 1
+                if not isinstance(key, str):
+                    raise SpecError([self.fault(here, f"found key {key!r}; accepted: a word")])
+                plain[key] = self._plain(inner, here)
+            return plain
+        if isinstance(value, CommentedSeq):
+            for index in range(len(value)):
+                self._lines[(*keys, index)] = value.lc.item(index)[0] + 1
+            return [self._plain(inner, (*keys, index)) for index, inner in enumerate(value)]
+        if isinstance(value, bool) or value is None:
+            return value
+        for kind in (int, float, str):
+            if isinstance(value, kind):
+                return kind(value)
+        raise SpecError([self.fault(keys, f"found {type(value).__name__} {value}; accepted: plain YAML values")])
+
+
+def parse_value(text: str, option: str) -> Any:
+    """A value as `--set` gives it, in YAML.
+
+    Raises:
+        SpecError: If it is not YAML.
+    """
+    return _bare(_parse(text, f"--set {option}"))
+
+
+def dump(values: Mapping[str, Any], path: Path, header: str) -> None:
+    """Write a mapping as YAML under a comment line."""
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.width = 110
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"# {header}\n")
+        yaml.dump(dict(values), file)
+
+
+def _parse(text: str, source: str) -> Any:
+    yaml = YAML(typ="rt")
+    try:
+        for event in yaml.parse(text):
+            refused = "an alias" if type(event).__name__ == "AliasEvent" else ""
+            tag = getattr(event, "tag", None)
+            if tag is not None and str(tag) not in ("", "None"):
+                refused = f"the tag {tag}"
+            if refused:
+                line = event.start_mark.line + 1
+                raise SpecError([f"{source}:{line}: found {refused}; accepted: plain YAML values"])
+        return YAML(typ="rt").load(text)
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = str(error.problem).split("with value")[0].removeprefix("found ").strip()
+        raise SpecError([f"{source}:{line}: {problem}; accepted: each key once"]) from error
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise SpecError([f"{source}:{line}: not readable as YAML: {error.problem or error.context}"]) from error
+    except (YAMLError, ValueError, RecursionError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SpecError([f"{source}:1: not readable as YAML: {first}"]) from error
+
+
+def _bare(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _bare(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_bare(inner) for inner in value]
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return str(value)

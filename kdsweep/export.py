@@ -1,0 +1,309 @@
+"""Students as files anyone can load: safetensors, JSON and a card; no pickle, no code."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kdsweep import __version__, models, weights
+from kdsweep.arrays import write_json
+from kdsweep.data import Images, source_of, split_arrays
+from kdsweep.errors import CheckpointError, DataError, InputError
+from kdsweep.lazy import nn, torch
+from kdsweep.registry import is_user_object
+from kdsweep.results import Results
+from kdsweep.spec import DatasetSpec
+from kdsweep.training import evaluate
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIRMED = (
+    "seeds",
+    "test_accuracy",
+    "test_accuracy_std",
+    "plain_test_accuracy",
+    "plain_test_accuracy_std",
+    "kd_gain",
+    "kd_gain_std",
+)
+
+
+class StudentConfig(BaseModel):
+    """`config.json` of an exported student: everything needed to rebuild and to judge it.
+
+    Attributes:
+        format: Of this file.
+        model: A model's name; with `width` and `options` it is rebuilt.
+        input_shape: (channels, height, width).
+        class_names: In the order of the logits.
+        mean: Per channel, of images scaled to 0..1.
+        std: Per channel.
+        parameters: How many.
+        size_mb: Parameters and buffers, in MiB.
+        dataset: What it was trained on; with `seed` its validation split is found again.
+        settings: The trial's configuration.
+        val_accuracy: Of these weights on the validation split, a fraction.
+        confirmed: Means over fresh seeds, where the sweep confirmed this trial.
+        teacher: What is known of the teacher.
+        sweep: The sweep's name.
+        trial: The trial's key.
+        kdsweep: The version that wrote it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Annotated[int, Field(ge=1, le=1)] = 1
+    model: str
+    width: Annotated[float, Field(gt=0)]
+    options: dict[str, Any]
+    input_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    parameters: int
+    size_mb: float
+    dataset: dict[str, Any]
+    seed: int
+    settings: dict[str, Any]
+    val_accuracy: float
+    confirmed: dict[str, float]
+    teacher: dict[str, Any]
+    sweep: str
+    trial: str
+    kdsweep: str
+
+
+def export_students(results: Results, out: Path, top: int = 3, trial: str = "") -> list[Path]:
+    """Write students of a sweep; see `Results.export`."""
+    chosen = [results.trial(trial)["trial"]] if trial else results.distinct(top)["trial"]
+    keys = [str(key) for key in chosen]
+    if not keys:
+        raise InputError(f"{results.path}: no trial has reached an epoch yet; accepted: a sweep with results")
+    return [_export(results, key, out / f"{results.spec.name}-{key}") for key in keys]
+
+
+def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
+    """Load an exported student.
+
+    Args:
+        path: Its folder.
+        trust_code: Whether a model that is the user's own `package.module:function` may be imported.
+
+    Returns:
+        A module in eval mode that takes images [B, C, H, W] scaled to 0..1 and returns logits [B, classes].
+
+    Raises:
+        InputError: If the folder is no student, or is damaged.
+    """
+    folder = Path(path)
+    config = read_config(folder)
+    if is_user_object(config.model) and not trust_code:
+        raise InputError(
+            f"{folder}: its model is the code {config.model!r}; accepted: trust_code=True, if you trust that code"
+        )
+    model = _build(config)
+    state = weights.load(folder / WEIGHTS)
+    weights.fit(model, state, f"student {folder / WEIGHTS}")
+    model.load_state_dict(state)
+    return models.normalised(model, config.mean, config.std).eval()
+
+
+def read_config(folder: Path) -> StudentConfig:
+    """Read `config.json` of a student.
+
+    Raises:
+        InputError: If it is missing or not what kdsweep writes.
+    """
+    path = folder / CONFIG
+    try:
+        return StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no student, it holds no {CONFIG}; accepted: a folder of kdsweep export") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: unreadable: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(key) for key in first["loc"])
+        raise InputError(f"{path}: {where}: {first['msg']}, found {str(first['input'])[:60]!r}") from error
+
+
+def evaluate_student(
+    folder: Path, split: str, dataset: str = "", root: str = "", *, trust_code: bool = False
+) -> dict[str, Any]:
+    """Judge a student on a data set.
+
+    Args:
+        folder: The student's folder.
+        split: `test`, or `val` and `train` as its sweep split them.
+        dataset: A data set's name; empty is the student's own.
+        root: Where the data set lies; empty is where it lay.
+        trust_code: As for `load_student`.
+
+    Returns:
+        student, dataset, split, images, accuracy (a fraction), loss.
+
+    Raises:
+        InputError: If the student or the data set cannot be read, or they do not fit.
+    """
+    config = read_config(folder)
+    student = load_student(folder, trust_code=trust_code)
+    given = {"name": dataset} if dataset else {}
+    given |= {"root": str(Path(root).expanduser().absolute())} if root else {}
+    spec = DatasetSpec.model_validate(config.dataset | given)
+    source, found = source_of(spec)
+    info = found.describe(source)
+    if info.input_shape != config.input_shape or len(info.class_names) != len(config.class_names):
+        raise DataError(
+            f"dataset {spec.name!r} has images {info.input_shape} of {len(info.class_names)} classes; accepted: "
+            f"{config.input_shape} of {len(config.class_names)}, which the student was trained on"
+        )
+    if split == "test":
+        arrays = found.load(source, "test")
+    else:
+        arrays = split_arrays(spec, config.seed)[0 if split == "train" else 1]
+    channels = config.input_shape[0]
+    plain = Images(
+        torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels), (0.0,) * channels, (1.0,) * channels
+    )
+    accuracy, loss = evaluate(student.to(memory_format=torch.channels_last), plain)
+    return {
+        "student": str(folder),
+        "dataset": spec.name,
+        "split": split,
+        "images": len(plain),
+        "accuracy": accuracy,
+        "loss": loss,
+    }
+
+
+def _export(results: Results, key: str, folder: Path) -> Path:
+    row = results.trial(key)
+    best = results.sweep.trial(key).best
+    if not best.is_file():
+        kept = sorted(path.parent.name for path in results.sweep.trials.glob(f"*/{best.name}"))
+        raise InputError(
+            f"trial {key}: its weights were not kept, only the best trials' are; accepted: {', '.join(kept) or 'none'}"
+        )
+    config = _config(results, key, row)
+    model = _build(config)
+    try:
+        state = weights.load(best)
+        weights.fit(model, state, f"weights of trial {key}")
+    except CheckpointError as error:
+        raise InputError(f"{error}; accepted: weights as the sweep wrote them") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(best, folder / WEIGHTS)
+    write_json(folder / CONFIG, config.model_dump(mode="json"))
+    (folder / CARD).write_text(_card(config), encoding="utf-8")
+    return folder
+
+
+def _config(results: Results, key: str, row: dict[str, Any]) -> StudentConfig:
+    spec = results.spec
+    settings = results.config(key)
+    described = json.loads(results.sweep.data.read_text())
+    confirmed = results.confirmed
+    own = confirmed[confirmed["trial"] == key] if not confirmed.empty else confirmed
+    measured = {name: float(own.iloc[0][name]) for name in CONFIRMED} if not own.empty else {}
+    return StudentConfig(
+        model=spec.student.model,
+        width=float(settings["width"]),
+        options=spec.student.options,
+        input_shape=tuple(described["input_shape"]),
+        class_names=tuple(described["class_names"]),
+        mean=tuple(described["mean"]),
+        std=tuple(described["std"]),
+        parameters=int(row["parameters"]),
+        size_mb=float(row["size_mb"]),
+        dataset=spec.dataset.model_dump(),
+        seed=spec.seed,
+        settings=settings | {"train": spec.train.model_dump()},
+        val_accuracy=float(row["val_accuracy"]),
+        confirmed={name: value for name, value in measured.items() if math.isfinite(value)},
+        teacher=results.teacher,
+        sweep=spec.name,
+        trial=key,
+        kdsweep=__version__,
+    )
+
+
+def _build(config: StudentConfig) -> nn.Module:
+    options = _without_download(config.options)
+    return models.build(config.model, config.input_shape, len(config.class_names), config.width, **options)
+
+
+def _without_download(options: dict[str, Any]) -> dict[str, Any]:
+    """Its own weights are loaded, so pretrained ones are not fetched."""
+    return {key: value for key, value in options.items() if key != "weights"}
+
+
+def _card(config: StudentConfig) -> str:
+    """The README of a student."""
+    settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in config.settings.items() if key != "train")
+    train = "\n".join(f"| {key} | {_cell(value)} |" for key, value in config.settings["train"].items())
+    teacher = config.teacher
+    accuracies = [f"| validation (selected by) | {config.val_accuracy:.2%} |"]
+    if config.confirmed:
+        c = config.confirmed
+        spread = f" ± {c['test_accuracy_std']:.2%}" if "test_accuracy_std" in c else ""
+        gain_spread = f" ± {c['kd_gain_std']:.2%}" if "kd_gain_std" in c else ""
+        accuracies += [
+            f"| test, {c['seeds']:.0f} fresh seeds of these settings | {c['test_accuracy']:.2%}{spread} |",
+            f"| test, plain student, same settings and seeds | {c['plain_test_accuracy']:.2%} |",
+            f"| gain by distillation, paired by seed | {c['kd_gain'] * 100:+.2f} points{gain_spread} |",
+        ]
+    smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
+    return f"""# {_text(config.model)} distilled on {_text(config.dataset["name"])}
+
+{config.parameters:,} parameters, {config.size_mb:.3f} MB{smaller}. Trial {config.trial} of the sweep
+{_text(config.sweep)}, made with kdsweep {config.kdsweep}.
+
+## Load it
+
+```python
+import kdsweep
+
+student = kdsweep.load_student(".")  # this folder
+logits = student(images)  # images [B, {", ".join(str(size) for size in config.input_shape)}] scaled to 0..1
+```
+
+It normalises its own input (mean {_cell(list(config.mean))}, std {_cell(list(config.std))}). Classes, in the order of
+the logits: {", ".join(_text(name) for name in config.class_names)}.
+
+## Accuracy
+
+| measured on | accuracy |
+|---|---|
+{chr(10).join(accuracies)}
+| its teacher, validation | {teacher.get("val_accuracy", float("nan")):.2%} |
+
+## How it was trained
+
+Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("origin", "")))}), \
+{teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MB.
+
+| setting | value |
+|---|---|
+{settings}
+{train}
+"""
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value) or "–"
+    return _text(str(value))
+
+
+def _text(value: str) -> str:
+    """Text that cannot break out of the card's Markdown."""
+    kept = value.replace("\\", "\\\\").replace("\n", " ").replace("\r", " ")
+    for mark in "|`<>[]*_#":
+        kept = kept.replace(mark, f"\\{mark}")
+    return kept

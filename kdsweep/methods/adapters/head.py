@@ -1,0 +1,66 @@
+"""A student's classifier that is its teacher's, behind a trained transfer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from kdsweep.methods.adapters.norm import BatchNorm2d
+from kdsweep.methods.stages import pool
+
+
+class TransferHead(nn.Module):
+    """From a student's last stage map to logits: average pool, transfer, the teacher's frozen classifier.
+
+    `TransferHead(**head.options)` rebuilds one of the same shapes, to load its state into.
+
+    Args:
+        in_channels: Of the student's map.
+        out_channels: Of the teacher's map.
+        height: Of the map that is transferred, in pixels; a larger map is average-pooled to it.
+        width: Likewise.
+        pooled: Whether the classifier takes the average over positions, or the flattened map.
+        num_classes: How many logits.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, height: int, width: int, pooled: bool, num_classes: int):
+        super().__init__()
+        self.options: dict[str, int | bool] = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "height": height,
+            "width": width,
+            "pooled": pooled,
+            "num_classes": num_classes,
+        }
+        self.size = (height, width)
+        self.pooled = pooled
+        hidden = max(1, out_channels // 2)
+        self.transfer = nn.Sequential(
+            OrderedDict(
+                reduce=_convolution(in_channels, hidden, 1),
+                mix=_convolution(hidden, hidden, 3),
+                expand=_convolution(hidden, out_channels, 1),
+            )
+        )
+        self.classifier = nn.Linear(out_channels * (1 if pooled else height * width), num_classes)
+        self.classifier.requires_grad_(False)
+
+    def transferred(self, maps: torch.Tensor) -> torch.Tensor:
+        """What imitates the teacher's map: [B, in_channels, H, W] to [B, out_channels, height, width]."""
+        imitation: torch.Tensor = self.transfer(pool(maps, self.size))
+        return imitation
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Logits [B, num_classes] from a map [B, in_channels, H, W]."""
+        imitation = self.transferred(maps)
+        embedding = imitation.mean((2, 3)) if self.pooled else imitation.flatten(1)
+        logits: torch.Tensor = self.classifier(embedding)
+        return logits
+
+
+def _convolution(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, BatchNorm2d(out_channels), nn.ReLU())

@@ -1,0 +1,55 @@
+"""Attention transfer."""
+
+from __future__ import annotations
+
+from kdsweep.distributions import LogUniform
+from kdsweep.lazy import F, nn, torch
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.stages import match_stages, pool, smaller_size
+
+
+def attention_map(features: torch.Tensor) -> torch.Tensor:
+    """Where a stage map is active: the root mean square over its channels.
+
+    Its square's mean over channels is that of the map itself, so a method made of that takes either.
+
+    Args:
+        features: A stage map [B, C, H, W].
+
+    Returns:
+        [B, 1, H, W], float32.
+    """
+    return features.float().pow(2).mean(dim=1, keepdim=True).sqrt()
+
+
+@register
+class AttentionTransfer(Method):
+    """Attention transfer: the student's stages are active where the teacher's are.
+
+    Stages are paired by resolution; the larger attention map is average-pooled before it is normalised.
+    """
+
+    name = "at"
+    formula = "sum over stages of mean (q_s - q_t)², q = flattened mean over channels of F², L2-normalised"
+    source = "Zagoruyko & Komodakis 2017, arXiv:1612.03928"
+    needs = frozenset({"attention"})
+    weight = Param(1000.0, "scale of the term", LogUniform(10, 5000), valid=WEIGHT)
+
+    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
+        """Nothing to train; pairs the stages."""
+        self._pairs = match_stages(student.features, teacher.features)
+        return nn.Module()
+
+    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        """Sum over paired stages of the mean over batch and positions."""
+        total = student.logits.new_zeros((), dtype=torch.float32)
+        for i, j in self._pairs:
+            size = smaller_size(student.features[i], teacher.features[j])
+            ours, theirs = (_direction(f, size) for f in (student.features[i], teacher.features[j]))
+            total = total + F.mse_loss(ours, theirs)
+        return total
+
+
+def _direction(features: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    energy = features.float().pow(2).mean(dim=1, keepdim=True)
+    return F.normalize(pool(energy, size).flatten(1), dim=1)

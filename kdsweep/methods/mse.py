@@ -1,0 +1,21 @@
+"""Matching logits."""
+
+from __future__ import annotations
+
+from kdsweep.distributions import LogUniform
+from kdsweep.lazy import F, torch
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+
+
+@register
+class LogitMSE(Method):
+    """Logit matching: the mean squared difference of the logits themselves."""
+
+    name = "mse"
+    formula = "mean over batch and classes of (z_s - z_t)²"
+    source = "Ba & Caruana 2014, arXiv:1312.6184"
+    weight = Param(0.1, "scale of the term", LogUniform(0.01, 1), valid=WEIGHT)
+
+    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        """Mean over batch and classes."""
+        return F.mse_loss(student.logits.float(), teacher.logits.float())

@@ -1,0 +1,41 @@
+"""Neuron selectivity transfer."""
+
+from __future__ import annotations
+
+from kdsweep.distributions import LogUniform
+from kdsweep.lazy import nn, torch
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.stages import bridge, match_stages
+from kdsweep.methods.vectors import unit
+
+
+@register
+class NeuronSelectivity(Method):
+    """Distribution of channels: what each stage's channels select, compared by maximum mean discrepancy.
+
+    Stages are paired by resolution; the larger map is average-pooled.
+    """
+
+    name = "nst"
+    formula = "sum over stages of mean k(t, t) + mean k(s, s) - 2 mean k(s, t), k = (f · g)² of unit channels"
+    source = "Huang & Wang 2017, arXiv:1707.01219"
+    needs = frozenset({"features"})
+    weight = Param(50.0, "scale of the term", LogUniform(5, 200), valid=WEIGHT)
+
+    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
+        """Nothing to train; pairs the stages."""
+        self._pairs = match_stages(student.features, teacher.features)
+        return nn.Module()
+
+    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        """Sum over paired stages of means over batch and pairs of channels."""
+        total = student.logits.new_zeros((), dtype=torch.float32)
+        for i, j in self._pairs:
+            maps = bridge(student.features[i].float(), teacher.features[j].float())
+            ours, theirs = (unit(m.flatten(2), dim=2) for m in maps)
+            total = total + _kernel(theirs, theirs) + _kernel(ours, ours) - 2 * _kernel(ours, theirs)
+        return total
+
+
+def _kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a @ b.transpose(1, 2)).square().mean()

@@ -1,0 +1,38 @@
+"""Similarity-preserving distillation."""
+
+from __future__ import annotations
+
+from kdsweep.distributions import LogUniform
+from kdsweep.lazy import nn, torch
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.stages import stage
+from kdsweep.methods.vectors import unit
+
+
+@register
+class SimilarityPreserving(Method):
+    """Similarity of samples: the batch's Gram matrix of the last stage map.
+
+    The scale falls with the batch size, so it is kept fixed within a study.
+    """
+
+    name = "sp"
+    formula = "sum (G_s - G_t)² / B², G = F Fᵀ of the flattened last map, rows L2-normalised"
+    source = "Tung & Mori 2019, arXiv:1907.09682"
+    needs = frozenset({"stage:-1"})
+    weight = Param(3000.0, "scale of the term", LogUniform(100, 1e4), valid=WEIGHT)
+
+    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
+        """Nothing to train."""
+        for who, outputs in (("student", student), ("teacher", teacher)):
+            stage(outputs.features, -1, self.name, who)
+        return nn.Module()
+
+    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        """Mean over all B² pairs."""
+        ours, theirs = (_similarity(o.features[-1].float().flatten(1)) for o in (student, teacher))
+        return (ours - theirs).square().mean()
+
+
+def _similarity(vectors: torch.Tensor) -> torch.Tensor:
+    return unit(vectors @ vectors.T, dim=1)

@@ -1,0 +1,102 @@
+"""Stage maps of two models: which ones belong together, and how their sizes are bridged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+from kdsweep.errors import MethodError
+from kdsweep.lazy import F, torch
+
+Pairs = list[tuple[int, int]]
+
+
+def match_stages(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor]) -> Pairs:
+    """Pair the stage maps of two models by resolution, in order.
+
+    Every map of the model with fewer maps gets a partner: the closest resolutions overall, the deeper one
+    on a tie.
+
+    Args:
+        student: Stage maps [B, C_i, H_i, W_i] from shallow to deep.
+        teacher: Stage maps [B, C_j, H_j, W_j] from shallow to deep.
+
+    Returns:
+        Pairs (i, j) of positions in `student` and `teacher`, from shallow to deep.
+
+    Raises:
+        MethodError: If one of them has no maps.
+    """
+    ours, theirs = _maps(student), _maps(teacher)
+    if not ours or not theirs:
+        raise MethodError(
+            f"stage maps cannot be paired: the student has {_shapes(student)}, "
+            f"the teacher {_shapes(teacher)}; accepted: models with at least one map [B, C, H, W] each"
+        )
+    if len(ours) <= len(theirs):
+        pairs = _align([student[i] for i in ours], [teacher[j] for j in theirs])
+        return [(ours[a], theirs[b]) for a, b in pairs]
+    pairs = _align([teacher[j] for j in theirs], [student[i] for i in ours])
+    return [(ours[b], theirs[a]) for a, b in pairs]
+
+
+def pool(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Average-pool [B, C, H, W] to `size`; maps of that size pass as they are."""
+    height, width = maps.shape[-2:]
+    if (height, width) == size:
+        return maps
+    if height % size[0] == 0 and width % size[1] == 0:
+        return F.avg_pool2d(maps, (height // size[0], width // size[1]))
+    return F.adaptive_avg_pool2d(maps, size)
+
+
+def smaller_size(student: torch.Tensor, teacher: torch.Tensor) -> tuple[int, int]:
+    """The smaller height and the smaller width of two maps."""
+    return min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1])
+
+
+def bridge(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two maps at the size of the smaller one, the larger average-pooled."""
+    size = smaller_size(student, teacher)
+    return pool(student, size), pool(teacher, size)
+
+
+def stage(features: Sequence[torch.Tensor], index: int, method: str, who: str) -> torch.Tensor:
+    """The stage map at `index`, counted as Python does.
+
+    Raises:
+        MethodError: If the model has no such map.
+    """
+    if not -len(features) <= index < len(features) or features[index].ndim != 4:
+        raise MethodError(
+            f"method {method} needs the map of stage {index} of the {who}, which has {_shapes(features)}; "
+            "accepted: the position of a map [B, C, H, W]"
+        )
+    return features[index]
+
+
+def _maps(features: Sequence[torch.Tensor]) -> list[int]:
+    return [i for i, feature in enumerate(features) if feature.ndim == 4]
+
+
+def _shapes(features: Sequence[torch.Tensor]) -> str:
+    return ", ".join(str(list(feature.shape)) for feature in features) or "no stages"
+
+
+def _align(fewer: Sequence[torch.Tensor], more: Sequence[torch.Tensor]) -> Pairs:
+    """The cheapest pairing of all of `fewer` that keeps the order; cost is the log ratio of the areas."""
+    areas, others = [[math.log2(f.shape[-2] * f.shape[-1]) for f in maps] for maps in (fewer, more)]
+
+    @cache
+    def best(a: int, b: int) -> tuple[float, tuple[tuple[int, int], ...]]:
+        if a == 0:
+            return 0.0, ()
+        if a > b:
+            return math.inf, ()
+        skipped = best(a, b - 1)
+        cost, pairs = best(a - 1, b - 1)
+        cost += abs(areas[a - 1] - others[b - 1])
+        return (cost, (*pairs, (a - 1, b - 1))) if cost <= skipped[0] else skipped
+
+    return list(best(len(areas), len(others))[1])

@@ -1,0 +1,32 @@
+"""Teacher-free knowledge distillation."""
+
+from __future__ import annotations
+
+import math
+
+from kdsweep.distributions import LogUniform, Uniform
+from kdsweep.lazy import torch
+from kdsweep.methods.base import TEMPERATURE, Method, Outputs, Param, register
+from kdsweep.methods.kd import soft_kl
+
+
+@register
+class TeacherFree(Method):
+    """Soft targets of a hand-made teacher that is right with a set probability; no teacher network is read.
+
+    Its logits are the logarithms of its probabilities, so the temperature softens it as it does a network.
+    """
+
+    name = "tfkd"
+    formula = "T² KL(softmax(log q / T) ‖ softmax(z_s / T)), q_y = target_probability, the rest even"
+    source = "Yuan et al. 2020, arXiv:1909.11723"
+    needs = frozenset()
+    temperature = Param(20.0, "softens both distributions", LogUniform(4, 40), valid=TEMPERATURE)
+    target_probability = Param(0.9, "of the label, before softening", valid=Uniform(1e-6, 1 - 1e-6))
+
+    def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
+        """See `soft_kl`."""
+        logits = student.logits.float()
+        rest = math.log((1 - self.target_probability) / max(1, logits.shape[1] - 1))
+        made = torch.full_like(logits, rest).scatter(1, labels[:, None], math.log(self.target_probability))
+        return soft_kl(logits, made, self.temperature)

@@ -1,0 +1,72 @@
+"""The pair of the Keras lesson on knowledge distillation (keras.io/examples/vision/knowledge_distillation).
+
+Its convolutions and its pool are padded as TensorFlow's 'same' does, which PyTorch's `padding` cannot say: of
+an odd total, the further pixel goes to the end.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from kdsweep.lazy import nn
+from kdsweep.models.base import ImageShape, register, scaled
+
+_STAGES = ("pool", "conv2")
+_HEAD = "fc"
+
+
+@register(
+    "mnist_teacher",
+    stages=_STAGES,
+    head=_HEAD,
+    summary="2 strided convolutions, 256 and 512 channels; 1,433,610 parameters at 1x28x28 with 10 classes",
+)
+def mnist_teacher(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
+    """Convolutions of 256 and 512 channels."""
+    return _lesson(input_shape, num_classes, scaled(256, width), scaled(512, width))
+
+
+@register(
+    "mnist_student",
+    stages=_STAGES,
+    head=_HEAD,
+    summary="2 strided convolutions, 16 and 32 channels; 20,490 parameters at 1x28x28 with 10 classes",
+)
+def mnist_student(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
+    """Convolutions of 16 and 32 channels."""
+    return _lesson(input_shape, num_classes, scaled(16, width), scaled(32, width))
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after one axis of `size` pixels under TensorFlow's 'same'.
+
+    The output has ceil(size / stride) pixels (tensorflow.org/api_docs/python/tf/nn, "Notes on padding").
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _lesson(input_shape: ImageShape, num_classes: int, first: int, second: int) -> nn.Module:
+    channels, *size = input_shape
+    halved = [-(-n // 2) for n in size]
+    flat = second * (-(-halved[0] // 2)) * (-(-halved[1] // 2))
+    return nn.Sequential(
+        OrderedDict(
+            pad1=nn.ZeroPad2d(_sides(size, 3, 2)),
+            conv1=nn.Conv2d(channels, first, 3, stride=2),
+            relu=nn.LeakyReLU(0.2),
+            pad_pool=nn.ConstantPad2d(_sides(halved, 2, 1), float("-inf")),
+            pool=nn.MaxPool2d(2, stride=1),
+            pad2=nn.ZeroPad2d(_sides(halved, 3, 2)),
+            conv2=nn.Conv2d(first, second, 3, stride=2),
+            flatten=nn.Flatten(),
+            fc=nn.Linear(flat, num_classes),
+        )
+    )
+
+
+def _sides(size: list[int], kernel: int, stride: int) -> tuple[int, int, int, int]:
+    """Padding in PyTorch's order: left, right, top, bottom."""
+    top, bottom = same_padding(size[0], kernel, stride)
+    left, right = same_padding(size[1], kernel, stride)
+    return left, right, top, bottom

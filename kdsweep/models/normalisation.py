@@ -1,0 +1,30 @@
+"""A model that normalises its own input."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from kdsweep.errors import ModelError
+from kdsweep.lazy import nn
+
+
+def normalised(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    """Put (images - mean) / std before `model`.
+
+    Args:
+        model: Takes normalised images [B, C, H, W].
+        mean: Per channel, of images scaled to 0..1.
+        std: Per channel.
+
+    Returns:
+        A module of two parts, `normalise` and `model`, which takes images [B, C, H, W] scaled to 0..1.
+
+    Raises:
+        ModelError: If the lengths differ or a deviation is not above 0.
+    """
+    from kdsweep.models.blocks import Normalise
+
+    if len(mean) != len(std) or not all(value > 0 for value in std):
+        raise ModelError(f"mean {list(mean)} and std {list(std)}; accepted: one of each per channel, std above 0")
+    return nn.Sequential(OrderedDict(normalise=Normalise(mean, std), model=model))

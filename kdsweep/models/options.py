@@ -1,0 +1,38 @@
+"""Options of a builder, held against its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
+from typing import Any
+
+from kdsweep.errors import ModelError, did_you_mean
+
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+def check(name: str, builder: Callable[..., Any], options: Iterable[str]) -> None:
+    """Refuse names of options that `builder(input_shape, num_classes, width, **options)` does not take.
+
+    Args:
+        name: The model, as errors say it.
+        builder: What would be called.
+        options: The names given.
+
+    Raises:
+        ModelError: If an option is unknown or missing, or the builder cannot be called so.
+    """
+    given = set(options)
+    try:
+        parameters = signature(builder).parameters.values()
+        signature(builder).bind_partial("input_shape", "num_classes", "width")
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"model {name!r} cannot be called as (input_shape, num_classes, width): {error}") from error
+    declared = {p.name: p for p in list(parameters)[3:] if p.kind in _NAMED}
+    if not any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+        for unknown in sorted(given - set(declared)):
+            accepted = did_you_mean(unknown, declared) if declared else "it takes none"
+            raise ModelError(f"model {name!r} has no option {unknown!r}; {accepted}")
+    missing = [key for key, p in declared.items() if p.default is Parameter.empty and key not in given]
+    if missing:
+        raise ModelError(f"model {name!r} needs the option {missing[0]!r}")

@@ -1,0 +1,52 @@
+"""CIFAR residual networks, as distillation papers use them; parameters are RepDistiller's at width 1."""
+
+from __future__ import annotations
+
+from kdsweep.lazy import nn
+from kdsweep.models.base import ImageShape, need_choice, need_count, register, scaled
+
+_STAGES = ("layer1", "layer2", "layer3")
+_HEAD = "fc"
+
+
+@register(
+    "resnet",
+    stages=_STAGES,
+    head=_HEAD,
+    summary="CIFAR residual network; options depth (8, 14, ..., 110) and base_width (of the first stage)",
+)
+def resnet(input_shape: ImageShape, num_classes: int, width: float, depth: int = 20, base_width: int = 16) -> nn.Module:
+    """Three stages of `base_width`, twice and four times as many channels, for images of any size.
+
+    Up to 16 channels the stem has `base_width`, beyond that at least 16 and half of it, which gives the
+    literature's `resnet8x4` its 32.
+
+    Raises:
+        ModelError: If depth is not 6n + 2 within 8..110, or base_width is not a whole number above 0.
+    """
+    from kdsweep.models.blocks import CifarResNet
+
+    need_choice("resnet", "depth", depth, range(8, 111, 6))
+    need_count("resnet", "base_width", base_width)
+    stem = min(base_width, max(16, base_width // 2))
+    channels = [scaled(n, width) for n in (stem, base_width, 2 * base_width, 4 * base_width)]
+    return CifarResNet(input_shape[0], num_classes, (depth - 2) // 6, channels)
+
+
+def _declare(name: str, depth: int, base_width: int, parameters: str) -> None:
+    def build(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
+        return resnet(input_shape, num_classes, width, depth, base_width)
+
+    summary = f"CIFAR residual network of depth {depth}; {parameters} parameters with 100 classes"
+    register(name, stages=_STAGES, head=_HEAD, summary=summary)(build)
+
+
+_declare("resnet8", 8, 16, "83,892")
+_declare("resnet14", 14, 16, "181,108")
+_declare("resnet20", 20, 16, "278,324")
+_declare("resnet32", 32, 16, "472,756")
+_declare("resnet44", 44, 16, "667,188")
+_declare("resnet56", 56, 16, "861,620")
+_declare("resnet110", 110, 16, "1,736,564")
+_declare("resnet8x4", 8, 64, "1,233,540")
+_declare("resnet32x4", 32, 64, "7,433,860")

@@ -1,0 +1,63 @@
+"""timm's models, when the extra is installed."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any
+
+from kdsweep.errors import ModelError, UnknownNameError
+from kdsweep.lazy import nn
+from kdsweep.models.base import ImageShape
+from kdsweep.models.foreign import explained
+
+
+def need_installed(name: str) -> None:
+    """Refuse `name` where timm is not installed; timm is not imported.
+
+    Raises:
+        ModelError: With how to install it.
+    """
+    if find_spec("timm") is None:
+        raise ModelError(f"model {name!r} needs timm: pip install 'kdsweep[timm]'")
+
+
+def build(
+    model: str,
+    input_shape: ImageShape,
+    num_classes: int,
+    width: float,
+    pretrained: bool = False,
+    **options: Any,
+) -> nn.Module:
+    """Call `timm.create_model` for images of any number of channels.
+
+    Pretrained weights want the normalisation in the model's `pretrained_cfg`, mostly ImageNet's.
+
+    Args:
+        model: A name that `timm.create_model` takes.
+        input_shape: (channels, height, width) of one image.
+        num_classes: Outputs.
+        width: 1; timm's families carry their widths in their names.
+        pretrained: Whether to download weights.
+        options: Passed on, `img_size` for instance.
+
+    Raises:
+        UnknownNameError: If timm has no such model.
+        ModelError: If timm is missing, or refuses the options or to fetch the weights.
+    """
+    name = f"timm/{model}"
+    need_installed(name)
+    import timm
+
+    if not timm.is_model(model):
+        near = get_close_matches(model, timm.list_models(), n=3, cutoff=0.5)
+        accepted = f"did you mean {', '.join(near)}? " if near else ""
+        raise UnknownNameError(f"unknown timm model {model!r}; {accepted}accepted: what timm.list_models() lists")
+    if width != 1:
+        raise ModelError(f"model {name!r} has no width to vary, found {width}; accepted: 1")
+    with explained(f"model {name!r} cannot be made"):
+        network: nn.Module = timm.create_model(
+            model, pretrained=pretrained, num_classes=num_classes, in_chans=input_shape[0], **options
+        )
+    return network

@@ -1,0 +1,159 @@
+"""torchvision's classification models, with a head for the classes at hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from kdsweep.errors import ModelError, UnknownNameError, did_you_mean
+from kdsweep.lazy import nn
+from kdsweep.models.base import ImageShape, need_count
+from kdsweep.models.foreign import explained
+
+_DECLARED = re.compile(r"^@register_model\(\)\n(?:[@ )].*\n)*def (\w+)", re.MULTILINE)
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The models that the installed torchvision declares, read from its files without importing it.
+
+    Empty when they cannot be read so; then only `build` knows.
+    """
+    spec = find_spec("torchvision")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = [file for folder in folders for file in Path(folder, "models").glob("*.py")]
+    return tuple(sorted(name for file in files for name in _DECLARED.findall(file.read_text("utf-8"))))
+
+
+def build(
+    model: str,
+    input_shape: ImageShape,
+    num_classes: int,
+    width: float,
+    weights: str | None = None,
+    head_hidden: list[int] | tuple[int, ...] = (),
+) -> nn.Module:
+    """Build `torchvision.models.<model>` and replace its last linear layer.
+
+    Without `weights`, images may have any number of channels, for which the first convolution is made anew, and
+    vision transformers take the image's size. Pretrained weights want 3 channels, width 1 and images normalised with
+    ImageNet's mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225); they are downloaded once, into
+    `torch.hub.get_dir()`.
+
+    Args:
+        model: A name of `torchvision.models.list_models(module=torchvision.models)`.
+        input_shape: (channels, height, width) of one image.
+        num_classes: Outputs of the new head.
+        width: Multiplies the channels of mobilenet_v2, mobilenet_v3_* and mnasnet*; the others take 1 only.
+        weights: A name of the model's weights (`DEFAULT`, `IMAGENET1K_V1`, ...); null draws fresh ones.
+        head_hidden: Sizes of hidden layers with ReLU in the new head.
+
+    Raises:
+        UnknownNameError: If torchvision has no such model.
+        ModelError: If the images, the width or an option do not fit, or the weights cannot be had.
+    """
+    from torchvision import models
+
+    name = f"torchvision/{model}"
+    if model not in (accepted := models.list_models(module=models)):
+        raise UnknownNameError(f"unknown torchvision model {model!r}; {did_you_mean(model, accepted)}")
+    if not isinstance(head_hidden, list | tuple):
+        raise ModelError(f"model {name!r}: head_hidden is {head_hidden!r}; accepted: a list of layer sizes")
+    for size in head_hidden:
+        need_count(name, "head_hidden", size)
+    if weights is None:
+        network = _fresh(name, model, input_shape, width)
+        _take_channels(network, input_shape[0])
+    else:
+        network = _pretrained(name, model, input_shape, width, weights)
+    _replace_head(name, network, (*head_hidden, num_classes))
+    return network
+
+
+def _fresh(name: str, model: str, input_shape: ImageShape, width: float) -> nn.Module:
+    from torchvision import models
+
+    builder: Callable[..., nn.Module] = models.get_model_builder(model)
+    channels, *size = input_shape
+    if width != 1:
+        builder = _widened(name, model, width, builder)
+    elif model in _WITH_AUXILIARY_HEADS:
+        builder = partial(builder, aux_logits=False, init_weights=True)
+    elif model.startswith("vit_") and size[0] == size[1]:
+        builder = partial(builder, image_size=size[0])
+    elif model == "maxvit_t":
+        builder = partial(builder, input_size=tuple(size))
+    with explained(f"model {name!r} does not take {channels}x{size[0]}x{size[1]} images"):
+        return builder()
+
+
+def _widened(name: str, model: str, width: float, builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    from torchvision import models
+
+    if model.startswith("mobilenet_"):
+        return partial(builder, width_mult=width)
+    if model.startswith("mnasnet"):
+        return partial(models.MNASNet, float(model.removeprefix("mnasnet").replace("_", ".")) * width)
+    raise ModelError(f"model {name!r} has no width to vary, found {width}; accepted: 1")
+
+
+def _pretrained(name: str, model: str, input_shape: ImageShape, width: float, weights: str) -> nn.Module:
+    from torchvision import models
+
+    known = models.get_model_weights(model).__members__
+    if not isinstance(weights, str) or weights not in known:
+        raise ModelError(f"model {name!r} has no weights {weights!r}; {did_you_mean(weights, known)}")
+    if input_shape[0] != 3:
+        raise ModelError(f"model {name!r} with weights takes images of 3 channels, found {input_shape[0]}")
+    if width != 1:
+        raise ModelError(f"model {name!r} with weights has no width to vary, found {width}; accepted: 1")
+    with explained(f"model {name!r}: weights {weights} cannot be fetched or read"):
+        network: nn.Module = models.get_model(model, weights=known[weights], progress=False)
+    if model in _WITH_AUXILIARY_HEADS:
+        network.aux_logits = False  # type: ignore[assignment]
+        for auxiliary in {"AuxLogits", "aux1", "aux2"} & set(dict(network.named_children())):
+            setattr(network, auxiliary, None)
+    return network
+
+
+def _take_channels(network: nn.Module, channels: int) -> None:
+    """Make the first convolution anew for images of `channels`, if it takes others."""
+    path, old = next((key, part) for key, part in network.named_modules() if isinstance(part, nn.Conv2d))
+    if old.in_channels == channels:
+        return
+    _replace(
+        network,
+        path,
+        nn.Conv2d(
+            channels,
+            old.out_channels,
+            old.kernel_size,  # type: ignore[arg-type]
+            old.stride,  # type: ignore[arg-type]
+            old.padding,  # type: ignore[arg-type]
+            bias=old.bias is not None,
+        ),
+    )
+
+
+def _replace_head(name: str, network: nn.Module, sizes: tuple[int, ...]) -> None:
+    """Put linear layers of these sizes, ReLU between them, in place of the last linear layer."""
+    linear = [(path, part) for path, part in network.named_modules() if isinstance(part, nn.Linear)]
+    if not linear:
+        raise ModelError(f"model {name!r} does not end in a linear layer, which methods and the new head need")
+    path, old = linear[-1]
+    layers: list[nn.Module] = []
+    inputs = old.in_features
+    for size in sizes:
+        layers += [nn.Linear(inputs, size, bias=old.bias is not None), nn.ReLU()]
+        inputs = size
+    layers.pop()
+    _replace(network, path, layers[0] if len(layers) == 1 else nn.Sequential(*layers))
+
+
+def _replace(network: nn.Module, path: str, part: nn.Module) -> None:
+    parent, _, leaf = path.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, part)

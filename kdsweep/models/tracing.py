@@ -1,0 +1,119 @@
+"""Where to tap a model that declares nothing, found by running it once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from kdsweep.errors import ModelError
+from kdsweep.lazy import nn, torch
+from kdsweep.models.base import ImageShape, Taps
+from kdsweep.models.foreign import EXAMPLES, run_example
+
+
+class _Call(NamedTuple):
+    """A module's last run: the shapes of its first input and of its output, () where that is no tensor."""
+
+    module: nn.Module
+    entry: tuple[int, ...]
+    exit: tuple[int, ...]
+
+
+_Calls = dict[str, _Call]
+
+
+def find_taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
+    """Find a model's stage maps and head.
+
+    The head is the linear layer run last on [B, D] that gives the logits' shape. There is one stage for each
+    resolution (H, W) on the way down, both above 1: the output of the outermost module that ran last at it.
+    Passed over are what lies inside a block, which is no cut through the network (see `_is_block`), and a raw
+    stem, which only one layer with weights has touched. A vision transformer so has no stages.
+
+    Args:
+        name: The model, as errors say it.
+        model: A module whose call returns logits [B, C].
+        input_shape: (channels, height, width) of one image.
+
+    Raises:
+        ModelError: If the model does not take such images, or no linear layer gives its logits.
+    """
+    calls = _trace(name, model, input_shape)
+    logits = calls[""].exit
+    heads = [
+        path
+        for path, call in calls.items()
+        if isinstance(call.module, nn.Linear) and len(call.entry) == 2 and call.exit == logits
+    ]
+    if not heads:
+        raise ModelError(f"model {name!r} has no linear layer that gives its logits, so no embedding to tap")
+    return Taps(_stages(calls, input_shape), heads[-1])
+
+
+def _trace(name: str, model: nn.Module, input_shape: ImageShape) -> _Calls:
+    """Every module's last run, which is the one a tap sees, by path and in the order in which they ended."""
+    calls: _Calls = {}
+
+    def noter(path: str) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            calls.pop(path, None)
+            calls[path] = _Call(module, _shape(next(iter(inputs), None)), _shape(output))
+
+        return note
+
+    hooks = [module.register_forward_hook(noter(path)) for path, module in model.named_modules()]
+    try:
+        run_example(name, model, input_shape)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
+
+
+def _shape(value: object) -> tuple[int, ...]:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else ()
+
+
+def _stages(calls: _Calls, input_shape: ImageShape) -> tuple[str, ...]:
+    maps = {path: call.exit[2:] for path, call in calls.items() if _is_map(call, input_shape)}
+    blocks = {path for path in calls if _is_block(path, calls, maps)}
+    last: dict[tuple[int, ...], str] = {}
+    smallest: tuple[int, ...] = input_shape[1:]
+    for path, size in maps.items():
+        inside = any(path.startswith(f"{block}.") for block in blocks)
+        if not inside and all(a <= b for a, b in zip(size, smallest, strict=True)):
+            last[size] = path
+            smallest = size
+    order = {path: place for place, path in enumerate(calls)}
+    weighted = [order[path] for path, call in calls.items() if _has_weights(call.module)]
+    deep = tuple(path for path in last.values() if sum(place <= order[path] for place in weighted) > 1)
+    return deep or tuple(path for path in last.values() if not isinstance(calls[path].module, nn.Conv2d))
+
+
+def _is_map(call: _Call, input_shape: ImageShape) -> bool:
+    """Whether a module gave a map to tap: [B, C, H, W] in the image's proportions, H and W above 1.
+
+    Channels-last maps fail that; attention, which may not, passes through softmax and dropout.
+    """
+    shape = call.exit
+    if len(shape) != 4 or shape[0] != EXAMPLES or isinstance(call.module, nn.Dropout | nn.Dropout2d | nn.Softmax):
+        return False
+    _, height, width = input_shape
+    return min(shape[2:]) > 1 and abs(shape[2] * width - shape[3] * height) <= 2 * max(height, width)
+
+
+def _is_block(path: str, calls: _Calls, maps: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a module is one step of the network: maps inside it have its input's or output's resolution.
+
+    What returns no such map, a wrapper or a plain `nn.Sequential` that ends in a pool, is no step.
+    """
+    call = calls[path]
+    if len(call.exit) != 4 or (type(call.module) is nn.Sequential and path not in maps):
+        return False
+    inner = {size for other, size in maps.items() if other.startswith(f"{path}.")}
+    return inner <= {call.entry[2:], call.exit[2:]}
+
+
+def _has_weights(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, torch.Tensor) and weight.dim() > 1

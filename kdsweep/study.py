@@ -1,0 +1,259 @@
+"""The memory of a sweep: which trials were asked for, how far each is, and what came of it.
+
+Everything is in `study.journal` (Optuna's) and `epochs.jsonl`; a Study opened on them again knows what it knew. It
+has one writer, the driver, and knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from kdsweep.journal import BatchedJournal, LineLog, read_lines
+from kdsweep.layout import SweepDir
+from kdsweep.proposals import Proposer
+from kdsweep.rungs import Rungs
+from kdsweep.seeds import digest_of
+from kdsweep.space import Config, SearchSpace
+from kdsweep.spec import SweepSpec
+
+KEPT_WEIGHTS = 10
+
+
+class State(StrEnum):
+    """What became of a trial."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAILED = "FAILED"
+
+
+_OPTUNA_STATES = {
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
+
+
+@dataclass
+class Trial:
+    """One configuration that is tried.
+
+    Attributes:
+        number: From 0, in the order asked; Optuna's number.
+        key: Names it: its number and a hash of its configuration.
+        config: What is tried.
+        values: The best accuracy after each epoch done.
+        parameters: Of the student.
+        train_seconds: Spent so far.
+    """
+
+    number: int
+    key: str
+    config: Config
+    values: list[float] = field(default_factory=list)
+    parameters: int = 0
+    train_seconds: float = 0.0
+
+    @property
+    def best(self) -> float:
+        """The best accuracy so far; below 0 before the first epoch."""
+        return self.values[-1] if self.values else -1.0
+
+
+class Study:
+    """Proposes trials, hears of their epochs, stops the weak and remembers it all.
+
+    Args:
+        spec: The sweep.
+        sweep: Its directory.
+        space: The spec's space, narrowed by the constraints.
+
+    Attributes:
+        running: Trials that have not ended, by key.
+        counts: How many ended in which state.
+        leader: The best trial so far.
+        last_error: Why a trial failed last.
+        same_error: Whether all failures were alike.
+    """
+
+    def __init__(self, spec: SweepSpec, sweep: SweepDir, space: SearchSpace):
+        self.spec = spec
+        self.space = space
+        self.running: dict[str, Trial] = {}
+        self.counts = dict.fromkeys(State, 0)
+        self.leader: Trial | None = None
+        self.last_error = ""
+        self.same_error = True
+        self._sweep = sweep
+        self._rungs = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs)
+        self._kept: list[Trial] = []
+        self._proposer = Proposer(spec.search, space, spec.seed)
+        sweep.root.mkdir(parents=True, exist_ok=True)
+        self._backend = BatchedJournal(sweep.journal)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with self._backend.batch():
+            self._storage = JournalStorage(self._backend)
+            self._study = optuna.create_study(
+                storage=self._storage,
+                study_name=spec.name,
+                direction="maximize",
+                sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: proposals come with every value
+                load_if_exists=True,
+            )
+        self._study_id = self._storage.get_study_id_from_name(spec.name)
+        self._asked = 0
+        self._to_continue: list[str] = []
+        self._replay()
+
+    @property
+    def target(self) -> int:
+        """How many trials there will be."""
+        return self._proposer.limit
+
+    @property
+    def done(self) -> bool:
+        """Whether every trial has ended."""
+        return self._asked >= self.target and not self.running
+
+    def ask(self) -> Trial | None:
+        """The next trial to run: one that was interrupted, else a new one; None when all were asked."""
+        if self._to_continue:
+            return self.running[self._to_continue.pop(0)]
+        if self._asked >= self.target:
+            return None
+        config = self._proposer.propose(self._asked)
+        with self._backend.batch():
+            self._study.enqueue_trial(self.space.optuna_params(config))
+            asked = self._study.ask()
+            self.space.suggest(asked)
+            key = f"{asked.number:04d}-{digest_of(config)[:6]}"
+            asked.set_user_attr("key", key)
+            asked.set_user_attr("config", config)
+        trial = Trial(asked.number, key, config)
+        self.running[key] = trial
+        self._asked += 1
+        return trial
+
+    def report(self, key: str, metrics: Mapping[str, Any]) -> bool:
+        """Note an epoch of a trial.
+
+        Args:
+            key: The trial.
+            metrics: `epoch`, `val_accuracy`, `seconds` and whatever else was measured.
+
+        Returns:
+            Whether the trial is to stop.
+        """
+        trial = self.running[key]
+        self._epochs.append({"trial": key, **metrics})
+        return self._note(trial, metrics)
+
+    def finish(self, key: str, state: State, error: str = "") -> None:
+        """Note how a trial ended.
+
+        Args:
+            key: The trial.
+            state: Not RUNNING.
+            error: Why it failed, in one line.
+        """
+        trial = self.running.pop(key)
+        self._epochs.sync()
+        with self._backend.batch():
+            summary = {"parameters": trial.parameters, "train_seconds": round(trial.train_seconds, 4), "error": error}
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+            self._storage.set_trial_user_attr(trial_id, "summary", summary)
+            for epoch, value in enumerate(trial.values, start=1):
+                self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+            values = [trial.best] if state is State.COMPLETE else None
+            self._study.tell(trial.number, values, state=_OPTUNA_STATES[state])
+        self._proposer.tell(trial.config, _OPTUNA_STATES[state], trial.values)
+        self.counts[state] += 1
+        if error:
+            self.same_error = self.same_error and self.last_error in ("", error)
+            self.last_error = error
+        if state is State.FAILED:
+            self._drop(trial)
+        else:
+            self._keep(trial)
+
+    def close(self) -> None:
+        """Sync the logs; what is still running can be continued later."""
+        self._epochs.close()
+
+    def _note(self, trial: Trial, metrics: Mapping[str, Any]) -> bool:
+        epoch, accuracy = int(metrics["epoch"]), float(metrics["val_accuracy"])
+        del trial.values[epoch - 1 :]
+        trial.values.append(max(accuracy, trial.best))
+        trial.train_seconds += float(metrics["seconds"])
+        trial.parameters = int(metrics.get("parameters", trial.parameters))
+        if self.leader is None or trial.best > self.leader.best:
+            self.leader = trial
+        if self.spec.scheduler.name == "none":
+            return False
+        group = tuple(trial.config.get(name) for name in self.spec.scheduler.group_by)
+        return self._rungs.reached(group, trial.key, epoch, trial.best)
+
+    def _replay(self) -> None:
+        """Take up what the logs say: trials, their epochs in the order of arrival, and the rungs."""
+        ended: dict[str, FrozenTrial] = {}
+        everyone: dict[str, Trial] = {}
+        for frozen in self._study.get_trials(deepcopy=False):
+            if "key" not in frozen.user_attrs:
+                continue  # a crash between asking and naming: no work was done on it
+            trial = Trial(frozen.number, frozen.user_attrs["key"], frozen.user_attrs["config"])
+            everyone[trial.key] = trial
+            self._proposer.recall(trial.config)
+            self._asked += 1
+            if frozen.state.is_finished():
+                ended[trial.key] = frozen
+            else:
+                self.running[trial.key] = trial
+        stopped: list[str] = []
+        for entry in read_lines(self._sweep.epochs_log):
+            if entry["trial"] in everyone and self._note(everyone[entry["trial"]], entry):
+                stopped.append(entry["trial"])
+        states = {state: name for name, state in _OPTUNA_STATES.items()}
+        for key, frozen in ended.items():
+            self._proposer.tell(everyone[key].config, frozen.state, everyone[key].values)
+            self.counts[states[frozen.state]] += 1
+            if frozen.state != TrialState.FAIL:
+                self._kept.append(everyone[key])
+        self._kept = self._worth_keeping(self._kept)
+        self._epochs = LineLog(self._sweep.epochs_log)
+        for key in list(self.running):
+            trial = self.running[key]
+            if len(trial.values) >= self.spec.train.epochs:
+                self.finish(key, State.COMPLETE)
+            elif key in stopped:
+                self.finish(key, State.PRUNED)
+        self._to_continue = list(self.running)
+
+    def _keep(self, trial: Trial) -> None:
+        before = [*self._kept, trial]
+        self._kept = self._worth_keeping(before)
+        for other in before:
+            if other not in self._kept:
+                self._drop(other)
+
+    def _drop(self, trial: Trial) -> None:
+        shutil.rmtree(self._sweep.trial(trial.key).root, ignore_errors=True)
+
+    def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
+        """The best few, and those that no smaller student beats."""
+        ranked = sorted(trials, key=lambda trial: (-trial.best, trial.number))
+        kept = ranked[:KEPT_WEIGHTS]
+        smallest = min((trial.parameters for trial in kept), default=0)
+        for trial in ranked[KEPT_WEIGHTS:]:
+            if trial.parameters < smallest:
+                kept.append(trial)
+                smallest = trial.parameters
+        return kept

@@ -1,0 +1,243 @@
+"""Frames and facts as the commands print them."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kdsweep.errors import InputError, did_you_mean
+from kdsweep.progress import config_text
+from kdsweep.results import Results
+
+SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
+
+
+def ranked(results: Results) -> pd.DataFrame:
+    """The trials, the best first, failed ones last; without the JSON form of the configuration."""
+    order = ["val_accuracy", "parameters", "number"]
+    frame = results.trials.sort_values(order, ascending=[False, True, True], na_position="last")
+    return frame.drop(columns="config").reset_index(drop=True)
+
+
+def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -> pd.DataFrame:
+    """Filter, sort and cut a frame.
+
+    Args:
+        frame: Trials or epochs.
+        where: An expression over columns, as pandas' `query` takes it; dotted columns may be written as they are.
+        sort: A column; `-column` for the largest first.
+        top: How many rows; 0 is all.
+
+    Raises:
+        InputError: If the expression or the column is wrong.
+    """
+    if where:
+        frame = _query(frame, where)
+    if sort:
+        column = sort.removeprefix("-")
+        if column not in frame.columns:
+            raise InputError(f"--sort {sort}: no column {column!r}; {did_you_mean(column, frame.columns)}")
+        frame = frame.sort_values(column, ascending=not sort.startswith("-"), kind="stable", na_position="last")
+    return (frame.head(top) if top else frame).reset_index(drop=True)
+
+
+def write(frame: pd.DataFrame, how: str, out: Path | None) -> None:
+    """Write a frame to a file or to standard output.
+
+    Args:
+        frame: What to write.
+        how: `table`, `csv`, `json` (a list of records) or `parquet`.
+        out: A file; None is standard output.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    if how == "table" and out is None:
+        _print_frame(frame)
+        return
+    data = _encoded(frame, how)
+    if out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+
+def print_summary(results: Results) -> None:
+    """The end of a sweep: the best beside the plain student and the teacher, where it lies, and what to do next."""
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, title=f"{escape(results.spec.name)}: the best students", title_justify="left")
+    for heading, right in (("", False), ("settings", False), ("parameters", True), ("MB", True), ("epochs", True),
+                           ("val accuracy", True), ("test accuracy", True), ("gain by kd", True)):  # fmt: skip
+        table.add_column(heading, justify="right" if right else "left")
+    confirmed = results.confirmed.set_index("trial") if not results.confirmed.empty else pd.DataFrame()
+    for row in results.distinct(5).to_dict("records"):
+        key = str(row["trial"])
+        table.add_row(escape(key), escape(config_text(results.config(key))), *_measured(row, confirmed))
+    for row in results.plain().to_dict("records"):
+        key = str(row["trial"])
+        table.add_row("best plain", escape(config_text(results.config(key))), *_measured(row, confirmed))
+    teacher = results.teacher
+    table.add_row("teacher", escape(str(teacher["model"])), f"{teacher['parameters']:,}", f"{teacher['size_mb']:.3f}",
+                  str(teacher["epochs"] or ""), f"{teacher['val_accuracy']:.2%}", "", "")  # fmt: skip
+    console.print(table)
+    states = results.trials["state"].value_counts()
+    shown = ", ".join(f"{count} {state}" for state, count in states.items())
+    path = _shortest(results.path)
+    if not results.confirmed.empty:
+        seeds = int(results.confirmed["seeds"].iloc[0])
+        console.print(
+            f"Test accuracy: {seeds} fresh seeds each, mean ± spread; the gain is paired with a plain student of the "
+            "same settings and seeds.",
+            highlight=False,
+        )
+    console.print(f"{len(results.trials)} trials ({shown}) in {escape(path)}\n", highlight=False)
+    console.print("Next:", highlight=False)
+    for command in (f"results {path} --top 10", f"export {path} --out students --top 3",
+                    f"resume {path} --trials {2 * len(results.trials)}"):  # fmt: skip
+        console.print(f"  kdsweep {escape(command)}", highlight=False)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Names and values, one pair per line."""
+    for name, value in facts.items():
+        sys.stdout.write(f"{name:10} {_shown(name, value)}\n")
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of equal keys as a table."""
+    _print_frame(pd.DataFrame(list(rows)))
+
+
+def method_row(described: Mapping[str, Any]) -> dict[str, str]:
+    """One method in the list of methods."""
+    params = (f"{p['name']} {p['default']:g}{_range(p['search'])}" for p in described["params"])
+    return {"method": described["name"], "what it does": described["summary"], "parameters": ", ".join(params)}
+
+
+def print_method(described: Mapping[str, Any]) -> None:
+    """One method in full, with an example to paste into a sweep file."""
+    name = described["name"]
+    lines = [
+        f"{name}: {described['summary']}",
+        "",
+        f"term     {described['formula']}",
+        f"source   {described['source']}",
+        f"teacher  {', '.join(described['needs']) or 'not needed'}",
+        "",
+    ]
+    for param in described["params"]:
+        lines.append(f"  {param['name']:18} {param['default']:g}{_range(param['search'])}: {param['meaning']}")
+    lines += ["", "space:", f"  method: [{name}, none]"]
+    searched = [p for p in described["params"] if p["search"] is not None]
+    if searched:
+        lines.append(f"  {name}:")
+        lines += [f"    {p['name']}: {_flow(p['search'])}" for p in searched]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _range(search: Any) -> str:
+    return f" ({_flow(search)})" if search is not None else ""
+
+
+def _flow(search: Any) -> str:
+    return json.dumps(search).replace('"', "")
+
+
+def _measured(row: Mapping[str, Any], confirmed: pd.DataFrame) -> list[str]:
+    cells = [f"{int(row['parameters']):,}", f"{row['size_mb']:.3f}", str(row["epochs"]), f"{row['val_accuracy']:.2%}"]
+    if row["trial"] not in confirmed.index:
+        return [*cells, "", ""]
+    judged = confirmed.loc[row["trial"]]
+    gain = "" if row["method"] == "none" else f"{judged['kd_gain'] * 100:+.2f}{_spread(judged['kd_gain_std'])}"
+    return [*cells, f"{judged['test_accuracy']:.2%}{_spread(judged['test_accuracy_std'])}", gain]
+
+
+def _spread(std: float) -> str:
+    return "" if math.isnan(std) else f" ± {std * 100:.2f}"
+
+
+def _query(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    # pandas wants names with dots in backticks; nobody should have to know that.
+    expression = where
+    for column in sorted((c for c in frame.columns if "." in c), key=len, reverse=True):
+        expression = expression.replace(f"`{column}`", column).replace(column, f"`{column}`")
+    if "@" in expression or "__" in expression:
+        raise InputError(f"--where {where!r}: accepted: comparisons of columns, without @ and __")
+    try:
+        found = frame.query(expression, engine="python")
+    except Exception as error:  # pandas and the parser raise nearly anything for a wrong expression
+        columns = ", ".join(frame.columns)
+        raise InputError(
+            f"--where {where!r}: {str(error).splitlines()[0]}; accepted: a condition over {columns}"
+        ) from error
+    if not isinstance(found, pd.DataFrame):
+        raise InputError(f"--where {where!r}: not a condition; accepted: such as \"width <= 0.5 and method == 'kd'\"")
+    return found
+
+
+def _encoded(frame: pd.DataFrame, how: str) -> bytes:
+    buffer = io.BytesIO()
+    if how == "parquet":
+        frame.to_parquet(buffer, index=False)
+    elif how == "csv":
+        frame.to_csv(buffer, index=False)
+    elif how == "json":
+        frame.to_json(buffer, orient="records", indent=2)
+        buffer.write(b"\n")
+    else:
+        buffer.write(frame.to_string(index=False).encode() + b"\n")
+    return buffer.getvalue()
+
+
+def _print_frame(frame: pd.DataFrame) -> None:
+    if frame.empty:
+        sys.stderr.write("no rows\n")
+        return
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    columns = _worth_showing(frame) if {"trial", "state"} <= set(frame.columns) else list(frame.columns)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        right = pd.api.types.is_numeric_dtype(frame[column])
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in frame[columns].to_dict("records"):
+        table.add_row(*(escape(_shown(str(name), value)) for name, value in row.items()))
+    console.print(table)
+
+
+def _worth_showing(frame: pd.DataFrame) -> list[str]:
+    """Of many columns, those that a terminal has room for; other formats write all."""
+    own = [column for column in frame.columns if "." in column and frame[column].notna().any()]
+    return [column for column in frame.columns if column in SHOWN or column in own]
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+    if isinstance(value, int) and name == "parameters":
+        return f"{value:,}"
+    return str(value)
+
+
+def _shortest(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

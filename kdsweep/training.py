@@ -1,0 +1,365 @@
+"""One student's training, an epoch at a time: resumable, without Ray, without a method's name.
+
+The one formula of kdsweep stands here: `loss = (1 - alpha) * task + alpha * weight * distill`.
+
+Every random draw (weights, order, views, dropout) comes from a seed keyed by its purpose and epoch, so a run that
+goes on from a saved epoch draws what an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from kdsweep import methods, models, weights
+from kdsweep.data import Images, PreparedData, View
+from kdsweep.errors import CheckpointError, KdsweepError
+from kdsweep.lazy import F, nn, torch
+from kdsweep.methods import Outputs
+from kdsweep.seeds import derived_seed
+from kdsweep.space import Config, softens
+from kdsweep.spec import OptimizationSpec, SweepSpec
+
+EVALUATION_BATCH = 512
+
+
+class DivergedError(KdsweepError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a run's curve, beside the data and the teacher.
+
+    Attributes:
+        model: A model's name.
+        width: Multiplies its channels.
+        options: Further arguments of the model.
+        optimization: Epochs, optimizer, rate, schedule, precision.
+        seed: Of weights, order and dropout.
+        view_seed: Of the augmentation, one for all trials of a sweep.
+        augment: How training images are varied.
+        method: The distillation method.
+        method_params: Its parameters that differ from the defaults.
+        alpha: Share of distillation in the loss, 0..1.
+        task_loss: What the labels are learnt with.
+        label_smoothing: Of the cross entropy.
+    """
+
+    model: str
+    width: float
+    options: Mapping[str, Any]
+    optimization: OptimizationSpec
+    seed: int
+    view_seed: int
+    augment: str
+    method: str = "none"
+    method_params: Mapping[str, Any] = field(default_factory=dict)
+    alpha: float = 0.0
+    task_loss: str = "cross_entropy"
+    label_smoothing: float = 0.0
+
+    @classmethod
+    def of_trial(cls, spec: SweepSpec, config: Config, seed: int) -> Recipe:
+        """The recipe of one configuration of a sweep."""
+        settings = spec.train.model_dump()
+        searched = {key: config[key] for key in settings.keys() & config.keys()}
+        train = spec.train.model_copy(update=searched)
+        return cls(
+            model=spec.student.model,
+            width=float(config["width"]),
+            options=spec.student.options,
+            optimization=train,
+            seed=seed,
+            view_seed=spec.seed,
+            augment=spec.dataset.augment,
+            method=str(config["method"]),
+            method_params=method_params(config),
+            alpha=float(config.get("alpha", 0.0)),
+            task_loss=train.task_loss,
+            label_smoothing=train.label_smoothing,
+        )
+
+    @classmethod
+    def of_teacher(cls, spec: SweepSpec) -> Recipe:
+        """The recipe of a teacher that is trained."""
+        teacher = spec.teacher
+        return cls(
+            model=teacher.model,
+            width=teacher.width,
+            options=teacher.options,
+            optimization=teacher.train,
+            seed=derived_seed(spec.seed, "teacher"),
+            view_seed=spec.seed,
+            augment=spec.dataset.augment,
+        )
+
+
+def method_params(config: Config) -> dict[str, Any]:
+    """What of a configuration goes to `methods.create`: dotted for a sum, bare for a single method."""
+    terms = methods.terms(str(config["method"]))
+    params: dict[str, Any] = {}
+    for key, value in config.items():
+        term, dot, name = key.rpartition(".")
+        if dot and term in terms:
+            params[name if len(terms) == 1 else key] = value
+    if "temperature" in config:
+        softened = [term for term in terms if softens(term)]
+        names = ["temperature"] if len(terms) == 1 else [f"{term}.temperature" for term in softened]
+        params = dict.fromkeys(names, config["temperature"]) | params
+    return params
+
+
+class TeacherView(Protocol):
+    """A teacher's outputs in one epoch."""
+
+    def __call__(self, index: torch.Tensor, images: torch.Tensor) -> Outputs:
+        """Outputs for the samples at `index` [B], which look like `images` [B, C, H, W]."""
+
+
+class TeacherSource(Protocol):
+    """Where a run's teacher outputs come from."""
+
+    def example(self) -> Outputs:
+        """Outputs of a small batch, for their shapes, with the classifier."""
+
+    def epoch(self, epoch: int, view: View) -> TeacherView:
+        """The outputs of one epoch, counted from 1."""
+
+
+class NoTeacher:
+    """For runs that distil nothing."""
+
+    def __init__(self, device: torch.device):
+        self._empty = Outputs(torch.empty(0, device=device), torch.empty(0, device=device))
+
+    def example(self) -> Outputs:
+        """Empty outputs."""
+        return self._empty
+
+    def epoch(self, epoch: int, view: View) -> TeacherView:
+        """Empty outputs."""
+        return lambda index, images: self._empty
+
+
+class Training:
+    """A run that is stepped epoch by epoch.
+
+    Args:
+        recipe: What to train.
+        data: The prepared data set.
+        train: Its training split on the run's device.
+        val: Its validation split there.
+        teacher: Where the teacher's outputs come from.
+
+    Attributes:
+        epoch: Epochs done.
+        best_accuracy: The best validation accuracy so far.
+        student: The model.
+    """
+
+    def __init__(self, recipe: Recipe, data: PreparedData, train: Images, val: Images, teacher: TeacherSource):
+        self.recipe = recipe
+        self.epoch = 0
+        self.best_accuracy = -1.0
+        self.best_epoch = 0
+        self._train, self._val, self._teacher = train, val, teacher
+        self._device = train.images.device
+        torch.manual_seed(derived_seed(recipe.seed, "weights"))
+        model = models.build(recipe.model, data.input_shape, data.num_classes, recipe.width, **recipe.options)
+        self.student = on_device(model, self._device)
+        self._tapped = models.Tapped(self.student, models.taps(recipe.model, model, data.input_shape))
+        self.method = methods.create(recipe.method, self._example(), teacher.example(), **recipe.method_params)
+        self.method.to(self._device)
+        self._optimizer = make_optimizer(recipe.optimization, [*self.student.parameters(), *self.method.parameters()])
+        self._best: dict[str, torch.Tensor] = {}
+        self._autocast = autocast_dtype(recipe.optimization.precision, self._device)
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is spent."""
+        return self.epoch >= self.recipe.optimization.epochs
+
+    def run_epoch(self) -> dict[str, float]:
+        """Train one epoch and validate.
+
+        Returns:
+            train_loss, val_loss, val_accuracy (a fraction), lr at the end, seconds.
+
+        Raises:
+            DivergedError: If the training loss is no finite number.
+        """
+        started = time.perf_counter()
+        self.epoch += 1
+        torch.manual_seed(derived_seed(self.recipe.seed, "epoch", self.epoch))
+        train_loss = self._train_epoch()
+        if not math.isfinite(train_loss):
+            raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
+        accuracy, val_loss = evaluate(self.student, self._val)
+        if accuracy > self.best_accuracy:
+            self.best_accuracy, self.best_epoch = accuracy, self.epoch
+            self._best = {name: tensor.detach().clone() for name, tensor in self.student.state_dict().items()}
+        return {
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "val_accuracy": accuracy,
+            "lr": self._optimizer.param_groups[0]["lr"],
+            "seconds": time.perf_counter() - started,
+        }
+
+    def restore_best(self) -> None:
+        """Give the student the weights of its best epoch."""
+        self.student.load_state_dict(self._best)
+
+    def save(self, state: Path, best: Path) -> None:
+        """Write the resumable state and the best weights, each whole or not at all."""
+        tensors = {f"student/{name}": tensor for name, tensor in self.student.state_dict().items()}
+        tensors |= {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
+        for index, slots in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": slot for name, slot in slots.items() if slot is not None}
+        counters = {"epoch": self.epoch, "best_accuracy": self.best_accuracy, "best_epoch": self.best_epoch}
+        weights.save(self._best, best)
+        weights.save(tensors, state, {"kdsweep": json.dumps(counters)})
+
+    def load(self, state: Path) -> None:
+        """Go on from what `save` wrote.
+
+        Raises:
+            CheckpointError: If the file is damaged or of another run.
+        """
+        tensors = weights.load(state)
+        try:
+            counters = json.loads(weights.metadata(state)["kdsweep"])
+            self.student.load_state_dict(_under("student", tensors))
+            self.method.load_state_dict(_under("method", tensors))
+            optimizer = self._optimizer.state_dict()
+            slots: dict[int, dict[str, torch.Tensor]] = {}
+            for name, tensor in _under("optimizer", tensors).items():
+                index, _, slot = name.partition("/")
+                slots.setdefault(int(index), {})[slot] = tensor
+            self._optimizer.load_state_dict({**optimizer, "state": slots})
+            self._best = {name: tensor.to(self._device) for name, tensor in _under("best", tensors).items()}
+            self.epoch = int(counters["epoch"])
+            self.best_accuracy, self.best_epoch = float(counters["best_accuracy"]), int(counters["best_epoch"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"trial state {state}: not the state of this run: {error}") from error
+
+    def _train_epoch(self) -> float:
+        recipe, optimization = self.recipe, self.recipe.optimization
+        count = len(self._train)
+        view = View(recipe.augment, recipe.view_seed, self.epoch, count, self._device)
+        teacher = self._teacher.epoch(self.epoch, view)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self._order_seed())).to(self._device)
+        # A last batch of one has no variance for batch normalisation, so it waits for the next epoch's order.
+        batches = [index for index in order.split(optimization.batch_size) if len(index) > 1 or count == 1]
+        self.student.train()
+        self.method.adapters.train()
+        total = torch.zeros((), device=self._device)
+        for step, index in enumerate(batches):
+            progress = (self.epoch - 1 + step / len(batches)) / optimization.epochs
+            self._set_rate(progress)
+            self.method.advance(progress, index)
+            images = self._train.batch(index, view)
+            loss = self._loss(images, self._train.labels[index], teacher(index, images))
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            total += loss.detach() * len(index)
+        return float(total.item() / sum(len(index) for index in batches))
+
+    def _loss(self, images: torch.Tensor, labels: torch.Tensor, teacher: Outputs) -> torch.Tensor:
+        recipe = self.recipe
+        enabled = self._autocast != torch.float32
+        with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
+            student = self._tapped(images)
+        task = task_loss(recipe.task_loss, student.logits.float(), labels, recipe.label_smoothing)
+        if recipe.alpha == 0:
+            return task
+        distill = self.method(student, teacher, labels)
+        return (1 - recipe.alpha) * task + recipe.alpha * self.method.weight * distill
+
+    def _set_rate(self, progress: float) -> None:
+        rate = self.recipe.optimization.lr * rate_factor(self.recipe.optimization, progress)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def _order_seed(self) -> int:
+        return derived_seed(self.recipe.seed, "order", self.epoch)
+
+    def _example(self) -> Outputs:
+        self.student.eval()
+        with torch.no_grad():
+            return self._tapped(self._train.batch(torch.arange(min(2, len(self._train)), device=self._device)))
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model, its convolutions laid out channels last as the images are."""
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def evaluate(model: nn.Module, images: Images) -> tuple[float, float]:
+    """Accuracy and mean cross entropy of a model, in float32 and eval mode, whatever the training's precision.
+
+    Args:
+        model: Takes normalised images.
+        images: The split.
+
+    Returns:
+        Accuracy as a fraction, mean cross entropy in nats.
+    """
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=images.labels.device)
+    loss = torch.zeros((), dtype=torch.float64, device=images.labels.device)
+    with torch.inference_mode():
+        for batch, labels in images.batches(EVALUATION_BATCH):
+            logits = model(batch).float()
+            correct += (logits.argmax(dim=1) == labels).sum()
+            loss += F.cross_entropy(logits, labels, reduction="sum")
+    return int(correct) / len(images), float(loss) / len(images)
+
+
+def task_loss(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """The loss on the labels: logits [B, C] and labels [B] to a scalar."""
+    if name == "multi_margin":
+        return F.multi_margin_loss(logits, labels)
+    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+
+def rate_factor(optimization: OptimizationSpec, progress: float) -> float:
+    """The share of the learning rate after a share `progress` of all steps."""
+    if optimization.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    if optimization.schedule == "step":
+        epoch = math.floor(progress * optimization.epochs + 1e-9)
+        return optimization.gamma ** sum(epoch >= milestone for milestone in optimization.milestones)
+    return 1.0
+
+
+def make_optimizer(optimization: OptimizationSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of a run, in its fused form."""
+    common: dict[str, Any] = {"lr": optimization.lr, "weight_decay": optimization.weight_decay, "fused": True}
+    make: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "adam": lambda: torch.optim.Adam(parameters, **common),
+        "amsgrad": lambda: torch.optim.Adam(parameters, amsgrad=True, **common),
+        "adamw": lambda: torch.optim.AdamW(parameters, **common),
+        "sgd": lambda: torch.optim.SGD(parameters, momentum=optimization.momentum, **common),
+    }
+    return make[optimization.optimizer]()
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type of a run's matrix products; `auto` is bfloat16 on GPUs that have it and float32 on CPUs."""
+    if precision == "auto":
+        precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype
+
+
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}

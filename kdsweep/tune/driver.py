@@ -1,0 +1,331 @@
+"""Runs a sweep: data, teacher, search, confirmation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdsweep import data as datasets
+from kdsweep import models
+from kdsweep import teacher as teachers
+from kdsweep.arrays import write_json
+from kdsweep.data import PreparedData
+from kdsweep.environment import describe_environment
+from kdsweep.errors import InputError, Interrupted, SweepDirError, SweepError
+from kdsweep.journal import read_lines
+from kdsweep.layout import SweepDir
+from kdsweep.progress import Progress, SearchStatus, Silent
+from kdsweep.results import Results, load_results, write_frames
+from kdsweep.space import SearchSpace
+from kdsweep.spec import SweepSpec, read_spec
+from kdsweep.study import State, Study
+from kdsweep.teacher import TeacherCard
+from kdsweep.tune.cluster import Share, connected, share
+from kdsweep.workbench import provide_teacher
+
+SAME_FAILURE_LIMIT = 5
+
+
+def run(spec: SweepSpec, address: str | None = None, progress: Progress | None = None) -> Results:
+    """Run a sweep to its end.
+
+    Args:
+        spec: The sweep, from `load_spec`.
+        address: Of a Ray cluster; None starts a local one.
+        progress: Hears what happens.
+
+    Raises:
+        SweepDirError: If the sweep's directory is in use by another spec or holds this sweep already.
+        Interrupted: After Ctrl-C or SIGTERM; everything is kept.
+        KdsweepError: If the sweep cannot go on.
+    """
+    sweep = spec.sweep_dir
+    if sweep.spec.is_file():
+        same = read_spec(sweep).comparable() == spec.comparable()
+        state = "holds this sweep already" if same else "holds another sweep"
+        accepted = f"kdsweep resume {sweep.root}, or another --name"
+        raise SweepDirError(f"{sweep.root}: {state}; accepted: {accepted}")
+    sweep.root.mkdir(parents=True, exist_ok=True)
+    spec.save(sweep.spec)
+    return _drive(spec, sweep, address, progress or Silent())
+
+
+def resume(
+    path: str | Path, trials: int | None = None, address: str | None = None, progress: Progress | None = None
+) -> Results:
+    """Go on with a sweep from its directory alone.
+
+    Args:
+        path: The sweep's directory.
+        trials: A new total, to extend a sweep.
+        address: Of a Ray cluster; None starts a local one.
+        progress: Hears what happens.
+
+    Raises:
+        SweepDirError: If there is no sweep at `path`.
+    """
+    sweep = SweepDir.existing(path)
+    spec = read_spec(sweep)
+    if trials is not None:
+        if trials < spec.search.trials:
+            raise InputError(f"--trials {trials}: accepted: at least {spec.search.trials}, which were asked for")
+        spec = spec.replaced(search=spec.search.model_copy(update={"trials": trials}))
+        spec.save(sweep.spec)
+    return _drive(
+        spec.replaced(storage=str(sweep.root.parent), name=sweep.root.name), sweep, address, progress or Silent()
+    )
+
+
+def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress) -> Results:
+    with _terminable(), progress:
+        try:
+            _phases(spec, sweep, address, progress)
+        except KeyboardInterrupt:
+            raise Interrupted(f"interrupted; everything is kept. Go on with: kdsweep resume {sweep.root}") from None
+    return load_results(sweep.root)
+
+
+def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress) -> None:
+    progress.phase("data", spec.dataset.name)
+    data = datasets.prepare(spec.dataset, spec.seed, sweep.store)
+    write_json(sweep.data, data.described())
+    counts = (len(data.split(name, torch.device("cpu"))) for name in ("train", "val"))
+    shape = "x".join(str(size) for size in data.input_shape)
+    progress.phase("data", "{} training images, {} for validation, {}, {} classes".format(
+        *counts, shape, data.num_classes))  # fmt: skip
+    space = _within_constraints(spec, data)
+    with connected(address):
+        part = share(spec.resources)
+        write_json(sweep.environment, describe_environment(sys.argv))
+        card = _teach(spec, sweep, data, part, address is not None, progress)
+        study = Study(spec, sweep, space)
+        try:
+            if not study.done:
+                _search(study, sweep, data, card, part, progress)
+        finally:
+            study.close()
+            write_frames(sweep)
+        if spec.confirm.top:
+            _confirm(spec, sweep, data, part, progress)
+    shutil.rmtree(sweep.tune, ignore_errors=True)
+
+
+def _within_constraints(spec: SweepSpec, data: PreparedData) -> SearchSpace:
+    """The space without students that would break a constraint."""
+    limits = spec.constraints
+    if not limits.parameters and not limits.size_mb:
+        return spec.search_space
+
+    def size(width: float) -> tuple[int, float]:
+        with torch.device("meta"):
+            student = models.build(
+                spec.student.model, data.input_shape, data.num_classes, width, **spec.student.options
+            )
+        return models.count_parameters(student), models.size_mb(student)
+
+    def fits(width: float) -> bool:
+        parameters, size_mb = size(width)
+        small = not limits.parameters or parameters <= limits.parameters
+        return small and (not limits.size_mb or size_mb <= limits.size_mb)
+
+    space = spec.search_space.limit_width(fits)
+    if space is None:
+        widths = spec.search_space.shared["width"].written()
+        wanted = {key: value for key, value in limits.model_dump().items() if value}
+        raise InputError(f"constraints: no student {spec.student.model} of width {widths} keeps {wanted}")
+    return space
+
+
+def _teach(
+    spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, remote: bool, progress: Progress
+) -> TeacherCard:
+    """Have the teacher and its outputs ready in the sweep's directory."""
+    epochs = spec.teacher.train.epochs
+    known = teachers.stored(spec, data, sweep.store)
+    origin = "from the store" if known else spec.teacher.checkpoint or f"training {epochs} epochs"
+    progress.phase("teacher", f"{spec.teacher.model}, {origin}")
+
+    def on_epoch(done: int, accuracy: float) -> None:
+        progress.counted("teacher", done, epochs, f"epochs, val accuracy {accuracy:.2%}")
+
+    if remote or part.gpus:
+        card = _teach_remotely(spec, sweep, data, part, on_epoch)
+    else:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(os.cpu_count() or 1)
+        card = provide_teacher(
+            spec, sweep, data, torch.device("cpu"), lambda m: on_epoch(int(m["epoch"]), m["val_accuracy"])
+        )
+        torch.set_num_threads(threads)
+    progress.phase(
+        "teacher", f"val accuracy {card.val_accuracy:.2%}, {card.parameters:,} parameters, {card.size_mb:.3f} MB"
+    )
+    return card
+
+
+def _teach_remotely(
+    spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, on_epoch: Callable[[int, float], None]
+) -> TeacherCard:
+    import ray
+
+    sweep.teacher_epochs.unlink(missing_ok=True)
+    teach = ray.remote(num_cpus=part.cpus, num_gpus=1 if part.gpus else 0, max_retries=3)(teach_in_worker)
+    task = teach.remote(str(sweep.root), str(data.root), spec.resources.cpus_per_trial)
+    seen = 0
+    while True:
+        ready, _ = ray.wait([task], timeout=0.5)
+        lines = list(read_lines(sweep.teacher_epochs))
+        if len(lines) > seen:
+            seen = len(lines)
+            on_epoch(seen, float(lines[-1]["val_accuracy"]))
+        if ready:
+            card: TeacherCard = ray.get(task)
+            return card
+
+
+def teach_in_worker(sweep_root: str, data_root: str, threads: int) -> TeacherCard:
+    """The teacher phase on a node of the cluster."""
+    from kdsweep.journal import LineLog
+
+    torch.set_num_threads(threads)
+    sweep = SweepDir(Path(sweep_root))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sweep.teacher.mkdir(parents=True, exist_ok=True)
+    log = LineLog(sweep.teacher_epochs)
+    try:
+        return provide_teacher(read_spec(sweep), sweep, PreparedData.load(Path(data_root)), device, log.append)
+    finally:
+        log.close()
+
+
+def _search(
+    study: Study, sweep: SweepDir, data: PreparedData, card: TeacherCard, part: Share, progress: Progress
+) -> None:
+    """Run trials until every one has ended.
+
+    Raises:
+        KeyboardInterrupt: If it was stopped.
+        SweepError: If the first trials all fail alike.
+    """
+    from ray import tune
+
+    from kdsweep.tune.scheduler import StudyScheduler
+    from kdsweep.tune.searcher import StudySearcher
+    from kdsweep.tune.trainable import DistillTrial
+
+    spec = study.spec
+    already = sum(len(trial.values) for trial in study.running.values())
+    progress.phase(
+        "search",
+        f"{study.target} trials of {spec.train.epochs} epochs, {part.places} at a time"
+        + (f", going on with {len(study.running)} after {already} epochs" if study.running else ""),
+    )
+    status = _StatusReporter(study, card, progress)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.places)
+    searcher = StudySearcher(study, {"sweep": str(sweep.root), "data": str(data.root)}, part.places)
+    scheduler = StudyScheduler(study, status.changed)
+    tuner = tune.Tuner(
+        tune.with_resources(DistillTrial, {"cpu": part.cpus, "gpu": part.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: str(trial.config["key"]),
+            trial_dirname_creator=lambda trial: str(trial.config["key"]),
+        ),
+        run_config=tune.RunConfig(
+            name="search",
+            storage_path=str(sweep.tune),
+            failure_config=tune.FailureConfig(max_failures=5),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    if status.hopeless:
+        raise SweepError(status.hopeless)
+    if not study.done:
+        raise KeyboardInterrupt
+    if not any(study.counts[state] for state in (State.COMPLETE, State.PRUNED)):
+        raise SweepError(f"all {study.counts[State.FAILED]} trials failed: {study.last_error}")
+
+
+class _StatusReporter:
+    """Turns the study's state into what is shown, and sees when a sweep is hopeless."""
+
+    def __init__(self, study: Study, card: TeacherCard, progress: Progress):
+        self.hopeless = ""
+        self._study = study
+        self._card = card
+        self._progress = progress
+        self._epochs = 0
+        progress.search(self.status())
+
+    def changed(self) -> None:
+        """An epoch was noted or a trial ended."""
+        study = self._study
+        self._epochs += 1
+        self._progress.search(self.status())
+        failed = study.counts[State.FAILED]
+        others = study.counts[State.COMPLETE] + study.counts[State.PRUNED]
+        if failed >= SAME_FAILURE_LIMIT and not others and not self.hopeless and study.same_error:
+            self.hopeless = f"the first {failed} trials all failed alike: {study.last_error}"
+            signal.raise_signal(signal.SIGINT)  # Ray Tune's own way of being asked to stop
+
+    def status(self) -> SearchStatus:
+        """The present state."""
+        study = self._study
+        return SearchStatus(
+            target=study.target,
+            running=len(study.running),
+            complete=study.counts[State.COMPLETE],
+            pruned=study.counts[State.PRUNED],
+            failed=study.counts[State.FAILED],
+            epochs=self._epochs,
+            best_accuracy=study.leader.best if study.leader else -1.0,
+            best_config=study.leader.config if study.leader else {},
+            teacher_accuracy=self._card.val_accuracy,
+        )
+
+
+def _confirm(spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, progress: Progress) -> None:
+    from kdsweep.tune.confirm import confirm
+
+    results = load_results(sweep.root)
+    best = results.distinct(spec.confirm.top)
+    if not datasets.prepare_test(spec.dataset, data):
+        progress.phase("confirm", f"left out: {spec.dataset.name} has no test split")
+        return
+    chosen = {str(key): results.config(str(key)) for key in best["trial"]}
+    progress.phase("confirm", f"the best {len(chosen)} and their plain twins on {spec.confirm.seeds} fresh seeds")
+    frame = confirm(
+        spec, sweep, data, chosen, part, lambda done, total: progress.counted("confirm", done, total, "trainings")
+    )
+    frame.to_parquet(sweep.confirmed_frame, index=False)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Treat SIGTERM, which schedulers and spot machines send, as Ctrl-C."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

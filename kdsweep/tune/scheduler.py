@@ -1,0 +1,60 @@
+"""Tells Ray Tune which trials go on, as the study decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from kdsweep.study import State, Study
+
+REPORTED = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds", "parameters", "size_mb")
+
+
+class StudyScheduler(FIFOScheduler):
+    """Every epoch of every trial passes here, in the order of arrival.
+
+    Args:
+        study: The sweep's memory.
+        on_change: Called after each epoch.
+    """
+
+    def __init__(self, study: Study, on_change: Callable[[], None]):
+        super().__init__()
+        self._study = study
+        self._on_change = on_change
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        """Note the epoch; stop a trial that is done, weak or broken."""
+        key = trial.config["key"]
+        if key not in self._study.running:
+            return str(TrialScheduler.STOP)
+        decision = self._decide(key, result)
+        self._on_change()
+        return decision
+
+    def _decide(self, key: str, result: dict[str, Any]) -> str:
+        study = self._study
+        if "failure" in result:
+            study.finish(key, State.FAILED, result["failure"])
+            return str(TrialScheduler.STOP)
+        weak = False
+        if "again" not in result:
+            if not math.isfinite(result["val_accuracy"]):
+                study.finish(key, State.FAILED, f"val_accuracy is {result['val_accuracy']}")
+                return str(TrialScheduler.STOP)
+            weak = study.report(key, {name: result[name] for name in REPORTED if name in result})
+        if result["epoch"] >= study.spec.train.epochs:
+            study.finish(key, State.COMPLETE)
+        elif weak:
+            study.finish(key, State.PRUNED)
+        else:
+            return str(TrialScheduler.CONTINUE)
+        return str(TrialScheduler.STOP)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing that Ray Tune could restore."""
+        return {}

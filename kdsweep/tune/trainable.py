@@ -1,0 +1,102 @@
+"""A trial as Ray Tune runs it, in a worker that stays warm from trial to trial."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from kdsweep.data import PreparedData
+from kdsweep.errors import KdsweepError
+from kdsweep.layout import SweepDir
+from kdsweep.models import count_parameters, size_mb
+from kdsweep.rungs import Rungs
+from kdsweep.seeds import derived_seed
+from kdsweep.spec import read_spec
+from kdsweep.training import Training
+from kdsweep.workbench import Workbench, open_workbench
+
+SAVE_SECONDS = 30.0
+
+
+class DistillTrial(tune.Trainable):
+    """Steps one trial an epoch at a time.
+
+    The configuration names the sweep's directory and the trial's key. Set up with a key whose state exists, the trial
+    goes on from there; that one rule serves a lost worker, a lost node and a resumed sweep. It never says that it is
+    done: the scheduler, which hears every epoch, stops it.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Open the sweep's data and teacher, once per worker, and begin the first trial."""
+        self._sweep = SweepDir(Path(config["sweep"]))
+        self._spec = read_spec(self._sweep)
+        gpu = ray.get_gpu_ids() and torch.cuda.is_available()
+        torch.set_num_threads(self._spec.resources.cpus_per_trial)
+        data = PreparedData.load(Path(config["data"]))
+        self._bench: Workbench = open_workbench(self._spec, self._sweep, data, torch.device("cuda" if gpu else "cpu"))
+        self._training: Training | None = None
+        self._rungs = Rungs(self._spec.grace_epochs, self._spec.scheduler.reduction_factor, self._spec.train.epochs)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """End the trial at hand and begin the next."""
+        self._save_if_wanted()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch; a failure is reported, so that the worker stays warm."""
+        try:
+            if self._training is None:
+                self._training = self._bench.training(self._config, self._seed, self._trial.state)
+            if self._training.done:  # it was stopped between its last epoch and the driver's note of it
+                return {"epoch": self._training.epoch, "again": True}
+            metrics: dict[str, Any] = {"epoch": self._training.epoch + 1, **self._training.run_epoch()}
+            student = self._training.student
+            metrics |= {"parameters": count_parameters(student), "size_mb": size_mb(student)}
+            self._save_if_due()
+            return metrics
+        except KdsweepError as error:
+            return {"failure": str(error)}
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            return {"failure": f"out of GPU memory: {str(error).splitlines()[0]}"}
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            shown = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            return {"failure": f"{shown} ({Path(where.filename).name}:{where.lineno})"}
+
+    def cleanup(self) -> None:
+        """The worker is asked to stop: keep what was done."""
+        self._save_if_wanted()
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._config = dict(config["config"])
+        self._trial = self._sweep.trial(config["key"])
+        self._trial.root.mkdir(parents=True, exist_ok=True)
+        self._seed = derived_seed(self._spec.seed, "trial")
+        self._training = None
+        self._saved_at = time.monotonic()
+        self._saved_epoch = 0
+
+    def _save_if_due(self) -> None:
+        """Save where the trial may end here or where much would be lost."""
+        assert self._training is not None
+        may_end = self._training.done or self._training.epoch in self._rungs.milestones
+        if may_end or time.monotonic() - self._saved_at > SAVE_SECONDS:
+            self._save_if_wanted()
+
+    def _save_if_wanted(self) -> None:
+        """Save unless there is nothing new, or the driver has already given the trial up."""
+        training = self._training
+        if training is None or training.epoch == self._saved_epoch or not self._trial.root.is_dir():
+            return
+        training.save(self._trial.state, self._trial.best)
+        self._saved_at = time.monotonic()
+        self._saved_epoch = training.epoch

@@ -1,0 +1,130 @@
+"""Model weights as files: safetensors, or a PyTorch state dict that needs no unpickling of code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdsweep.errors import CheckpointError
+from kdsweep.lazy import nn, torch
+
+State = dict[str, "torch.Tensor"]
+
+
+def save(state: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole or not at all.
+
+    Args:
+        state: Tensors by name, on any device.
+        path: The file; its directory is made.
+        metadata: Strings kept in the file's header.
+    """
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    save_file(tensors, partial, metadata=dict(metadata or {}))
+    partial.replace(path)
+
+
+def load(path: Path) -> State:
+    """Read a checkpoint onto the CPU: safetensors, or a state dict saved with `torch.save`.
+
+    Raises:
+        CheckpointError: If it is missing, truncated, holds more than tensors, or needs code to be unpickled.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint {path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint {path}: holds more than tensors, or is no checkpoint; accepted: a .safetensors file or "
+            "torch.save(model.state_dict(), ...)"
+        ) from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
+    return _state_dict(loaded, path)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The strings in a safetensors file's header."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        return dict(file.metadata() or {})
+
+
+def check_classes(path: Path, head: str, num_classes: int) -> None:
+    """Check the last layer of a safetensors file by its header alone, without torch.
+
+    Raises:
+        CheckpointError: If the file is unreadable or its last layer has another number of outputs.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            names = list(file.keys())
+            shape = file.get_slice(f"{head}.weight").get_shape() if f"{head}.weight" in names else None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
+    if shape is None:
+        raise CheckpointError(f"checkpoint {path}: {head}.weight is missing")
+    if shape[0] != num_classes:
+        raise CheckpointError(
+            f"checkpoint {path}: {head}.weight has {shape[0]} outputs, accepted: {num_classes} classes"
+        )
+
+
+def fit(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Check that weights belong to a model.
+
+    Args:
+        model: On any device, the meta device included.
+        state: Tensors by name.
+        where: What the weights are called in the error.
+
+    Raises:
+        CheckpointError: Naming the first difference and how many there are.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    faults = [
+        f"{name} is {list(found[name])}, accepted: {list(shape)}"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
+    ]
+    faults += [
+        f"{name} is missing" for name in wanted if name not in found and not name.endswith("num_batches_tracked")
+    ]
+    faults += [f"{name} does not belong to the model" for name in found if name not in wanted]
+    if faults:
+        more = f" (and {len(faults) - 1} more differences)" if len(faults) > 1 else ""
+        raise CheckpointError(f"{where}: {faults[0]}{more}")
+
+
+def _state_dict(loaded: Any, path: Path) -> State:
+    for wrapper in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise CheckpointError(f"checkpoint {path}: found {type(loaded).__name__}; accepted: a state dict of tensors")
+    if not loaded:
+        raise CheckpointError(f"checkpoint {path}: holds no tensors; accepted: a state dict of tensors")
+    return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

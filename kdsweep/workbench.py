@@ -1,0 +1,138 @@
+"""What a worker keeps between trials: the data and the teacher's outputs, on its device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+from kdsweep import teacher as teachers
+from kdsweep.data import Images, PreparedData
+from kdsweep.layout import SweepDir
+from kdsweep.lazy import torch
+from kdsweep.methods import Outputs
+from kdsweep.outputs import (
+    OutputStore,
+    StoredOutputs,
+    StoredTeacher,
+    TeacherInLoop,
+    load_example,
+    save_example,
+    trial_needs,
+)
+from kdsweep.space import Config
+from kdsweep.spec import SweepSpec
+from kdsweep.teacher import TeacherCard
+from kdsweep.training import NoTeacher, Recipe, TeacherSource, Training
+
+
+def provide_teacher(
+    spec: SweepSpec,
+    sweep: SweepDir,
+    data: PreparedData,
+    device: torch.device,
+    on_epoch: Callable[[dict[str, float]], None],
+) -> TeacherCard:
+    """Have the teacher in the sweep's directory and, without augmentation, its outputs in the store.
+
+    Args:
+        spec: The sweep.
+        sweep: Its directory.
+        data: Its data.
+        device: Where the teacher runs.
+        on_epoch: Hears of each epoch of training.
+
+    Raises:
+        CheckpointError: If the checkpoint does not fit.
+        TeacherError: If the teacher is not worth distilling from.
+    """
+    card = teachers.stored(spec, data, sweep.store) or teachers.make(spec, data, sweep.store, device, on_epoch)
+    teachers.judge(card, data.num_classes)
+    teachers.adopt(card, sweep.store, sweep)
+    bench = Workbench(spec, sweep, data, card, device)
+    if spec.dataset.augment == "none" and not bench.outputs.store.complete(1):
+        bench.outputs.store.ensure(1, bench.teacher, bench.train)
+    return card
+
+
+def open_workbench(spec: SweepSpec, sweep: SweepDir, data: PreparedData, device: torch.device) -> Workbench:
+    """The workbench of a sweep whose teacher was adopted."""
+    card = TeacherCard(**json.loads(sweep.teacher_card.read_text()))
+    return Workbench(spec, sweep, data, card, device)
+
+
+class Workbench:
+    """Makes the runs of a sweep, one after another, in one process.
+
+    Args:
+        spec: The sweep.
+        sweep: Its directory, with the teacher in it.
+        data: Its data.
+        card: Its teacher.
+        device: Where the runs are trained.
+    """
+
+    def __init__(self, spec: SweepSpec, sweep: SweepDir, data: PreparedData, card: TeacherCard, device: torch.device):
+        self.spec = spec
+        self.device = device
+        self._sweep = sweep
+        self._data = data
+        self._card = card
+
+    @cached_property
+    def train(self) -> Images:
+        """The training split."""
+        return self._data.split("train", self.device)
+
+    @cached_property
+    def val(self) -> Images:
+        """The validation split."""
+        return self._data.split("val", self.device)
+
+    @cached_property
+    def test(self) -> Images:
+        """The test split, which only confirmation reads."""
+        return self._data.split("test", self.device)
+
+    @cached_property
+    def teacher(self) -> TeacherInLoop:
+        """The teacher itself."""
+        tapped = teachers.load(self.spec, self._data, self._sweep.teacher_weights, self.device)
+        return TeacherInLoop(tapped, self._data.input_shape, self.device)
+
+    @cached_property
+    def example(self) -> Outputs:
+        """The teacher's outputs of a small batch."""
+        path = self._sweep.teacher_example
+        if not path.is_file():
+            save_example(self.teacher.example(), path)
+        return load_example(path, self.device)
+
+    @cached_property
+    def outputs(self) -> StoredOutputs:
+        """The teacher's outputs in files."""
+        store = OutputStore.of(self.spec, self._data, self._card.digest, self.example, self._sweep.store)
+        return StoredOutputs(store, lambda: self.teacher, self.train)
+
+    def training(self, config: Config, seed: int, state: Path) -> Training:
+        """A run of one configuration, gone on with where its state was saved.
+
+        Args:
+            config: The configuration.
+            seed: Of weights, order and dropout.
+            state: Where the run's state may lie.
+        """
+        recipe = Recipe.of_trial(self.spec, config, seed)
+        training = Training(recipe, self._data, self.train, self.val, self._source(recipe))
+        if state.is_file():
+            training.load(state)
+        return training
+
+    def _source(self, recipe: Recipe) -> TeacherSource:
+        needs = trial_needs(recipe.method, recipe.method_params)
+        if not needs:
+            return NoTeacher(self.device)
+        if self.outputs.store.holds(needs):
+            return StoredTeacher(self.outputs, needs, self.example)
+        return self.teacher

@@ -38,6 +38,7 @@ class StudentConfig(BaseModel):
     Attributes:
         format: Of this file.
         model: A model's name; with `width` and `options` it is rebuilt.
+        head: Shapes of the head that the method put on the student; empty without one.
         input_shape: (channels, height, width).
         class_names: In the order of the logits.
         mean: Per channel, of images scaled to 0..1.
@@ -60,6 +61,7 @@ class StudentConfig(BaseModel):
     model: str
     width: Annotated[float, Field(gt=0)]
     options: dict[str, Any]
+    head: dict[str, int | bool]
     input_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
@@ -189,10 +191,9 @@ def _export(results: Results, key: str, folder: Path) -> Path:
             f"trial {key}: its weights were not kept, only the best trials' are; accepted: {', '.join(kept) or 'none'}"
         )
     config = _config(results, key, row)
-    model = _build(config)
     try:
         state = weights.load(best)
-        weights.fit(model, state, f"weights of trial {key}")
+        weights.fit(_build(config), state, f"weights of trial {key}")
     except CheckpointError as error:
         raise InputError(f"{error}; accepted: weights as the sweep wrote them") from error
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,6 +214,7 @@ def _config(results: Results, key: str, row: dict[str, Any]) -> StudentConfig:
         model=spec.student.model,
         width=float(settings["width"]),
         options=spec.student.options,
+        head=json.loads(weights.metadata(results.sweep.trial(key).best).get("head", "{}")),
         input_shape=tuple(described["input_shape"]),
         class_names=tuple(described["class_names"]),
         mean=tuple(described["mean"]),
@@ -233,7 +235,14 @@ def _config(results: Results, key: str, row: dict[str, Any]) -> StudentConfig:
 
 def _build(config: StudentConfig) -> nn.Module:
     options = _without_download(config.options)
-    return models.build(config.model, config.input_shape, len(config.class_names), config.width, **options)
+    model = models.build(config.model, config.input_shape, len(config.class_names), config.width, **options)
+    if not config.head:
+        return model
+    from kdsweep.methods.adapters.head import TransferHead
+    from kdsweep.models.blocks import HeadedStudent
+
+    taps = models.taps(config.model, model, config.input_shape)
+    return HeadedStudent(model, taps, TransferHead(**config.head))  # type: ignore[arg-type]
 
 
 def _without_download(options: dict[str, Any]) -> dict[str, Any]:

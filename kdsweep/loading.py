@@ -237,7 +237,11 @@ def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
         )
     elif path.suffix == ".safetensors" and spec.teacher.model in models.MODELS:
         try:
-            weights.check_classes(path, models.MODELS[spec.teacher.model].taps.head, len(_info(spec).class_names))
+            classes = len(_info(spec).class_names)
+        except InputError:
+            return  # told as a fault of the data set
+        try:
+            weights.check_classes(path, models.MODELS[spec.teacher.model].taps.head, classes)
         except InputError as error:
             yield ("teacher", "dataset"), ("teacher", "checkpoint"), str(error)
 

@@ -16,7 +16,6 @@ from typing import Any
 from kdsweep import methods, weights
 from kdsweep.arrays import ArrayWriter, has_array, map_array
 from kdsweep.data import Images, PreparedData, View
-from kdsweep.distributions import Choice, Constant
 from kdsweep.layout import Store
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
@@ -52,11 +51,8 @@ def sweep_needs(spec: SweepSpec) -> frozenset[str]:
     for method in space.methods():
         needs |= trial_needs(method, {})
         for name, drawn in space.parameters(method).items():
-            values = (
-                drawn.values if isinstance(drawn, Choice) else (drawn.value,) if isinstance(drawn, Constant) else ()
-            )
             term, _, parameter = name.rpartition(".")
-            for value in values if term else ():
+            for value in finite_values(drawn) if term else ():
                 needs |= methods.get(term).teacher_needs({parameter: value})
     return frozenset(needs)
 
@@ -282,11 +278,11 @@ def load_example(path: Path, device: torch.device) -> Outputs:
 
 
 def _arrays(outputs: Outputs, items: Iterable[str]) -> dict[str, torch.Tensor]:
-    """What is kept of a batch: float32, stage maps in float16."""
+    """What is kept of a batch: float32, stage maps in bfloat16, which has the range of float32."""
     arrays: dict[str, torch.Tensor] = {}
     for item in items:
         if item.startswith("stage"):
-            arrays[item] = outputs.features[int(item.removeprefix("stage"))].to(torch.float16)
+            arrays[item] = outputs.features[int(item.removeprefix("stage"))].to(torch.bfloat16)
         elif item.startswith("attention"):
             arrays[item] = attention_map(outputs.features[int(item.removeprefix("attention"))])
         else:

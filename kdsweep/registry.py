@@ -80,8 +80,10 @@ def load_user_object(name: str, kind: str) -> Any:
     """
     module_name, _, attribute = name.partition(":")
     try:
-        return getattr(import_module(module_name), attribute)
-    except (ImportError, ValueError) as error:
-        raise UnknownNameError(f"{kind} {name!r}: cannot import {module_name!r}: {error}") from error
-    except AttributeError as error:
-        raise UnknownNameError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}") from error
+        module = import_module(module_name)
+    except Exception as error:  # the user's module may raise anything while it is imported
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UnknownNameError(f"{kind} {name!r}: cannot import {module_name!r}: {what}") from error
+    if not hasattr(module, attribute):
+        raise UnknownNameError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}")
+    return getattr(module, attribute)

@@ -287,6 +287,11 @@ def _all_terms(method: Choice | Constant) -> set[str]:
     return {term for name in _values(method) for term in methods.terms(str(name))}
 
 
+def finite_values(distribution: Distribution) -> tuple[Value, ...]:
+    """Every value of a distribution, or none if it is continuous."""
+    return _values(distribution) if _is_finite(distribution) else ()
+
+
 def _is_finite(distribution: Distribution) -> bool:
     return isinstance(distribution, Choice | Constant | RandInt | LogRandInt | QUniform)
 

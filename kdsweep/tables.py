@@ -80,7 +80,7 @@ def write(frame: pd.DataFrame, how: str, out: Path | None) -> None:
 
 def print_summary(results: Results) -> None:
     """The end of a sweep: the best beside the plain student and the teacher, where it lies, and what to do next."""
-    console = Console()
+    console = _console()
     table = Table(box=box.SIMPLE_HEAD, title=f"{escape(results.spec.name)}: the best students", title_justify="left")
     for heading, right in (("", False), ("settings", False), ("parameters", True), ("MB", True), ("epochs", True),
                            ("val accuracy", True), ("test accuracy", True), ("gain by kd", True)):  # fmt: skip
@@ -209,7 +209,7 @@ def _print_frame(frame: pd.DataFrame) -> None:
     if frame.empty:
         sys.stderr.write("no rows\n")
         return
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console = _console()
     columns = _worth_showing(frame) if {"trial", "state"} <= set(frame.columns) else list(frame.columns)
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
@@ -218,6 +218,11 @@ def _print_frame(frame: pd.DataFrame) -> None:
     for row in frame[columns].to_dict("records"):
         table.add_row(*(escape(_shown(str(name), value)) for name, value in row.items()))
     console.print(table)
+
+
+def _console() -> Console:
+    """Standard output; where it is no terminal, wide enough that no table is folded."""
+    return Console() if sys.stdout.isatty() else Console(width=180)
 
 
 def _worth_showing(frame: pd.DataFrame) -> list[str]:

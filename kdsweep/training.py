@@ -21,6 +21,7 @@ from kdsweep.data import Images, PreparedData, View
 from kdsweep.errors import CheckpointError, KdsweepError
 from kdsweep.lazy import F, nn, torch
 from kdsweep.methods import Outputs
+from kdsweep.models.blocks import HeadedStudent
 from kdsweep.seeds import derived_seed
 from kdsweep.space import Config, softens
 from kdsweep.spec import OptimizationSpec, SweepSpec
@@ -161,6 +162,7 @@ class Training:
         epoch: Epochs done.
         best_accuracy: The best validation accuracy so far.
         student: The model.
+        inference: What is judged and exported: the student, with the method's head where it has one.
     """
 
     def __init__(self, recipe: Recipe, data: PreparedData, train: Images, val: Images, teacher: TeacherSource):
@@ -175,7 +177,10 @@ class Training:
         self.student = on_device(model, self._device)
         self._tapped = models.Tapped(self.student, models.taps(recipe.model, model, data.input_shape))
         self.method = methods.create(recipe.method, self._example(), teacher.example(), **recipe.method_params)
+        self.method.prepare(len(train))
         self.method.to(self._device)
+        head = self.method.inference_head()
+        self.inference = HeadedStudent(model, self._tapped.taps, head) if head is not None else self.student
         self._optimizer = make_optimizer(recipe.optimization, [*self.student.parameters(), *self.method.parameters()])
         self._best: dict[str, torch.Tensor] = {}
         self._autocast = autocast_dtype(recipe.optimization.precision, self._device)
@@ -200,10 +205,10 @@ class Training:
         train_loss = self._train_epoch()
         if not math.isfinite(train_loss):
             raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
-        accuracy, val_loss = evaluate(self.student, self._val)
+        accuracy, val_loss = evaluate(self.inference, self._val)
         if accuracy > self.best_accuracy:
             self.best_accuracy, self.best_epoch = accuracy, self.epoch
-            self._best = {name: tensor.detach().clone() for name, tensor in self.student.state_dict().items()}
+            self._best = {name: tensor.detach().clone() for name, tensor in self.inference.state_dict().items()}
         return {
             "train_loss": train_loss,
             "val_loss": val_loss,
@@ -214,7 +219,7 @@ class Training:
 
     def restore_best(self) -> None:
         """Give the student the weights of its best epoch."""
-        self.student.load_state_dict(self._best)
+        self.inference.load_state_dict(self._best)
 
     def save(self, state: Path, best: Path) -> None:
         """Write the resumable state and the best weights, each whole or not at all."""
@@ -224,7 +229,8 @@ class Training:
         for index, slots in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": slot for name, slot in slots.items() if slot is not None}
         counters = {"epoch": self.epoch, "best_accuracy": self.best_accuracy, "best_epoch": self.best_epoch}
-        weights.save(self._best, best)
+        head = self.method.inference_head()
+        weights.save(self._best, best, {"head": json.dumps(head.options)} if head is not None else {})
         weights.save(tensors, state, {"kdsweep": json.dumps(counters)})
 
     def load(self, state: Path) -> None:

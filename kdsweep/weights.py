@@ -23,12 +23,12 @@ def save(state: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, s
         path: The file; its directory is made.
         metadata: Strings kept in the file's header.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as encode
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    save_file(tensors, partial, metadata=dict(metadata or {}))
+    partial.write_bytes(encode(tensors, metadata=dict(metadata or {})))
     partial.replace(path)
 
 

@@ -253,7 +253,7 @@ def test_the_embedded_teacher_is_right_on_what_it_has_never_seen():
     assert path.stat().st_size <= 1e6
     model = models.build("mnist_teacher", (1, 28, 28), 10, width=0.25).eval()
     model.load_state_dict(weights.load(path), strict=True)
-    for split, least in (("train", 0.985), ("test", 0.985)):
+    for split, least in (("train", 0.987), ("test", 0.989)):
         images, labels = mini(split)
         with torch.inference_mode():
             logits = model((torch.from_numpy(images) / 255 - 0.1307) / 0.3081)

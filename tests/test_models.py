@@ -24,6 +24,15 @@ SMALLEST = {"convnet3": 37}
 SIDES = {"mnist_teacher": 28, "mnist_student": 28, "convnet3": 128}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Such small convolutions run slower on several threads, by far on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def _same_draws():
     torch.manual_seed(0)
@@ -194,6 +203,67 @@ def test_the_keras_pair_pads_as_tensorflow_does(size):
         pooled = torch.stack([maps[:, :, i : i + 2, j : j + 2].amax((2, 3)) for i in side for j in side], 2)
         last = keras_conv(pooled.view_as(maps), model.conv2)
         torch.testing.assert_close(model(images), model.fc(last.flatten(1)))
+
+
+class Published:
+    """Layers of a residual network in evaluation mode, by the names of RepDistiller's state dicts."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def conv(self, name, maps, stride=1):
+        weight = self.state[f"{name}.weight"]
+        return F.conv2d(maps, weight, stride=stride, padding=weight.shape[-1] // 2)
+
+    def norm(self, name, maps):
+        keys = ("running_mean", "running_var", "weight", "bias")
+        return F.batch_norm(maps, *(self.state[f"{name}.{key}"] for key in keys))
+
+    def head(self, maps):
+        return F.linear(maps.mean((2, 3)), self.state["fc.weight"], self.state["fc.bias"])
+
+    def resnet(self, images, blocks):
+        maps = F.relu(self.norm("bn1", self.conv("conv1", images)))
+        for stage in (1, 2, 3):
+            for block in range(blocks):
+                at, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+                inner = F.relu(self.norm(f"{at}.bn1", self.conv(f"{at}.conv1", maps, stride)))
+                inner = self.norm(f"{at}.bn2", self.conv(f"{at}.conv2", inner))
+                if f"{at}.downsample.0.weight" in self.state:
+                    maps = self.norm(f"{at}.downsample.1", self.conv(f"{at}.downsample.0", maps, stride))
+                maps = F.relu(inner + maps)
+        return self.head(maps)
+
+    def wrn(self, images, blocks):
+        maps = self.conv("conv1", images)
+        for stage in (1, 2, 3):
+            for block in range(blocks):
+                at, stride = f"block{stage}.layer.{block}", 2 if stage > 1 and block == 0 else 1
+                active = F.relu(self.norm(f"{at}.bn1", maps))
+                inner = self.conv(f"{at}.conv1", active, stride)
+                inner = self.conv(f"{at}.conv2", F.relu(self.norm(f"{at}.bn2", inner)))
+                if f"{at}.convShortcut.weight" in self.state:
+                    maps = self.conv(f"{at}.convShortcut", active, stride)
+                maps = inner + maps
+        return self.head(F.relu(self.norm("bn1", maps)))
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "blocks", "shortcuts"),
+    [
+        ("resnet14", Published.resnet, 2, 2),
+        ("resnet8x4", Published.resnet, 1, 3),
+        ("wrn_16_1", Published.wrn, 2, 2),
+        ("wrn_16_2", Published.wrn, 2, 3),
+    ],
+)
+def test_a_residual_network_computes_what_was_published(name, published, blocks, shortcuts):
+    model = models.build(name, (3, 16, 16), 10)
+    model(torch.randn(8, 3, 16, 16))  # moves the batch norms' statistics off their start
+    state = model.eval().state_dict()
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(model(images), published(Published(state), images, blocks))
+    assert sum(key.endswith(("downsample.0.weight", "convShortcut.weight")) for key in state) == shortcuts
 
 
 def test_a_small_image_is_refused_where_pooling_would_leave_nothing():
@@ -412,12 +482,14 @@ def test_pretrained_weights_are_loaded_beneath_a_new_head(monkeypatch):
     assert model.fc.weight.shape == (10, 1024)
 
 
-def test_pretrained_googlenet_loses_its_auxiliary_heads(monkeypatch):
-    state = torchvision_models.googlenet(init_weights=False).state_dict()
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_pretrained_inceptions_lose_their_auxiliary_heads(monkeypatch, name):
+    state = torchvision_models.get_model(name, init_weights=False).state_dict()
+    assert any("aux" in key.lower() for key in state)
     fake_download(monkeypatch, lambda *args, **kwargs: state)
-    model = models.build("torchvision/googlenet", (3, 32, 32), 10, weights="DEFAULT")
-    assert model.train()(torch.randn(2, 3, 32, 32)).shape == (2, 10)
-    assert not any("aux" in key for key in model.state_dict())
+    model = models.build(f"torchvision/{name}", (3, 80, 80), 10, weights="DEFAULT")
+    assert model.train()(torch.randn(2, 3, 80, 80)).shape == (2, 10)
+    assert not any("aux" in key.lower() for key in model.state_dict())
 
 
 def test_a_failed_download_is_one_line(monkeypatch):

@@ -7,7 +7,7 @@ import math
 from kdsweep.distributions import LogUniform, RandInt, Uniform
 from kdsweep.errors import MethodError
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import TEMPERATURE, WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
 from kdsweep.methods.vectors import unit
 
 
@@ -15,11 +15,10 @@ from kdsweep.methods.vectors import unit
 class Contrastive(Method):
     """Contrast: a sample's two embeddings are told from those that a memory holds of other classes.
 
-    Negatives are drawn evenly over the training split, the same for the whole batch, with torch's global
-    generator; those of the sample's own class are left out, as far as the classes of samples are known from
-    earlier batches. Adapters: a linear projection of each embedding to `dim`. Buffers: one memory [samples,
-    dim] each, the samples' classes and the two normalisers, which the first batch sets. A state so holds 8
-    (dim + 1) bytes for every training sample.
+    Negatives are drawn evenly over the training split, the same for the whole batch, with torch's global generator.
+    Those of a sample's own class are left out, as far as classes are known from the batches so far. Adapters: a
+    linear projection of each embedding to `dim`. Buffers: a memory [N, dim] for each side, the samples' classes, and
+    the two normalisers, which the first batch sets; together 8 (dim + 1) bytes for each of the N training samples.
     """
 
     name = "crd"
@@ -28,7 +27,7 @@ class Contrastive(Method):
     needs = frozenset({"embedding"})
     dim = Param(128, "width of the projections", valid=RandInt(1, 65536))
     negatives = Param(16384, "drawn for each batch, at most one for each training sample", valid=RandInt(1, 10**9))
-    temperature = Param(0.07, "of the contrast", valid=TEMPERATURE)
+    temperature = Param(0.07, "of the contrast", valid=Uniform(1e-3, 10.0))
     momentum = Param(0.5, "share of a memory that an update keeps", valid=Uniform(0.0, 0.999))
     weight = Param(0.8, "scale of the term", LogUniform(0.1, 2), valid=WEIGHT)
 

@@ -130,13 +130,13 @@ def _train(sweep_root: str, data_root: str, name: str, config: Config, seed: int
     while not training.done:
         training.run_epoch()
     training.restore_best()
-    test_accuracy, test_loss = evaluate(training.student, bench.test)
+    test_accuracy, test_loss = evaluate(training.inference, bench.test)
     result = {
         "val_accuracy": training.best_accuracy,
         "test_accuracy": test_accuracy,
         "test_loss": test_loss,
-        "parameters": count_parameters(training.student),
-        "size_mb": size_mb(training.student),
+        "parameters": count_parameters(training.inference),
+        "size_mb": size_mb(training.inference),
     }
     write_json(sweep.confirmation(name).result, result)
     return result

@@ -58,7 +58,7 @@ class DistillTrial(tune.Trainable):
             if self._training.done:  # it was stopped between its last epoch and the driver's note of it
                 return {"epoch": self._training.epoch, "again": True}
             metrics: dict[str, Any] = {"epoch": self._training.epoch + 1, **self._training.run_epoch()}
-            student = self._training.student
+            student = self._training.inference
             metrics |= {"parameters": count_parameters(student), "size_mb": size_mb(student)}
             self._save_if_due()
             return metrics

@@ -6,8 +6,9 @@ Builders import it when they run.
 
 from __future__ import annotations
 
+from kdsweep.models.blocks.headed import HeadedStudent
 from kdsweep.models.blocks.normalise import Normalise
 from kdsweep.models.blocks.resnet import CifarResNet
 from kdsweep.models.blocks.wrn import WideResNet
 
-__all__ = ["CifarResNet", "Normalise", "WideResNet"]
+__all__ = ["CifarResNet", "HeadedStudent", "Normalise", "WideResNet"]

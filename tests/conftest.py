@@ -1,0 +1,57 @@
+"""Fixtures shared by the tests: sweep files, and one finished sweep on a local Ray."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before Ray is imported anywhere: workers must not run `uv run` again.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+MINIMAL = """\
+name: {name}
+dataset: {{name: mnist_mini, subset: 1200, val_fraction: 0.5}}
+teacher: {{model: mnist_teacher, width: 0.25, checkpoint: "kdsweep:mnist_mini_teacher"}}
+student: {{model: mnist_student}}
+space:
+  method: [kd, hint, none]
+  width: {{choice: [0.25, 0.5]}}
+  temperature: {{loguniform: [2, 8]}}
+  alpha: {{uniform: [0.3, 0.9]}}
+  lr: {{loguniform: [1e-3, 1e-2]}}
+train: {{epochs: 4, batch_size: 64}}
+search: {{trials: 10, startup_trials: 5, points: [{{method: kd, width: 0.5, temperature: 4, alpha: 0.9, lr: 3e-3}}]}}
+scheduler: {{grace_epochs: 1}}
+confirm: {{top: 1, seeds: 2}}
+storage: {storage}
+"""
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path) -> Path:
+    """A small sweep file, with its storage in the test's directory."""
+    path = tmp_path / "small.yaml"
+    path.write_text(MINIMAL.format(name="small", storage=tmp_path / "runs"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """One local Ray for all tests that need one."""
+    from kdsweep.tune.cluster import connected
+
+    with connected(None):
+        yield
+
+
+@pytest.fixture(scope="session")
+def swept(local_ray, tmp_path_factory) -> Path:
+    """The directory of one finished sweep; tests must not change it."""
+    import kdsweep
+
+    folder = tmp_path_factory.mktemp("swept")
+    path = folder / "small.yaml"
+    path.write_text(MINIMAL.format(name="small", storage=folder / "runs"))
+    return kdsweep.run(kdsweep.load_spec(path)).path

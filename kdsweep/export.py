@@ -253,7 +253,7 @@ def _without_download(options: dict[str, Any]) -> dict[str, Any]:
 def _card(config: StudentConfig) -> str:
     """The README of a student."""
     settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in config.settings.items() if key != "train")
-    train = "\n".join(f"| {key} | {_cell(value)} |" for key, value in config.settings["train"].items())
+    train = "\n".join(f"| {key} | {_cell(value)} |" for key, value in train.items())
     teacher = config.teacher
     accuracies = [f"| validation (selected by) | {config.val_accuracy:.2%} |"]
     if config.confirmed:

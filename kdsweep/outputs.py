@@ -22,6 +22,7 @@ from kdsweep.methods import Outputs
 from kdsweep.methods.at import attention_map
 from kdsweep.models import Tapped
 from kdsweep.seeds import digest_of
+from kdsweep.space import finite_values
 from kdsweep.spec import SweepSpec
 from kdsweep.training import TeacherView
 

@@ -252,8 +252,9 @@ def _without_download(options: dict[str, Any]) -> dict[str, Any]:
 
 def _card(config: StudentConfig) -> str:
     """The README of a student."""
-    settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in config.settings.items() if key != "train")
-    train = "\n".join(f"| {key} | {_cell(value)} |" for key, value in train.items())
+    searched = {key: value for key, value in config.settings.items() if key != "train"}
+    used = {**searched, **{key: value for key, value in config.settings["train"].items() if key not in searched}}
+    settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in used.items())
     teacher = config.teacher
     accuracies = [f"| validation (selected by) | {config.val_accuracy:.2%} |"]
     if config.confirmed:
@@ -298,7 +299,6 @@ Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("
 | setting | value |
 |---|---|
 {settings}
-{train}
 """
 
 

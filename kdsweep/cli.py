@@ -210,9 +210,9 @@ def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpe
 
 
 def _summary(found: Results) -> None:
-    from kdsweep import tables
+    from kdsweep.summary import print_summary
 
-    tables.print_summary(found)
+    print_summary(found)
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdsweep.errors import InputError, did_you_mean
-from kdsweep.progress import config_text
 from kdsweep.results import Results
 
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
@@ -78,41 +77,6 @@ def write(frame: pd.DataFrame, how: str, out: Path | None) -> None:
         raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
 
 
-def print_summary(results: Results) -> None:
-    """The end of a sweep: the best beside the plain student and the teacher, where it lies, and what to do next."""
-    console = _console()
-    table = Table(box=box.SIMPLE_HEAD, title=f"{escape(results.spec.name)}: the best students", title_justify="left")
-    for heading, right in (("", False), ("settings", False), ("parameters", True), ("MB", True), ("epochs", True),
-                           ("val accuracy", True), ("test accuracy", True), ("gain by kd", True)):  # fmt: skip
-        table.add_column(heading, justify="right" if right else "left")
-    confirmed = results.confirmed.set_index("trial") if not results.confirmed.empty else pd.DataFrame()
-    for row in results.distinct(5).to_dict("records"):
-        key = str(row["trial"])
-        table.add_row(escape(key), escape(config_text(results.config(key))), *_measured(row, confirmed))
-    for row in results.plain().to_dict("records"):
-        key = str(row["trial"])
-        table.add_row("best plain", escape(config_text(results.config(key))), *_measured(row, confirmed))
-    teacher = results.teacher
-    table.add_row("teacher", escape(str(teacher["model"])), f"{teacher['parameters']:,}", f"{teacher['size_mb']:.3f}",
-                  str(teacher["epochs"] or ""), f"{teacher['val_accuracy']:.2%}", "", "")  # fmt: skip
-    console.print(table)
-    states = results.trials["state"].value_counts()
-    shown = ", ".join(f"{count} {state}" for state, count in states.items())
-    path = _shortest(results.path)
-    if not results.confirmed.empty:
-        seeds = int(results.confirmed["seeds"].iloc[0])
-        console.print(
-            f"Test accuracy: {seeds} fresh seeds each, mean ± spread; the gain is paired with a plain student of the "
-            "same settings and seeds.",
-            highlight=False,
-        )
-    console.print(f"{len(results.trials)} trials ({shown}) in {escape(path)}\n", highlight=False)
-    console.print("Next:", highlight=False)
-    for command in (f"results {path} --top 10", f"export {path} --out students --top 3",
-                    f"resume {path} --trials {2 * len(results.trials)}"):  # fmt: skip
-        console.print(f"  kdsweep {escape(command)}", highlight=False)
-
-
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Names and values, one pair per line."""
     for name, value in facts.items():
@@ -159,19 +123,6 @@ def _flow(search: Any) -> str:
     return json.dumps(search).replace('"', "")
 
 
-def _measured(row: Mapping[str, Any], confirmed: pd.DataFrame) -> list[str]:
-    cells = [f"{int(row['parameters']):,}", f"{row['size_mb']:.3f}", str(row["epochs"]), f"{row['val_accuracy']:.2%}"]
-    if row["trial"] not in confirmed.index:
-        return [*cells, "", ""]
-    judged = confirmed.loc[row["trial"]]
-    gain = "" if row["method"] == "none" else f"{judged['kd_gain'] * 100:+.2f}{_spread(judged['kd_gain_std'])}"
-    return [*cells, f"{judged['test_accuracy']:.2%}{_spread(judged['test_accuracy_std'])}", gain]
-
-
-def _spread(std: float) -> str:
-    return "" if math.isnan(std) else f" ± {std * 100:.2f}"
-
-
 def _query(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     # pandas wants names with dots in backticks; nobody should have to know that.
     expression = where
@@ -209,7 +160,7 @@ def _print_frame(frame: pd.DataFrame) -> None:
     if frame.empty:
         sys.stderr.write("no rows\n")
         return
-    console = _console()
+    out = console()
     columns = _worth_showing(frame) if {"trial", "state"} <= set(frame.columns) else list(frame.columns)
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
@@ -217,10 +168,10 @@ def _print_frame(frame: pd.DataFrame) -> None:
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in frame[columns].to_dict("records"):
         table.add_row(*(escape(_shown(str(name), value)) for name, value in row.items()))
-    console.print(table)
+    out.print(table)
 
 
-def _console() -> Console:
+def console() -> Console:
     """Standard output; where it is no terminal, wide enough that no table is folded."""
     return Console() if sys.stdout.isatty() else Console(width=180)
 
@@ -239,10 +190,3 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, int) and name == "parameters":
         return f"{value:,}"
     return str(value)
-
-
-def _shortest(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -1,0 +1,91 @@
+"""The end of a sweep: the best students beside plain twins and teacher, where it all lies, what comes next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from kdsweep.progress import config_text
+from kdsweep.results import Results
+from kdsweep.tables import console
+
+SHOWN = 5
+COLUMNS = ("parameters", "MB", "epochs", "val accuracy", "test accuracy", "plain twin", "gain, points")
+
+
+def print_summary(results: Results) -> None:
+    """Print it to standard output."""
+    out = console()
+    table = Table(box=box.SIMPLE_HEAD, title=f"{escape(results.spec.name)}: the best students", title_justify="left")
+    table.add_column("trial")
+    table.add_column("settings")
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    confirmed = {row["trial"]: row for row in results.confirmed.to_dict("records")}
+    for row in results.distinct(SHOWN).to_dict("records"):
+        table.add_row(escape(str(row["trial"])), *_student(row, confirmed.get(row["trial"], {}), results))
+    for row in results.plain().to_dict("records"):
+        table.add_row("best plain", *_student(row, confirmed.get(row["trial"], {}), results))
+    table.add_row("teacher", *_teacher(results.teacher))
+    out.print(table)
+    for line in _notes(results):
+        out.print(line, highlight=False, markup=False)
+
+
+def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results) -> list[str]:
+    cells = [
+        escape(config_text(results.config(str(row["trial"])))),
+        f"{int(row['parameters']):,}",
+        f"{row['size_mb']:.3f}",
+        str(row["epochs"]),
+        f"{row['val_accuracy']:.2%}",
+    ]
+    if not judged:
+        return [*cells, "", "", ""]
+    test = f"{judged['test_accuracy']:.2%}{_spread(judged['test_accuracy_std'])}"
+    if row["method"] == "none":
+        return [*cells, test, "", ""]
+    plain = f"{judged['plain_test_accuracy']:.2%}{_spread(judged['plain_test_accuracy_std'])}"
+    return [*cells, test, plain, f"{judged['kd_gain'] * 100:+.2f}{_spread(judged['kd_gain_std'])}"]
+
+
+def _teacher(teacher: Mapping[str, Any]) -> list[str]:
+    if not teacher:
+        return [""] * (len(COLUMNS) + 1)
+    epochs = str(teacher["epochs"] or "")
+    sizes = [f"{teacher['parameters']:,}", f"{teacher['size_mb']:.3f}"]
+    return [escape(teacher["model"]), *sizes, epochs, f"{teacher['val_accuracy']:.2%}", "", "", ""]
+
+
+def _notes(results: Results) -> list[str]:
+    path = _shortest(results.path)
+    states = ", ".join(f"{count} {state}" for state, count in results.trials["state"].value_counts().items())
+    notes = [f"{len(results.trials)} trials ({states}) in {path}"]
+    if not results.confirmed.empty:
+        seeds = int(results.confirmed["seeds"].iloc[0])
+        notes.append(
+            f"Confirmed on {seeds} fresh seeds, mean ± spread on the test split; the plain twin has the same settings "
+            "and seeds."
+        )
+    more = 2 * len(results.trials)
+    commands = (
+        f"results {path} --top 10", f"export {path} --out students --top 3", f"resume {path} --trials {more}"
+    )  # fmt: skip
+    return [*notes, "", "Next:", *(f"  kdsweep {command}" for command in commands)]
+
+
+def _spread(std: float) -> str:
+    return "" if math.isnan(std) else f" ± {std * 100:.2f}"
+
+
+def _shortest(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -26,7 +26,8 @@ class BatchedJournal(JournalFileBackend):
         super().__init__(str(path))
         self._pending: list[dict[str, Any]] = []
         self._batching = False
-        self._written = sum(1 for _ in path.open("rb"))
+        with path.open("rb") as file:
+            self._written = sum(1 for _ in file)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """What is in the file, then what waits to be written."""

@@ -46,6 +46,11 @@ class SweepDir:
         return self.root / "environment.json"
 
     @property
+    def lock(self) -> Path:
+        """Held by the one driver."""
+        return self.root / ".lock"
+
+    @property
     def data(self) -> Path:
         """What is known of the data: classes, image shape, normalisation."""
         return self.root / "data.json"
@@ -155,6 +160,11 @@ class TrialDir:
     def best(self) -> Path:
         """The student's weights at its best epoch."""
         return self.root / "best.safetensors"
+
+    @property
+    def hang(self) -> Path:
+        """Where a worker stood when its step hung."""
+        return self.root / "hang.txt"
 
     @property
     def result(self) -> Path:

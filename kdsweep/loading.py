@@ -6,7 +6,6 @@ all of that holds the models themselves, on PyTorch's meta device.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from kdsweep.datasets import DatasetInfo, Source, embedded
 from kdsweep.document import Document, Keys
 from kdsweep.errors import InputError, MethodError, SpecError, did_you_mean
 from kdsweep.lazy import torch
-from kdsweep.registry import is_user_object
+from kdsweep.registry import import_from, is_user_object
 from kdsweep.space import SearchSpace, SpaceError
 from kdsweep.spec import SweepSpec
 
@@ -65,7 +64,7 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
     document.values.setdefault("name", Path(path).stem)
     for dotted, value in (overrides or {}).items():
         document.override(dotted, value)
-    _import_from_here()
+    import_from(str(Path.cwd()))
     spec = _checked(document)
     faults = [document.fault(keys, message) for keys, message in _model_faults(spec)]
     if faults:
@@ -83,13 +82,6 @@ def checkpoint_path(written: str) -> Path:
     if written.startswith(SHIPPED):
         return embedded.path(f"{written.removeprefix(SHIPPED)}.safetensors")
     return Path(written).expanduser().absolute()
-
-
-def _import_from_here() -> None:
-    """Let `package.module:function` name what lies in the current directory, as `python -m` would."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
 
 
 def _checked(document: Document) -> SweepSpec:

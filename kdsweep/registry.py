@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Generic, TypeVar
@@ -65,6 +66,12 @@ class Registry(Generic[T]):
                 if not module.ispkg:
                     import_module(f"{self._package}.{module.name}")
         return self._entries
+
+
+def import_from(folder: str) -> None:
+    """Let `package.module:attribute` name what lies in a directory, as `python -m` does with the current one."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def is_user_object(name: str) -> bool:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from kdsweep import distributions, methods
 from kdsweep.distributions import Choice, Constant, Distribution, LogRandInt, QUniform, RandInt, Uniform, Value
 from kdsweep.errors import InputError, did_you_mean
+from kdsweep.methods.base import TEMPERATURE, Temperature
 from kdsweep.registry import is_user_object
+from kdsweep.schedules import SHAPES
 
 if TYPE_CHECKING:
     import optuna
@@ -28,8 +30,10 @@ SCHEDULES = ("constant", "cosine", "step")
 # What a space may search beside the methods' own parameters, and the values that make sense.
 SHARED: dict[str, Distribution] = {
     "width": Uniform(1e-3, 100.0),
-    "temperature": methods.METHODS["kd"].params()["temperature"].valid,
+    "temperature": TEMPERATURE,
+    "temperature_schedule": Choice(SHAPES),
     "alpha": Uniform(0.0, 1.0),
+    "alpha_schedule": Choice(SHAPES),
     "lr": Uniform(1e-9, 1e3),
     "weight_decay": Uniform(0.0, 1e3),
     "momentum": Uniform(0.0, 0.9999),
@@ -106,8 +110,10 @@ class SearchSpace:
                 elif param.search is not None:
                     takes[f"{term}.{name}"] = param.search
         unused = {"temperature"} if not shared_temperature else set()
+        if not any(softens(term) for term in methods.terms(method)):
+            unused.add("temperature_schedule")
         if method == "none":
-            unused.add("alpha")
+            unused |= {"alpha", "alpha_schedule"}
         return {name: d for name, d in self.shared.items() if name not in unused} | takes
 
     def suggest(self, trial: optuna.Trial) -> Config:
@@ -210,8 +216,7 @@ def softens(term: str) -> bool:
 
     A contrastive loss calls something else temperature.
     """
-    temperature = methods.get(term).params().get("temperature")
-    return temperature is not None and temperature.valid == SHARED["temperature"]
+    return isinstance(methods.get(term).params().get("temperature"), Temperature)
 
 
 def _parse_method(written: object, faults: list[Fault]) -> Choice | Constant:

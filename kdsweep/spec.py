@@ -178,11 +178,15 @@ class ResourcesSection(Section):
         cpus_per_trial: CPU cores, also the threads of PyTorch.
         gpus_per_trial: A share of a GPU; `auto` is one GPU where the cluster has any, else none.
         max_concurrent: Trials at a time; `auto` is what the cluster holds.
+        max_failures: How often a trial whose worker is lost goes on elsewhere.
+        step_timeout_seconds: An epoch that takes longer hangs; its worker is ended and the trial goes on elsewhere.
     """
 
     cpus_per_trial: Count = 1
     gpus_per_trial: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
     max_concurrent: Literal["auto"] | Count = "auto"
+    max_failures: Annotated[int, Field(ge=0)] = 5
+    step_timeout_seconds: Rate = 3600.0
 
 
 class SweepSpec(Section):

@@ -81,6 +81,7 @@ class Study:
         running: Trials that have not ended, by key.
         counts: How many ended in which state.
         leader: The best trial so far.
+        abort: Why the sweep must stop at once, if it must.
         last_error: Why a trial failed last.
         same_error: Whether all failures were alike.
     """
@@ -91,9 +92,10 @@ class Study:
         self.running: dict[str, Trial] = {}
         self.counts = dict.fromkeys(State, 0)
         self.leader: Trial | None = None
+        self.abort = ""
         self.last_error = ""
         self.same_error = True
-        self._sweep = sweep
+        self.sweep = sweep
         self._rungs = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs)
         self._kept: list[Trial] = []
         self._proposer = Proposer(spec.search, space, spec.seed)
@@ -218,7 +220,7 @@ class Study:
             else:
                 self.running[trial.key] = trial
         stopped: list[str] = []
-        for entry in read_lines(self._sweep.epochs_log):
+        for entry in read_lines(self.sweep.epochs_log):
             if entry["trial"] in everyone and self._note(everyone[entry["trial"]], entry):
                 stopped.append(entry["trial"])
         states = {state: name for name, state in _OPTUNA_STATES.items()}
@@ -228,7 +230,7 @@ class Study:
             if frozen.state != TrialState.FAIL:
                 self._kept.append(everyone[key])
         self._kept = self._worth_keeping(self._kept)
-        self._epochs = LineLog(self._sweep.epochs_log)
+        self._epochs = LineLog(self.sweep.epochs_log)
         for key in list(self.running):
             trial = self.running[key]
             if len(trial.values) >= self.spec.train.epochs:
@@ -238,6 +240,9 @@ class Study:
         self._to_continue = list(self.running)
 
     def _keep(self, trial: Trial) -> None:
+        folder = self.sweep.trial(trial.key)
+        for done_with in (folder.state, folder.hang):
+            done_with.unlink(missing_ok=True)
         before = [*self._kept, trial]
         self._kept = self._worth_keeping(before)
         for other in before:
@@ -245,7 +250,7 @@ class Study:
                 self._drop(other)
 
     def _drop(self, trial: Trial) -> None:
-        shutil.rmtree(self._sweep.trial(trial.key).root, ignore_errors=True)
+        shutil.rmtree(self.sweep.trial(trial.key).root, ignore_errors=True)
 
     def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
         """The best few, and those that no smaller student beats."""

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdsweep.errors import InputError, did_you_mean
+from kdsweep.methods.reference import written
 from kdsweep.results import Results
 
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
@@ -96,31 +97,23 @@ def method_row(described: Mapping[str, Any]) -> dict[str, str]:
 
 def print_method(described: Mapping[str, Any]) -> None:
     """One method in full, with an example to paste into a sweep file."""
-    name = described["name"]
     lines = [
-        f"{name}: {described['summary']}",
+        f"{described['name']}: {described['summary']}",
         "",
-        f"term     {described['formula']}",
-        f"source   {described['source']}",
+        f"term     {described['formula'] or 'not said'}",
+        f"source   {described['source'] or 'not said'}",
         f"teacher  {', '.join(described['needs']) or 'not needed'}",
         "",
+        *(f"  {p['name']:18} {p['default']:g}{_range(p['search'])}: {p['meaning']}" for p in described["params"]),
+        "",
+        *([described["details"], ""] if described["details"] else []),
+        described["example"],
     ]
-    for param in described["params"]:
-        lines.append(f"  {param['name']:18} {param['default']:g}{_range(param['search'])}: {param['meaning']}")
-    lines += ["", "space:", f"  method: [{name}, none]"]
-    searched = [p for p in described["params"] if p["search"] is not None]
-    if searched:
-        lines.append(f"  {name}:")
-        lines += [f"    {p['name']}: {_flow(p['search'])}" for p in searched]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _range(search: Any) -> str:
-    return f" ({_flow(search)})" if search is not None else ""
-
-
-def _flow(search: Any) -> str:
-    return json.dumps(search).replace('"', "")
+    return f" ({written(search)})" if search is not None else ""
 
 
 def _query(frame: pd.DataFrame, where: str) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from kdsweep.errors import CheckpointError, KdsweepError
 from kdsweep.lazy import F, nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.models.blocks import HeadedStudent
+from kdsweep.schedules import Factor, remaining
 from kdsweep.seeds import derived_seed
 from kdsweep.space import Config, softens
 from kdsweep.spec import OptimizationSpec, SweepSpec
@@ -48,6 +49,8 @@ class Recipe:
         method: The distillation method.
         method_params: Its parameters that differ from the defaults.
         alpha: Share of distillation in the loss, 0..1.
+        alpha_schedule: How alpha goes from there to 0 over training, one of `schedules.SHAPES`.
+        temperature_schedule: How a temperature that softens goes to 1, likewise.
         task_loss: What the labels are learnt with.
         label_smoothing: Of the cross entropy.
     """
@@ -62,6 +65,8 @@ class Recipe:
     method: str = "none"
     method_params: Mapping[str, Any] = field(default_factory=dict)
     alpha: float = 0.0
+    alpha_schedule: str = "constant"
+    temperature_schedule: str = "constant"
     task_loss: str = "cross_entropy"
     label_smoothing: float = 0.0
 
@@ -82,6 +87,8 @@ class Recipe:
             method=str(config["method"]),
             method_params=method_params(config),
             alpha=float(config.get("alpha", 0.0)),
+            alpha_schedule=str(config.get("alpha_schedule", "constant")),
+            temperature_schedule=str(config.get("temperature_schedule", "constant")),
             task_loss=train.task_loss,
             label_smoothing=train.label_smoothing,
         )
@@ -179,6 +186,9 @@ class Training:
         self.method = methods.create(recipe.method, self._example(), teacher.example(), **recipe.method_params)
         self.method.prepare(len(train))
         self.method.to(self._device)
+        self._alpha = Factor(recipe.alpha_schedule, self._device)
+        self._cooling = Factor(recipe.temperature_schedule, self._device)
+        self.method.cool(self._cooling.value)
         head = self.method.inference_head()
         self.inference = HeadedStudent(model, self._tapped.taps, head) if head is not None else self.student
         self._optimizer = make_optimizer(recipe.optimization, [*self.student.parameters(), *self.method.parameters()])
@@ -245,15 +255,16 @@ class Training:
             self.student.load_state_dict(_under("student", tensors))
             self.method.load_state_dict(_under("method", tensors))
             optimizer = self._optimizer.state_dict()
+            parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
             slots: dict[int, dict[str, torch.Tensor]] = {}
             for name, tensor in _under("optimizer", tensors).items():
                 index, _, slot = name.partition("/")
-                slots.setdefault(int(index), {})[slot] = tensor
+                slots.setdefault(int(index), {})[slot] = _laid_out_as(parameters[int(index)], tensor)
             self._optimizer.load_state_dict({**optimizer, "state": slots})
             self._best = {name: tensor.to(self._device) for name, tensor in _under("best", tensors).items()}
             self.epoch = int(counters["epoch"])
             self.best_accuracy, self.best_epoch = float(counters["best_accuracy"]), int(counters["best_epoch"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"trial state {state}: not the state of this run: {error}") from error
 
     def _train_epoch(self) -> float:
@@ -270,6 +281,8 @@ class Training:
         for step, index in enumerate(batches):
             progress = (self.epoch - 1 + step / len(batches)) / optimization.epochs
             self._set_rate(progress)
+            self._alpha.advance(progress)
+            self._cooling.advance(progress)
             self.method.advance(progress, index)
             images = self._train.batch(index, view)
             loss = self._loss(images, self._train.labels[index], teacher(index, images))
@@ -287,8 +300,9 @@ class Training:
         task = task_loss(recipe.task_loss, student.logits.float(), labels, recipe.label_smoothing)
         if recipe.alpha == 0:
             return task
+        alpha = self._alpha.value * recipe.alpha
         distill = self.method(student, teacher, labels)
-        return (1 - recipe.alpha) * task + recipe.alpha * self.method.weight * distill
+        return (1 - alpha) * task + alpha * self.method.weight * distill
 
     def _set_rate(self, progress: float) -> None:
         rate = self.recipe.optimization.lr * rate_factor(self.recipe.optimization, progress)
@@ -339,12 +353,10 @@ def task_loss(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smoot
 
 def rate_factor(optimization: OptimizationSpec, progress: float) -> float:
     """The share of the learning rate after a share `progress` of all steps."""
-    if optimization.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
     if optimization.schedule == "step":
         epoch = math.floor(progress * optimization.epochs + 1e-9)
         return optimization.gamma ** sum(epoch >= milestone for milestone in optimization.milestones)
-    return 1.0
+    return remaining(optimization.schedule, progress)
 
 
 def make_optimizer(optimization: OptimizationSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -365,6 +377,11 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     dtype: torch.dtype = getattr(torch, precision)
     return dtype
+
+
+def _laid_out_as(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in the memory layout of a parameter of its shape: fused optimizers step through both side by side."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

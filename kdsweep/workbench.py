@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kdsweep import teacher as teachers
 from kdsweep.data import Images, PreparedData
+from kdsweep.errors import CheckpointError
 from kdsweep.layout import SweepDir
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
@@ -125,8 +126,14 @@ class Workbench:
         """
         recipe = Recipe.of_trial(self.spec, config, seed)
         training = Training(recipe, self._data, self.train, self.val, self._source(recipe))
-        if state.is_file():
+        if not state.is_file():
+            return training
+        try:
             training.load(state)
+        except CheckpointError:
+            # Damaged on the disk: nothing is lost but time, and a fresh run gives the same curve.
+            state.unlink(missing_ok=True)
+            return Training(recipe, self._data, self.train, self.val, self._source(recipe))
         return training
 
     def _source(self, recipe: Recipe) -> TeacherSource:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdsweep.errors import MethodError, UnknownNameError, did_you_mean
-from kdsweep.methods.base import METHODS, Method, Outputs, Param, register
+from kdsweep.methods.base import METHODS, Method, Outputs, Param, Temperature, register
 from kdsweep.methods.sum import MethodSum
 from kdsweep.registry import is_user_object, load_user_object
 
@@ -19,6 +19,7 @@ __all__ = [
     "MethodSum",
     "Outputs",
     "Param",
+    "Temperature",
     "create",
     "get",
     "register",

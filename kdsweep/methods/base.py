@@ -69,6 +69,32 @@ class Param:
         instance.__dict__[self.name] = value
 
 
+class Temperature(Param):
+    """The temperature that softens class probabilities: the one that a sweep searches and schedules for all methods.
+
+    Read from an instance as what it is at this point of training: a number, or where a schedule takes it to 1 a
+    float32 scalar on the device.
+
+    Args:
+        default: The value when nothing is said.
+        search: What a sweep draws it from when the method is only named; None if it keeps its default.
+        meaning: One line for the reader.
+    """
+
+    def __init__(self, default: float, search: Distribution | None = None, meaning: str = "softens both distributions"):
+        super().__init__(default, meaning, search, valid=TEMPERATURE)
+
+    @overload
+    def __get__(self, instance: None, owner: type[Method]) -> Temperature: ...
+    @overload
+    def __get__(self, instance: Method, owner: type[Method]) -> float: ...
+    def __get__(self, instance: Method | None, owner: type[Method]) -> Temperature | float:
+        if instance is None:
+            return self
+        # At a share of 1 this is the value itself, to the last bit.
+        return cast(float, instance.cooling * instance.__dict__[self.name] + (1 - instance.cooling))
+
+
 class Method:
     """A distillation term between a student and a teacher, with the adapters it trains.
 
@@ -93,6 +119,11 @@ class Method:
     source: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     weight = Param(1.0, "scale of the term", valid=WEIGHT)
+    cooling: float | torch.Tensor = 1.0
+
+    def __init_subclass__(cls) -> None:
+        """Let errors call a class without a name by its class name."""
+        cls.name = vars(cls).get("name", cls.__name__)
 
     def __init__(self, student: Outputs, teacher: Outputs, **params: Any):
         declared = self.params()
@@ -150,6 +181,14 @@ class Method:
             progress: Share of all steps already done, 0..1.
             index: [B], positions of the batch's samples in the training split.
         """
+
+    def cool(self, share: float | torch.Tensor) -> None:
+        """Hear how far the temperature (see `Temperature`) is from 1, as a share of its distance at the start.
+
+        Args:
+            share: 1 where nothing is scheduled; else a scalar on the device, which changes in place from step to step.
+        """
+        self.cooling = share
 
     def inference_head(self) -> nn.Module | None:
         """What turns the student's last stage map into the logits to use, where a method trains such a thing.

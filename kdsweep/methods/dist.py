@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import torch
-from kdsweep.methods.base import TEMPERATURE, WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Temperature, register
 from kdsweep.methods.vectors import unit
 
 
@@ -18,7 +18,7 @@ class Correlation(Method):
     name = "dist"
     formula = "T² [beta (1 - mean row Pearson) + gamma (1 - mean column Pearson)] of softmax(z / T)"
     source = "Huang et al. 2022, arXiv:2205.10536"
-    temperature = Param(4.0, "softens both distributions", LogUniform(1, 8), valid=TEMPERATURE)
+    temperature = Temperature(4.0, LogUniform(1, 8))
     beta = Param(1.0, "scale of the part over classes", valid=WEIGHT)
     gamma = Param(1.0, "scale of the part over samples", valid=WEIGHT)
     weight = Param(2.0, "scale of the term", LogUniform(0.5, 8), valid=WEIGHT)

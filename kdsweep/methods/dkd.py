@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.distributions import Uniform
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import FRACTION, TEMPERATURE, WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import FRACTION, WEIGHT, Method, Outputs, Param, Temperature, register
 
 
 def ramp(progress: float, fraction: float) -> float:
@@ -45,7 +45,7 @@ class DecoupledKD(Method):
     name = "dkd"
     formula = "T² [target_weight KL(b_t ‖ b_s) + beta KL(n_t ‖ n_s)], b = (p_y, 1 - p_y), n over the other classes"
     source = "Zhao et al. 2022, arXiv:2203.08679"
-    temperature = Param(4.0, "softens both distributions", valid=TEMPERATURE)
+    temperature = Temperature(4.0)
     beta = Param(8.0, "scale of the non-target part", Uniform(0.5, 10), valid=WEIGHT)
     target_weight = Param(1.0, "scale of the target part", valid=WEIGHT)
     warmup_fraction = Param(0.08, "share of training over which the term grows from 0", valid=FRACTION)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import F, torch
-from kdsweep.methods.base import TEMPERATURE, Method, Outputs, Param, register
+from kdsweep.methods.base import Method, Outputs, Temperature, register
 
 
 def soft_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float | torch.Tensor) -> torch.Tensor:
@@ -31,7 +31,7 @@ class KD(Method):
     name = "kd"
     formula = "T² KL(softmax(z_t / T) ‖ softmax(z_s / T)), summed over classes, mean over the batch"
     source = "Hinton, Vinyals, Dean 2015, arXiv:1503.02531"
-    temperature = Param(4.0, "softens both distributions", LogUniform(1, 16), valid=TEMPERATURE)
+    temperature = Temperature(4.0, LogUniform(1, 16))
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
         """See `soft_kl`."""

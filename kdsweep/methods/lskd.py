@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import torch
-from kdsweep.methods.base import TEMPERATURE, WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Temperature, register
 from kdsweep.methods.kd import soft_kl
 
 
@@ -21,7 +21,7 @@ class StandardisedKD(Method):
     name = "lskd"
     formula = "T² KL(softmax(n(z_t) / T) ‖ softmax(n(z_s) / T)), n(z) = (z - mean) / (std + 1e-7) of each row"
     source = "Sun et al. 2024, arXiv:2403.01427"
-    temperature = Param(2.0, "softens both distributions", LogUniform(1, 8), valid=TEMPERATURE)
+    temperature = Temperature(2.0, LogUniform(1, 8))
     weight = Param(10.0, "scale of the term", LogUniform(1, 30), valid=WEIGHT)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:

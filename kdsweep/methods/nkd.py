@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform, Uniform
 from kdsweep.lazy import torch
-from kdsweep.methods.base import TEMPERATURE, WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Temperature, register
 from kdsweep.methods.dkd import non_target
 
 
@@ -18,7 +18,7 @@ class NormalisedKD(Method):
     name = "nkd"
     formula = "-p_t^y log p_s^y - gamma T² sum over i ≠ y of n_t log n_s, n = softmax(z / T) over C - 1 classes"
     source = "Yang et al. 2023, arXiv:2303.13005"
-    temperature = Param(1.0, "softens the non-target part", LogUniform(1, 4), valid=TEMPERATURE)
+    temperature = Temperature(1.0, LogUniform(1, 4), "softens the non-target part")
     gamma = Param(1.5, "scale of the non-target part", Uniform(0.5, 4), valid=WEIGHT)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:

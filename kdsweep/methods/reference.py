@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import cleandoc
 from typing import Any
 
@@ -21,13 +22,15 @@ def describe(name: str) -> dict[str, Any]:
         name: A registered name or `package.module:Class`.
 
     Returns:
-        `name`, `summary`, `formula`, `source`, `needs` (of the teacher, sorted) and `params`: a list of
-        `name`, `default`, `search` (as a sweep file writes it, None where the default is kept) and `meaning`.
+        `name`, `summary`, `details` (the rest of its docstring, with its adapters), `formula`, `source`, `needs` (of
+        the teacher, sorted), `params` (a list of `name`, `default`, `search`, as a sweep file writes it and None where
+        the default is kept, and `meaning`) and `example` (the section `space` of a sweep file that searches it).
 
     Raises:
         UnknownNameError: With the nearest valid name.
     """
     cls = get(name)
+    summary, _, details = cleandoc(cls.__doc__ or "").partition("\n")
     params = [
         {
             "name": key,
@@ -39,9 +42,30 @@ def describe(name: str) -> dict[str, Any]:
     ]
     return {
         "name": name,
-        "summary": cleandoc(cls.__doc__ or "").partition("\n")[0],
+        "summary": summary,
+        "details": details.strip(),
         "formula": cls.formula,
         "source": cls.source,
         "needs": sorted(cls.teacher_needs({})),
         "params": params,
+        "example": _example(name, {str(p["name"]): p["search"] for p in params if p["search"] is not None}),
     }
+
+
+def written(search: Any) -> str:
+    """A distribution on one line, as a sweep file holds it: `{loguniform: [1, 16]}`."""
+    if isinstance(search, Mapping):
+        return "{" + ", ".join(f"{key}: {written(value)}" for key, value in search.items()) + "}"
+    if isinstance(search, list | tuple):
+        return "[" + ", ".join(map(written, search)) + "]"
+    return f"{search:g}" if isinstance(search, float) else str(search)
+
+
+def _example(name: str, searched: Mapping[str, Any]) -> str:
+    """A search of a method beside the plain student, its default ranges spelled out."""
+    if name == "none":
+        return "space:\n  method: [none]"
+    lines = ["space:", f"  method: [{name}, none]", "  alpha: {uniform: [0.05, 0.95]}"]
+    lines += [f"  {name}:"] * bool(searched)
+    lines += [f"    {key}: {written(search)}" for key, search in searched.items()]
+    return "\n".join(lines)

@@ -36,6 +36,11 @@ class MethodSum(Method):
         for part in self.parts.values():
             part.advance(progress, index)
 
+    def cool(self, share: float | torch.Tensor) -> None:
+        """Tell every part."""
+        for part in self.parts.values():
+            part.cool(share)
+
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
         """The weighted sum of the parts' terms."""
         total = student.logits.new_zeros((), dtype=torch.float32)

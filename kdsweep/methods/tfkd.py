@@ -6,7 +6,7 @@ import math
 
 from kdsweep.distributions import LogUniform, Uniform
 from kdsweep.lazy import torch
-from kdsweep.methods.base import TEMPERATURE, Method, Outputs, Param, register
+from kdsweep.methods.base import Method, Outputs, Param, Temperature, register
 from kdsweep.methods.kd import soft_kl
 
 
@@ -21,7 +21,7 @@ class TeacherFree(Method):
     formula = "T² KL(softmax(log q / T) ‖ softmax(z_s / T)), q_y = target_probability, the rest even"
     source = "Yuan et al. 2020, arXiv:1909.11723"
     needs = frozenset()
-    temperature = Param(20.0, "softens both distributions", LogUniform(4, 40), valid=TEMPERATURE)
+    temperature = Temperature(20.0, LogUniform(4, 40))
     target_probability = Param(0.9, "of the label, before softening", valid=Uniform(1e-6, 1 - 1e-6))
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:

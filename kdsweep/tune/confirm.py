@@ -16,6 +16,7 @@ from kdsweep.arrays import write_json
 from kdsweep.data import PreparedData
 from kdsweep.layout import SweepDir
 from kdsweep.models import count_parameters, size_mb
+from kdsweep.registry import import_from
 from kdsweep.seeds import derived_seed, digest_of
 from kdsweep.space import Config
 from kdsweep.spec import SweepSpec, read_spec
@@ -48,7 +49,7 @@ def plain_twin(config: Config) -> Config:
 def confirm(
     spec: SweepSpec,
     sweep: SweepDir,
-    data: PreparedData,
+    places: dict[str, str],
     chosen: Mapping[str, Config],
     share: Share,
     on_done: Callable[[int, int], None],
@@ -58,7 +59,7 @@ def confirm(
     Args:
         spec: The sweep.
         sweep: Its directory; runs found there are not repeated.
-        data: Its data, the test split among it.
+        places: Where a worker finds it, its data (the test split among it) and the user's code.
         chosen: Configurations by trial key, the best first.
         share: What one run takes of the cluster.
         on_done: Hears how many of the runs are done.
@@ -77,7 +78,7 @@ def confirm(
     on_done(len(results), len(wanted))
     train = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=3)(_train)
     pending = {
-        train.remote(str(sweep.root), str(data.root), run.name, run.config, run.seed): run.name
+        train.remote(places, run.name, run.config, run.seed): run.name
         for run in wanted.values()
         if run.name not in results
     }
@@ -116,16 +117,17 @@ def _result(sweep: SweepDir, name: str) -> dict[str, float]:
 _open: dict[str, Workbench] = {}
 
 
-def _train(sweep_root: str, data_root: str, name: str, config: Config, seed: int) -> dict[str, float]:
+def _train(places: dict[str, str], name: str, config: Config, seed: int) -> dict[str, float]:
     """One run, in a worker that keeps the data between runs."""
-    sweep = SweepDir(Path(sweep_root))
+    import_from(places["code"])
+    sweep = SweepDir(Path(places["sweep"]))
     spec = read_spec(sweep)
     torch.set_num_threads(spec.resources.cpus_per_trial)
-    if sweep_root not in _open:
+    if places["sweep"] not in _open:
         gpu = ray.get_gpu_ids() and torch.cuda.is_available()
-        data = PreparedData.load(Path(data_root))
-        _open[sweep_root] = open_workbench(spec, sweep, data, torch.device("cuda" if gpu else "cpu"))
-    bench = _open[sweep_root]
+        data = PreparedData.load(Path(places["data"]))
+        _open[places["sweep"]] = open_workbench(spec, sweep, data, torch.device("cuda" if gpu else "cpu"))
+    bench = _open[places["sweep"]]
     training = bench.training(config, seed, sweep.confirmation(name).state)
     while not training.done:
         training.run_epoch()

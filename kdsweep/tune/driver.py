@@ -6,12 +6,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from kdsweep import data as datasets
 from kdsweep import models
@@ -23,6 +24,7 @@ from kdsweep.errors import InputError, Interrupted, SweepDirError, SweepError
 from kdsweep.journal import read_lines
 from kdsweep.layout import SweepDir
 from kdsweep.progress import Progress, SearchStatus, Silent
+from kdsweep.registry import import_from
 from kdsweep.results import Results, load_results, write_frames
 from kdsweep.space import SearchSpace
 from kdsweep.spec import SweepSpec, read_spec
@@ -43,19 +45,17 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         progress: Hears what happens.
 
     Raises:
-        SweepDirError: If the sweep's directory is in use by another spec or holds this sweep already.
+        SweepDirError: If the sweep's directory is in use, by another spec or by this sweep already.
         Interrupted: After Ctrl-C or SIGTERM; everything is kept.
         KdsweepError: If the sweep cannot go on.
     """
     sweep = spec.sweep_dir
     if sweep.spec.is_file():
-        same = read_spec(sweep).comparable() == spec.comparable()
-        state = "holds this sweep already" if same else "holds another sweep"
-        accepted = f"kdsweep resume {sweep.root}, or another --name"
-        raise SweepDirError(f"{sweep.root}: {state}; accepted: {accepted}")
-    sweep.root.mkdir(parents=True, exist_ok=True)
-    spec.save(sweep.spec)
-    return _drive(spec, sweep, address, progress or Silent())
+        raise SweepDirError(_taken(spec, sweep))
+    _make_directory(sweep)
+    with _only_driver(sweep):
+        spec.save(sweep.spec)
+        return _drive(spec, sweep, address, progress or Silent())
 
 
 def resume(
@@ -70,26 +70,79 @@ def resume(
         progress: Hears what happens.
 
     Raises:
-        SweepDirError: If there is no sweep at `path`.
+        SweepDirError: If there is no sweep at `path`, or another driver is at it.
+        InputError: If `trials` is less than what was asked for.
     """
     sweep = SweepDir.existing(path)
-    spec = read_spec(sweep)
-    if trials is not None:
-        if trials < spec.search.trials:
-            raise InputError(f"--trials {trials}: accepted: at least {spec.search.trials}, which were asked for")
-        spec = spec.replaced(search=spec.search.model_copy(update={"trials": trials}))
+    with _only_driver(sweep):
+        # The directory may have been moved or renamed since.
+        spec = read_spec(sweep).replaced(storage=str(sweep.root.parent), name=sweep.root.name)
+        if trials is not None:
+            if trials < spec.search.trials:
+                raise InputError(f"--trials {trials}: accepted: at least {spec.search.trials}, which were asked for")
+            spec = spec.replaced(search=spec.search.model_copy(update={"trials": trials}))
         spec.save(sweep.spec)
-    return _drive(
-        spec.replaced(storage=str(sweep.root.parent), name=sweep.root.name), sweep, address, progress or Silent()
-    )
+        return _drive(spec, sweep, address, progress or Silent())
+
+
+def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
+    """Why a sweep cannot be run into a directory that holds one, and what can be done."""
+    resume_it = f"kdsweep resume {sweep.root}"
+    changes = differences(read_spec(sweep).comparable(), spec.comparable())
+    if not changes:
+        return f"{sweep.root} holds this sweep already; accepted: {resume_it}, or another --name"
+    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+    shown = "; ".join(changes[:5]) + more
+    return f"{sweep.root} holds another sweep ({shown}); accepted: another --name, or {resume_it} for the one there"
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What two resolved specs say differently: `path: there -> here`."""
+    found: list[str] = []
+    for key in sorted({*there, *here}):
+        before, after = there.get(key), here.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before} -> {after}")
+    return found
+
+
+def _make_directory(sweep: SweepDir) -> None:
+    try:
+        sweep.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SweepDirError(
+            f"{sweep.root}: cannot be made: {error.strerror}; accepted: a storage to write to"
+        ) from error
+
+
+@contextmanager
+def _only_driver(sweep: SweepDir) -> Iterator[None]:
+    """Hold the sweep's directory; two drivers would write over each other."""
+    lock = FileLock(sweep.lock, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise SweepDirError(f"{sweep.root}: another driver is at this sweep; accepted: one at a time") from None
+    except OSError as error:
+        raise SweepDirError(f"{sweep.root}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress) -> Results:
+    go_on = f"go on with: kdsweep resume {sweep.root}"
     with _terminable(), progress:
         try:
             _phases(spec, sweep, address, progress)
         except KeyboardInterrupt:
-            raise Interrupted(f"interrupted; everything is kept. Go on with: kdsweep resume {sweep.root}") from None
+            raise Interrupted(f"interrupted; everything is kept, {go_on}") from None
+        except OSError as error:
+            what = f"{error.strerror or error}: {error.filename or sweep.root}"
+            raise SweepError(f"the storage fails: {what}; what was written is kept, {go_on}") from error
     return load_results(sweep.root)
 
 
@@ -102,7 +155,7 @@ def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Pro
     progress.phase("data", "{} training images, {} for validation, {}, {} classes".format(
         *counts, shape, data.num_classes))  # fmt: skip
     space = _within_constraints(spec, data)
-    with connected(address):
+    with connected(address), _terminable():  # again: joining Ray installs a handler of its own
         part = share(spec.resources)
         write_json(sweep.environment, describe_environment(sys.argv))
         card = _teach(spec, sweep, data, part, address is not None, progress)
@@ -178,7 +231,7 @@ def _teach_remotely(
 
     sweep.teacher_epochs.unlink(missing_ok=True)
     teach = ray.remote(num_cpus=part.cpus, num_gpus=1 if part.gpus else 0, max_retries=3)(teach_in_worker)
-    task = teach.remote(str(sweep.root), str(data.root), spec.resources.cpus_per_trial)
+    task = teach.remote(_places(sweep, data), spec.resources.cpus_per_trial)
     seen = 0
     while True:
         ready, _ = ray.wait([task], timeout=0.5)
@@ -191,17 +244,23 @@ def _teach_remotely(
             return card
 
 
-def teach_in_worker(sweep_root: str, data_root: str, threads: int) -> TeacherCard:
+def _places(sweep: SweepDir, data: PreparedData) -> dict[str, str]:
+    """Where a worker finds the sweep, its data and the user's own code."""
+    return {"sweep": str(sweep.root), "data": str(data.root), "code": str(Path.cwd())}
+
+
+def teach_in_worker(places: dict[str, str], threads: int) -> TeacherCard:
     """The teacher phase on a node of the cluster."""
+    import_from(places["code"])
     from kdsweep.journal import LineLog
 
     torch.set_num_threads(threads)
-    sweep = SweepDir(Path(sweep_root))
+    sweep = SweepDir(Path(places["sweep"]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sweep.teacher.mkdir(parents=True, exist_ok=True)
     log = LineLog(sweep.teacher_epochs)
     try:
-        return provide_teacher(read_spec(sweep), sweep, PreparedData.load(Path(data_root)), device, log.append)
+        return provide_teacher(read_spec(sweep), sweep, PreparedData.load(Path(places["data"])), device, log.append)
     finally:
         log.close()
 
@@ -230,7 +289,7 @@ def _search(
     )
     status = _StatusReporter(study, card, progress)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.places)
-    searcher = StudySearcher(study, {"sweep": str(sweep.root), "data": str(data.root)}, part.places)
+    searcher = StudySearcher(study, _places(sweep, data), part.places)
     scheduler = StudyScheduler(study, status.changed)
     tuner = tune.Tuner(
         tune.with_resources(DistillTrial, {"cpu": part.cpus, "gpu": part.gpus}),
@@ -245,14 +304,14 @@ def _search(
         run_config=tune.RunConfig(
             name="search",
             storage_path=str(sweep.tune),
-            failure_config=tune.FailureConfig(max_failures=5),
+            failure_config=tune.FailureConfig(max_failures=spec.resources.max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
     )
     tuner.fit()
-    if status.hopeless:
-        raise SweepError(status.hopeless)
+    if study.abort:
+        raise SweepError(f"{study.abort}; what was written is kept, go on with: kdsweep resume {sweep.root}")
     if not study.done:
         raise KeyboardInterrupt
     if not any(study.counts[state] for state in (State.COMPLETE, State.PRUNED)):
@@ -263,11 +322,11 @@ class _StatusReporter:
     """Turns the study's state into what is shown, and sees when a sweep is hopeless."""
 
     def __init__(self, study: Study, card: TeacherCard, progress: Progress):
-        self.hopeless = ""
         self._study = study
         self._card = card
         self._progress = progress
         self._epochs = 0
+        self._stopping = False
         progress.search(self.status())
 
     def changed(self) -> None:
@@ -277,8 +336,10 @@ class _StatusReporter:
         self._progress.search(self.status())
         failed = study.counts[State.FAILED]
         others = study.counts[State.COMPLETE] + study.counts[State.PRUNED]
-        if failed >= SAME_FAILURE_LIMIT and not others and not self.hopeless and study.same_error:
-            self.hopeless = f"the first {failed} trials all failed alike: {study.last_error}"
+        if failed >= SAME_FAILURE_LIMIT and not others and study.same_error:
+            study.abort = f"the first {failed} trials all failed alike: {study.last_error}"
+        if study.abort and not self._stopping:
+            self._stopping = True
             signal.raise_signal(signal.SIGINT)  # Ray Tune's own way of being asked to stop
 
     def status(self) -> SearchStatus:
@@ -307,9 +368,11 @@ def _confirm(spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, 
         return
     chosen = {str(key): results.config(str(key)) for key in best["trial"]}
     progress.phase("confirm", f"the best {len(chosen)} and their plain twins on {spec.confirm.seeds} fresh seeds")
-    frame = confirm(
-        spec, sweep, data, chosen, part, lambda done, total: progress.counted("confirm", done, total, "trainings")
-    )
+
+    def on_done(done: int, total: int) -> None:
+        progress.counted("confirm", done, total, "trainings")
+
+    frame = confirm(spec, sweep, _places(sweep, data), chosen, part, on_done)
     frame.to_parquet(sweep.confirmed_frame, index=False)
 
 

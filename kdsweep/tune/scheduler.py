@@ -38,6 +38,9 @@ class StudyScheduler(FIFOScheduler):
 
     def _decide(self, key: str, result: dict[str, Any]) -> str:
         study = self._study
+        if "storage" in result:
+            study.abort = f"the storage fails: {result['storage']}"
+            return str(TrialScheduler.STOP)  # not told to the study: the trial goes on when the sweep does
         if "failure" in result:
             study.finish(key, State.FAILED, result["failure"])
             return str(TrialScheduler.STOP)

@@ -39,7 +39,14 @@ class StudySearcher(Searcher):
         """A trial left its worker; one that the study still believes to run was lost."""
         key = self.keys.pop(trial_id, "")
         if error and key in self._study.running:
-            self._study.finish(key, State.FAILED, "its worker was lost more often than max_failures allows")
+            self._study.finish(key, State.FAILED, self._loss(key))
+
+    def _loss(self, key: str) -> str:
+        resources = self._study.spec.resources
+        hang = self._study.sweep.trial(key).hang
+        if hang.is_file() and hang.stat().st_size:
+            return f"an epoch took longer than step_timeout_seconds ({resources.step_timeout_seconds:g})"
+        return f"its worker was lost more than {resources.max_failures} times (killed, or out of memory)"
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is its own memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import time
 import traceback
 from pathlib import Path
@@ -15,6 +16,7 @@ from kdsweep.data import PreparedData
 from kdsweep.errors import KdsweepError
 from kdsweep.layout import SweepDir
 from kdsweep.models import count_parameters, size_mb
+from kdsweep.registry import import_from
 from kdsweep.rungs import Rungs
 from kdsweep.seeds import derived_seed
 from kdsweep.spec import read_spec
@@ -27,13 +29,14 @@ SAVE_SECONDS = 30.0
 class DistillTrial(tune.Trainable):
     """Steps one trial an epoch at a time.
 
-    The configuration names the sweep's directory and the trial's key. Set up with a key whose state exists, the trial
-    goes on from there; that one rule serves a lost worker, a lost node and a resumed sweep. It never says that it is
-    done: the scheduler, which hears every epoch, stops it.
+    The configuration names the sweep's directory, its data, where the user's code lies, and the trial's key. Set up
+    with a key whose state exists, the trial goes on from there; that one rule serves a lost worker, a lost node and a
+    resumed sweep. It never says that it is done: the scheduler, which hears every epoch, stops it.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         """Open the sweep's data and teacher, once per worker, and begin the first trial."""
+        import_from(config["code"])
         self._sweep = SweepDir(Path(config["sweep"]))
         self._spec = read_spec(self._sweep)
         gpu = ray.get_gpu_ids() and torch.cuda.is_available()
@@ -51,7 +54,19 @@ class DistillTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch; a failure is reported, so that the worker stays warm."""
+        """One epoch; a failure is reported, so that the worker stays warm.
+
+        A hang cannot be reported from here: a watchdog outside Python ends the process, and the trial goes on from
+        its state in another.
+        """
+        limit = self._spec.resources.step_timeout_seconds
+        faulthandler.dump_traceback_later(limit, exit=True, file=self._hang_file)
+        try:
+            return self._step()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _step(self) -> dict[str, Any]:
         try:
             if self._training is None:
                 self._training = self._bench.training(self._config, self._seed, self._trial.state)
@@ -62,6 +77,8 @@ class DistillTrial(tune.Trainable):
             metrics |= {"parameters": count_parameters(student), "size_mb": size_mb(student)}
             self._save_if_due()
             return metrics
+        except OSError as error:
+            return {"storage": f"{error.strerror or error}: {error.filename or self._sweep.root}"}
         except KdsweepError as error:
             return {"failure": str(error)}
         except torch.OutOfMemoryError as error:
@@ -80,6 +97,7 @@ class DistillTrial(tune.Trainable):
         self._config = dict(config["config"])
         self._trial = self._sweep.trial(config["key"])
         self._trial.root.mkdir(parents=True, exist_ok=True)
+        self._hang_file = self._trial.hang.open("w")
         self._seed = derived_seed(self._spec.seed, "trial")
         self._training = None
         self._saved_at = time.monotonic()

@@ -1,0 +1,141 @@
+"""The images and the teacher that the benchmarks train on: real ones from a folder, or generated ones of CIFAR-10 size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+import kdsweep
+from kdsweep import SweepSpec
+from kdsweep.datasets import Source
+
+CLASSES = 10
+MEAN, STD = 0.45, 0.25
+FILE = "images.npz"
+TEACHER_EPOCHS = 2
+
+
+def load(source: Source, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The data set of the sweeps, `images:load`: what `provide` left in the folder `source.root`."""
+    if split not in ("train", "val"):
+        raise ValueError(f"no split {split}")
+    return arrays(source.root, split)
+
+
+def arrays(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images [N, 3, 32, 32] and labels [N] of one split."""
+    with np.load(folder / FILE) as file:
+        return file[f"{split}_images"], file[f"{split}_labels"]
+
+
+def provide(folder: Path, real: Path | None, train: int, val: int) -> None:
+    """Write the images into a folder, and a teacher trained on them for a moment.
+
+    Args:
+        folder: Where the files go.
+        real: An image folder of 32 x 32 images to take them from; None generates them.
+        train: Images to train on.
+        val: Images to select by.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    images, labels = _generated(train + val) if real is None else _real(real, train + val)
+    np.savez(
+        folder / FILE,
+        train_images=images[:train], train_labels=labels[:train], val_images=images[train:], val_labels=labels[train:],
+    )  # fmt: skip
+    torch.save(_teacher(images[:train], labels[:train]).state_dict(), teacher_file(folder))
+
+
+def teacher_file(folder: Path) -> Path:
+    """The state dict of the teacher."""
+    return folder / "teacher.pt"
+
+
+def _generated(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Smooth patterns, one per class, under as much noise that they take some learning."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, CLASSES, count)
+    coarse = torch.from_numpy(draw.normal(size=(CLASSES, 3, 4, 4))).float()
+    patterns = F.interpolate(coarse, size=32, mode="bicubic").numpy()
+    pixels = 128 + 10 * patterns[labels] + 60 * draw.normal(size=(count, 3, 32, 32)).astype(np.float32)
+    return pixels.clip(0, 255).astype(np.uint8), labels
+
+
+def _real(folder: Path, count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    found = kdsweep.datasets.get("image_folder").load(Source(folder, False, 32), "train")
+    if len(found.labels) < count:
+        raise SystemExit(f"--data {folder}: {len(found.labels)} training images, {count} are needed")
+    chosen = np.random.default_rng(0).permutation(len(found.labels))[:count]
+    return found.images[chosen], found.labels[chosen]
+
+
+def _teacher(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> nn.Module:
+    torch.manual_seed(0)
+    teacher = kdsweep.models.build("tutorial_teacher", (3, 32, 32), CLASSES).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(teacher.parameters(), lr=1e-3)
+    inputs, targets = normalised(torch.from_numpy(images)), torch.from_numpy(labels)
+    for _ in range(TEACHER_EPOCHS):
+        for index in torch.randperm(len(targets)).split(128):
+            optimizer.zero_grad()
+            F.cross_entropy(teacher(inputs[index]), targets[index]).backward()
+            optimizer.step()
+    return teacher.to(memory_format=torch.contiguous_format)
+
+
+def normalised(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, 3, H, W] to floats of about zero mean and unit spread."""
+    return (images.float() / 255 - MEAN) / STD
+
+
+def sweep_values(folder: Path, storage: Path, name: str, epochs: int) -> dict[str, Any]:
+    """A sweep file over these images: kd from the tutorial's teacher into its student, no early stopping."""
+    return {
+        "name": name,
+        "dataset": {"name": "images:load", "root": str(folder)},
+        "teacher": {"model": "tutorial_teacher", "checkpoint": str(teacher_file(folder))},
+        "student": {"model": "lightnn"},
+        "space": {
+            "method": ["kd"],
+            "temperature": {"loguniform": [1, 16]},
+            "alpha": {"uniform": [0.05, 0.95]},
+            "lr": {"loguniform": [3e-4, 1e-2]},
+        },
+        "train": {"epochs": epochs, "batch_size": 128, "optimizer": "adam", "schedule": "constant"},
+        "search": {"sampler": "random", "trials": 24},
+        "scheduler": {"name": "none"},
+        "confirm": {"top": 0},
+        "storage": str(storage),
+    }
+
+
+def sweep_file(values: Mapping[str, Any], folder: Path) -> Path:
+    """Write a sweep file into a folder."""
+    path = folder / f"{values['name']}.yaml"
+    path.write_text(json.dumps(values))  # JSON is YAML
+    return path
+
+
+def spec_of(values: Mapping[str, Any], folder: Path) -> SweepSpec:
+    """The checked spec of a sweep file's values."""
+    return kdsweep.load_spec(sweep_file(values, folder))
+
+
+def configurations(count: int) -> list[dict[str, float]]:
+    """The trials that every contender runs."""
+    draw = np.random.default_rng(1)
+    return [
+        {
+            "temperature": round(float(np.exp(draw.uniform(0, np.log(16)))), 4),
+            "alpha": round(float(draw.uniform(0.05, 0.95)), 4),
+            "lr": round(float(np.exp(draw.uniform(np.log(3e-4), np.log(1e-2)))), 6),
+        }
+        for _ in range(count)
+    ]

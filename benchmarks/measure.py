@@ -1,0 +1,66 @@
+"""What every benchmark shares: the machine it ran on, repeats with their spread, a table and a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from kdsweep.environment import describe_environment
+
+MEASURED = Path(__file__).parent / "measured"
+
+
+def arguments(description: str, name: str) -> argparse.ArgumentParser:
+    """A parser with what every benchmark takes: how often to repeat, and where the JSON goes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="how often each figure is measured")
+    parser.add_argument("--out", type=Path, default=MEASURED / f"{name}.json", help="the JSON file")
+    return parser
+
+
+def spread(values: Sequence[float]) -> dict[str, float | list[float]]:
+    """Median, extremes and every value of repeated measurements."""
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "values": [round(value, 6) for value in values],
+    }
+
+
+def shown(measured: Mapping[str, Any], digits: int = 1) -> str:
+    """A measurement as a table shows it: the median, and the extremes where it was repeated."""
+    if len(measured["values"]) == 1:
+        return f"{measured['median']:,.{digits}f}"
+    return f"{measured['median']:,.{digits}f} ({measured['min']:,.{digits}f} to {measured['max']:,.{digits}f})"
+
+
+def report(title: str, rows: Sequence[Mapping[str, object]], details: Mapping[str, Any], out: Path) -> None:
+    """Print rows of equal keys as a table, and write them with the details and the machine as JSON."""
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for heading in rows[0]:
+        table.add_column(heading)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    environment = describe_environment([Path(sys.argv[0]).name, *sys.argv[1:]])
+    environment["cpus_usable"] = len(os.sched_getaffinity(0))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written = {"title": title, "table": list(rows), **details, "environment": environment}
+    out.write_text(json.dumps(written, indent=2, default=str) + "\n")
+    print(f"written to {out}")
+
+
+def say(text: str) -> None:
+    """A line of progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,118 @@
+"""Trial-epochs per hour of a whole sweep, start-up included: kdsweep beside the scripts one would write by hand.
+
+All contenders train the same kd trials, of the tutorial's student from its teacher, on the same images, one after
+another on an otherwise idle machine; no trial is stopped early. Each runs in a process of its own, timed from its
+start to its end.
+
+    python benchmarks/throughput.py [--data FOLDER] [--trials 24] [--epochs 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import images
+from measure import arguments, report, say, shown, spread
+
+HERE = Path(__file__).parent
+BASELINE = "Ray Tune by hand"
+CONTENDERS = (BASELINE, "Ray Tune by hand, actors reused", "Optuna by hand, one process", "kdsweep")
+
+
+def main() -> None:
+    """Run every contender and compare."""
+    parser = arguments(__doc__.splitlines()[0], "throughput")
+    parser.set_defaults(repeats=1)
+    parser.add_argument("--data", type=Path, help="an image folder, CIFAR-10 say; images are generated otherwise")
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--train-images", type=int, default=5000)
+    parser.add_argument("--val-images", type=int, default=1000)
+    parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=CONTENDERS, metavar="CONTENDER")
+    parser.add_argument("--sweep", type=Path, help=argparse.SUPPRESS)  # how this script calls itself, as kdsweep
+    options = parser.parse_args()
+    if options.sweep:
+        run_kdsweep(options.sweep)
+        return
+    with tempfile.TemporaryDirectory(prefix="kdsweep-throughput-") as folder:
+        compare(options, Path(folder))
+
+
+def compare(options: argparse.Namespace, folder: Path) -> None:
+    """Time the contenders in turn."""
+    say(f"preparing {options.train_images} training images and the teacher")
+    images.provide(folder, options.data, options.train_images, options.val_images)
+    (folder / "trials.json").write_text(json.dumps(images.configurations(options.trials)))
+    expected = options.trials * options.epochs
+    seconds: dict[str, list[float]] = {name: [] for name in options.only}
+    best: dict[str, float] = {}
+    for repeat in range(options.repeats):
+        for name in options.only:
+            say(f"repeat {repeat + 1} of {options.repeats}: {name}")
+            taken, answer = timed(name, options.epochs, folder, folder / f"storage-{repeat}-{CONTENDERS.index(name)}")
+            if answer["epochs"] != expected:
+                raise SystemExit(f"{name}: trained {answer['epochs']} trial-epochs instead of {expected}")
+            seconds[name].append(taken)
+            best[name] = answer["best"]
+            say(f"  {taken:.1f} s, {expected * 3600 / taken:.0f} trial-epochs an hour, {answer}")
+    rates = {name: spread([expected * 3600 / taken for taken in values]) for name, values in seconds.items()}
+    rows = []
+    for name, rate in rates.items():
+        ratio = f"{rate['median'] / rates[BASELINE]['median']:.1f}" if BASELINE in rates else ""
+        rows.append({
+            "sweep": name, "seconds": shown(spread(seconds[name])), "trial-epochs an hour": shown(rate, 0),
+            "times the first": ratio, "best val accuracy": f"{best[name]:.3f}",
+        })  # fmt: skip
+    source = options.data or "generated images"
+    title = f"{options.trials} kd trials of {options.epochs} epochs on {options.train_images} images ({source})"
+    report(title, rows, {"trial_epochs_per_hour": rates, "seconds": seconds}, options.out)
+
+
+def timed(name: str, epochs: int, folder: Path, storage: Path) -> tuple[float, dict[str, Any]]:
+    """Run one contender in a process of its own: seconds, and what it says of itself."""
+    common = ["--data", folder / images.FILE, "--teacher", images.teacher_file(folder), "--trials",
+              folder / "trials.json", "--epochs", epochs]  # fmt: skip
+    if name == "kdsweep":
+        values = images.sweep_values(folder, storage, "throughput", epochs)
+        values["search"] = {"sampler": "random", "points": json.loads((folder / "trials.json").read_text())}
+        values["search"]["trials"] = len(values["search"]["points"])
+        storage.mkdir()
+        command: list[object] = [HERE / "throughput.py", "--sweep", images.sweep_file(values, storage)]
+    elif name.startswith("Ray"):
+        reuse = ["--reuse-actors"] if name.endswith("reused") else []
+        command = [HERE / "peers" / "ray_tune_script.py", *common, "--storage", storage, *reuse]
+    else:
+        command = [HERE / "peers" / "optuna_script.py", *common]
+    environment = {**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    log = folder / "log.txt"
+    with log.open("w") as errors:
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *map(str, command)], stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        )
+        taken = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"{name} failed:\n{done.stdout[-2000:]}\n{log.read_text()[-4000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return taken, answer
+
+
+def run_kdsweep(sweep_file: Path) -> None:
+    """The sweep, as a user's script would run it."""
+    import kdsweep
+
+    results = kdsweep.run(kdsweep.load_spec(sweep_file))
+    trials = results.trials
+    print(json.dumps({"epochs": int(trials["epochs"].sum()), "best": float(trials["val_accuracy"].max())}))
+
+
+if __name__ == "__main__":
+    main()

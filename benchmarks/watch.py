@@ -1,0 +1,70 @@
+"""A sweep's progress with the time of every step, for the benchmarks that measure one from outside."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Self
+
+from kdsweep.progress import SearchStatus
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a search had done at a time.
+
+    Attributes:
+        seconds: Since the stopwatch was made.
+        cpu_seconds: Of this process, which is the sweep's driver.
+        epochs: Trained.
+        ended: Trials.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    epochs: int
+    ended: int
+
+
+@dataclass
+class Stopwatch:
+    """Notes when a sweep's phases began and every step of its search; given to `kdsweep.run` as its progress."""
+
+    phases: list[tuple[float, str]] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+    target: int = 0
+
+    def __post_init__(self) -> None:
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.perf_counter() - self._started
+
+    def phase(self, name: str, text: str) -> None:
+        """Note when it began."""
+        self.phases.append((self.seconds, name))
+
+    def counted(self, name: str, done: int, total: int, text: str) -> None:
+        """Nothing."""
+
+    def search(self, status: SearchStatus) -> None:
+        """Note what was done."""
+        self.target = status.target
+        self.moments.append(Moment(self.seconds, time.process_time(), status.epochs, status.ended))
+
+    def steady(self, places: int) -> tuple[Moment, Moment]:
+        """The first and the last moment at which every place was busy.
+
+        Args:
+            places: Trials at a time.
+        """
+        busy = [moment for moment in self.moments if moment.epochs >= places and moment.ended <= self.target - places]
+        return busy[0], busy[-1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None

@@ -1,0 +1,203 @@
+"""Whole sweeps on a local Ray: what is written, what is refused, what fails and how."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import optuna
+import pytest
+from filelock import FileLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+import kdsweep
+from kdsweep.errors import InputError, SweepDirError, SweepError
+from kdsweep.layout import SweepDir
+from kdsweep.study import KEPT_WEIGHTS
+from kdsweep.tune.driver import run
+
+QUICK = {"confirm.top": 0, "search.trials": 4, "train.epochs": 2, "dataset.subset": 400}
+
+
+def states(results):
+    return dict(results.trials["state"].value_counts())
+
+
+def test_a_sweep_tries_exactly_what_was_asked_and_leaves_everything_in_its_directory(swept):
+    results = kdsweep.load_results(swept)
+    assert len(results.trials) == 10
+    assert set(states(results)) == {"COMPLETE", "PRUNED"}
+    first = results.trials.sort_values("number").iloc[0]
+    assert (first["method"], first["width"], first["temperature"], first["alpha"], first["lr"]) == (
+        "kd",
+        0.5,
+        4,
+        0.9,
+        3e-3,
+    )
+    sweep = SweepDir(swept)
+    for path in (
+        sweep.spec,
+        sweep.environment,
+        sweep.teacher_weights,
+        sweep.journal,
+        sweep.epochs_log,
+        sweep.trials_frame,
+    ):
+        assert path.is_file(), path
+    assert not sweep.tune.exists()
+    assert "test_images.bin" in {path.name for path in sweep.store.root.rglob("*.bin")}
+
+
+def test_a_stopped_trial_was_stopped_at_a_rung_and_a_complete_one_reached_the_end(swept):
+    trials = kdsweep.load_results(swept).trials
+    assert set(trials.loc[trials["state"] == "COMPLETE", "epochs"]) == {4}
+    assert set(trials.loc[trials["state"] == "PRUNED", "epochs"]) <= {1, 3}
+
+
+def test_optuna_opens_the_study_and_agrees_with_the_frames(swept):
+    results = kdsweep.load_results(swept)
+    storage = JournalStorage(JournalFileBackend(str(SweepDir(swept).journal)))
+    study = optuna.load_study(storage=storage, study_name=None)
+    names = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED"}
+    assert {t.number: names[t.state.name] for t in study.trials} == dict(
+        zip(results.trials["number"], results.trials["state"], strict=True)
+    )
+    best = dict(zip(results.trials["number"], results.trials["val_accuracy"], strict=True))
+    for trial in study.trials:
+        assert trial.intermediate_values[max(trial.intermediate_values)] == best[trial.number]
+        if trial.state.name == "COMPLETE":
+            assert trial.value == best[trial.number]
+
+
+def test_confirmation_trains_the_best_again_beside_a_plain_twin(swept):
+    results = kdsweep.load_results(swept)
+    (row,) = results.confirmed.to_dict("records")
+    assert row["trial"] == results.distinct(1)["trial"][0]
+    assert row["seeds"] == 2
+    assert row["kd_gain"] == pytest.approx(row["test_accuracy"] - row["plain_test_accuracy"])
+    runs = [json.loads(path.read_text()) for path in SweepDir(swept).confirmed.glob("*/result.json")]
+    assert len(runs) == (2 if row["method"] == "none" else 4)
+
+
+def test_weights_of_the_best_only_are_kept_and_no_state_of_ended_trials(swept):
+    sweep = SweepDir(swept)
+    kept = {path.parent.name for path in sweep.trials.glob("*/best.safetensors")}
+    best = list(kdsweep.load_results(swept).best(KEPT_WEIGHTS)["trial"])
+    assert kept >= set(best)
+    assert not list(sweep.trials.glob("*/state.safetensors"))
+
+
+def test_running_into_a_directory_that_holds_a_sweep_is_refused_with_what_differs(swept):
+    spec = kdsweep.load_spec(swept.parent.parent / "small.yaml")
+    with pytest.raises(SweepDirError, match="holds this sweep already; accepted: kdsweep resume"):
+        run(spec)
+    other = kdsweep.load_spec(swept.parent.parent / "small.yaml", {"train.epochs": 5})
+    with pytest.raises(SweepDirError, match=r"holds another sweep \(train.epochs: 4 -> 5\)"):
+        run(other)
+
+
+def test_a_second_driver_is_refused(swept):
+    with FileLock(SweepDir(swept).lock), pytest.raises(SweepDirError, match="another driver is at this sweep"):
+        kdsweep.resume(swept)
+
+
+def test_a_finished_sweep_is_extended_and_keeps_its_trials(local_ray, sweep_file):
+    first = kdsweep.run(kdsweep.load_spec(sweep_file, QUICK))
+    before = first.trials.set_index("trial")["val_accuracy"]
+    more = kdsweep.resume(first.path, trials=6)
+    assert len(more.trials) == 6
+    after = more.trials.set_index("trial")["val_accuracy"]
+    assert (after[before.index] == before).all()
+    with pytest.raises(InputError, match="--trials 3: accepted: at least 6"):
+        kdsweep.resume(first.path, trials=3)
+
+
+def test_the_same_spec_one_trial_at_a_time_gives_the_same_sweep(local_ray, sweep_file, tmp_path):
+    runs = []
+    for storage in ("a", "b"):
+        overrides = {
+            **QUICK,
+            "storage": str(tmp_path / storage),
+            "resources.max_concurrent": 1,
+            "search.startup_trials": 2,
+        }
+        runs.append(kdsweep.run(kdsweep.load_spec(sweep_file, overrides)))
+    first, second = (r.epochs.drop(columns="seconds") for r in runs)
+    assert first.equals(second)
+    assert list(runs[0].best(4)["trial"]) == list(runs[1].best(4)["trial"])
+
+
+def test_a_trial_whose_loss_is_no_number_fails_with_the_reason_and_the_sweep_goes_on(local_ray, sweep_file):
+    space = {"method": ["none"], "lr": {"choice": [1e-3, 1e3]}, "width": {"choice": [0.25, 0.5]}}
+    overrides = {**QUICK, "space": space, "search.points": [], "train.optimizer": "sgd", "search.sampler": "grid"}
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
+    failed = results.trials[results.trials["state"] == "FAILED"]
+    assert set(failed["lr"]) == {1e3}
+    assert all("the training loss became" in error for error in failed["error"])
+    assert len(results.trials) == 4
+    assert states(results)["FAILED"] == 2
+
+
+def test_a_sweep_whose_first_trials_fail_alike_stops_and_says_why(local_ray, sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "broken_models.py").write_text(
+        "from kdsweep import models\n"
+        "import torch\n"
+        "def student(input_shape, num_classes, width):\n"
+        "    model = models.build('mnist_student', input_shape, num_classes, width)\n"
+        "    if next(model.parameters()).device.type != 'meta':\n"
+        "        raise RuntimeError('no student today')\n"
+        "    return model\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    overrides = {**QUICK, "student.model": "broken_models:student", "search.trials": 30}
+    with pytest.raises(SweepError, match="the first 5 trials all failed alike: .*no student today"):
+        kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
+    results = kdsweep.load_results(tmp_path / "runs" / "small")
+    assert states(results)["FAILED"] >= 5
+    assert len(results.trials) < 30
+
+
+def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):
+    overrides = {**QUICK, "constraints.parameters": 5_000, "search.points": []}
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
+    assert set(results.trials["width"]) == {0.25}
+    assert results.trials["parameters"].max() <= 5_000
+    with pytest.raises(InputError, match="constraints: no student mnist_student of width .* keeps {'parameters': 100}"):
+        kdsweep.run(kdsweep.load_spec(sweep_file, {**overrides, "constraints.parameters": 100, "name": "none"}))
+
+
+def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "my_models.py").write_text(
+        "from torch import nn\n"
+        "def tiny(input_shape, num_classes, width, hidden=8):\n"
+        "    features = input_shape[0] * input_shape[1] * input_shape[2]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(features, int(hidden * width)), nn.ReLU(),\n"
+        "                         nn.Linear(int(hidden * width), num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    space = {"method": ["kd", "none"], "width": {"choice": [1.0, 2.0]}}
+    student = {"model": "my_models:tiny", "options": {"hidden": 4}}
+    overrides = {**QUICK, "space": space, "student": student, "search.points": [], "dataset.augment": "crop_flip"}
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
+    assert set(results.trials["parameters"]) <= {785 * 4 + 50, 785 * 8 + 90}
+    assert "FAILED" not in states(results)
+    (folder,) = results.export(tmp_path / "students", top=1)
+    with pytest.raises(InputError, match="its model is the code 'my_models:tiny'; accepted: trust_code=True"):
+        kdsweep.load_student(folder)
+    assert kdsweep.load_student(folder, trust_code=True) is not None
+
+
+def test_a_mistake_ends_in_one_line_and_exit_code_2_without_a_traceback(swept, tmp_path):
+    kdsweep_command = [sys.executable, "-c", "from kdsweep.cli import main; main()"]
+    for arguments in (
+        ["run", str(tmp_path / "none.yaml")],
+        ["resume", str(tmp_path)],
+        ["results", str(tmp_path / "x")],
+    ):
+        done = subprocess.run([*kdsweep_command, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert done.stdout == ""

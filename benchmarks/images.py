@@ -1,4 +1,4 @@
-"""The images and the teacher that the benchmarks train on: real ones from a folder, or generated ones of CIFAR-10 size."""
+"""The images and the teacher of the benchmarks: real ones from a folder, or generated ones of CIFAR-10 size."""
 
 from __future__ import annotations
 

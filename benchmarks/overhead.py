@@ -72,7 +72,7 @@ def in_new_process(folder: Path, name: str) -> dict[str, Any]:
     """One sweep; what it measured of itself."""
     command = [sys.executable, __file__, *sys.argv[1:], "--sweep", str(folder), name]
     environment = {**os.environ, START: str(time.time())}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-4000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

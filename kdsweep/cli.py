@@ -140,12 +140,18 @@ def validate(spec: SpecArgument, overrides: SetOption = []) -> None:  # noqa: B0
 
 
 @app.command()
-def methods(name: Annotated[str, typer.Argument(metavar="[NAME]", help="One method, in full.")] = "") -> None:
+def methods(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="One method, in full; also your own package.module:Class.")
+    ] = "",
+) -> None:
     """List the distillation methods, or describe one."""
     from kdsweep import tables
     from kdsweep.methods import reference
+    from kdsweep.registry import import_from
 
     if name:
+        import_from(str(Path.cwd()))
         tables.print_method(reference.describe(name))
     else:
         tables.print_rows([tables.method_row(row) for row in reference.table()])

@@ -11,6 +11,8 @@ from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 
+from kdsweep.errors import SweepDirError
+
 
 class BatchedJournal(JournalFileBackend):
     """Optuna's journal file for a single writer, which may write many entries at once.
@@ -79,19 +81,38 @@ class LineLog:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Sync and close."""
-        self.sync()
-        self._file.close()
+        """Sync and close; a second time does nothing."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
 
 
-def read_lines(path: Path) -> Iterable[dict[str, Any]]:
-    """The entries of a file of JSON lines; a torn last line is left out."""
+def read_lines(path: Path, *, wanted: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
+    """The entries of a file of JSON lines; a torn last line is left out, a missing file is empty.
+
+    Args:
+        path: The file.
+        wanted: Keys that every entry has.
+
+    Raises:
+        SweepDirError: If a line is damaged.
+    """
     if not path.is_file():
         return
+    keys = frozenset(wanted)
     with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                yield json.loads(line)
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                entry = json.loads(line)
+            except ValueError as error:
+                raise SweepDirError(f"{path}:{number}: damaged: {error}; accepted: a line of JSON") from error
+            if not isinstance(entry, dict) or not keys <= entry.keys():
+                raise SweepDirError(
+                    f"{path}:{number}: damaged; accepted: a line of JSON with {', '.join(sorted(keys))}"
+                )
+            yield entry
 
 
 def cut_torn_line(path: Path) -> None:

@@ -91,7 +91,8 @@ class Proposer:
 
     def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         seed = derived_seed(self._seed, "sampler", number, attempt) % 2**32
-        if self._search.sampler != "tpe":
+        # TPE may insist on what it knows to be good; chance finds what is left of a small space.
+        if self._search.sampler != "tpe" or attempt > ATTEMPTS // 2:
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(
             seed=seed,

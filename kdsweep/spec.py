@@ -228,7 +228,9 @@ class SweepSpec(Section):
 
     def replaced(self, **sections: Any) -> SweepSpec:
         """The spec with other values of some top-level keys."""
-        return self.model_copy(update=sections)
+        copy = self.model_copy(update=sections)
+        copy.__dict__.pop("search_space", None)  # a copy takes cached properties along
+        return copy
 
     def save(self, path: Path) -> None:
         """Write the resolved sweep file; reading it gives an equal spec."""

@@ -7,7 +7,8 @@ has one writer, the driver, and knows nothing of Ray.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -16,6 +17,7 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from kdsweep.errors import SweepDirError
 from kdsweep.journal import BatchedJournal, LineLog, read_lines
 from kdsweep.layout import SweepDir
 from kdsweep.proposals import Proposer
@@ -25,6 +27,22 @@ from kdsweep.space import Config, SearchSpace
 from kdsweep.spec import SweepSpec
 
 KEPT_WEIGHTS = 10
+EPOCH_KEYS = ("trial", "epoch", "val_accuracy", "seconds")
+
+
+@contextmanager
+def _readable(sweep: SweepDir) -> Iterator[None]:
+    """Say in one line what a damaged journal is.
+
+    Raises:
+        SweepDirError: If it cannot be read, or is gone though trials were run.
+    """
+    if sweep.epochs_log.is_file() and not sweep.journal.stat().st_size:
+        raise SweepDirError(f"{sweep.journal}: missing or empty, but {sweep.epochs_log.name} is there; accepted: both")
+    try:
+        yield
+    except (KeyError, ValueError, AssertionError) as error:
+        raise SweepDirError(f"{sweep.journal}: damaged: {error}; accepted: the journal as kdsweep wrote it") from error
 
 
 class State(StrEnum):
@@ -100,18 +118,20 @@ class Study:
         self._kept: list[Trial] = []
         self._proposer = Proposer(spec.search, space, spec.seed)
         sweep.root.mkdir(parents=True, exist_ok=True)
+        sweep.journal.touch()
         self._backend = BatchedJournal(sweep.journal)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with self._backend.batch():
+        with self._backend.batch(), _readable(sweep):
             self._storage = JournalStorage(self._backend)
-            self._study = optuna.create_study(
-                storage=self._storage,
-                study_name=spec.name,
-                direction="maximize",
-                sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: proposals come with every value
-                load_if_exists=True,
-            )
-        self._study_id = self._storage.get_study_id_from_name(spec.name)
+            # Never asked for values of its own: proposals come with every one.
+            sampler = optuna.samplers.RandomSampler(seed=0)
+            if self._storage.get_all_studies():
+                self._study = optuna.load_study(study_name=None, storage=self._storage, sampler=sampler)
+            else:
+                self._study = optuna.create_study(
+                    study_name=spec.name, storage=self._storage, sampler=sampler, direction="maximize"
+                )
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._asked = 0
         self._to_continue: list[str] = []
         self._replay()
@@ -210,7 +230,10 @@ class Study:
         everyone: dict[str, Trial] = {}
         for frozen in self._study.get_trials(deepcopy=False):
             if "key" not in frozen.user_attrs:
-                continue  # a crash between asking and naming: no work was done on it
+                # A crash tore the entry while it was written. No work was done on it, and it must not be asked again.
+                if not frozen.state.is_finished():
+                    self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
+                continue
             trial = Trial(frozen.number, frozen.user_attrs["key"], frozen.user_attrs["config"])
             everyone[trial.key] = trial
             self._proposer.recall(trial.config)
@@ -220,7 +243,7 @@ class Study:
             else:
                 self.running[trial.key] = trial
         stopped: list[str] = []
-        for entry in read_lines(self.sweep.epochs_log):
+        for entry in read_lines(self.sweep.epochs_log, wanted=EPOCH_KEYS):
             if entry["trial"] in everyone and self._note(everyone[entry["trial"]], entry):
                 stopped.append(entry["trial"])
         states = {state: name for name, state in _OPTUNA_STATES.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdsweep.errors import InputError, did_you_mean
-from kdsweep.methods.reference import written
+from kdsweep.methods.reference import needed, written
 from kdsweep.results import Results
 
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
@@ -102,7 +101,7 @@ def print_method(described: Mapping[str, Any]) -> None:
         "",
         f"term     {described['formula'] or 'not said'}",
         f"source   {described['source'] or 'not said'}",
-        f"teacher  {', '.join(described['needs']) or 'not needed'}",
+        f"teacher  {needed(described['needs'])}",
         "",
         *(f"  {p['name']:18} {p['default']:g}{_range(p['search'])}: {p['meaning']}" for p in described["params"]),
         "",

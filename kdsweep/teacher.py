@@ -153,7 +153,9 @@ def build(spec: SweepSpec, data: PreparedData) -> nn.Module:
 
 def load(spec: SweepSpec, data: PreparedData, path: Path, device: torch.device) -> models.Tapped:
     """The stored teacher, frozen and in eval mode, ready to show its outputs."""
-    model = build(spec, data)
+    # Fresh weights are drawn before the stored ones replace them; a trial in mid-epoch must not see that.
+    with torch.random.fork_rng(devices=[]):
+        model = build(spec, data)
     model.load_state_dict(weights.load(path))
     on_device(model, device).eval().requires_grad_(False)
     return models.Tapped(model, models.taps(spec.teacher.model, model, data.input_shape))

@@ -29,6 +29,14 @@ storage: {storage}
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tests share the cores; small models are no faster on several."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def sweep_file(tmp_path: Path) -> Path:
     """A small sweep file, with its storage in the test's directory."""

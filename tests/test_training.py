@@ -138,3 +138,299 @@ def test_one_step_of_kd_is_the_formula_written_out(bench):
         expected = before[name] - 0.1 * (parameter.grad + 0.01 * before[name])
         torch.testing.assert_close(after[name].detach(), expected, rtol=1e-4, atol=1e-6)
         assert not torch.equal(after[name], before[name])
+
+
+def test_a_sum_weighs_each_of_its_terms(bench):
+    config = {"method": "kd+at", "width": 0.5, "lr": 0.1, "alpha": 0.4, "temperature": 2.0, "kd.weight": 3.0,
+              "at.weight": 50.0}  # fmt: skip
+    training = one_batch(bench, config)
+    images = bench.train.normalised(bench.train.images)
+    student = training._tapped(images)
+    teacher = bench.teacher.outputs(images)
+    attention = methods.create("at", student, teacher)(student, teacher, bench.train.labels)
+    task = F.cross_entropy(student.logits, bench.train.labels)
+    distilled = 3 * kl(student.logits, teacher.logits, 2.0) + 50 * attention
+    assert training.run_epoch()["train_loss"] == pytest.approx((0.6 * task + 0.4 * distilled).item(), rel=1e-5)
+
+
+def test_label_smoothing_moves_a_share_of_each_label_to_all_classes(bench):
+    training = one_batch(bench, {"method": "none", "width": 0.5, "lr": 0.1, "label_smoothing": 0.2})
+    logits = training.student(bench.train.normalised(bench.train.images)).detach().double()
+    targets = F.one_hot(bench.train.labels, 10) * 0.8 + 0.2 / 10
+    expected = -(targets * torch.log_softmax(logits, 1)).sum(1).mean()
+    assert training.run_epoch()["train_loss"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_multi_margin_replaces_the_cross_entropy(bench):
+    training = one_batch(bench, {"method": "none", "width": 0.5, "lr": 0.1}, task_loss="multi_margin")
+    logits, labels = training.student(bench.train.normalised(bench.train.images)).detach(), bench.train.labels
+    margins = (1 - logits[torch.arange(len(labels)), labels][:, None] + logits).clamp(min=0)
+    margins[torch.arange(len(labels)), labels] = 0
+    assert training.run_epoch()["train_loss"] == pytest.approx((margins.sum(1) / 10).mean().item(), rel=1e-5)
+
+
+def test_a_searched_temperature_goes_to_every_term_that_softens_and_to_no_other():
+    shared = {"method": "kd+dkd+crd", "temperature": 3.0, "kd.weight": 2.0}
+    assert method_params(shared) == {"kd.temperature": 3.0, "dkd.temperature": 3.0, "kd.weight": 2.0}
+    assert method_params({"method": "kd", "temperature": 3.0, "alpha": 0.5}) == {"temperature": 3.0}
+    own = {"method": "kd+dkd", "temperature": 3.0, "kd.temperature": 8.0}
+    assert method_params(own) == {"kd.temperature": 8.0, "dkd.temperature": 3.0}
+    assert method_params({"method": "dkd", "dkd.beta": 2.0, "lr": 0.1}) == {"beta": 2.0}
+
+
+# Schedules
+
+
+def test_cosine_falls_from_one_to_zero_by_half_a_cosine():
+    cosine = OptimizationSpec(schedule="cosine", epochs=10)
+    factors = [rate_factor(cosine, progress) for progress in (0, 1 / 4, 1 / 2, 3 / 4, 1)]
+    assert factors == pytest.approx([1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125), 0])
+
+
+def test_step_multiplies_by_gamma_from_each_milestone_on():
+    step = OptimizationSpec(schedule="step", epochs=10, milestones=[3, 7], gamma=0.1)
+    by_epoch = [rate_factor(step, epoch / 10) for epoch in range(10)]
+    assert by_epoch == pytest.approx([1] * 3 + [0.1] * 4 + [0.01] * 3)
+    assert rate_factor(step, 2.99 / 10) == 1
+
+
+def test_constant_stays():
+    assert {rate_factor(OptimizationSpec(schedule="constant"), p) for p in (0, 0.5, 1)} == {1.0}
+
+
+def test_the_horizon_of_the_rate_is_the_whole_budget_step_by_step(bench):
+    training = fresh(bench, {"method": "none", "width": 0.25, "lr": 0.002})
+    steps = math.ceil(len(bench.train) / 32)
+    last = [(epoch - 1 / steps) / 3 for epoch in (1, 2, 3)]
+    expected = [0.002 * 0.5 * (1 + math.cos(math.pi * progress)) for progress in last]
+    assert [metrics["lr"] for metrics in curve(training)] == pytest.approx(expected)
+
+
+# Resuming
+
+
+@pytest.mark.parametrize(
+    ("config", "sections"),
+    [
+        pytest.param(KD, {}, id="dropout"),
+        pytest.param(HINT, {}, id="adapters"),
+        pytest.param(KD, {"dataset": {"augment": "crop_flip"}}, id="augmentation"),
+        pytest.param(HINT | {"method": "crd", "crd.negatives": 64, "crd.dim": 16}, {}, id="memory"),
+        pytest.param(HINT | {"method": "simkd"}, {}, id="head"),
+        pytest.param(HINT | {"method": "ctkd"}, {}, id="trained temperature"),
+        pytest.param(KD, {"student": {"model": "resnet", "options": {"depth": 8}}}, id="batch normalisation"),
+        pytest.param(KD | {"lr": 0.03}, {"train": {"optimizer": "sgd"}}, id="momentum"),
+        pytest.param(KD, {"train": {"optimizer": "amsgrad", "schedule": "step", "milestones": [2]}}, id="amsgrad"),
+    ],
+)
+def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(config, sections, storage, tmp_path):
+    bench = open_bench(written(storage, **sections))
+    whole = fresh(bench, config)
+    expected = curve(whole)
+    before = fresh(bench, config)
+    begun = curve(before, until=2)
+    before.save(tmp_path / "state.safetensors", tmp_path / "best.safetensors")
+    del before
+    after = bench.training(config, 1, tmp_path / "state.safetensors")
+    assert after.epoch == 2
+    assert begun + curve(after) == expected
+    assert (after.best_epoch, after.best_accuracy) == (whole.best_epoch, whole.best_accuracy)
+    for whose in (lambda t: t.inference.state_dict(), lambda t: t.method.state_dict(), lambda t: t._best):
+        assert_same(dict(whose(after)), dict(whose(whole)))
+    assert_same(after._optimizer.state_dict(), whole._optimizer.state_dict())
+
+
+def test_the_best_weights_survive_an_interruption(bench, tmp_path):
+    training = fresh(bench, KD)
+    best = max(metrics["val_accuracy"] for metrics in curve(training, until=2))
+    training.save(tmp_path / "state.safetensors", tmp_path / "best.safetensors")
+    resumed = bench.training(KD, 1, tmp_path / "state.safetensors")
+    resumed.restore_best()
+    assert evaluate(resumed.inference, bench.val)[0] == best
+    assert_same(load_file(tmp_path / "best.safetensors"), dict(resumed.inference.state_dict()))
+
+
+def damage(kind, path):
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "garbage":
+        path.write_bytes(b"\x00garbage" * 1000)
+    elif kind == "no counters":
+        save_file(load_file(path), path)
+    elif kind == "a tensor lost":
+        tensors = load_file(path)
+        tensors.pop(next(name for name in tensors if name.startswith("student/")))
+        save_file(tensors, path, {"kdsweep": '{"epoch": 1, "best_accuracy": 0.5, "best_epoch": 1}'})
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "garbage", "no counters", "a tensor lost"])
+def test_a_damaged_state_file_is_refused_in_one_line(kind, bench, tmp_path):
+    state = tmp_path / "state.safetensors"
+    training = fresh(bench, KD)
+    training.run_epoch()
+    training.save(state, tmp_path / "best.safetensors")
+    damage(kind, state)
+    with pytest.raises(CheckpointError) as caught:
+        fresh(bench, KD).load(state)
+    assert str(state) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_state_of_another_run_is_refused(bench, tmp_path):
+    other = fresh(bench, HINT)
+    other.run_epoch()
+    other.save(tmp_path / "state.safetensors", tmp_path / "best.safetensors")
+    with pytest.raises(CheckpointError, match="not the state of this run"):
+        fresh(bench, KD | {"width": 0.25}).load(tmp_path / "state.safetensors")
+
+
+def test_a_run_whose_state_is_damaged_begins_again_with_the_same_curve(bench, tmp_path):
+    state = tmp_path / "state.safetensors"
+    training = fresh(bench, KD)
+    begun = curve(training, until=1)
+    training.save(state, tmp_path / "best.safetensors")
+    damage("truncated", state)
+    again = bench.training(KD, 1, state)
+    assert again.epoch == 0
+    assert curve(again, until=1) == begun
+
+
+# Nothing leaks
+
+
+def test_the_same_recipe_gives_the_same_curve_and_another_seed_another(bench):
+    first = fresh(bench, KD)
+    expected = curve(first)
+    again = fresh(bench, KD)
+    assert curve(again) == expected
+    assert_same(dict(again.student.state_dict()), dict(first.student.state_dict()))
+    assert curve(fresh(bench, KD, seed=2)) != expected
+
+
+@pytest.mark.parametrize("augment", ["none", "crop_flip"])
+def test_what_ran_before_or_beside_a_trial_does_not_change_it(augment, storage, tmp_path):
+    spec = written(storage, dataset={"augment": augment})
+    plain = HINT | {"method": "none"}
+    alone = [curve(fresh(open_bench(spec), config)) for config in (KD, HINT, plain)]
+    bench = open_bench(spec)
+    after_another = [curve(fresh(bench, config)) for config in (plain, HINT, KD)]
+    assert after_another[::-1] == alone
+    beside = [fresh(bench, config) for config in (KD, HINT, plain)]
+    stepped = [[curve(training, until=epoch)[0] for training in beside] for epoch in (1, 2, 3)]
+    assert [list(epochs) for epochs in zip(*stepped, strict=True)] == alone
+
+
+def teacher_of(storage, tmp_path):
+    """A small network with batch normalisation, loaded as a sweep's teacher is."""
+    from kdsweep import weights
+
+    spec = written(storage, teacher={"model": "resnet", "options": {"depth": 8}, "checkpoint": None})
+    data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
+    torch.manual_seed(3)
+    weights.save(teachers.build(spec, data).state_dict(), tmp_path / "teacher.safetensors")
+    return spec, data, teachers.load(spec, data, tmp_path / "teacher.safetensors", CPU)
+
+
+def digest(model):
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())).hexdigest()
+
+
+@pytest.mark.parametrize("method", ["kd", "hint", "at", "simkd", "crd"])
+def test_training_leaves_the_teacher_as_it_was_and_in_eval(method, storage, tmp_path):
+    spec, data, tapped = teacher_of(storage, tmp_path)
+    before = digest(tapped.model)
+    recipe = Recipe.of_trial(spec, HINT | {"method": method}, 1)
+    source = TeacherInLoop(tapped, data.input_shape, CPU)
+    training = Training(recipe, data, data.split("train", CPU), data.split("val", CPU), source)
+    curve(training, until=2)
+    assert digest(tapped.model) == before
+    assert not any(module.training for module in tapped.model.modules())
+    assert not any(parameter.requires_grad for parameter in tapped.model.parameters())
+    assert all(parameter.grad is None for parameter in tapped.model.parameters())
+
+
+def test_the_student_is_back_in_train_mode_after_each_evaluation(bench):
+    training = fresh(bench, KD)
+    modes = []
+    training.student.classifier[2].register_forward_hook(lambda module, *rest: modes.append(module.training))
+    curve(training)
+    steps = math.ceil(len(bench.train) / 32)
+    assert modes == ([True] * steps + [False]) * 3
+
+
+def test_adapters_are_trained_with_the_student(bench):
+    training = fresh(bench, HINT)
+    before = {name: tensor.clone() for name, tensor in training.method.state_dict().items()}
+    training.run_epoch()
+    assert before.keys() == {"weight", "bias"}
+    assert not any(torch.equal(tensor, before[name]) for name, tensor in training.method.state_dict().items())
+
+
+# The edges
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(65, [32, 32]), (66, [32, 32, 2]), (64, [32, 32]), (1, [1])])
+def test_a_last_batch_of_one_is_dropped(count, sizes, bench):
+    train = Images(bench.train.images[:count], bench.train.labels[:count], (0.0,), (1.0,))
+    recipe = Recipe.of_trial(bench.spec, {"method": "none", "width": 0.25, "lr": 1e-3}, 1)
+    training = Training(recipe, bench._data, train, bench.val, NoTeacher(CPU))
+    seen = []
+    training.student.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, len(inputs[0]))))
+    training.run_epoch()
+    assert [size for mode, size in seen if mode] == sizes
+
+
+def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(bench):
+    positions = torch.arange(80, dtype=torch.uint8)[:, None, None, None].expand(80, 1, 28, 28).contiguous()
+    train = Images(positions, bench.train.labels, (0.0,), (1 / 255,))
+    recipe = Recipe.of_trial(bench.spec, {"method": "none", "width": 0.25, "lr": 1e-3}, 1)
+    training = Training(recipe, bench._data, train, bench.val, NoTeacher(CPU))
+    seen = []
+    training.student.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0][:, 0, 0, 0].round().int().tolist()) if module.training else None
+    )
+    curve(training, until=2)
+    first, second = (sum(seen[start : start + 3], []) for start in (0, 3))
+    assert sorted(first) == sorted(second) == list(range(80))
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line(storage):
+    bench = open_bench(written(storage, train={"optimizer": "sgd"}))
+    with pytest.raises(DivergedError, match=r"^the training loss became (nan|inf) in epoch [1-3]$"):
+        curve(fresh(bench, KD | {"lr": 1e9}))
+
+
+def test_the_weights_of_the_best_epoch_come_back(storage):
+    bench = open_bench(written(storage, train={"epochs": 8, "optimizer": "sgd", "schedule": "constant"}))
+    training = fresh(bench, KD | {"lr": 0.2})
+    accuracies = [metrics["val_accuracy"] for metrics in curve(training)]
+    assert accuracies[-1] < max(accuracies)
+    assert training.best_epoch == accuracies.index(max(accuracies)) + 1
+    training.restore_best()
+    assert evaluate(training.inference, bench.val)[0] == max(accuracies) == training.best_accuracy
+
+
+def test_evaluation_counts_right_answers_and_averages_the_cross_entropy(bench):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10), torch.nn.Dropout(0.9))
+    images = Images(bench.val.images[:70], bench.val.labels[:70], (0.5,), (0.25,))
+    pixels = (images.images.double() / 255 - 0.5) / 0.25
+    logits = pixels.flatten(1) @ model[1].weight.detach().double().T + model[1].bias.detach().double()
+    right = (logits.argmax(1) == images.labels).double().mean().item()
+    loss = -torch.log_softmax(logits, 1)[torch.arange(70), images.labels].mean().item()
+    assert evaluate(model, images) == (pytest.approx(right), pytest.approx(loss, rel=1e-5))
+
+
+def test_bfloat16_trains_near_float32_and_is_judged_in_float32(storage):
+    curves = {}
+    for precision in ("float32", "bfloat16"):
+        training = fresh(open_bench(written(storage, train={"precision": precision})), HINT)
+        curves[precision] = curve(training)
+        assert {tensor.dtype for tensor in training.student.parameters()} == {torch.float32}
+    losses = {precision: [metrics["train_loss"] for metrics in epochs] for precision, epochs in curves.items()}
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.03)
+    assert autocast_dtype("auto", CPU) is torch.float32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from inspect import cleandoc
 from typing import Any
 
@@ -50,6 +50,12 @@ def describe(name: str) -> dict[str, Any]:
         "params": params,
         "example": _example(name, {str(p["name"]): p["search"] for p in params if p["search"] is not None}),
     }
+
+
+def needed(needs: Iterable[str]) -> str:
+    """What a method needs of the teacher, in words; see `Method.needs`."""
+    words = {"features": "every stage map", "attention": "where each stage map is active", "stage:-1": "last stage map"}
+    return ", ".join(words.get(need, need.replace("stage:", "stage map ")) for need in needs) or "nothing"
 
 
 def written(search: Any) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import ray
 
 from kdsweep.errors import InputError
 from kdsweep.spec import ResourcesSection
@@ -20,9 +21,6 @@ def connected(address: str | None) -> Iterator[None]:
     Raises:
         InputError: If there is no Ray at `address`.
     """
-    _quiet()
-    import ray
-
     if ray.is_initialized():
         yield
         return
@@ -42,19 +40,6 @@ def connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _quiet() -> None:
-    """Before Ray is imported: no second environment per worker under `uv run`, no loggers, no chatter."""
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "60")
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "100000")
-    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-
-
 @dataclass(frozen=True)
 class Share:
     """What one trial takes of the cluster.
@@ -70,23 +55,29 @@ class Share:
     places: int
 
 
-def share(resources: ResourcesSection) -> Share:
+def share(resources: ResourcesSection, can_grow: bool) -> Share:
     """Settle `auto` by what the cluster has.
+
+    Args:
+        resources: What was asked for.
+        can_grow: Whether an autoscaler may add nodes; then a number for `max_concurrent` is taken at its word.
 
     Raises:
         InputError: If not even one trial fits.
     """
-    import ray
-
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     has_gpu = any(node.get("GPU", 0) for node in nodes)
     gpus = float(has_gpu) if resources.gpus_per_trial == "auto" else float(resources.gpus_per_trial)
     cpus = float(resources.cpus_per_trial)
     places = sum(_fitting(node, cpus, gpus) for node in nodes)
+    if can_grow and resources.max_concurrent != "auto":
+        return Share(cpus, gpus, resources.max_concurrent)
     if places == 0:
         found = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise InputError(
-            f"resources: a trial of {cpus:g} CPUs and {gpus:g} GPUs fits on no node; the cluster has {found}"
+            f"resources: a trial of {cpus:g} CPUs and {gpus:g} GPUs fits on no node; the cluster has {found}; "
+            "accepted: a smaller share, or, for nodes that an autoscaler is yet to start, numbers for gpus_per_trial "
+            "and max_concurrent"
         )
     if resources.max_concurrent != "auto":
         places = min(places, resources.max_concurrent)

@@ -11,8 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from filelock import FileLock, Timeout
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune import TuneError
 
 from kdsweep import data as datasets
 from kdsweep import models
@@ -21,7 +25,7 @@ from kdsweep.arrays import write_json
 from kdsweep.data import PreparedData
 from kdsweep.environment import describe_environment
 from kdsweep.errors import InputError, Interrupted, SweepDirError, SweepError
-from kdsweep.journal import read_lines
+from kdsweep.journal import LineLog, read_lines
 from kdsweep.layout import SweepDir
 from kdsweep.progress import Progress, SearchStatus, Silent
 from kdsweep.registry import import_from
@@ -31,6 +35,10 @@ from kdsweep.spec import SweepSpec, read_spec
 from kdsweep.study import State, Study
 from kdsweep.teacher import TeacherCard
 from kdsweep.tune.cluster import Share, connected, share
+from kdsweep.tune.confirm import confirm
+from kdsweep.tune.scheduler import StudyScheduler
+from kdsweep.tune.searcher import StudySearcher
+from kdsweep.tune.trainable import DistillTrial
 from kdsweep.workbench import provide_teacher
 
 SAME_FAILURE_LIMIT = 5
@@ -143,6 +151,9 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
         except OSError as error:
             what = f"{error.strerror or error}: {error.filename or sweep.root}"
             raise SweepError(f"the storage fails: {what}; what was written is kept, {go_on}") from error
+        except (RayError, TuneError) as error:
+            lines = [line for line in str(error).strip().splitlines() if line.strip()]
+            raise SweepError(f"Ray failed: {lines[-1].strip() if lines else type(error).__name__}; {go_on}") from error
     return load_results(sweep.root)
 
 
@@ -156,7 +167,7 @@ def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Pro
         *counts, shape, data.num_classes))  # fmt: skip
     space = _within_constraints(spec, data)
     with connected(address), _terminable():  # again: joining Ray installs a handler of its own
-        part = share(spec.resources)
+        part = share(spec.resources, can_grow=address is not None)
         write_json(sweep.environment, describe_environment(sys.argv))
         card = _teach(spec, sweep, data, part, address is not None, progress)
         study = Study(spec, sweep, space)
@@ -227,8 +238,6 @@ def _teach(
 def _teach_remotely(
     spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, on_epoch: Callable[[int, float], None]
 ) -> TeacherCard:
-    import ray
-
     sweep.teacher_epochs.unlink(missing_ok=True)
     teach = ray.remote(num_cpus=part.cpus, num_gpus=1 if part.gpus else 0, max_retries=3)(teach_in_worker)
     task = teach.remote(_places(sweep, data), spec.resources.cpus_per_trial)
@@ -252,8 +261,6 @@ def _places(sweep: SweepDir, data: PreparedData) -> dict[str, str]:
 def teach_in_worker(places: dict[str, str], threads: int) -> TeacherCard:
     """The teacher phase on a node of the cluster."""
     import_from(places["code"])
-    from kdsweep.journal import LineLog
-
     torch.set_num_threads(threads)
     sweep = SweepDir(Path(places["sweep"]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -274,12 +281,6 @@ def _search(
         KeyboardInterrupt: If it was stopped.
         SweepError: If the first trials all fail alike.
     """
-    from ray import tune
-
-    from kdsweep.tune.scheduler import StudyScheduler
-    from kdsweep.tune.searcher import StudySearcher
-    from kdsweep.tune.trainable import DistillTrial
-
     spec = study.spec
     already = sum(len(trial.values) for trial in study.running.values())
     progress.phase(
@@ -359,8 +360,6 @@ class _StatusReporter:
 
 
 def _confirm(spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, progress: Progress) -> None:
-    from kdsweep.tune.confirm import confirm
-
     results = load_results(sweep.root)
     best = results.distinct(spec.confirm.top)
     if not datasets.prepare_test(spec.dataset, data):

@@ -1,0 +1,210 @@
+"""Kills workers, nodes and drivers in the middle of sweeps, and counts what was lost.
+
+    python benchmarks/chaos.py --rounds 20
+
+Each round runs the same sweep on a local Ray cluster of three nodes while faults are injected at random moments,
+resumes it after each killed driver, and holds it against one uninterrupted run: exactly the asked trials, none twice,
+and for every trial the same accuracy at every epoch that both runs reached, the rungs among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+MARK = "KDSWEEP_CHAOS_ROUND"
+TRIALS = 18
+SPEC = f"""\
+dataset: {{name: mnist_mini, subset: 2000, val_fraction: 0.5}}
+teacher: {{model: mnist_teacher, width: 0.25, checkpoint: "kdsweep:mnist_mini_teacher"}}
+student: {{model: mnist_student}}
+space:
+  method: [kd, hint, none]
+  width: {{choice: [0.5, 1.0]}}
+  temperature: {{loguniform: [2, 8]}}
+  lr: {{loguniform: [1e-3, 1e-2]}}
+train: {{epochs: 27, batch_size: 32}}
+search: {{sampler: random, trials: {TRIALS}}}
+scheduler: {{grace_epochs: 3}}
+confirm: {{top: 0}}
+resources: {{max_failures: 30}}
+"""
+
+
+@dataclass
+class Outcome:
+    """What came of one round."""
+
+    faults: dict[str, int] = field(default_factory=dict)
+    asked: int = TRIALS
+    finished: int = 0
+    failed: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    epochs_repeated: int = 0
+    differing: int = 0
+    exported_correctly: bool = False
+    seconds: float = 0.0
+
+
+def main() -> None:
+    """Run the rounds and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--driver-kills", type=int, default=1, help="per round")
+    parser.add_argument("--worker-kills", type=int, default=2, help="per round")
+    parser.add_argument("--node-removals", type=int, default=1, help="per round, at most 2")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write the outcomes here")
+    arguments = parser.parse_args()
+
+    folder = Path(tempfile.mkdtemp(prefix="kdsweep-chaos-"))
+    os.environ[MARK] = uuid.uuid4().hex
+    try:
+        (folder / "chaos.yaml").write_text(SPEC + f"storage: {folder / 'runs'}\n")
+        _command(folder, "reference", "").wait()
+        outcomes = []
+        for number in range(arguments.rounds):
+            faults = ["driver"] * arguments.driver_kills + ["worker"] * arguments.worker_kills
+            faults += ["node"] * min(2, arguments.node_removals)
+            dice = random.Random(f"{arguments.seed}-{number}")
+            dice.shuffle(faults)
+            outcomes.append(run_round(folder, f"round{number}", faults, dice))
+            print(json.dumps(asdict(outcomes[-1])), file=sys.stderr, flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(table(outcomes))
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+    sys.exit(any(o.lost or o.duplicated or o.failed or o.differing or not o.exported_correctly for o in outcomes))
+
+
+def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -> Outcome:
+    """One sweep on a cluster of its own, with faults."""
+    from ray.cluster_utils import Cluster
+
+    started = time.monotonic()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    cluster.wait_for_nodes()
+    log = folder / "runs" / name / "epochs.jsonl"
+    driver = _command(folder, name, cluster.address)
+    injected: Counter[str] = Counter()
+    for fault in faults:
+        seen = _lines(log)
+        wanted = seen + dice.randint(3, 20)
+        while _lines(log) < wanted and driver.poll() is None:
+            time.sleep(0.05)
+        if driver.poll() is not None:
+            break
+        if fault == "worker":
+            workers = _workers()
+            if workers:
+                os.kill(dice.choice(workers), signal.SIGKILL)
+                injected["worker"] += 1
+        elif fault == "node":
+            cluster.remove_node(nodes.pop(dice.randrange(len(nodes))), allow_graceful=False)
+            injected["node"] += 1
+        else:
+            driver.kill()
+            driver.wait()
+            injected["driver"] += 1
+            driver = _command(folder, name, cluster.address, resume=True)
+    code = driver.wait()
+    cluster.shutdown()
+    outcome = judge(folder, name)
+    outcome.faults = dict(injected)
+    outcome.seconds = round(time.monotonic() - started, 1)
+    if code:
+        sys.stderr.write(f"{name}: the driver ended with {code}\n")
+    return outcome
+
+
+def judge(folder: Path, name: str) -> Outcome:
+    """Hold a round's results against the uninterrupted run's."""
+    import kdsweep
+
+    results = kdsweep.load_results(folder / "runs" / name)
+    reference = kdsweep.load_results(folder / "runs" / "reference")
+    outcome = Outcome()
+    states = results.trials["state"].value_counts()
+    outcome.finished = int(states.get("COMPLETE", 0) + states.get("PRUNED", 0))
+    outcome.failed = int(states.get("FAILED", 0))
+    outcome.lost = max(0, TRIALS - outcome.finished - outcome.failed)
+    outcome.duplicated = int(results.trials["number"].duplicated().sum()) + max(0, len(results.trials) - TRIALS)
+    outcome.epochs_repeated = _lines(folder / "runs" / name / "epochs.jsonl") - len(results.epochs)
+    both = results.epochs.merge(reference.epochs, on=["trial", "epoch"], suffixes=("", "_reference"))
+    same = (both["val_accuracy"] == both["val_accuracy_reference"]) & (
+        both["train_loss"] == both["train_loss_reference"]
+    )
+    outcome.differing = int((~same).sum()) + int(not len(both))
+    (student,) = results.export(folder / "students" / name, top=1)
+    from kdsweep.export import evaluate_student
+
+    recorded = float(results.best(1)["val_accuracy"][0])
+    outcome.exported_correctly = evaluate_student(student, "val")["accuracy"] == recorded
+    return outcome
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The sums over all rounds, as Markdown."""
+    faults = sum((Counter(outcome.faults) for outcome in outcomes), Counter())
+    rows = {
+        "rounds": len(outcomes),
+        "drivers killed (SIGKILL)": faults["driver"],
+        "workers killed (SIGKILL)": faults["worker"],
+        "nodes removed": faults["node"],
+        "trials asked": sum(o.asked for o in outcomes),
+        "trials finished": sum(o.finished for o in outcomes),
+        "trials failed": sum(o.failed for o in outcomes),
+        "trials lost": sum(o.lost for o in outcomes),
+        "trials duplicated": sum(o.duplicated for o in outcomes),
+        "epochs repeated": sum(o.epochs_repeated for o in outcomes),
+        "epochs that differ from the uninterrupted run": sum(o.differing for o in outcomes),
+        "best student exported and correct": f"{sum(o.exported_correctly for o in outcomes)} of {len(outcomes)}",
+    }
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join(["| what | count |", "|---|---|", *lines, "", f"{os.cpu_count()} cores, {platform.platform()}"])
+
+
+def _command(folder: Path, name: str, address: str, resume: bool = False) -> subprocess.Popen[bytes]:
+    what = ["resume", str(folder / "runs" / name)] if resume else ["run", str(folder / "chaos.yaml"), "--name", name]
+    command = [sys.executable, "-c", "from kdsweep.cli import main; main()", *what]
+    command += ["--address", address] if address else []
+    with (folder / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+
+
+def _workers() -> list[int]:
+    """Workers of the clusters that this process started, found by the mark in their environment."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            is_trial = process.name.isdigit() and b"ray::DistillTrial" in (process / "cmdline").read_bytes()
+            if is_trial and os.environ[MARK].encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -190,12 +190,15 @@ def _command(folder: Path, name: str, address: str, resume: bool = False) -> sub
 
 
 def _workers() -> list[int]:
-    """Workers of the clusters that this process started, found by the mark in their environment."""
+    """Busy workers of the clusters that this process started: their raylet carries the mark in its environment."""
     found = []
     for process in Path("/proc").iterdir():
         try:
-            is_trial = process.name.isdigit() and b"ray::DistillTrial" in (process / "cmdline").read_bytes()
-            if is_trial and os.environ[MARK].encode() in (process / "environ").read_bytes():
+            title = (process / "cmdline").read_bytes() if process.name.isdigit() else b""
+            if not title.startswith(b"ray::") or title.startswith((b"ray::IDLE", b"ray::Dash", b"ray::Runtime")):
+                continue
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            if os.environ[MARK].encode() in Path(f"/proc/{parent}/environ").read_bytes():
                 found.append(int(process.name))
         except OSError:
             continue  # it ended meanwhile

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 
 import kdsweep
-from kdsweep import SweepSpec
 from kdsweep.datasets import Source
 
 CLASSES = 10
@@ -93,49 +89,3 @@ def _teacher(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> nn.Module:
 def normalised(images: torch.Tensor) -> torch.Tensor:
     """uint8 [N, 3, H, W] to floats of about zero mean and unit spread."""
     return (images.float() / 255 - MEAN) / STD
-
-
-def sweep_values(folder: Path, storage: Path, name: str, epochs: int) -> dict[str, Any]:
-    """A sweep file over these images: kd from the tutorial's teacher into its student, no early stopping."""
-    return {
-        "name": name,
-        "dataset": {"name": "images:load", "root": str(folder)},
-        "teacher": {"model": "tutorial_teacher", "checkpoint": str(teacher_file(folder))},
-        "student": {"model": "lightnn"},
-        "space": {
-            "method": ["kd"],
-            "temperature": {"loguniform": [1, 16]},
-            "alpha": {"uniform": [0.05, 0.95]},
-            "lr": {"loguniform": [3e-4, 1e-2]},
-        },
-        "train": {"epochs": epochs, "batch_size": 128, "optimizer": "adam", "schedule": "constant"},
-        "search": {"sampler": "random", "trials": 24},
-        "scheduler": {"name": "none"},
-        "confirm": {"top": 0},
-        "storage": str(storage),
-    }
-
-
-def sweep_file(values: Mapping[str, Any], folder: Path) -> Path:
-    """Write a sweep file into a folder."""
-    path = folder / f"{values['name']}.yaml"
-    path.write_text(json.dumps(values))  # JSON is YAML
-    return path
-
-
-def spec_of(values: Mapping[str, Any], folder: Path) -> SweepSpec:
-    """The checked spec of a sweep file's values."""
-    return kdsweep.load_spec(sweep_file(values, folder))
-
-
-def configurations(count: int) -> list[dict[str, float]]:
-    """The trials that every contender runs."""
-    draw = np.random.default_rng(1)
-    return [
-        {
-            "temperature": round(float(np.exp(draw.uniform(0, np.log(16)))), 4),
-            "alpha": round(float(draw.uniform(0.05, 0.95)), 4),
-            "lr": round(float(np.exp(draw.uniform(np.log(3e-4), np.log(1e-2)))), 6),
-        }
-        for _ in range(count)
-    ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import images
+import sweeps
 import torch
 from measure import arguments, report, say, shown, spread
 from torch import multiprocessing
@@ -124,12 +125,12 @@ def bare_loop(folder: Path, logits: torch.Tensor, epochs: int, precision: str, b
 
 def sweep_rate(folder: Path, name: str, options: Any) -> float:
     """Images trained per second by a sweep while all its places are busy."""
-    values = images.sweep_values(folder, folder / "runs", name, options.epochs)
+    values = sweeps.tutorial(folder, folder / "runs", name, options.epochs)
     values["train"]["precision"] = options.precision
     values["search"]["trials"] = options.trials
     values["resources"] = {"max_concurrent": options.processes}
     watch = Stopwatch()
-    kdsweep.run(images.spec_of(values, folder), progress=watch)
+    kdsweep.run(sweeps.spec_of(values, folder), progress=watch)
     first, last = watch.steady(options.processes)
     return (last.epochs - first.epochs) * options.train_images / (last.seconds - first.seconds)
 

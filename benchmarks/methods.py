@@ -1,13 +1,13 @@
 """Every method at its default parameters beside the plain student, on a part of MNIST and of an image folder.
 
 Nothing is searched and nothing is selected: one fixed setting, the accuracy on the test split after the last epoch,
-three seeds, each paired with the plain student of the same seed. It shows that every method trains a student and what it
-costs, not which is best: that takes a search over each method's weight and alpha.
+three seeds, each paired with the plain student of the same seed. It shows that every method trains a student and what
+it costs, not which is best: that takes a search over each method's weight and alpha.
 
     python benchmarks/methods.py --data DIR --workers 2
 
 DIR is an image folder (train/CLASS/IMAGE and test/CLASS/IMAGE), such as CIFAR-10. Without it only MNIST is run. The
-table goes to standard output, everything measured to docs/data/methods.json; benchmarks/methods_page.py then writes it
+tables go to standard output, everything measured to docs/data/methods.json; benchmarks/methods_page.py then writes it
 into docs/methods.md.
 """
 
@@ -17,133 +17,197 @@ import argparse
 import json
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from measure import say
 from methods_page import MEASURED, results
 
 from kdsweep import data as datasets
-from kdsweep import methods
+from kdsweep.data import PreparedData
 from kdsweep.environment import describe_environment
 from kdsweep.errors import MethodError
+from kdsweep.layout import SweepDir
 from kdsweep.methods import METHODS
-from kdsweep.spec import SweepSpec
+from kdsweep.spec import SweepSpec, read_spec
 from kdsweep.training import evaluate
 from kdsweep.workbench import Workbench, open_workbench, provide_teacher
 
-# The fixed setting of each method: its default parameters and this alpha.
-ALPHA = 0.5
-OTHER_ALPHAS = {"simkd": 1.0, "none": 0.0}
+ALPHA, OTHER_ALPHAS = 0.5, {"simkd": 1.0, "none": 0.0}
 CPU = torch.device("cpu")
+PROTOCOL = (
+    f"Every method has its default parameters and alpha {ALPHA:g} (`simkd` 1: its student keeps the teacher's "
+    "classifier). Nothing is searched or selected: test accuracy after the last epoch, mean and standard deviation over "
+    "{seeds} seeds, the difference paired by seed with the plain student. So small a setting shows that a method works "
+    "and what it costs, not which is best; for that, search its weight and alpha."
+)
 
 
-def settings(data: str, storage: str) -> dict[str, dict[str, Any]]:
-    """The sweep specs by name; what one pair of models cannot bridge is run on the next of the same data."""
-    found = {
-        "mnist": {
-            "name": "mnist",
-            "dataset": {"name": "mnist_mini", "val_fraction": 0.5},
-            "teacher": {"model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher"},
-            "student": {"model": "mnist_student"},
-            "train": {"epochs": 8, "batch_size": 64, "lr": 3e-3},
-        }
-    }
-    if data:
-        folder = {"name": "image_folder", "root": str(Path(data).absolute()), "subset": 6000, "val_fraction": 1 / 6}
-        found["images"] = {
-            "name": "images",
-            "dataset": folder,
-            "teacher": {"model": "tutorial_teacher", "train": {"epochs": 8, "batch_size": 64}},
-            "student": {"model": "lightnn"},
-            "train": {"epochs": 8, "batch_size": 64, "lr": 1e-3},
-        }
-        found["images, residual"] = {
-            "name": "residual",
-            "dataset": folder,
-            "teacher": {"model": "resnet8x4", "width": 0.5, "train": {"epochs": 8, "batch_size": 64}},
-            "student": {"model": "resnet8"},
-            "train": {"epochs": 8, "batch_size": 64, "lr": 1e-3},
-        }
+def mnist(storage: Path) -> SweepSpec:
+    """2,000 digits, the shipped teacher."""
+    return _spec(
+        storage,
+        name="mnist",
+        dataset={"name": "mnist_mini", "val_fraction": 0.5},
+        teacher={"model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher"},
+        student={"model": "mnist_student"},
+        train={"epochs": 8, "batch_size": 64, "lr": 3e-3},
+    )
+
+
+def folder(storage: Path, root: Path, name: str, subset: int, teacher: dict[str, Any], student: str) -> SweepSpec:
+    """A part of an image folder, and a teacher trained on it."""
+    return _spec(
+        storage,
+        name=name,
+        dataset={"name": "image_folder", "root": str(root), "subset": subset, "val_fraction": 1000 / subset},
+        teacher=teacher | {"train": {"epochs": 8, "batch_size": 64}},
+        student={"model": student},
+        train={"epochs": 6, "batch_size": 64},
+    )
+
+
+def _spec(storage: Path, **sections: Any) -> SweepSpec:
     space = {"method": list(METHODS), "width": 1.0}
-    return {key: {**value, "space": space, "storage": storage} for key, value in found.items()}
+    return SweepSpec.model_validate({**sections, "space": space, "storage": str(storage)})
 
 
 def main() -> None:
     """Run everything, print the tables and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="", help="an image folder")
+    parser.add_argument("--data", type=Path, help="an image folder")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--out", type=Path, default=MEASURED)
     options = parser.parse_args()
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as storage:
-        specs = settings(options.data, storage)
-        tables = {name: prepared(name, spec) for name, spec in specs.items()}
-        wanted = share_out(tables, ["none", *(method for method in options.methods if method != "none")])
-        runs = train_all(specs, wanted, options.seeds, options.workers)
-        for name, table in tables.items():
-            table["rows"] = [row(name, method, runs) for method in wanted[name]] + table.pop("skipped")
+    torch.set_num_threads(options.workers)
+    with (
+        tempfile.TemporaryDirectory() as storage,
+        ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool,
+    ):
+        plan = planned(Path(storage), options.data, options.methods)
+        tables = [measure(pool, spec, names, options.seeds) for spec, names in plan]
     environment = describe_environment([])
     measured = {
         "command": f"python benchmarks/methods.py {'--data DIR ' * bool(options.data)}--workers {options.workers}",
         "date": environment["started"][:10],
         "minutes": (time.perf_counter() - started) / 60,
         "workers": options.workers,
-        "protocol": protocol(options.seeds),
-        "environment": {key: environment[key] for key in ("python", "packages", "processor", "cpu_count", "gpus")},
-        "settings": list(tables.values()),
+        "protocol": PROTOCOL.format(seeds=options.seeds),
+        "environment": {key: environment[key] for key in ("python", "packages", "processor", "cpu_count")},
+        "settings": tables,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(measured, indent=1) + "\n")
     print(results(measured))
 
 
-def protocol(seeds: int) -> str:
-    """What was done, in words."""
-    return (
-        f"Every method has its default parameters and alpha {ALPHA:g} (simkd 1, since it keeps the teacher's own "
-        f"classifier); nothing is searched. Mean and standard deviation over {seeds} seeds of the test accuracy after "
-        "the last epoch; the difference is paired by seed with the plain student. A setting this small shows that a "
-        "method works and what an epoch costs, not which method is best."
-    )
+def planned(storage: Path, root: Path | None, names: list[str]) -> Iterable[tuple[SweepSpec, list[str]]]:
+    """The settings and their methods; what the pair of the first on images cannot bridge is run on another pair."""
+    yield mnist(storage), names
+    if root is not None:
+        here = root.absolute()
+        spec = folder(storage, here, "images", 6000, {"model": "tutorial_teacher"}, "lightnn")
+        yield spec, names
+        refused = [name for name in names if refusal(spec.sweep_dir.root, name)]
+        if refused:
+            yield folder(storage, here, "residual", 3000, {"model": "resnet8x4", "width": 0.5}, "resnet8"), refused
 
 
-def prepared(name: str, written: dict[str, Any]) -> dict[str, Any]:
-    """Data, teacher and its stored outputs, made once; returns what the table's head says."""
-    spec = SweepSpec.model_validate(written)
+def measure(pool: ProcessPoolExecutor, spec: SweepSpec, names: list[str], seeds: int) -> dict[str, Any]:
+    """One setting: its teacher, then every method with every seed."""
+    about = prepare(spec)
+    root = spec.sweep_dir.root
+    skipped = {name: refusal(root, name) for name in names}
+    wanted = ["none", *(name for name in names if name != "none" and not skipped[name])]
+    pending = {pool.submit(train, root, name, seed): (name, seed) for name in wanted for seed in range(seeds)}
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for future in as_completed(pending):
+        found[pending[future]] = future.result()
+        say(f"{spec.name}: {len(found)} of {len(pending)}, {pending[future]} {future.result()}")
+    rows = [row(name, seeds, found) for name in wanted]
+    rows += [{"method": name, "skipped": reason} for name, reason in skipped.items() if reason]
+    return {**about, "rows": rows}
+
+
+def prepare(spec: SweepSpec) -> dict[str, Any]:
+    """Make data, teacher and its stored outputs; returns what is said of the setting."""
     sweep = spec.sweep_dir
     sweep.root.mkdir(parents=True)
+    spec.save(sweep.spec)
     data = datasets.prepare(spec.dataset, spec.seed, sweep.store)
     datasets.prepare_test(spec.dataset, data)
-    report(f"{name}: teacher")
-    card = provide_teacher(spec, sweep, data, CPU, lambda metrics: report(f"{name}: teacher {metrics['val_accuracy']}"))
     sweep.data.write_text(str(data.root))
-    bench = open_workbench(spec, sweep, data, CPU)
-    student, train = spec.student.model, spec.train
+    card = provide_teacher(spec, sweep, data, CPU, lambda metrics: say(f"{spec.name}: teacher {metrics}"))
+    bench = workbench(sweep.root)
+    images = torch.cat([batch for batch, _ in bench.test.batches(512)])
+    logits = torch.cat([bench.teacher.outputs(batch).logits for batch in images.split(512)])
+    train, width = spec.train, f" of width {spec.teacher.width:g}" if spec.teacher.width != 1 else ""
     return {
-        "name": name,
-        "title": name,
-        "about": f"{len(bench.train):,} training images, {train.epochs} epochs of batch {train.batch_size} with "
-        f"{train.optimizer} at {train.lr:g}, {spec.teacher.model}"
-        + (f" of width {spec.teacher.width:g}" if spec.teacher.width != 1 else "")
-        + f" ({card.parameters:,} parameters) to {student}.",
-        "teacher_accuracy": evaluate(bench.teacher._tapped.model, bench.test)[0],
+        "title": f"{spec.dataset.name}, {spec.teacher.model}{width} to {spec.student.model}",
+        "about": f"{len(bench.train):,} training images, {train.epochs} epochs of batch {train.batch_size}, "
+        f"{train.optimizer} with learning rate {train.lr:g}, {train.schedule} schedule.",
+        "teacher_parameters": card.parameters,
+        "teacher_accuracy": float((logits.argmax(1) == bench.test.labels).float().mean()),
         "trivial": float(bench.test.labels.bincount().max()) / len(bench.test),
-        "skipped": [],
     }
 
 
-def share_out(tables: dict[str, dict[str, Any]], wanted: list[str]) -> dict[str, list[str]]:
-    """Which methods run in which setting; what a pair cannot bridge is noted in its table."""
-    return {}
+@cache
+def workbench(root: Path) -> Workbench:
+    """The setting's workbench, opened once in each process."""
+    sweep = SweepDir(root)
+    return open_workbench(read_spec(sweep), sweep, PreparedData.load(Path(sweep.data.read_text())), CPU)
+
+
+def config(root: Path, name: str) -> dict[str, Any]:
+    """The fixed configuration of one method."""
+    return {"method": name, "width": 1.0, "alpha": OTHER_ALPHAS.get(name, ALPHA), "lr": workbench(root).spec.train.lr}
+
+
+def refusal(root: Path, name: str) -> str:
+    """Why a method cannot bridge the setting's models; empty if it can."""
+    try:
+        workbench(root).training(config(root, name), 0, root / "none")
+    except MethodError as error:
+        return str(error)
+    return ""
+
+
+def train(root: Path, name: str, seed: int) -> dict[str, float]:
+    """One student, in a worker."""
+    torch.set_num_threads(1)
+    bench = workbench(root)
+    training = bench.training(config(root, name), seed, root / "none")
+    started = time.process_time()
+    while not training.done:
+        training.run_epoch()
+    seconds = time.process_time() - started
+    return {"accuracy": evaluate(training.inference, bench.test)[0], "epoch_seconds": seconds / training.epoch}
+
+
+def row(name: str, seeds: int, found: dict[tuple[str, int], dict[str, float]]) -> dict[str, Any]:
+    """Mean and spread of one method, and of its difference from the plain student."""
+    values = [found[name, seed]["accuracy"] for seed in range(seeds)]
+    gains = [value - found["none", seed]["accuracy"] for seed, value in enumerate(values)]
+    return {
+        "method": name,
+        "alpha": OTHER_ALPHAS.get(name, ALPHA),
+        "accuracies": values,
+        "mean": statistics.mean(values),
+        "std": statistics.stdev(values) if seeds > 1 else 0.0,
+        "gain": statistics.mean(gains),
+        "gain_std": statistics.stdev(gains) if seeds > 1 else 0.0,
+        "epoch_seconds": statistics.mean(found[name, seed]["epoch_seconds"] for seed in range(seeds)),
+    }
 
 
 if __name__ == "__main__":

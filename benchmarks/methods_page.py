@@ -79,7 +79,7 @@ def _table(setting: dict[str, Any]) -> str:
         f"{setting['title']}: {setting['about']} Teacher {setting['teacher_accuracy']:.2%}; always guessing the most "
         f"frequent class {setting['trivial']:.2%}.",
         "",
-        "| method | alpha | test accuracy | against `none` | seconds an epoch |",
+        "| method | alpha | test accuracy | against `none` | CPU seconds an epoch |",
         "|---|---|---|---|---|",
     ]
     for row in sorted(setting["rows"], key=lambda row: (row["method"] != "none", -row.get("mean", 0))):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import images
+import sweeps
 from measure import arguments, report, say, shown, spread
 
 START = "KDSWEEP_BENCHMARK_STARTED"
@@ -89,13 +90,13 @@ def measured_sweep(options: Any, folder: Path, name: str) -> dict[str, Any]:
     places = options.places if name.startswith("tiny") and "1-place" not in name else 1
     places = 2 if "2-places" in name else places
     tiny = name.startswith("tiny")
-    values = tiny_sweep(folder, name, options.trials) if tiny else images.sweep_values(folder, folder / name, name, 6)
+    values = sweeps.tiny(folder, name, options.trials) if tiny else sweeps.tutorial(folder, folder / name, name, 6)
     values["search"] |= {"sampler": options.sampler, "trials": options.trials if tiny else 4 * places}
     values["resources"] = {"max_concurrent": places}
     from watch import Stopwatch
 
     imported = time.time() - began
-    spec = images.spec_of(values, folder)
+    spec = sweeps.spec_of(values, folder)
     checked = time.time() - began
     with connected(None):
         joined = time.time() - began
@@ -119,27 +120,6 @@ def measured_sweep(options: Any, folder: Path, name: str) -> dict[str, Any]:
         answer["trial_ms"] = 1000 * (wall - float(trained.mean()))
         answer["driver_cpu_ms"] = 1000 * (last.cpu_seconds - first.cpu_seconds) / ended
     return answer
-
-
-def tiny_sweep(folder: Path, name: str, trials: int) -> dict[str, Any]:
-    """Trials of one epoch on a few digits."""
-    return {
-        "name": name,
-        "dataset": {"name": "mnist_mini", "subset": 200, "val_fraction": 0.5},
-        "teacher": {"model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher"},
-        "student": {"model": "mnist_student"},
-        "space": {
-            "method": ["kd"],
-            "width": 0.25,
-            "temperature": {"loguniform": [1, 16]},
-            "alpha": {"uniform": [0.05, 0.95]},
-            "lr": {"loguniform": [3e-4, 1e-2]},
-        },
-        "train": {"epochs": 1, "batch_size": 100},
-        "search": {"trials": trials},
-        "confirm": {"top": 0},
-        "storage": str(folder / "runs"),
-    }
 
 
 class Memory(threading.Thread):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import images
+import sweeps
 from measure import arguments, report, say, shown, spread
 
 HERE = Path(__file__).parent
@@ -50,7 +51,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     """Time the contenders in turn."""
     say(f"preparing {options.train_images} training images and the teacher")
     images.provide(folder, options.data, options.train_images, options.val_images)
-    (folder / "trials.json").write_text(json.dumps(images.configurations(options.trials)))
+    (folder / "trials.json").write_text(json.dumps(sweeps.configurations(options.trials)))
     expected = options.trials * options.epochs
     seconds: dict[str, list[float]] = {name: [] for name in options.only}
     best: dict[str, float] = {}
@@ -81,11 +82,11 @@ def timed(name: str, epochs: int, folder: Path, storage: Path) -> tuple[float, d
     common = ["--data", folder / images.FILE, "--teacher", images.teacher_file(folder), "--trials",
               folder / "trials.json", "--epochs", epochs]  # fmt: skip
     if name == "kdsweep":
-        values = images.sweep_values(folder, storage, "throughput", epochs)
+        values = sweeps.tutorial(folder, storage, "throughput", epochs)
         values["search"] = {"sampler": "random", "points": json.loads((folder / "trials.json").read_text())}
         values["search"]["trials"] = len(values["search"]["points"])
         storage.mkdir()
-        command: list[object] = [HERE / "throughput.py", "--sweep", images.sweep_file(values, storage)]
+        command: list[object] = [HERE / "throughput.py", "--sweep", sweeps.written(values, storage)]
     elif name.startswith("Ray"):
         reuse = ["--reuse-actors"] if name.endswith("reused") else []
         command = [HERE / "peers" / "ray_tune_script.py", *common, "--storage", storage, *reuse]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdsweep.errors import DataError
 from kdsweep.lazy import torch
 
 
@@ -41,34 +43,40 @@ class ArrayWriter:
         write_json(_sidecar(self._path), {"shape": [self._rows, *self._row_shape], "dtype": self._dtype})
         self._partial.replace(self._path)
 
+    def discard(self) -> None:
+        """Leave nothing behind of an array that was not closed."""
+        self._file.close()
+        self._partial.unlink(missing_ok=True)
+
 
 def save_array(tensor: torch.Tensor, path: Path) -> None:
     """Write one tensor [N, ...]."""
     writer = ArrayWriter(path)
-    writer.append(tensor)
-    writer.close()
+    try:
+        writer.append(tensor)
+        writer.close()
+    finally:
+        writer.discard()
 
 
 def map_array(path: Path) -> torch.Tensor:
     """Map an array into memory; nothing is read until it is touched.
 
     Raises:
-        ValueError: If the file is not as long as its shape says.
+        DataError: If the file is missing or not as long as its shape says.
     """
-    described = json.loads(_sidecar(path).read_text())
-    dtype = getattr(torch, described["dtype"])
-    count = 1
-    for size in described["shape"]:
-        count *= size
-    if path.stat().st_size != count * dtype.itemsize:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes, expected {count * dtype.itemsize}")
-    mapped = torch.from_file(str(path), shared=False, size=count, dtype=dtype)
-    return mapped.reshape(described["shape"])
+    if not has_array(path):
+        raise DataError(f"{path}: missing or cut short; accepted: as kdsweep wrote it, delete its folder to renew it")
+    shape, dtype = _described(path)
+    return torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=dtype).reshape(shape)
 
 
 def has_array(path: Path) -> bool:
-    """Whether the array was written to its end."""
-    return path.is_file() and _sidecar(path).is_file()
+    """Whether the array was written to its end, and is whole."""
+    if not path.is_file() or not _sidecar(path).is_file():
+        return False
+    shape, dtype = _described(path)
+    return path.stat().st_size == math.prod(shape) * dtype.itemsize
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Iterable[Any]) -> None:
@@ -77,6 +85,11 @@ def write_json(path: Path, value: Mapping[str, Any] | Iterable[Any]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(value, indent=2) + "\n")
     partial.replace(path)
+
+
+def _described(path: Path) -> tuple[list[int], torch.dtype]:
+    described = json.loads(_sidecar(path).read_text())
+    return described["shape"], getattr(torch, described["dtype"])
 
 
 def _sidecar(path: Path) -> Path:

@@ -91,7 +91,8 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
         identity["root"] = ""
     digest = digest_of(identity)[:16]
     root = store.data(digest)
-    if (root / "data.json").is_file():
+    kept = [root / f"{name}_{part}.bin" for name in ("train", "val") for part in ("images", "labels")]
+    if (root / "data.json").is_file() and all(has_array(path) for path in kept):
         return PreparedData.load(root)
     train, val = split_arrays(spec, seed, loaded)
     for name, split in (("train", train), ("val", val)):
@@ -146,7 +147,7 @@ def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
     source, dataset = source_of(spec)
     if "test" not in dataset.describe(source).splits:
         return False
-    if not has_array(data.root / "test_labels.bin"):
+    if not all(has_array(data.root / f"test_{part}.bin") for part in ("images", "labels")):
         _write(data.root, "test", dataset.load(source, "test"))
     return True
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kdsweep import __version__, models, weights
 from kdsweep.arrays import write_json
 from kdsweep.data import Images, source_of, split_arrays
-from kdsweep.errors import CheckpointError, DataError, InputError
+from kdsweep.errors import CheckpointError, DataError, InputError, KdsweepError
+from kdsweep.layout import TrialDir
 from kdsweep.lazy import nn, torch
 from kdsweep.registry import is_user_object
 from kdsweep.results import Results
@@ -85,6 +86,8 @@ def export_students(results: Results, out: Path, top: int = 3, trial: str = "") 
     keys = [str(key) for key in chosen]
     if not keys:
         raise InputError(f"{results.path}: no trial has reached an epoch yet; accepted: a sweep with results")
+    for key in keys:
+        _need_weights(results, key)
     return [_export(results, key, out / f"{results.spec.name}-{key}") for key in keys]
 
 
@@ -107,10 +110,7 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
         raise InputError(
             f"{folder}: its model is the code {config.model!r}; accepted: trust_code=True, if you trust that code"
         )
-    model = _build(config)
-    state = weights.load(folder / WEIGHTS)
-    weights.fit(model, state, f"student {folder / WEIGHTS}")
-    model.load_state_dict(state)
+    model = _rebuilt(config, weights.load(folder / WEIGHTS), f"student {folder / WEIGHTS}")
     return models.normalised(model, config.mean, config.std).eval()
 
 
@@ -125,12 +125,10 @@ def read_config(folder: Path) -> StudentConfig:
         return StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{folder}: no student, it holds no {CONFIG}; accepted: a folder of kdsweep export") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path}: unreadable: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(key) for key in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']}, found {str(first['input'])[:60]!r}") from error
+        raise InputError(f"{path}: {_first_fault(error)}") from error
 
 
 def evaluate_student(
@@ -155,7 +153,15 @@ def evaluate_student(
     student = load_student(folder, trust_code=trust_code)
     given = {"name": dataset} if dataset else {}
     given |= {"root": str(Path(root).expanduser().absolute())} if root else {}
-    spec = DatasetSpec.model_validate(config.dataset | given)
+    try:
+        spec = DatasetSpec.model_validate(config.dataset | given)
+    except ValidationError as error:
+        raise InputError(f"{folder / CONFIG}: dataset: {_first_fault(error)}") from error
+    if is_user_object(spec.name) and not dataset and not trust_code:
+        raise InputError(
+            f"{folder}: its data set is the code {spec.name!r}; accepted: trust_code=True (--trust-code), if you trust "
+            "that code, or another data set (--dataset)"
+        )
     source, found = source_of(spec)
     info = found.describe(source)
     if info.input_shape != config.input_shape or len(info.class_names) != len(config.class_names):
@@ -182,18 +188,20 @@ def evaluate_student(
     }
 
 
-def _export(results: Results, key: str, folder: Path) -> Path:
-    row = results.trial(key)
+def _need_weights(results: Results, key: str) -> None:
     best = results.sweep.trial(key).best
     if not best.is_file():
         kept = sorted(path.parent.name for path in results.sweep.trials.glob(f"*/{best.name}"))
         raise InputError(
             f"trial {key}: its weights were not kept, only the best trials' are; accepted: {', '.join(kept) or 'none'}"
         )
-    config = _config(results, key, row)
+
+
+def _export(results: Results, key: str, folder: Path) -> Path:
+    best = results.sweep.trial(key).best
+    config = _config(results, key, results.trial(key))
     try:
-        state = weights.load(best)
-        weights.fit(_build(config), state, f"weights of trial {key}")
+        _rebuilt(config, weights.load(best), f"weights of trial {key}")
     except CheckpointError as error:
         raise InputError(f"{error}; accepted: weights as the sweep wrote them") from error
     folder.mkdir(parents=True, exist_ok=True)
@@ -224,13 +232,42 @@ def _config(results: Results, key: str, row: dict[str, Any]) -> StudentConfig:
         dataset=spec.dataset.model_dump(),
         seed=spec.seed,
         settings=settings | {"train": spec.train.model_dump()},
-        val_accuracy=float(row["val_accuracy"]),
+        val_accuracy=_val_accuracy(results.sweep.trial(key), row),
         confirmed={name: value for name, value in measured.items() if math.isfinite(value)},
         teacher=results.teacher,
         sweep=spec.name,
         trial=key,
         kdsweep=__version__,
     )
+
+
+def _val_accuracy(trial: TrialDir, row: dict[str, Any]) -> float:
+    """What the kept weights reached; a trial that still runs may be further than when they were written."""
+    kept = weights.metadata(trial.state).get("kdsweep") if trial.state.is_file() else None
+    return float(json.loads(kept)["best_accuracy"] if kept else row["val_accuracy"])
+
+
+def _rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
+    """The student with its weights; no memory is taken before its shapes are known to be theirs."""
+    try:
+        with torch.device("meta"):
+            weights.fit(_build(config), state, where)
+        model = _build(config)
+    except KdsweepError:
+        raise
+    except Exception as error:  # on sizes and options that somebody made up, a builder raises nearly anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{where}: {CONFIG} describes no model that can be built: {reason}") from error
+    if len(config.mean) != config.input_shape[0]:
+        raise InputError(f"{where}: {len(config.mean)} means for {config.input_shape[0]} channels")
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(key) for key in first["loc"])
+    return f"{where}: {first['msg']}, found {str(first['input'])[:60]!r}"
 
 
 def _build(config: StudentConfig) -> nn.Module:
@@ -246,8 +283,9 @@ def _build(config: StudentConfig) -> nn.Module:
 
 
 def _without_download(options: dict[str, Any]) -> dict[str, Any]:
-    """Its own weights are loaded, so pretrained ones are not fetched."""
-    return {key: value for key, value in options.items() if key != "weights"}
+    """Its own weights are loaded, so no others are fetched, or read from a file that may hold code."""
+    others = ("weights", "checkpoint_path", "cache_dir")
+    return {key: value for key, value in options.items() if key not in others and not key.startswith("pretrained")}
 
 
 def _card(config: StudentConfig) -> str:
@@ -313,6 +351,6 @@ def _cell(value: Any) -> str:
 def _text(value: str) -> str:
     """Text that cannot break out of the card's Markdown."""
     kept = value.replace("\\", "\\\\").replace("\n", " ").replace("\r", " ")
-    for mark in "|`<>[]*_#":
+    for mark in "|`<>[]*_#&~$":
         kept = kept.replace(mark, f"\\{mark}")
     return kept

@@ -67,7 +67,7 @@ def items_of(needs: Iterable[str], stages: int) -> frozenset[str]:
         elif need == "attention":
             items |= {f"attention{i}" for i in range(stages)}
         elif need.startswith("stage:"):
-            items.add(f"stage{int(need.removeprefix('stage:')) % stages}")
+            items.add(f"stage{int(float(need.removeprefix('stage:'))) % stages}")
         else:
             items.add(need)
     return frozenset(items)
@@ -161,13 +161,17 @@ class OutputStore:
         view = View(self.augment, self.seed, epoch, len(train), train.images.device)
         missing = {item for item in self.items if not has_array(self.view_root(epoch) / f"{item}.bin")}
         writers = {item: ArrayWriter(self.view_root(epoch) / f"{item}.bin") for item in missing}
-        for index in torch.arange(len(train), device=train.images.device).split(BATCH):
-            outputs = teacher.outputs(train.batch(index, view))
-            for item, array in _arrays(outputs, missing).items():
-                writers[item].append(array)
-            os.utime(claim)
-        for writer in writers.values():
-            writer.close()
+        try:
+            for index in torch.arange(len(train), device=train.images.device).split(BATCH):
+                outputs = teacher.outputs(train.batch(index, view))
+                for item, array in _arrays(outputs, missing).items():
+                    writers[item].append(array)
+                os.utime(claim)
+            for writer in writers.values():
+                writer.close()
+        finally:
+            for writer in writers.values():
+                writer.discard()
 
 
 class TeacherInLoop:

@@ -137,7 +137,7 @@ class Results:
         """The row of one trial, found as `config` finds it."""
         trials = self.trials
         named = trials[trials["trial"] == key]
-        if named.empty and key.isdigit():
+        if named.empty and key.isdecimal():
             named = trials[trials["number"] == int(key)]
         if named.empty:
             named = trials[trials["trial"].str.startswith(key)]
@@ -199,7 +199,7 @@ def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:
 def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     rows = [_row(frozen) for frozen in _frozen_trials(sweep)]
     names = dict.fromkeys(name for row in rows for name in row)
-    frame = pd.DataFrame(rows, columns=list(names) or list(_LEADING))
+    frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
     if not epochs.empty:
         best = epochs.loc[epochs.groupby("trial")["val_accuracy"].idxmax()].set_index("trial")
         last = epochs.loc[epochs.groupby("trial")["epoch"].idxmax()].set_index("trial")

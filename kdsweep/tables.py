@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -117,21 +118,20 @@ def _range(search: Any) -> str:
 
 def _query(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     # pandas wants names with dots in backticks; nobody should have to know that.
-    expression = where
-    for column in sorted((c for c in frame.columns if "." in c), key=len, reverse=True):
-        expression = expression.replace(f"`{column}`", column).replace(column, f"`{column}`")
+    dotted = sorted((column for column in frame.columns if "." in column), key=len, reverse=True)
+    names = "|".join(re.escape(column) for column in dotted)
+    expression = re.sub(rf"(?<![\w.`'\"])(?:{names})(?![\w.`])", r"`\g<0>`", where) if dotted else where
     if "@" in expression or "__" in expression:
         raise InputError(f"--where {where!r}: accepted: comparisons of columns, without @ and __")
     try:
-        found = frame.query(expression, engine="python")
+        wanted = frame.eval(expression, engine="python")
     except Exception as error:  # pandas and the parser raise nearly anything for a wrong expression
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         columns = ", ".join(frame.columns)
-        raise InputError(
-            f"--where {where!r}: {str(error).splitlines()[0]}; accepted: a condition over {columns}"
-        ) from error
-    if not isinstance(found, pd.DataFrame):
+        raise InputError(f"--where {where!r}: {reason}; accepted: a condition over {columns}") from error
+    if not (isinstance(wanted, pd.Series) and pd.api.types.is_bool_dtype(wanted)):
         raise InputError(f"--where {where!r}: not a condition; accepted: such as \"width <= 0.5 and method == 'kd'\"")
-    return found
+    return frame[wanted.fillna(False).astype(bool)]
 
 
 def _encoded(frame: pd.DataFrame, how: str) -> bytes:
@@ -141,7 +141,7 @@ def _encoded(frame: pd.DataFrame, how: str) -> bytes:
     elif how == "csv":
         frame.to_csv(buffer, index=False)
     elif how == "json":
-        frame.to_json(buffer, orient="records", indent=2)
+        frame.to_json(buffer, orient="records", indent=2, double_precision=15)
         buffer.write(b"\n")
     else:
         buffer.write(frame.to_string(index=False).encode() + b"\n")
@@ -160,11 +160,13 @@ def _print_frame(frame: pd.DataFrame) -> None:
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for row in frame[columns].to_dict("records"):
         table.add_row(*(escape(_shown(str(name), value)) for name, value in row.items()))
+    if not out.is_terminal:
+        out.width = max(out.width, out.measure(table, options=out.options.update(max_width=100_000)).maximum)
     out.print(table)
 
 
 def console() -> Console:
-    """Standard output; where it is no terminal, wide enough that no table is folded."""
+    """Standard output; where it is no terminal, wide enough for a summary."""
     return Console() if sys.stdout.isatty() else Console(width=180)
 
 

@@ -153,7 +153,8 @@ def test_a_term_beside_a_whole_cross_entropy_takes_the_published_steps(load, met
 def documented() -> dict[str, str]:
     """The rows of docs/sweep-files.md: default by key, both as the page writes them."""
     text = (ROOT / "docs" / "sweep-files.md").read_text(encoding="utf-8")
-    return dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*?) \|", text, re.MULTILINE))
+    keys, _, _ = text.partition("## What is in the sweep directory")
+    return dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*?) \|", keys, re.MULTILINE))
 
 
 def declared(section: type[BaseModel], prefix: str = "") -> dict[str, str]:
@@ -166,16 +167,24 @@ def declared(section: type[BaseModel], prefix: str = "") -> dict[str, str]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found |= declared(kind, f"{prefix}{name}.")
         else:
-            default = {None: "null", True: "true", False: "false"}.get(field.default, field.default)
-            found[f"{prefix}{name}"] = "required" if field.is_required() else f"`{default}`"
+            found[f"{prefix}{name}"] = "required" if field.is_required() else f"`{in_yaml(field.default)}`"
     return found
+
+
+def in_yaml(value: object) -> str:
+    """A default as a sweep file writes it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(in_yaml, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
 
 
 def test_the_page_on_sweep_files_lists_every_key_with_its_default_and_no_other():
     keys = declared(SweepSpec)
-    rows = {key: default for key, default in documented().items() if not key.startswith("space.")}
-    keys.pop("space")
-    assert rows == keys | {"teacher.train.epochs": f"`{OptimizationSpec.model_fields['epochs'].default}`"}
+    assert keys.pop("space") == "required"
+    keys |= {"name": "the file's name", "teacher.train.epochs": f"`{OptimizationSpec.model_fields['epochs'].default}`"}
+    assert {key: default for key, default in documented().items() if not key.startswith("space.")} == keys
 
 
 def test_the_teachers_training_differs_from_the_students_as_the_page_says():

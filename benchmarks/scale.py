@@ -1,0 +1,183 @@
+"""What a trial costs as trials grow.
+
+python benchmarks/scale.py                  5,000 short trials on Ray
+python benchmarks/scale.py --nodes 3        the same on simulated nodes of two CPUs each
+python benchmarks/scale.py --driver-only    the driver's bookkeeping alone: trials are made up
+python benchmarks/scale.py --search         what bounding the sampler's memory does to the search
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import sweeps
+import synthetic
+from measure import arguments, report, say, shown, spread
+from optuna.trial import TrialState
+from watch import Moment, Stopwatch
+
+import kdsweep
+from kdsweep.layout import SweepDir
+from kdsweep.proposals import Proposer
+from kdsweep.rungs import Rungs
+from kdsweep.study import State, Study, Trial
+
+EARLY = 100  # the driver's cost per trial is compared with that around this trial
+WINDOW = 100
+EVERYTHING = 10**9
+
+
+def main() -> None:
+    """Measure in the way that was asked for."""
+    parser = arguments(__doc__.splitlines()[0], "scale")
+    parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--places", type=int, default=8, help="made-up trials at a time (--driver-only, --search)")
+    parser.add_argument("--nodes", type=int, default=0, help="simulated nodes; 0 is this machine as it is")
+    parser.add_argument("--driver-only", action="store_true")
+    parser.add_argument("--search", action="store_true")
+    parser.add_argument("--seeds", type=int, default=10, help="of --search")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="kdsweep-scale-") as temporary:
+        if options.search:
+            compare_searches(options, Path(temporary))
+            return
+        measure = driver_alone if options.driver_only else on_ray
+        runs = []
+        for repeat in range(options.repeats):
+            say(f"repeat {repeat + 1} of {options.repeats}")
+            runs.append(windows(measure(options, Path(temporary), f"scale-{repeat}")))
+        report_windows(options, runs)
+
+
+def on_ray(options: argparse.Namespace, folder: Path, name: str) -> list[Moment]:
+    """A sweep of trials of one epoch on a few digits."""
+    spec = sweeps.spec_of(sweeps.tiny(folder, name, options.trials), folder)
+    watch = Stopwatch()
+    if not options.nodes:
+        kdsweep.run(spec, progress=watch)
+        return watch.moments
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(options.nodes):
+            cluster.add_node(num_cpus=2)
+        kdsweep.run(spec, address=cluster.address, progress=watch)
+    finally:
+        cluster.shutdown()
+    return watch.moments
+
+
+def driver_alone(options: argparse.Namespace, folder: Path, name: str) -> list[Moment]:
+    """Everything that the driver does for a trial, but for Ray: asked, reported epoch by epoch, ended, written."""
+    spec = synthetic.spec_of(folder, name, options.trials)
+    study = Study(spec, SweepDir(folder / name), spec.search_space)
+    running: list[Trial] = []
+    started, moments, epochs = time.perf_counter(), [], 0
+    while not study.done:
+        while len(running) < options.places and (trial := study.ask()):
+            running.append(trial)
+        for trial in list(running):
+            epochs += 1
+            epoch = len(trial.values) + 1
+            weak = study.report(trial.key, {
+                "epoch": epoch, "train_loss": 1.0, "val_loss": 1.0, "lr": 1e-3, "seconds": 1.0, "size_mb": 1.0,
+                "val_accuracy": synthetic.accuracy(trial.config, trial.number, epoch),
+                "parameters": int(1e5 * float(trial.config["width"])),
+            })  # fmt: skip
+            if weak or epoch == synthetic.EPOCHS:
+                study.finish(trial.key, State.PRUNED if weak else State.COMPLETE)
+                running.remove(trial)
+        ended = sum(study.counts.values())
+        moments.append(Moment(time.perf_counter() - started, time.process_time(), epochs, ended))
+    study.close()
+    return moments
+
+
+def windows(moments: list[Moment]) -> dict[int, dict[str, float]]:
+    """Milliseconds per trial, of the wall and of the driver's CPU, in windows that end at so many trials."""
+    total = moments[-1].ended
+    ends = sorted({EARLY + WINDOW // 2, *(total * share // 8 for share in (1, 2, 4, 6)), total})
+    costs = {}
+    for end in (end for end in ends if end >= min(EARLY + WINDOW // 2, total)):
+        first = next(moment for moment in moments if moment.ended >= max(1, end - WINDOW))
+        last = next(moment for moment in moments if moment.ended >= end)
+        count = last.ended - first.ended
+        costs[end] = {
+            "wall": 1000 * (last.seconds - first.seconds) / count,
+            "driver": 1000 * (last.cpu_seconds - first.cpu_seconds) / count,
+        }
+    return costs
+
+
+def report_windows(options: argparse.Namespace, runs: list[dict[int, dict[str, float]]]) -> None:
+    """A row per window, and how it compares with the first."""
+    rows, figures = [], {}
+    early = min(runs[0])
+    for end in runs[0]:
+        costs = {kind: spread([run[end][kind] for run in runs]) for kind in ("wall", "driver")}
+        ratio = spread([run[end]["driver"] / run[early]["driver"] for run in runs])
+        figures[str(end)] = {**costs, "driver_ratio": ratio}
+        rows.append({
+            "trials": f"{max(0, end - WINDOW)} to {end}", "wall, ms per trial": shown(costs["wall"]),
+            "CPU of the driver, ms per trial": shown(costs["driver"]), "times the first": shown(ratio, 2),
+        })  # fmt: skip
+    where = "no Ray, made-up trials" if options.driver_only else f"Ray, {options.nodes or 'no'} simulated nodes"
+    report(f"{options.trials} trials: {where}", rows, {"windows": figures}, options.out)
+
+
+def compare_searches(options: argparse.Namespace, folder: Path) -> None:
+    """The best of a made-up space, found with all ended trials in the sampler's memory and with a bounded number."""
+    spec = synthetic.spec_of(folder, "search", options.trials)
+    checkpoints = [count for count in (100, 200, 500, 1000, 2000, 5000) if count <= options.trials]
+    regrets: dict[str, dict[int, list[float]]] = {}
+    seconds: dict[str, list[float]] = {}
+    for seed in range(options.seeds):
+        for name, remembered in (("all trials", {"recent": EVERYTHING}), ("the best and the recent", {})):
+            started = time.process_time()
+            found = best_so_far(spec.replaced(seed=seed), options, remembered)
+            seconds.setdefault(name, []).append(time.process_time() - started)
+            for count in checkpoints:
+                regrets.setdefault(name, {}).setdefault(count, []).append(synthetic.BEST - found[count - 1])
+        say(f"seed {seed}: " + ", ".join(f"{name} {values[-1]:.0f} s" for name, values in seconds.items()))
+    rows, figures = [], {}
+    for name, by_count in regrets.items():
+        figures[name] = {str(count): spread(values) for count, values in by_count.items()}
+        figures[name]["seconds"] = spread(seconds[name])
+        points = {f"points missed at {count}": shown(spread([100 * v for v in by_count[count]]), 2)
+                  for count in checkpoints}  # fmt: skip
+        rows.append({"the sampler remembers": name, **points, "CPU, s": shown(figures[name]["seconds"])})
+    title = f"{options.trials} made-up trials, {options.places} at a time, ASHA, {options.seeds} seeds"
+    report(title, rows, {"regret": figures}, options.out)
+
+
+def best_so_far(spec: Any, options: argparse.Namespace, remembered: dict[str, int]) -> list[float]:
+    """The best final accuracy, noise aside, among the trials that were not stopped, after each trial."""
+    proposer = Proposer(spec.search, spec.search_space, spec.seed, **remembered)
+    rungs = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, synthetic.EPOCHS)
+    running: dict[int, list[float]] = {}
+    configs: dict[int, Any] = {}
+    best: list[float] = []
+    asked = 0
+    while len(best) < options.trials:
+        while len(running) < options.places and asked < options.trials:
+            configs[asked], running[asked] = proposer.propose(asked), []
+            asked += 1
+        for number, values in list(running.items()):
+            config, epoch = configs[number], len(values) + 1
+            values.append(max([synthetic.accuracy(config, number, epoch), *values[-1:]]))
+            weak = rungs.reached(config["width"], str(number), epoch, values[-1])
+            if weak or epoch == synthetic.EPOCHS:
+                del running[number]
+                proposer.tell(config, TrialState.PRUNED if weak else TrialState.COMPLETE, values)
+                reached = 0.0 if weak else synthetic.final_accuracy(config)
+                best.append(max([reached, *best[-1:]]))
+    return best
+
+
+if __name__ == "__main__":
+    main()

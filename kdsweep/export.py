@@ -271,8 +271,8 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _build(config: StudentConfig) -> nn.Module:
-    options = _without_download(config.options)
-    model = models.build(config.model, config.input_shape, len(config.class_names), config.width, **options)
+    classes = len(config.class_names)
+    model = models.architecture(config.model, config.input_shape, classes, config.width, **config.options)
     if not config.head:
         return model
     from kdsweep.methods.adapters.head import TransferHead
@@ -280,12 +280,6 @@ def _build(config: StudentConfig) -> nn.Module:
 
     taps = models.taps(config.model, model, config.input_shape)
     return HeadedStudent(model, taps, TransferHead(**config.head))  # type: ignore[arg-type]
-
-
-def _without_download(options: dict[str, Any]) -> dict[str, Any]:
-    """Its own weights are loaded, so no others are fetched, or read from a file that may hold code."""
-    others = ("weights", "checkpoint_path", "cache_dir")
-    return {key: value for key, value in options.items() if key not in others and not key.startswith("pretrained")}
 
 
 def _card(config: StudentConfig) -> str:

@@ -297,7 +297,9 @@ def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     for who, section, width in (("teacher", spec.teacher, spec.teacher.width), ("student", spec.student, 1.0)):
         try:
             with torch.device("meta"):
-                model = models.build(section.model, info.input_shape, len(info.class_names), width, **section.options)
+                model = models.architecture(
+                    section.model, info.input_shape, len(info.class_names), width, **section.options
+                )
                 tapped[who] = models.Tapped(model, models.taps(section.model, model, info.input_shape))
         except InputError as error:
             yield (who, "model"), str(error)

@@ -212,7 +212,17 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
         frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
     frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *_MEASURED])))
     own = sorted(set(frame.columns) - {*_LEADING, *_MEASURED, "config"})
-    numeric = ["temperature", "alpha", "val_accuracy", "val_accuracy_last", "val_loss", "size_mb", "train_seconds"]
+    numeric = [
+        "width",
+        "temperature",
+        "alpha",
+        "lr",
+        "val_accuracy",
+        "val_accuracy_last",
+        "val_loss",
+        "size_mb",
+        "train_seconds",
+    ]
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
     frame["error"] = frame["error"].fillna("").astype(str)

@@ -147,8 +147,8 @@ def adopt(card: TeacherCard, store: Store, sweep: SweepDir) -> None:
 
 def build(spec: SweepSpec, data: PreparedData) -> nn.Module:
     """The teacher's model with fresh weights; pretrained ones are not fetched, since its own are loaded."""
-    options = {key: value for key, value in spec.teacher.options.items() if key not in ("weights", "pretrained")}
-    return models.build(spec.teacher.model, data.input_shape, data.num_classes, spec.teacher.width, **options)
+    teacher = spec.teacher
+    return models.architecture(teacher.model, data.input_shape, data.num_classes, teacher.width, **teacher.options)
 
 
 def load(spec: SweepSpec, data: PreparedData, path: Path, device: torch.device) -> models.Tapped:

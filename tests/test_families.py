@@ -9,7 +9,7 @@ from kdsweep import methods, models
 from kdsweep.errors import MethodError
 from kdsweep.methods import METHODS, Outputs
 
-INPUT, CLASSES, BATCH = (3, 32, 32), 10, 4
+INPUT, CLASSES, BATCH = (3, 64, 64), 10, 4
 NAMES = ("resnet20", "wrn_16_1", "tutorial_teacher", "torchvision/mobilenet_v2", "torchvision/shufflenet_v2_x1_0")
 PAIRS = [
     ("resnet20", "torchvision/mobilenet_v2"),
@@ -20,7 +20,7 @@ PAIRS = [
     ("torchvision/mobilenet_v2", "tutorial_teacher"),
 ]
 # The tutorial's classifier reads a hidden layer, which no stage map is.
-REFUSED = {("simkd", "tutorial_teacher"): ("[4, 32, 8, 8]", "[4, 512]")}
+REFUSED = {("simkd", "tutorial_teacher"): ("[4, 32, 16, 16]", "[4, 512]")}
 
 
 @pytest.fixture(scope="module")
@@ -70,5 +70,5 @@ def test_a_method_bridges_two_families_or_names_both_shapes(shown, name, teacher
 def test_a_method_without_a_map_to_bridge_names_both_models(shown):
     flat = shown["resnet20"]._replace(features=(torch.zeros(BATCH, 7, 5),))
     for name in ("at", "nst", "vid", "reviewkd", "ofd"):
-        with pytest.raises(MethodError, match=r"student has \[4, 7, 5\], the teacher \[4, 16, 32, 32\]"):
+        with pytest.raises(MethodError, match=r"student has \[4, 7, 5\], the teacher \[4, 16, 64, 64\]"):
             methods.create(name, flat, shown["resnet20"])

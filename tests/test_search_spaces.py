@@ -1,8 +1,9 @@
-"""The sweep files of search_spaces/ load, hold the published settings, and docs/sweep-files.md says what they can say."""
+"""The sweep files of search_spaces/ load and hold the published settings; docs/sweep-files.md says what one can say."""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,21 +21,23 @@ FILES = sorted(path.stem for path in (ROOT / "search_spaces").glob("*.yaml"))
 REPRODUCTIONS = ("cifar10_tutorial", "mnist_keras", "densenet_convnet3", "cifar100_resnet")
 
 
-@pytest.fixture
-def load(tmp_path, monkeypatch):
-    """Loads a sweep file by name, with an image folder at its data set's root and no way to fetch weights."""
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """Loads a sweep file by name, once, with an image folder at its data set's root and no way to fetch weights."""
+    root = tmp_path_factory.mktemp("images")
     for number, folder in enumerate(["train/cat", "train/dog", "test/cat", "test/dog"]):
-        (tmp_path / folder).mkdir(parents=True)
+        (root / folder).mkdir(parents=True)
         for image in range(8):
-            Image.new("RGB", (80, 70), (number, image, 0)).save(tmp_path / folder / f"{image}.png")
+            Image.new("RGB", (80, 70), (number, image, 0)).save(root / folder / f"{image}.png")
 
     def refuse(*args, **kwargs):
         raise AssertionError("loading a sweep file fetches weights")
 
-    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    places = {"dataset.root": str(tmp_path), "storage": str(tmp_path / "runs")}
-    return lambda name: load_spec(ROOT / "search_spaces" / f"{name}.yaml", places)
+    places = {"dataset.root": str(root), "storage": str(root / "runs")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("torch.hub.load_state_dict_from_url", refuse)
+        patch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+        yield cache(lambda name: load_spec(ROOT / "search_spaces" / f"{name}.yaml", places))
 
 
 def test_every_promised_file_is_there():

@@ -30,6 +30,7 @@ __all__ = [
     "ModelEntry",
     "Tapped",
     "Taps",
+    "architecture",
     "build",
     "check_options",
     "count_parameters",
@@ -112,6 +113,20 @@ def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1
         model = builder(input_shape, num_classes, width, **options)
     check_logits(name, model, input_shape, num_classes)
     return model
+
+
+def architecture(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
+    """`build` without pretrained weights: to look at a model, or to load its own weights into it.
+
+    Nothing is fetched, and no file is read that might hold code; a wrong name of weights is refused all the same.
+    """
+    exists(name)
+    source, _, model = name.partition("/")
+    if source == "torchvision" and options.get("weights") is not None:
+        _torchvision.known_weights(model, options["weights"])
+    others = ("weights", "checkpoint_path", "cache_dir")
+    plain = {key: value for key, value in options.items() if key not in others and not key.startswith("pretrained")}
+    return build(name, input_shape, num_classes, width, **plain)
 
 
 def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from kdsweep.errors import ModelError, UnknownNameError, did_you_mean
 from kdsweep.lazy import nn
@@ -101,12 +102,24 @@ def _widened(name: str, model: str, width: float, builder: Callable[..., nn.Modu
     raise ModelError(f"model {name!r} has no width to vary, found {width}; accepted: 1")
 
 
+def known_weights(model: str, weights: object) -> Mapping[str, Any]:
+    """The weights of a torchvision model by name, `weights` among them.
+
+    Raises:
+        ModelError: If the model has no weights of that name.
+    """
+    from torchvision import models
+
+    known: Mapping[str, Any] = models.get_model_weights(model).__members__
+    if not isinstance(weights, str) or weights not in known:
+        raise ModelError(f"model 'torchvision/{model}' has no weights {weights!r}; {did_you_mean(weights, known)}")
+    return known
+
+
 def _pretrained(name: str, model: str, input_shape: ImageShape, width: float, weights: str) -> nn.Module:
     from torchvision import models
 
-    known = models.get_model_weights(model).__members__
-    if not isinstance(weights, str) or weights not in known:
-        raise ModelError(f"model {name!r} has no weights {weights!r}; {did_you_mean(weights, known)}")
+    known = known_weights(model, weights)
     if input_shape[0] != 3:
         raise ModelError(f"model {name!r} with weights takes images of 3 channels, found {input_shape[0]}")
     if width != 1:

@@ -32,7 +32,8 @@ def connected(address: str | None) -> Iterator[None]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(
-                f"--address {address}: no Ray cluster answers: {first}; accepted: auto, HOST:PORT or ray://HOST:PORT"
+                f"--address {address}: no Ray cluster answers: {first}; accepted: auto on a node of the cluster, or "
+                "HOST:PORT (with RAY_AUTH_MODE=token if it asks for a token)"
             ) from error
     try:
         yield
@@ -66,6 +67,11 @@ def share(resources: ResourcesSection, can_grow: bool) -> Share:
         InputError: If not even one trial fits.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if can_grow and resources.max_concurrent != "auto" and resources.gpus_per_trial == "auto":
+        raise InputError(
+            "resources.gpus_per_trial: found 'auto' beside a number for max_concurrent; accepted: a number, for "
+            "GPU nodes that are yet to start cannot be counted"
+        )
     has_gpu = any(node.get("GPU", 0) for node in nodes)
     gpus = float(has_gpu) if resources.gpus_per_trial == "auto" else float(resources.gpus_per_trial)
     cpus = float(resources.cpus_per_trial)

@@ -190,7 +190,7 @@ def _within_constraints(spec: SweepSpec, data: PreparedData) -> SearchSpace:
 
     def size(width: float) -> tuple[int, float]:
         with torch.device("meta"):
-            student = models.build(
+            student = models.architecture(
                 spec.student.model, data.input_shape, data.num_classes, width, **spec.student.options
             )
         return models.count_parameters(student), models.size_mb(student)

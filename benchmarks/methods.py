@@ -43,33 +43,39 @@ ALPHA, OTHER_ALPHAS = 0.5, {"simkd": 1.0, "none": 0.0}
 CPU = torch.device("cpu")
 PROTOCOL = (
     f"Every method has its default parameters and alpha {ALPHA:g} (`simkd` 1: its student keeps the teacher's "
-    "classifier). Nothing is searched or selected: test accuracy after the last epoch, mean and standard deviation over "
+    "classifier). Nothing is searched or selected: test accuracy after the last epoch, mean and standard deviation of "
     "{seeds} seeds, the difference paired by seed with the plain student. So small a setting shows that a method works "
     "and what it costs, not which is best; for that, search its weight and alpha."
 )
 
 
 def mnist(storage: Path) -> SweepSpec:
-    """2,000 digits, the shipped teacher."""
+    """2,000 digits, and the teacher that comes with kdsweep."""
     return _spec(
         storage,
-        name="mnist",
+        name="mnist_mini",
         dataset={"name": "mnist_mini", "val_fraction": 0.5},
         teacher={"model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher"},
         student={"model": "mnist_student"},
-        train={"epochs": 8, "batch_size": 64, "lr": 3e-3},
+        train={"epochs": 5, "batch_size": 64, "lr": 3e-3},
     )
 
 
-def folder(storage: Path, root: Path, name: str, subset: int, teacher: dict[str, Any], student: str) -> SweepSpec:
-    """A part of an image folder, and a teacher trained on it."""
+def folder(storage: Path, root: Path, pair: tuple[str, str], images: int, for_teacher: int, epochs: int) -> SweepSpec:
+    """A part of an image folder; the teacher learns from a larger part of it, for some epochs."""
+    teacher, student = pair
+    dataset = {"name": "image_folder", "root": str(root), "subset": for_teacher, "val_fraction": 1000 / for_teacher}
+    trained = {"model": teacher, "width": 0.5, "train": {"epochs": epochs, "batch_size": 64}}
+    name = f"{root.name}-{student}"
+    sections = {"name": name, "dataset": dataset, "teacher": trained, "student": {"model": student}}
+    alone = _spec(storage, **{**sections, "name": f"{name}-teacher"})
+    prepare(alone)
     return _spec(
         storage,
-        name=name,
-        dataset={"name": "image_folder", "root": str(root), "subset": subset, "val_fraction": 1000 / subset},
-        teacher=teacher | {"train": {"epochs": 8, "batch_size": 64}},
-        student={"model": student},
-        train={"epochs": 6, "batch_size": 64},
+        **sections
+        | {"dataset": dataset | {"subset": images + 1000, "val_fraction": 1000 / (images + 1000)}}
+        | {"teacher": {"model": teacher, "width": 0.5, "checkpoint": str(alone.sweep_dir.teacher_weights)}},
+        train={"epochs": 5, "batch_size": 64},
     )
 
 
@@ -115,11 +121,11 @@ def planned(storage: Path, root: Path | None, names: list[str]) -> Iterable[tupl
     yield mnist(storage), names
     if root is not None:
         here = root.absolute()
-        spec = folder(storage, here, "images", 6000, {"model": "tutorial_teacher"}, "lightnn")
+        spec = folder(storage, here, ("tutorial_teacher", "lightnn"), 5000, 12000, 4)
         yield spec, names
         refused = [name for name in names if refusal(spec.sweep_dir.root, name)]
         if refused:
-            yield folder(storage, here, "residual", 3000, {"model": "resnet8x4", "width": 0.5}, "resnet8"), refused
+            yield folder(storage, here, ("resnet8x4", "resnet8"), 2000, 4000, 3), refused
 
 
 def measure(pool: ProcessPoolExecutor, spec: SweepSpec, names: list[str], seeds: int) -> dict[str, Any]:
@@ -148,11 +154,12 @@ def prepare(spec: SweepSpec) -> dict[str, Any]:
     sweep.data.write_text(str(data.root))
     card = provide_teacher(spec, sweep, data, CPU, lambda metrics: say(f"{spec.name}: teacher {metrics}"))
     bench = workbench(sweep.root)
+    where = Path(spec.dataset.root).name if spec.dataset.name == "image_folder" else spec.dataset.name
     images = torch.cat([batch for batch, _ in bench.test.batches(512)])
     logits = torch.cat([bench.teacher.outputs(batch).logits for batch in images.split(512)])
     train, width = spec.train, f" of width {spec.teacher.width:g}" if spec.teacher.width != 1 else ""
     return {
-        "title": f"{spec.dataset.name}, {spec.teacher.model}{width} to {spec.student.model}",
+        "title": f"{where}, {spec.teacher.model}{width} to {spec.student.model}",
         "about": f"{len(bench.train):,} training images, {train.epochs} epochs of batch {train.batch_size}, "
         f"{train.optimizer} with learning rate {train.lr:g}, {train.schedule} schedule.",
         "teacher_parameters": card.parameters,

@@ -131,8 +131,8 @@ class Memory(threading.Thread):
         self._samples: list[dict[str, float]] = []
 
     def run(self) -> None:
-        """Sample four times a second."""
-        while not self._over.wait(0.25):
+        """Sample twice a second."""
+        while not self._over.wait(0.5):
             workers = [memory_of(process) for process in processes_called("ray::DistillTrial")]
             if workers:
                 self._samples.append({key: sum(worker[key] for worker in workers) for key in workers[0]})
@@ -155,7 +155,7 @@ def processes_called(name: str) -> list[Path]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if (process / "cmdline").read_text().startswith(name) and descends(process):
+            if (process / "cmdline").read_bytes().startswith(name.encode()) and descends(process):
                 found.append(process)
         except OSError:  # it ended meanwhile
             continue
@@ -165,7 +165,7 @@ def processes_called(name: str) -> list[Path]:
 def descends(process: Path) -> bool:
     """Whether a process has this one among its ancestors."""
     while process.name not in ("0", "1", str(os.getpid())):
-        process = process.with_name((process / "stat").read_text().rpartition(")")[2].split()[1])
+        process = process.with_name((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
     return process.name == str(os.getpid())
 
 

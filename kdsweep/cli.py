@@ -224,7 +224,7 @@ def _summary(found: Results) -> None:
 def main() -> None:
     """The console script: one line for a mistake, an exit code that says whose it was."""
     try:
-        app()
+        app(prog_name="kdsweep")
     except KdsweepError as error:
         errors.print(
             f"{error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from kdsweep import datasets
 from kdsweep.arrays import has_array, map_array, save_array, write_json
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
+from kdsweep.datasets.image_folder import SPLITS
 from kdsweep.errors import DataError
 from kdsweep.layout import Store
 from kdsweep.lazy import F, torch
@@ -287,9 +289,19 @@ def _normalisation(spec: DatasetSpec, info: DatasetInfo, train: Split) -> tuple[
 
 
 def _listing(root: Path) -> str:
-    """What lies in an image folder, by name, size and time: a changed folder is decoded again."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return digest_of([[str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns] for path in files])
+    """What lies in an image folder's splits, by name, size and time: a changed folder is decoded again."""
+    found: list[list[str | int]] = []
+    seen: set[str] = set()
+    for split in SPLITS:
+        for parent, folders, names in os.walk(root / split, followlinks=True):
+            if (real := os.path.realpath(parent)) in seen:  # a link that leads back up
+                folders.clear()
+                continue
+            seen.add(real)
+            for path in (Path(parent, name) for name in names):
+                if path.is_file():
+                    found.append([str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns])
+    return digest_of(sorted(found))
 
 
 def _checksum(array: NDArray[Any]) -> str:

@@ -6,26 +6,21 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 import pandas as pd
-from optuna.storages import JournalStorage
-from optuna.trial import TrialState
 
 from kdsweep.errors import InputError, SweepDirError
-from kdsweep.journal import read_lines
 from kdsweep.layout import SweepDir
+from kdsweep.lines import read_lines
 from kdsweep.space import Config
 from kdsweep.spec import SweepSpec, read_spec
 
-_STATES = {
-    TrialState.COMPLETE: "COMPLETE",
-    TrialState.PRUNED: "PRUNED",
-    TrialState.FAIL: "FAILED",
-    TrialState.RUNNING: "RUNNING",
-    TrialState.WAITING: "RUNNING",
-}
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+# By the names of Optuna's states.
+_STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "RUNNING"}
 _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha", "lr")
 _MEASURED = (
     "epochs",
@@ -229,11 +224,11 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     return frame[[*_LEADING, *own, *_MEASURED, "config"]]
 
 
-def _row(frozen: optuna.trial.FrozenTrial) -> dict[str, Any]:
+def _row(frozen: FrozenTrial) -> dict[str, Any]:
     config: Config = frozen.user_attrs["config"]
     own = [value for name, value in config.items() if name.endswith(".temperature")]
     row: dict[str, Any] = {
-        "trial": frozen.user_attrs["key"], "number": frozen.number, "state": _STATES[frozen.state], **config,
+        "trial": frozen.user_attrs["key"], "number": frozen.number, "state": _STATES[frozen.state.name], **config,
     }  # fmt: skip
     row.setdefault("temperature", own[0] if own else None)
     row["error"] = frozen.user_attrs.get("summary", {}).get("error", "")
@@ -241,9 +236,13 @@ def _row(frozen: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return row
 
 
-def _frozen_trials(sweep: SweepDir) -> Sequence[optuna.trial.FrozenTrial]:
+def _frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
     if not sweep.journal.is_file() or not sweep.journal.stat().st_size:
         return []
+    # Optuna is needed only where there are no fresh frames.
+    import optuna
+    from optuna.storages import JournalStorage
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = JournalStorage(optuna.storages.journal.JournalFileBackend(str(sweep.journal)))

@@ -18,8 +18,9 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.errors import SweepDirError
-from kdsweep.journal import BatchedJournal, LineLog, read_lines
+from kdsweep.journal import BatchedJournal
 from kdsweep.layout import SweepDir
+from kdsweep.lines import LineLog, read_lines
 from kdsweep.proposals import Proposer
 from kdsweep.rungs import Rungs
 from kdsweep.seeds import digest_of

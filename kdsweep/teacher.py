@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -57,7 +58,8 @@ def teacher_digest(spec: SweepSpec, data: PreparedData) -> str:
         "model": teacher.model, "width": teacher.width, "options": teacher.options, "data": data.digest, "layout": 1,
     }  # fmt: skip
     if teacher.checkpoint is not None:
-        identity["checkpoint"] = digest_of(checkpoint_path(teacher.checkpoint).read_bytes().hex())
+        with checkpoint_path(teacher.checkpoint).open("rb") as file:
+            identity["checkpoint"] = hashlib.file_digest(file, "sha256").hexdigest()
     else:
         identity |= {"train": teacher.train.model_dump(), "seed": spec.seed, "augment": spec.dataset.augment}
     return digest_of(identity)[:16]

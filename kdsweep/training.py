@@ -265,7 +265,7 @@ class Training:
             self.epoch = int(counters["epoch"])
             self.best_accuracy, self.best_epoch = float(counters["best_accuracy"]), int(counters["best_epoch"])
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"trial state {state}: not the state of this run: {error}") from error
+            raise CheckpointError(f"trial state {state}: not the state of this run: {str(error).splitlines()[0]}") from error
 
     def _train_epoch(self) -> float:
         recipe, optimization = self.recipe, self.recipe.optimization
@@ -274,7 +274,9 @@ class Training:
         teacher = self._teacher.epoch(self.epoch, view)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self._order_seed())).to(self._device)
         # A last batch of one has no variance for batch normalisation, so it waits for the next epoch's order.
-        batches = [index for index in order.split(optimization.batch_size) if len(index) > 1 or count == 1]
+        batches = list(order.split(optimization.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1 < optimization.batch_size:
+            batches.pop()
         self.student.train()
         self.method.adapters.train()
         total = torch.zeros((), device=self._device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,14 @@ def load(path: Path) -> State:
     Raises:
         CheckpointError: If it is missing, truncated, holds more than tensors, or needs code to be unpickled.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd versions in a damaged file
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint {path}: no such file") from None
     except pickle.UnpicklingError as error:
@@ -52,17 +53,24 @@ def load(path: Path) -> State:
             f"checkpoint {path}: holds more than tensors, or is no checkpoint; accepted: a .safetensors file or "
             "torch.save(model.state_dict(), ...)"
         ) from error
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # on a damaged file torch's readers raise almost anything
         raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
     return _state_dict(loaded, path)
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The strings in a safetensors file's header."""
-    from safetensors import safe_open
+    """The strings in a safetensors file's header.
 
-    with safe_open(path, framework="np") as file:
-        return dict(file.metadata() or {})
+    Raises:
+        CheckpointError: If the file is missing or unreadable.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
 
 
 def check_classes(path: Path, head: str, num_classes: int) -> None:

@@ -1,13 +1,17 @@
-"""A sweep over every method at once: what is drawn for which, and what the results show of it."""
+"""Every method through the whole: what a sweep draws for it, what it reads of the teacher, what the results show."""
 
 from __future__ import annotations
 
 import optuna
 import pandas as pd
 import pytest
+import torch
 
+from kdsweep.data import prepare
 from kdsweep.methods import METHODS, get, terms
 from kdsweep.space import SearchSpace, softens
+from kdsweep.spec import SweepSpec
+from kdsweep.workbench import Workbench, open_workbench, provide_teacher
 
 SOFTENING = {"kd", "lskd", "dkd", "dist", "nkd", "tfkd"}
 SUMS = ("kd+at", "hint+cosine", "dkd+crd")
@@ -67,6 +71,45 @@ def test_a_search_over_all_methods_draws_for_each_only_what_it_takes():
         if "crd" in names:
             searched.add("crd.temperature")
         assert own == searched
+
+
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory) -> dict[str, Workbench]:
+    """Two workbenches of one sweep: the teacher's outputs from files, and from the teacher in the loop."""
+    storage = tmp_path_factory.mktemp("benches")
+    found = {}
+    for name, cache_gb in (("files", 1.0), ("loop", 0.0)):
+        spec = SweepSpec.model_validate(
+            {
+                "name": name,
+                "dataset": {"name": "mnist_mini", "subset": 90, "val_fraction": 0.34},
+                "teacher": {
+                    "model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher",
+                    "cache_gb": cache_gb,
+                },
+                "student": {"model": "mnist_student"},
+                "space": {"method": list(METHODS), "width": 0.25},
+                "train": {"epochs": 1, "batch_size": 30},
+                "storage": str(storage),
+            }
+        )  # fmt: skip
+        device = torch.device("cpu")
+        data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
+        provide_teacher(spec, spec.sweep_dir, data, device, lambda metrics: None)
+        found[name] = open_workbench(spec, spec.sweep_dir, data, device)
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stored_outputs_give_the_loss_that_the_teacher_itself_gives(benches, method, tmp_path):
+    needs = get(method).teacher_needs({})
+    assert benches["files"].outputs.store.holds(needs)
+    assert not needs or not benches["loop"].outputs.store.holds(needs)
+    config = {"method": method, "width": 0.25, "alpha": 1.0, "lr": 1e-9}
+    stored, live = (
+        bench.training(config, 0, tmp_path / "none").run_epoch()["train_loss"] for bench in benches.values()
+    )
+    assert stored == pytest.approx(live, rel=1e-2 if needs - {"logits", "embedding"} else 1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -291,6 +291,16 @@ def test_weights_that_were_not_kept_end_in_a_line_that_lists_those_that_were(mad
     assert len(load_results(copy.root).export(tmp_path / "students", trial=kept[0])) == 1
 
 
+def test_kept_weights_that_are_damaged_are_refused_in_one_line(made, tmp_path):
+    copy = SweepDir(shutil.copytree(made.path, tmp_path / "byhand"))
+    key = key_of(made, "hint")
+    copy.trial(key).best.write_bytes(copy.trial(key).best.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"best\.safetensors: unreadable: ") as caught:
+        load_results(copy.root).export(tmp_path / "students", trial=key)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "students").exists()
+
+
 def test_a_sweep_without_results_has_nothing_to_export(made, tmp_path):
     sweep = SweepDir(tmp_path / "empty")
     sweep.root.mkdir()

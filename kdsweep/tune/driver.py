@@ -25,8 +25,8 @@ from kdsweep.arrays import write_json
 from kdsweep.data import PreparedData
 from kdsweep.environment import describe_environment
 from kdsweep.errors import InputError, Interrupted, SweepDirError, SweepError
-from kdsweep.journal import LineLog, read_lines
 from kdsweep.layout import SweepDir
+from kdsweep.lines import LineLog, read_lines
 from kdsweep.progress import Progress, SearchStatus, Silent
 from kdsweep.registry import import_from
 from kdsweep.results import Results, load_results, write_frames

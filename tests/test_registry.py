@@ -1,0 +1,98 @@
+"""The registry: names found without a list, and objects of the user's own."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from kdsweep.errors import UnknownNameError, did_you_mean
+from kdsweep.registry import Registry, is_user_object, load_user_object
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package `found_things` of two modules that declare something, and one sub-package that must not matter."""
+    root = tmp_path / "found_things"
+    (root / "inner").mkdir(parents=True)
+    (root / "__init__.py").write_text("from kdsweep.registry import Registry\nTHINGS = Registry('thing', __name__)\n")
+    for name, value in (("pear", 1), ("apple", 2)):
+        (root / f"{name}.py").write_text(f"from found_things import THINGS\nTHINGS.add({name!r}, {value})\n")
+    (root / "inner" / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield root
+    for name in [name for name in sys.modules if name.startswith("found_things")]:
+        del sys.modules[name]
+
+
+def registry():
+    from found_things import THINGS
+
+    return THINGS
+
+
+def test_a_new_module_is_found_without_a_list(package):
+    (package / "cherry.py").write_text("from found_things import THINGS\nTHINGS.register('cherry')(3)\n")
+    things = registry()
+    assert list(things) == ["apple", "cherry", "pear"]
+    assert {name: things[name] for name in things} == {"apple": 2, "cherry": 3, "pear": 1}
+    assert len(things) == 3
+    assert "cherry" in things
+
+
+def test_modules_are_imported_at_the_first_look(package):
+    things = registry()
+    assert "found_things.pear" not in sys.modules
+    assert "plum" not in things
+    assert "found_things.pear" in sys.modules
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_and_all_others(package):
+    with pytest.raises(UnknownNameError, match=r"^unknown thing 'aple'; did you mean 'apple'\? accepted: apple, pear$"):
+        registry()["aple"]
+    with pytest.raises(UnknownNameError, match=r"^unknown thing 'zzz'; accepted: apple, pear$"):
+        registry()["zzz"]
+
+
+def test_a_name_declared_twice_is_an_error_of_the_programmer():
+    things: Registry[int] = Registry("thing", "nowhere")
+    things.add("a", 1)
+    with pytest.raises(ValueError, match="thing 'a' is declared twice"):
+        things.register("a")(2)
+
+
+def test_the_nearest_name_is_told_first():
+    assert did_you_mean("kdd", ["none", "kd", "at"]) == "did you mean 'kd'? accepted: at, kd, none"
+    assert did_you_mean(3, ["none"]) == "accepted: none"
+
+
+def test_a_users_object_is_imported_by_name(tmp_path, monkeypatch):
+    (tmp_path / "own_thing.py").write_text("def build():\n    return 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert is_user_object("own_thing:build")
+    assert not is_user_object("torchvision/resnet18")
+    assert load_user_object("own_thing:build", "model")() == 7
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "message"),
+    [
+        (
+            "",
+            "gone_thing:build",
+            "model 'gone_thing:build': cannot import 'gone_thing': ModuleNotFoundError: No module",
+        ),
+        ("x = 1\n", "own_thing:build", "model 'own_thing:build': module 'own_thing' has no 'build'"),
+        ("raise OSError('first\\nsecond')\n", "own_thing:build", "cannot import 'own_thing': OSError: first"),
+        ("def build(:\n", "own_thing:build", "cannot import 'own_thing': SyntaxError"),
+        ("raise ValueError\n", "own_thing:build", "cannot import 'own_thing': ValueError: "),
+    ],
+)
+def test_an_object_that_cannot_be_imported_is_refused_in_one_line(source, name, message, tmp_path, monkeypatch):
+    (tmp_path / "own_thing.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_thing", raising=False)
+    with pytest.raises(UnknownNameError) as caught:
+        load_user_object(name, "model")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

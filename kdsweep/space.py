@@ -42,6 +42,8 @@ SHARED: dict[str, Distribution] = {
     "optimizer": Choice(OPTIMIZERS),
     "schedule": Choice(SCHEDULES),
 }
+# Those that say nothing of the plain student.
+OF_DISTILLATION = frozenset({"alpha", "alpha_schedule", "temperature", "temperature_schedule"})
 DEFAULT_ALPHA = Uniform(0.05, 0.95)
 
 
@@ -113,7 +115,7 @@ class SearchSpace:
         if not any(softens(term) for term in methods.terms(method)):
             unused.add("temperature_schedule")
         if method == "none":
-            unused |= {"alpha", "alpha_schedule"}
+            unused |= OF_DISTILLATION
         return {name: d for name, d in self.shared.items() if name not in unused} | takes
 
     def suggest(self, trial: optuna.Trial) -> Config:

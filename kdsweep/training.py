@@ -265,7 +265,8 @@ class Training:
             self.epoch = int(counters["epoch"])
             self.best_accuracy, self.best_epoch = float(counters["best_accuracy"]), int(counters["best_epoch"])
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"trial state {state}: not the state of this run: {str(error).splitlines()[0]}") from error
+            what = str(error).splitlines()[0]
+            raise CheckpointError(f"trial state {state}: not the state of this run: {what}") from error
 
     def _train_epoch(self) -> float:
         recipe, optimization = self.recipe, self.recipe.optimization

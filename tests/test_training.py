@@ -362,6 +362,21 @@ def test_the_student_is_back_in_train_mode_after_each_evaluation(bench):
     assert modes == ([True] * steps + [False]) * 3
 
 
+def test_dropout_drops_others_in_every_epoch_and_step(bench):
+    training = fresh(bench, KD)
+    seen = []
+    training.student.classifier[2].register_forward_hook(
+        lambda module, inputs, output: seen.append((inputs[0] != 0, output == 0)) if module.training else None
+    )
+    curve(training, until=2)
+    (alive, dropped), *others = seen
+    assert 0 < dropped[alive].float().mean() < 0.25
+    for other_alive, other_dropped in (others[0], others[len(seen) // 2 - 1]):  # the next step, the next epoch
+        both = alive & other_alive
+        assert both.any()
+        assert not torch.equal(dropped[both], other_dropped[both])
+
+
 def test_adapters_are_trained_with_the_student(bench):
     training = fresh(bench, HINT)
     before = {name: tensor.clone() for name, tensor in training.method.state_dict().items()}

@@ -25,6 +25,7 @@ import sweeps
 from measure import arguments, report, say, shown, spread
 
 START = "KDSWEEP_BENCHMARK_STARTED"
+WORKERS = (b"ray::DistillTrial", b"ray::ResourceTrainable")  # as Ray calls one that rests, and one at work
 
 
 def main() -> None:
@@ -133,7 +134,7 @@ class Memory(threading.Thread):
     def run(self) -> None:
         """Sample twice a second."""
         while not self._over.wait(0.5):
-            workers = [memory_of(process) for process in processes_called("ray::DistillTrial")]
+            workers = [memory_of(process) for process in processes_called(*WORKERS)]
             if workers:
                 self._samples.append({key: sum(worker[key] for worker in workers) for key in workers[0]})
 
@@ -150,12 +151,12 @@ class Memory(threading.Thread):
         self.join()
 
 
-def processes_called(name: str) -> list[Path]:
-    """The /proc folders of the processes that this one started, directly or not, whose command begins so."""
+def processes_called(*names: bytes) -> list[Path]:
+    """The /proc folders of the processes that this one started, directly or not, under these names."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if (process / "cmdline").read_bytes().startswith(name.encode()) and descends(process):
+            if (process / "cmdline").read_bytes().startswith(names) and descends(process):
                 found.append(process)
         except OSError:  # it ended meanwhile
             continue

@@ -74,6 +74,7 @@ def resume(
     from kdsweep.progress import for_console
     from kdsweep.tune.driver import resume as resume_sweep
 
+    _let_own_code_lie_here()
     _summary(resume_sweep(directory, trials or None, address or None, for_console(errors)))
 
 
@@ -106,6 +107,7 @@ def export(
     """Write the best students: safetensors, a JSON description and a card."""
     from kdsweep.results import load_results
 
+    _let_own_code_lie_here()
     for folder in load_results(directory).export(out, top=top, trial=trial):
         typer.echo(folder)
 
@@ -116,7 +118,7 @@ def evaluate(
     dataset: Annotated[str, typer.Option("--dataset", help="A data set; default: the one it was trained on.")] = "",
     split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
     root: Annotated[str, typer.Option("--root", help="Where the data set lies.")] = "",
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Import the model's own code.")] = False,
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Import the student's own code.")] = False,
 ) -> None:
     """Measure an exported student's accuracy."""
     from kdsweep import tables
@@ -124,6 +126,7 @@ def evaluate(
 
     if split not in ("test", "val", "train"):
         raise InputError(f"--split {split!r}: accepted: test, val, train")
+    _let_own_code_lie_here()
     tables.print_facts(evaluate_student(student, split, dataset, root, trust_code=trust_code))
 
 
@@ -148,10 +151,9 @@ def methods(
     """List the distillation methods, or describe one."""
     from kdsweep import tables
     from kdsweep.methods import reference
-    from kdsweep.registry import import_from
 
     if name:
-        import_from(str(Path.cwd()))
+        _let_own_code_lie_here()
         tables.print_method(reference.describe(name))
     else:
         tables.print_rows([tables.method_row(row) for row in reference.table()])
@@ -213,6 +215,13 @@ def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpe
     values |= {"name": name} if name else {}
     values |= {"storage": storage} if storage else {}
     return load_spec(path, values)
+
+
+def _let_own_code_lie_here() -> None:
+    """Let `package.module:attribute` name what lies in the current directory, as it did when the sweep was run."""
+    from kdsweep.registry import import_from
+
+    import_from(str(Path.cwd()))
 
 
 def _summary(found: Results) -> None:

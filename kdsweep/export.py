@@ -141,7 +141,7 @@ def evaluate_student(
         split: `test`, or `val` and `train` as its sweep split them.
         dataset: A data set's name; empty is the student's own.
         root: Where the data set lies; empty is where it lay.
-        trust_code: As for `load_student`.
+        trust_code: As for `load_student`; also whether a data set that is the user's own function may be imported.
 
     Returns:
         student, dataset, split, images, accuracy (a fraction), loss.

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from safetensors.torch import load_file, save_file
 
 import kdsweep
-from kdsweep import export, models
+from kdsweep import cli, export, models
 from kdsweep.arrays import write_json
 from kdsweep.data import prepare, split_arrays
 from kdsweep.errors import CheckpointError, DataError, InputError
@@ -433,19 +433,31 @@ def test_code_that_a_students_data_set_names_is_not_imported(student, evil):
     assert evil.exists()
 
 
-def test_a_students_own_model_loads_where_its_code_is_trusted(tmp_path, monkeypatch):
+def test_a_students_own_model_loads_where_its_code_lies_and_is_trusted(tmp_path, monkeypatch, capsys):
     (tmp_path / "own_student.py").write_text(
         "from torch import nn\n"
         "def build(input_shape, num_classes, width):\n"
         "    hidden = round(32 * width)\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(784, hidden), nn.Linear(hidden, num_classes))\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    results = sweep_by_hand(tmp_path, [point("none")], student="own_student:build")
-    (folder,) = results.export(tmp_path / "students")
+    with monkeypatch.context() as context:
+        context.syspath_prepend(tmp_path)
+        results = sweep_by_hand(tmp_path, [point("none")], student="own_student:build")
+    monkeypatch.chdir(tmp_path)
+    for command in (["export", str(results.path), "--out", "students"],
+                    ["evaluate", "students/byhand-{key}", "--split", "val", "--trust-code"]):  # fmt: skip
+        monkeypatch.delitem(sys.modules, "own_student")
+        monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path)])
+        arguments = [argument.format(key=results.trials["trial"][0]) for argument in command]
+        monkeypatch.setattr(sys, "argv", ["kdsweep", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert f"accuracy   {results.trials['val_accuracy'][0]:.2%}\n" in out
+    (folder,) = (tmp_path / "students").iterdir()
     with pytest.raises(InputError, match="trust_code"):
         load_student(folder)
-    assert evaluate_student(folder, "val", trust_code=True)["accuracy"] == results.trials["val_accuracy"][0]
 
 
 # Evaluation

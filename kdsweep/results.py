@@ -179,10 +179,15 @@ def write_frames(sweep: SweepDir) -> None:
     """Write the frames of a sweep as parquet, made from its logs."""
     epochs = _epochs_frame(sweep)
     trials = _trials_frame(sweep, epochs)
-    for frame, path in ((epochs, sweep.epochs_frame), (trials, sweep.trials_frame)):
-        partial = path.with_suffix(".partial")
-        frame.to_parquet(partial, index=False)
-        partial.replace(path)
+    write_frame(epochs, sweep.epochs_frame)
+    write_frame(trials, sweep.trials_frame)
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as parquet, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    frame.to_parquet(partial, index=False)
+    partial.replace(path)
 
 
 def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:

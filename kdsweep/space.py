@@ -273,6 +273,10 @@ def _parse_one(
         faults.append((path, str(error)))
         return
     ends = [parsed.low, parsed.high] if isinstance(parsed, distributions._Range) else list(_values(parsed))
+    between = isinstance(parsed, distributions._Range) and not parsed.integer
+    if between and (isinstance(valid, Choice) or (isinstance(valid, distributions._Range) and valid.integer)):
+        faults.append((path, f"found {parsed.written()}; accepted: a choice, randint or lograndint"))
+        return
     outside = [value for value in ends if not valid.contains(value)]
     if outside:
         faults.append((path, f"found {outside[0]!r}; accepted: {describe(valid)}"))
@@ -294,8 +298,10 @@ def _all_terms(method: Choice | Constant) -> set[str]:
     return {term for name in _values(method) for term in methods.terms(str(name))}
 
 
-def finite_values(distribution: Distribution) -> tuple[Value, ...]:
-    """Every value of a distribution, or none if it is continuous."""
+def finite_values(distribution: Distribution, most: int = 64) -> tuple[Value, ...]:
+    """Every value of a distribution, or none if it is continuous or has more than `most`."""
+    if isinstance(distribution, distributions._Range) and distribution.high - distribution.low > most:
+        return ()
     return _values(distribution) if _is_finite(distribution) else ()
 
 

@@ -131,3 +131,9 @@ def test_a_wrong_distribution_says_what_was_found_and_what_is_accepted(written, 
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared below
         distributions.parse(written)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("written", [{"uniform": [16, 64]}, {"quniform": [16, 64, 16]}])
+def test_a_whole_number_is_not_drawn_from_a_continuous_range(written):
+    with pytest.raises(SpaceError, match="accepted: a choice, randint or lograndint"):
+        SearchSpace.parse({"method": ["none"], "batch_size": written})

@@ -29,7 +29,7 @@ from kdsweep.layout import SweepDir
 from kdsweep.lines import LineLog, read_lines
 from kdsweep.progress import Progress, SearchStatus, Silent
 from kdsweep.registry import import_from
-from kdsweep.results import Results, load_results, write_frames
+from kdsweep.results import Results, load_results, write_frame, write_frames
 from kdsweep.space import SearchSpace
 from kdsweep.spec import SweepSpec, read_spec
 from kdsweep.study import State, Study
@@ -372,7 +372,7 @@ def _confirm(spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, 
         progress.counted("confirm", done, total, "trainings")
 
     frame = confirm(spec, sweep, _places(sweep, data), chosen, part, on_done)
-    frame.to_parquet(sweep.confirmed_frame, index=False)
+    write_frame(frame, sweep.confirmed_frame)
 
 
 @contextmanager

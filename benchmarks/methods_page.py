@@ -64,6 +64,8 @@ def _range(search: Any) -> str:
 
 def results(measured: dict[str, Any]) -> str:
     """The measured accuracies, in words and as one table for each data set."""
+    if not measured:
+        return "Not measured yet. `python benchmarks/methods.py --data DIR` measures every method on two data sets."
     machine = measured["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     said = [
@@ -95,5 +97,10 @@ def _table(setting: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def measurements() -> dict[str, Any]:
+    """What benchmarks/methods.py wrote; empty before it was run."""
+    return dict(json.loads(MEASURED.read_text())) if MEASURED.is_file() else {}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(), json.loads(MEASURED.read_text())))
+    PAGE.write_text(page(PAGE.read_text(), measurements()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import sys
 from pathlib import Path
@@ -43,14 +42,18 @@ def drawn(space: SearchSpace) -> dict:
 
 
 def test_the_page_is_current(page):
-    measured = json.loads(page.MEASURED.read_text())
-    assert page.page(TEXT, measured) == TEXT, "write it again: python benchmarks/methods_page.py"
+    assert page.page(TEXT, page.measurements()) == TEXT, "write it again: python benchmarks/methods_page.py"
 
 
-def test_the_page_tells_of_every_method_and_of_what_was_measured(page):
+def test_the_page_tells_of_every_method():
     for name in METHODS:
         assert f"\n### {name}\n" in TEXT
-    measured = json.loads(page.MEASURED.read_text())
+
+
+def test_every_measured_method_trains_a_student_beyond_guessing(page):
+    measured = page.measurements()
+    if not measured:
+        pytest.skip("benchmarks/methods.py was not run yet")
     for setting in measured["settings"]:
         ran = [row for row in setting["rows"] if "skipped" not in row]
         assert min(min(row["accuracies"]) for row in ran) > setting["trivial"]

@@ -17,8 +17,8 @@ for _ in range(2):
     cluster.add_node(num_cpus=2, num_gpus=1)
 cluster.wait_for_nodes()
 results = kdsweep.run(kdsweep.load_spec(sys.argv[1], {"resources.gpus_per_trial": 0.5}), address=cluster.address)
-states = results.trials["state"].value_counts().map(int)
-print(json.dumps({"states": dict(states), "confirmed": len(results.confirmed)}))
+states = {state: int(count) for state, count in results.trials["state"].value_counts().items()}
+print(json.dumps({"states": states, "confirmed": len(results.confirmed)}))
 cluster.shutdown()
 """
 

@@ -330,8 +330,8 @@ def test_a_sweep_needs_every_stage_that_may_be_drawn(stage, searched, tmp_path):
 
 
 def test_a_stage_that_is_drawn_is_found_in_the_files(tmp_path):
-    bench = open_bench(written(tmp_path, {"method": "hint", "hint": {"stage": {"quniform": [-2, -1, 1]}}}))
-    for stage in (-2.0, -1.0):
+    bench = open_bench(written(tmp_path, {"method": "hint", "hint": {"stage": {"randint": [-2, -1]}}}))
+    for stage in (-2, -1):
         recipe = Recipe.of_trial(bench.spec, config_of("hint") | {"hint.stage": stage}, 1)
         assert isinstance(bench._source(recipe), StoredTeacher)
 

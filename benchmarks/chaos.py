@@ -53,6 +53,7 @@ class Outcome:
     asked: int = TRIALS
     finished: int = 0
     failed: int = 0
+    errors: list[str] = field(default_factory=list)
     lost: int = 0
     duplicated: int = 0
     epochs_repeated: int = 0
@@ -144,6 +145,7 @@ def judge(folder: Path, name: str) -> Outcome:
     states = results.trials["state"].value_counts()
     outcome.finished = int(states.get("COMPLETE", 0) + states.get("PRUNED", 0))
     outcome.failed = int(states.get("FAILED", 0))
+    outcome.errors = sorted(set(results.trials["error"]) - {""})
     outcome.lost = max(0, TRIALS - outcome.finished - outcome.failed)
     outcome.duplicated = int(results.trials["number"].duplicated().sum()) + max(0, len(results.trials) - TRIALS)
     outcome.epochs_repeated = _lines(folder / "runs" / name / "epochs.jsonl") - len(results.epochs)

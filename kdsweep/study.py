@@ -166,6 +166,10 @@ class Study:
         self._asked += 1
         return trial
 
+    def give_back(self, key: str) -> None:
+        """Have a running trial asked for again."""
+        self._to_continue.append(key)
+
     def report(self, key: str, metrics: Mapping[str, Any]) -> bool:
         """Note an epoch of a trial.
 

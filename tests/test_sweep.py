@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -16,7 +18,9 @@ import kdsweep
 from kdsweep.errors import InputError, SweepDirError, SweepError
 from kdsweep.layout import SweepDir
 from kdsweep.study import KEPT_WEIGHTS
+from kdsweep.tune import driver
 from kdsweep.tune.driver import run
+from kdsweep.tune.trainable import DistillTrial
 
 QUICK = {"confirm.top": 0, "search.trials": 4, "train.epochs": 2, "dataset.subset": 400}
 
@@ -158,6 +162,23 @@ def test_a_sweep_whose_first_trials_fail_alike_stops_and_says_why(local_ray, swe
     results = kdsweep.load_results(tmp_path / "runs" / "small")
     assert states(results)["FAILED"] >= 5
     assert len(results.trials) < 30
+
+
+def test_a_worker_lost_between_two_trials_costs_neither(local_ray, sweep_file, tmp_path, monkeypatch):
+    died = tmp_path / "died"
+
+    class LostWhileChanging(DistillTrial):
+        def reset_config(self, new_config):
+            if not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().reset_config(new_config)
+
+    monkeypatch.setattr(driver, "DistillTrial", LostWhileChanging)
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, QUICK))
+    assert died.exists()
+    assert len(results.trials) == 4
+    assert "FAILED" not in states(results)
 
 
 def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):

@@ -36,6 +36,24 @@ class StudyScheduler(FIFOScheduler):
         self._on_change()
         return decision
 
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """A trial's worker was lost. Ray Tune starts the trial again, but for two cases."""
+        key = trial.config["key"]
+        if key not in self._study.running:
+            return
+        if trial.status == TuneTrial.PENDING:
+            # Lost while it changed from one trial to the next: Ray Tune hears of that twice, and gives the trial up.
+            self._study.give_back(key)
+        elif not trial.should_recover():
+            self._study.finish(key, State.FAILED, self._loss(key))
+
+    def _loss(self, key: str) -> str:
+        resources = self._study.spec.resources
+        hang = self._study.sweep.trial(key).hang
+        if hang.is_file() and hang.stat().st_size:
+            return f"an epoch took longer than step_timeout_seconds ({resources.step_timeout_seconds:g})"
+        return f"its worker was lost more than {resources.max_failures} times (killed, or out of memory)"
+
     def _decide(self, key: str, result: dict[str, Any]) -> str:
         study = self._study
         if "storage" in result:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from kdsweep.study import State, Study
+from kdsweep.study import Study
 
 
 class StudySearcher(Searcher):
@@ -36,17 +36,8 @@ class StudySearcher(Searcher):
         return {**self._fixed, "key": trial.key, "config": trial.config}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial left its worker; one that the study still believes to run was lost."""
-        key = self.keys.pop(trial_id, "")
-        if error and key in self._study.running:
-            self._study.finish(key, State.FAILED, self._loss(key))
-
-    def _loss(self, key: str) -> str:
-        resources = self._study.spec.resources
-        hang = self._study.sweep.trial(key).hang
-        if hang.is_file() and hang.stat().st_size:
-            return f"an epoch took longer than step_timeout_seconds ({resources.step_timeout_seconds:g})"
-        return f"its worker was lost more than {resources.max_failures} times (killed, or out of memory)"
+        """A trial left its worker; what became of it, the scheduler has heard."""
+        self.keys.pop(trial_id, None)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is its own memory."""

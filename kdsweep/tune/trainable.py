@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +36,14 @@ class DistillTrial(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Open the sweep's data and teacher, once per worker, and begin the first trial."""
-        import_from(config["code"])
+        """Begin the worker's first trial. Files are opened by its first step, which can report what is wrong."""
         self._sweep = SweepDir(Path(config["sweep"]))
-        self._spec = read_spec(self._sweep)
-        gpu = ray.get_gpu_ids() and torch.cuda.is_available()
-        torch.set_num_threads(self._spec.resources.cpus_per_trial)
-        data = PreparedData.load(Path(config["data"]))
-        self._bench: Workbench = open_workbench(self._spec, self._sweep, data, torch.device("cuda" if gpu else "cpu"))
-        self._training: Training | None = None
-        self._rungs = Rungs(self._spec.grace_epochs, self._spec.scheduler.reduction_factor, self._spec.train.epochs)
+        self._places = {"code": config["code"], "data": config["data"]}
+        self._bench: Workbench | None = None
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """End the trial at hand and begin the next."""
-        self._save_if_wanted()
+        """Go on with another trial: the driver has ended the one at hand."""
         self._begin(new_config)
         return True
 
@@ -59,24 +53,8 @@ class DistillTrial(tune.Trainable):
         A hang cannot be reported from here: a watchdog outside Python ends the process, and the trial goes on from
         its state in another.
         """
-        limit = self._spec.resources.step_timeout_seconds
-        faulthandler.dump_traceback_later(limit, exit=True, file=self._hang_file)
         try:
             return self._step()
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-    def _step(self) -> dict[str, Any]:
-        try:
-            if self._training is None:
-                self._training = self._bench.training(self._config, self._seed, self._trial.state)
-            if self._training.done:  # it was stopped between its last epoch and the driver's note of it
-                return {"epoch": self._training.epoch, "again": True}
-            metrics: dict[str, Any] = {"epoch": self._training.epoch + 1, **self._training.run_epoch()}
-            student = self._training.inference
-            metrics |= {"parameters": count_parameters(student), "size_mb": size_mb(student)}
-            self._save_if_due()
-            return metrics
         except OSError as error:
             return {"storage": f"{error.strerror or error}: {error.filename or self._sweep.root}"}
         except KdsweepError as error:
@@ -88,20 +66,47 @@ class DistillTrial(tune.Trainable):
             where = traceback.extract_tb(error.__traceback__)[-1]
             shown = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             return {"failure": f"{shown} ({Path(where.filename).name}:{where.lineno})"}
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     def cleanup(self) -> None:
         """The worker is asked to stop: keep what was done."""
-        self._save_if_wanted()
+        with suppress(OSError):
+            self._save_if_wanted()
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = dict(config["config"])
         self._trial = self._sweep.trial(config["key"])
-        self._trial.root.mkdir(parents=True, exist_ok=True)
-        self._hang_file = self._trial.hang.open("w")
-        self._seed = derived_seed(self._spec.seed, "trial")
-        self._training = None
+        self._training: Training | None = None
         self._saved_at = time.monotonic()
         self._saved_epoch = 0
+
+    def _step(self) -> dict[str, Any]:
+        bench = self._bench or self._open()
+        if self._training is None:
+            self._trial.root.mkdir(parents=True, exist_ok=True)
+            self._hang_file = self._trial.hang.open("w")
+        faulthandler.dump_traceback_later(bench.spec.resources.step_timeout_seconds, exit=True, file=self._hang_file)
+        if self._training is None:
+            self._training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), self._trial.state)
+        if self._training.done:  # it was stopped between its last epoch and the driver's note of it
+            return {"epoch": self._training.epoch, "again": True}
+        metrics: dict[str, Any] = {"epoch": self._training.epoch + 1, **self._training.run_epoch()}
+        student = self._training.inference
+        metrics |= {"parameters": count_parameters(student), "size_mb": size_mb(student)}
+        self._save_if_due()
+        return metrics
+
+    def _open(self) -> Workbench:
+        """Open the sweep's data and teacher, once per worker."""
+        import_from(self._places["code"])
+        spec = read_spec(self._sweep)
+        gpu = ray.get_gpu_ids() and torch.cuda.is_available()
+        torch.set_num_threads(spec.resources.cpus_per_trial)
+        data = PreparedData.load(Path(self._places["data"]))
+        self._bench = open_workbench(spec, self._sweep, data, torch.device("cuda" if gpu else "cpu"))
+        self._rungs = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs)
+        return self._bench
 
     def _save_if_due(self) -> None:
         """Save where the trial may end here or where much would be lost."""

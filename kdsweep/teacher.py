@@ -13,13 +13,16 @@ from typing import Any
 from kdsweep import models, weights
 from kdsweep.arrays import write_json
 from kdsweep.data import PreparedData
-from kdsweep.errors import TeacherError
+from kdsweep.errors import CheckpointError, TeacherError
 from kdsweep.layout import Store, SweepDir
 from kdsweep.lazy import nn, torch
 from kdsweep.loading import checkpoint_path
 from kdsweep.seeds import digest_of
 from kdsweep.spec import SweepSpec
-from kdsweep.training import NoTeacher, Recipe, Training, evaluate, on_device
+from kdsweep.training import NoTeacher, Recipe, Training, evaluate, on_device, resumed, run_through
+
+WEIGHTS = "model.safetensors"
+CARD = "teacher.json"
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,17 @@ def teacher_digest(spec: SweepSpec, data: PreparedData) -> str:
     return digest_of(identity)[:16]
 
 
-def stored(spec: SweepSpec, data: PreparedData, store: Store) -> TeacherCard | None:
-    """The teacher that an earlier sweep left, if any."""
-    card = store.teacher(teacher_digest(spec, data)) / "teacher.json"
-    return TeacherCard(**json.loads(card.read_text())) if card.is_file() else None
+def stored(spec: SweepSpec, data: PreparedData, sweep: SweepDir) -> TeacherCard | None:
+    """The sweep's own teacher, or the one that an earlier sweep left in the store, if it is whole."""
+    return _whole(sweep.teacher) or _whole(sweep.store.teacher(teacher_digest(spec, data)))
+
+
+def _whole(folder: Path) -> TeacherCard | None:
+    try:
+        weights.load(folder / WEIGHTS)
+        return TeacherCard(**json.loads((folder / CARD).read_text()))
+    except (CheckpointError, OSError, ValueError, TypeError):
+        return None  # never finished, or damaged: it is made again
 
 
 def make(
@@ -92,18 +102,20 @@ def make(
         TeacherError: If it is not worth distilling from.
     """
     digest = teacher_digest(spec, data)
+    root = store.teacher(digest)
     val = data.split("val", device)
     if spec.teacher.checkpoint is None:
-        training = Training(Recipe.of_teacher(spec), data, data.split("train", device), val, NoTeacher(device))
-        while not training.done:
-            on_epoch({"epoch": training.epoch + 1} | training.run_epoch())
+        state = root / "state.safetensors"
+        train, teacher = data.split("train", device), Recipe.of_teacher(spec)
+        training = resumed(lambda: Training(teacher, data, train, val, NoTeacher(device)), state)
+        run_through(training, state, on_epoch)
         model = training.student
     else:
         model = build(spec, data)
         path = checkpoint_path(spec.teacher.checkpoint)
-        state = weights.load(path)
-        weights.fit(model, state, f"checkpoint {path}")
-        model.load_state_dict(state, strict=False)
+        loaded = weights.load(path)
+        weights.fit(model, loaded, f"checkpoint {path}")
+        model.load_state_dict(loaded, strict=False)
         on_device(model, device)
     accuracy, loss = evaluate(model, val)
     card = TeacherCard(
@@ -118,9 +130,8 @@ def make(
         size_mb=models.size_mb(model),
         epochs=0 if spec.teacher.checkpoint else spec.teacher.train.epochs,
     )
-    root = store.teacher(digest)
-    weights.save(model.state_dict(), root / "model.safetensors")
-    write_json(root / "teacher.json", asdict(card))
+    weights.save(model.state_dict(), root / WEIGHTS)
+    write_json(root / CARD, asdict(card))
     return card
 
 
@@ -139,12 +150,13 @@ def judge(card: TeacherCard, num_classes: int) -> None:
         )
 
 
-def adopt(card: TeacherCard, store: Store, sweep: SweepDir) -> None:
+def adopt(card: TeacherCard, sweep: SweepDir) -> None:
     """Copy the stored teacher into the sweep's directory, which must stand on its own."""
+    if _whole(sweep.teacher):
+        return
     sweep.teacher.mkdir(parents=True, exist_ok=True)
-    root = store.teacher(card.digest)
-    shutil.copyfile(root / "model.safetensors", sweep.teacher_weights)
-    shutil.copyfile(root / "teacher.json", sweep.teacher_card)
+    shutil.copyfile(sweep.store.teacher(card.digest) / WEIGHTS, sweep.teacher_weights)
+    write_json(sweep.teacher_card, asdict(card))
 
 
 def build(spec: SweepSpec, data: PreparedData) -> nn.Module:

@@ -22,12 +22,14 @@ from kdsweep.errors import CheckpointError, KdsweepError
 from kdsweep.lazy import F, nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.models.blocks import HeadedStudent
-from kdsweep.schedules import Factor, remaining
+from kdsweep.optimization import autocast_dtype, make_optimizer, rate_factor
+from kdsweep.schedules import Factor
 from kdsweep.seeds import derived_seed
 from kdsweep.space import Config, softens
 from kdsweep.spec import OptimizationSpec, SweepSpec
 
 EVALUATION_BATCH = 512
+SAVE_SECONDS = 30.0
 
 
 class DivergedError(KdsweepError):
@@ -231,16 +233,17 @@ class Training:
         """Give the student the weights of its best epoch."""
         self.inference.load_state_dict(self._best)
 
-    def save(self, state: Path, best: Path) -> None:
-        """Write the resumable state and the best weights, each whole or not at all."""
+    def save(self, state: Path, best: Path | None = None) -> None:
+        """Write the resumable state, and the best weights if asked for, each whole or not at all."""
         tensors = {f"student/{name}": tensor for name, tensor in self.student.state_dict().items()}
         tensors |= {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
         for index, slots in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": slot for name, slot in slots.items() if slot is not None}
         counters = {"epoch": self.epoch, "best_accuracy": self.best_accuracy, "best_epoch": self.best_epoch}
-        head = self.method.inference_head()
-        weights.save(self._best, best, {"head": json.dumps(head.options)} if head is not None else {})
+        if best is not None:
+            head = self.method.inference_head()
+            weights.save(self._best, best, {"head": json.dumps(head.options)} if head is not None else {})
         weights.save(tensors, state, {"kdsweep": json.dumps(counters)})
 
     def load(self, state: Path) -> None:
@@ -321,6 +324,36 @@ class Training:
             return self._tapped(self._train.batch(torch.arange(min(2, len(self._train)), device=self._device)))
 
 
+def resumed(begin: Callable[[], Training], state: Path) -> Training:
+    """A run that goes on where its state was saved, if it was.
+
+    Args:
+        begin: Makes the run. Called again where the state is damaged: nothing is lost but time, for a fresh run gives
+            the same curve.
+        state: What `Training.save` wrote.
+    """
+    training = begin()
+    if not state.is_file():
+        return training
+    try:
+        training.load(state)
+    except CheckpointError:
+        state.unlink(missing_ok=True)
+        return begin()
+    return training
+
+
+def run_through(training: Training, state: Path, on_epoch: Callable[[dict[str, float]], None]) -> None:
+    """Run what is left of a training, saving its state from time to time, and remove that at the end."""
+    saved = time.monotonic()
+    while not training.done:
+        on_epoch({"epoch": training.epoch + 1} | training.run_epoch())
+        if time.monotonic() - saved > SAVE_SECONDS:
+            training.save(state)
+            saved = time.monotonic()
+    state.unlink(missing_ok=True)
+
+
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a model, its convolutions laid out channels last as the images are."""
     return model.to(device).to(memory_format=torch.channels_last)
@@ -352,38 +385,6 @@ def task_loss(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smoot
     if name == "multi_margin":
         return F.multi_margin_loss(logits, labels)
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-
-
-def rate_factor(optimization: OptimizationSpec, progress: float) -> float:
-    """The share of the learning rate after a share `progress` of all steps."""
-    if optimization.schedule == "step":
-        epoch = math.floor(progress * optimization.epochs + 1e-9)
-        return optimization.gamma ** sum(epoch >= milestone for milestone in optimization.milestones)
-    return remaining(optimization.schedule, progress)
-
-
-def make_optimizer(optimization: OptimizationSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer of a run, in its fused form."""
-    common: dict[str, Any] = {"lr": optimization.lr, "weight_decay": optimization.weight_decay, "fused": True}
-    make: dict[str, Callable[[], torch.optim.Optimizer]] = {
-        "adam": lambda: torch.optim.Adam(parameters, **common),
-        "amsgrad": lambda: torch.optim.Adam(parameters, amsgrad=True, **common),
-        "adamw": lambda: torch.optim.AdamW(parameters, **common),
-        "sgd": lambda: torch.optim.SGD(parameters, momentum=optimization.momentum, **common),
-    }
-    return make[optimization.optimizer]()
-
-
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type of a run's matrix products; `auto` is bfloat16 on GPUs that have it and float32 on CPUs."""
-    if precision == "auto":
-        precision = (
-            "bfloat16"
-            if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-            else "float32"
-        )
-    dtype: torch.dtype = getattr(torch, precision)
-    return dtype
 
 
 def _laid_out_as(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:

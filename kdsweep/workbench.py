@@ -25,7 +25,7 @@ from kdsweep.outputs import (
 from kdsweep.space import Config
 from kdsweep.spec import SweepSpec
 from kdsweep.teacher import TeacherCard
-from kdsweep.training import NoTeacher, Recipe, TeacherSource, Training
+from kdsweep.training import NoTeacher, Recipe, TeacherSource, Training, resumed
 
 
 def provide_teacher(
@@ -48,9 +48,9 @@ def provide_teacher(
         CheckpointError: If the checkpoint does not fit.
         TeacherError: If the teacher is not worth distilling from.
     """
-    card = teachers.stored(spec, data, sweep.store) or teachers.make(spec, data, sweep.store, device, on_epoch)
+    card = teachers.stored(spec, data, sweep) or teachers.make(spec, data, sweep.store, device, on_epoch)
     teachers.judge(card, data.num_classes)
-    teachers.adopt(card, sweep.store, sweep)
+    teachers.adopt(card, sweep)
     bench = Workbench(spec, sweep, data, card, device)
     if spec.dataset.augment == "none" and not bench.outputs.store.complete(1):
         bench.outputs.store.ensure(1, bench.teacher, bench.train)
@@ -106,7 +106,9 @@ class Workbench:
     def example(self) -> Outputs:
         """The teacher's outputs of a small batch."""
         path = self._sweep.teacher_example
-        if not path.is_file():
+        try:
+            return load_example(path, self.device)
+        except CheckpointError:  # not there yet, or damaged
             save_example(self.teacher.example(), path)
         return load_example(path, self.device)
 
@@ -125,16 +127,7 @@ class Workbench:
             state: Where the run's state may lie.
         """
         recipe = Recipe.of_trial(self.spec, config, seed)
-        training = Training(recipe, self._data, self.train, self.val, self._source(recipe))
-        if not state.is_file():
-            return training
-        try:
-            training.load(state)
-        except CheckpointError:
-            # Damaged on the disk: nothing is lost but time, and a fresh run gives the same curve.
-            state.unlink(missing_ok=True)
-            return Training(recipe, self._data, self.train, self.val, self._source(recipe))
-        return training
+        return resumed(lambda: Training(recipe, self._data, self.train, self.val, self._source(recipe)), state)
 
     def _source(self, recipe: Recipe) -> TeacherSource:
         needs = trial_needs(recipe.method, recipe.method_params)

@@ -11,10 +11,11 @@ import torch
 from kdsweep import methods
 from kdsweep.data import Images, PreparedData
 from kdsweep.methods import METHODS, Outputs
+from kdsweep.optimization import rate_factor
 from kdsweep.schedules import SHAPES, Factor, remaining
 from kdsweep.space import SearchSpace, SpaceError, softens
 from kdsweep.spec import OptimizationSpec, SweepSpec
-from kdsweep.training import Recipe, Training, rate_factor
+from kdsweep.training import Recipe, Training
 
 CPU = torch.device("cpu")
 SPACE = {

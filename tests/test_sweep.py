@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import optuna
 import pytest
@@ -106,6 +108,13 @@ def test_running_into_a_directory_that_holds_a_sweep_is_refused_with_what_differ
 def test_a_second_driver_is_refused(swept):
     with FileLock(SweepDir(swept).lock), pytest.raises(SweepDirError, match="another driver is at this sweep"):
         kdsweep.resume(swept)
+
+
+def test_a_sweep_whose_data_changed_is_not_gone_on_with(swept, tmp_path):
+    copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
+    copy.data.write_text(copy.data.read_text().replace(json.loads(copy.data.read_text())["digest"], "another"))
+    with pytest.raises(SweepDirError, match="its data set has changed since it began"):
+        kdsweep.resume(copy.root, trials=12)
 
 
 def test_a_finished_sweep_is_extended_and_keeps_its_trials(local_ray, sweep_file):

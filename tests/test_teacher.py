@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kdsweep import models, teacher, weights
+from kdsweep import models, teacher, training, weights
 from kdsweep.data import prepare
 from kdsweep.datasets import embedded
 from kdsweep.errors import CheckpointError, TeacherError
@@ -82,6 +82,55 @@ def test_a_sweep_stands_on_its_own_without_the_store(tmp_path):
     shutil.rmtree(spec.sweep_dir.store.root / "teachers")
     tapped = teacher.load(spec, data, spec.sweep_dir.teacher_weights, CPU)
     assert evaluate(tapped.model, val) == (card.val_accuracy, card.val_loss)
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "teacher.json"])
+@pytest.mark.parametrize("where", ["store", "sweep", "both"])
+def test_a_truncated_teacher_is_taken_from_the_other_place_or_made_again(damaged, where, tmp_path):
+    spec = written(tmp_path, TRAINED)
+    card, epochs = provide(spec), []
+    whole = spec.sweep_dir.teacher_weights.read_bytes()
+    folders = {"store": [spec.sweep_dir.store.teacher(card.digest)], "sweep": [spec.sweep_dir.teacher]}
+    for folder in folders.get(where) or [*folders["store"], *folders["sweep"]]:
+        (folder / damaged).write_bytes((folder / damaged).read_bytes()[:-10])
+    assert provide(spec, epochs) == card
+    assert len(epochs) == (3 if where == "both" else 0)
+    assert spec.sweep_dir.teacher_weights.read_bytes() == whole
+
+
+def test_a_truncated_example_of_the_teachers_outputs_is_made_again(tmp_path):
+    bench = bench_of(written(tmp_path, TRAINED))
+    logits, path = bench.example.logits, SweepDir(tmp_path / "small").teacher_example
+    path.write_bytes(path.read_bytes()[:-10])
+    assert torch.equal(bench_of(written(tmp_path, TRAINED)).example.logits, logits)
+
+
+def test_a_sweep_goes_on_with_its_own_teacher_when_the_checkpoint_and_the_store_are_gone(tmp_path):
+    checkpoint = tmp_path / "teacher.safetensors"
+    shutil.copyfile(SHIPPED, checkpoint)
+    spec = written(tmp_path, LOADED | {"checkpoint": str(checkpoint)})
+    card = provide(spec)
+    checkpoint.unlink()
+    shutil.rmtree(spec.sweep_dir.store.root / "teachers")
+    assert provide(spec) == card
+
+
+def test_an_interrupted_teacher_goes_on_from_its_last_saved_epoch_to_the_same_weights(tmp_path, monkeypatch):
+    whole = provide(written(tmp_path / "whole", TRAINED))
+    spec, epochs = written(tmp_path / "cut", TRAINED), []
+    data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
+
+    def interrupt(metrics):
+        if metrics["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        provide_teacher(spec, spec.sweep_dir, data, CPU, interrupt)
+    assert provide(spec, epochs) == whole
+    assert [metrics["epoch"] for metrics in epochs] == [3]
+    assert_equal(*(load_file(SweepDir(tmp_path / name / "small").teacher_weights) for name in ("whole", "cut")))
+    assert not list(tmp_path.rglob("state.safetensors"))
 
 
 def test_the_same_sweep_elsewhere_trains_the_same_teacher(tmp_path):

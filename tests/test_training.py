@@ -14,6 +14,7 @@ from kdsweep import methods, models
 from kdsweep import teacher as teachers
 from kdsweep.data import Images, prepare
 from kdsweep.errors import CheckpointError
+from kdsweep.optimization import autocast_dtype, rate_factor
 from kdsweep.outputs import TeacherInLoop
 from kdsweep.spec import OptimizationSpec, SweepSpec
 from kdsweep.training import (
@@ -21,10 +22,8 @@ from kdsweep.training import (
     NoTeacher,
     Recipe,
     Training,
-    autocast_dtype,
     evaluate,
     method_params,
-    rate_factor,
 )
 from kdsweep.workbench import Workbench, provide_teacher
 

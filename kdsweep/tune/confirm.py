@@ -20,7 +20,7 @@ from kdsweep.registry import import_from
 from kdsweep.seeds import derived_seed, digest_of
 from kdsweep.space import Config
 from kdsweep.spec import SweepSpec, read_spec
-from kdsweep.training import evaluate
+from kdsweep.training import evaluate, run_through
 from kdsweep.tune.cluster import Share
 from kdsweep.workbench import Workbench, open_workbench
 
@@ -128,9 +128,9 @@ def _train(places: dict[str, str], name: str, config: Config, seed: int) -> dict
         data = PreparedData.load(Path(places["data"]))
         _open[places["sweep"]] = open_workbench(spec, sweep, data, torch.device("cuda" if gpu else "cpu"))
     bench = _open[places["sweep"]]
-    training = bench.training(config, seed, sweep.confirmation(name).state)
-    while not training.done:
-        training.run_epoch()
+    state = sweep.confirmation(name).state
+    training = bench.training(config, seed, state)
+    run_through(training, state, lambda metrics: None)
     training.restore_best()
     test_accuracy, test_loss = evaluate(training.inference, bench.test)
     result = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -153,14 +154,17 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
             raise SweepError(f"the storage fails: {what}; what was written is kept, {go_on}") from error
         except (RayError, TuneError) as error:
             lines = [line for line in str(error).strip().splitlines() if line.strip()]
-            raise SweepError(f"Ray failed: {lines[-1].strip() if lines else type(error).__name__}; {go_on}") from error
+            last = lines[-1].strip() if lines else type(error).__name__
+            # Ray hands on what a callback of ours raised as text.
+            what = f"the storage fails: {last.partition('] ')[2]}" if "Error: [Errno" in last else f"Ray failed: {last}"
+            raise SweepError(f"{what}; what was written is kept, {go_on}") from error
     return load_results(sweep.root)
 
 
 def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress) -> None:
     progress.phase("data", spec.dataset.name)
     data = datasets.prepare(spec.dataset, spec.seed, sweep.store)
-    write_json(sweep.data, data.described())
+    _note_data(sweep, data)
     counts = (len(data.split(name, torch.device("cpu"))) for name in ("train", "val"))
     shape = "x".join(str(size) for size in data.input_shape)
     progress.phase("data", "{} training images, {} for validation, {}, {} classes".format(
@@ -180,6 +184,20 @@ def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Pro
         if spec.confirm.top:
             _confirm(spec, sweep, data, part, progress)
     shutil.rmtree(sweep.tune, ignore_errors=True)
+
+
+def _note_data(sweep: SweepDir, data: PreparedData) -> None:
+    """Keep what the data are.
+
+    Raises:
+        SweepDirError: If the sweep began with others: its trials could not be compared.
+    """
+    before = json.loads(sweep.data.read_text())["digest"] if sweep.data.is_file() else data.digest
+    if before != data.digest:
+        raise SweepDirError(
+            f"{sweep.root}: its data set has changed since it began; accepted: the images it began with, or a new sweep"
+        )
+    write_json(sweep.data, data.described())
 
 
 def _within_constraints(spec: SweepSpec, data: PreparedData) -> SearchSpace:
@@ -213,7 +231,7 @@ def _teach(
 ) -> TeacherCard:
     """Have the teacher and its outputs ready in the sweep's directory."""
     epochs = spec.teacher.train.epochs
-    known = teachers.stored(spec, data, sweep.store)
+    known = teachers.stored(spec, data, sweep)
     origin = "from the store" if known else spec.teacher.checkpoint or f"training {epochs} epochs"
     progress.phase("teacher", f"{spec.teacher.model}, {origin}")
 
@@ -247,7 +265,7 @@ def _teach_remotely(
         lines = list(read_lines(sweep.teacher_epochs))
         if len(lines) > seen:
             seen = len(lines)
-            on_epoch(seen, float(lines[-1]["val_accuracy"]))
+            on_epoch(int(lines[-1]["epoch"]), float(lines[-1]["val_accuracy"]))
         if ready:
             card: TeacherCard = ray.get(task)
             return card

@@ -21,10 +21,8 @@ from kdsweep.registry import import_from
 from kdsweep.rungs import Rungs
 from kdsweep.seeds import derived_seed
 from kdsweep.spec import read_spec
-from kdsweep.training import Training
+from kdsweep.training import SAVE_SECONDS, Training
 from kdsweep.workbench import Workbench, open_workbench
-
-SAVE_SECONDS = 30.0
 
 
 class DistillTrial(tune.Trainable):
@@ -63,6 +61,8 @@ class DistillTrial(tune.Trainable):
             torch.cuda.empty_cache()
             return {"failure": f"out of GPU memory: {str(error).splitlines()[0]}"}
         except Exception as error:
+            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's way of saying it
+                return {"failure": f"out of memory: {(str(error) or 'MemoryError').splitlines()[0]}"}
             where = traceback.extract_tb(error.__traceback__)[-1]
             shown = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             return {"failure": f"{shown} ({Path(where.filename).name}:{where.lineno})"}

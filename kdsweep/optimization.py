@@ -1,0 +1,43 @@
+"""How weights are stepped: the optimizer, its rate over training, and the type of the arithmetic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from kdsweep.lazy import nn, torch
+from kdsweep.schedules import remaining
+from kdsweep.spec import OptimizationSpec
+
+
+def rate_factor(optimization: OptimizationSpec, progress: float) -> float:
+    """The share of the learning rate after a share `progress` of all steps."""
+    if optimization.schedule == "step":
+        epoch = math.floor(progress * optimization.epochs + 1e-9)
+        return optimization.gamma ** sum(epoch >= milestone for milestone in optimization.milestones)
+    return remaining(optimization.schedule, progress)
+
+
+def make_optimizer(optimization: OptimizationSpec, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of a run, in its fused form."""
+    common: dict[str, Any] = {"lr": optimization.lr, "weight_decay": optimization.weight_decay, "fused": True}
+    make: dict[str, Callable[[], torch.optim.Optimizer]] = {
+        "adam": lambda: torch.optim.Adam(parameters, **common),
+        "amsgrad": lambda: torch.optim.Adam(parameters, amsgrad=True, **common),
+        "adamw": lambda: torch.optim.AdamW(parameters, **common),
+        "sgd": lambda: torch.optim.SGD(parameters, momentum=optimization.momentum, **common),
+    }
+    return make[optimization.optimizer]()
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type of a run's matrix products; `auto` is bfloat16 on GPUs that have it and float32 on CPUs."""
+    if precision == "auto":
+        precision = (
+            "bfloat16"
+            if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            else "float32"
+        )
+    dtype: torch.dtype = getattr(torch, precision)
+    return dtype

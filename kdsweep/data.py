@@ -236,6 +236,8 @@ class Images:
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]):
         self.images = images
         self.labels = labels
+        self.mean = mean
+        self.std = std
         scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
         shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
         self._scale = scale.float().to(images.device)[:, None, None]

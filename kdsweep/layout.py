@@ -91,6 +91,11 @@ class SweepDir:
         return self.root / "epochs.jsonl"
 
     @property
+    def probe(self) -> Path:
+        """What was measured of the machine before the search."""
+        return self.root / "probe.json"
+
+    @property
     def trials(self) -> Path:
         """One folder per trial that still has something to keep."""
         return self.root / "trials"

@@ -31,13 +31,6 @@ def make_optimizer(optimization: OptimizationSpec, parameters: list[nn.Parameter
     return make[optimization.optimizer]()
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type of a run's matrix products; `auto` is bfloat16 on GPUs that have it and float32 on CPUs."""
-    if precision == "auto":
-        precision = (
-            "bfloat16"
-            if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-            else "float32"
-        )
-    dtype: torch.dtype = getattr(torch, precision)
-    return dtype
+def autocast_dtype(precision: str) -> torch.dtype:
+    """The type of a run's matrix products; `auto`, where nothing was measured, is float32."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kdsweep import distributions, methods
 from kdsweep.distributions import Choice, Constant, Distribution, LogRandInt, QUniform, RandInt, Uniform, Value
@@ -174,6 +174,12 @@ class SearchSpace:
                 raise SpaceError(faults)
             for values in itertools.product(*(_values(d) for d in drawn.values())):
                 yield {"method": method, **dict(zip(drawn, values, strict=True))}
+
+    @property
+    def widest(self) -> float:
+        """The largest width that can be drawn."""
+        width = self.shared["width"]
+        return max(map(float, _values(width))) if _is_finite(width) else float(cast(Any, width).high)
 
     def limit_width(self, fits: Callable[[float], bool]) -> SearchSpace | None:
         """The space without the widths that do not fit, where a wider student never fits if a narrower does not.

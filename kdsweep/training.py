@@ -195,7 +195,7 @@ class Training:
         self.inference = HeadedStudent(model, self._tapped.taps, head) if head is not None else self.student
         self._optimizer = make_optimizer(recipe.optimization, [*self.student.parameters(), *self.method.parameters()])
         self._best: dict[str, torch.Tensor] = {}
-        self._autocast = autocast_dtype(recipe.optimization.precision, self._device)
+        self._autocast = autocast_dtype(recipe.optimization.precision)
 
     @property
     def done(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+from kdsweep import probe
 from kdsweep import teacher as teachers
 from kdsweep.data import Images, PreparedData
 from kdsweep.errors import CheckpointError
@@ -76,31 +77,37 @@ class Workbench:
 
     def __init__(self, spec: SweepSpec, sweep: SweepDir, data: PreparedData, card: TeacherCard, device: torch.device):
         self.spec = spec
+        self.data = data
         self.device = device
         self._sweep = sweep
-        self._data = data
         self._card = card
+
+    @cached_property
+    def precision(self) -> str:
+        """What `auto` means for this sweep."""
+        known = probe.stored(self._sweep)
+        return known.precision if known else "float32"
 
     @cached_property
     def train(self) -> Images:
         """The training split."""
-        return self._data.split("train", self.device)
+        return self.data.split("train", self.device)
 
     @cached_property
     def val(self) -> Images:
         """The validation split."""
-        return self._data.split("val", self.device)
+        return self.data.split("val", self.device)
 
     @cached_property
     def test(self) -> Images:
         """The test split, which only confirmation reads."""
-        return self._data.split("test", self.device)
+        return self.data.split("test", self.device)
 
     @cached_property
     def teacher(self) -> TeacherInLoop:
         """The teacher itself."""
-        tapped = teachers.load(self.spec, self._data, self._sweep.teacher_weights, self.device)
-        return TeacherInLoop(tapped, self._data.input_shape, self.device)
+        tapped = teachers.load(self.spec, self.data, self._sweep.teacher_weights, self.device)
+        return TeacherInLoop(tapped, self.data.input_shape, self.device)
 
     @cached_property
     def example(self) -> Outputs:
@@ -115,7 +122,7 @@ class Workbench:
     @cached_property
     def outputs(self) -> StoredOutputs:
         """The teacher's outputs in files."""
-        store = OutputStore.of(self.spec, self._data, self._card.digest, self.example, self._sweep.store)
+        store = OutputStore.of(self.spec, self.data, self._card.digest, self.example, self._sweep.store)
         return StoredOutputs(store, lambda: self.teacher, self.train)
 
     def training(self, config: Config, seed: int, state: Path) -> Training:
@@ -126,10 +133,13 @@ class Workbench:
             seed: Of weights, order and dropout.
             state: Where the run's state may lie.
         """
+        if self.spec.train.precision == "auto":
+            config = {"precision": self.precision, **config}
         recipe = Recipe.of_trial(self.spec, config, seed)
-        return resumed(lambda: Training(recipe, self._data, self.train, self.val, self._source(recipe)), state)
+        return resumed(lambda: Training(recipe, self.data, self.train, self.val, self.source(recipe)), state)
 
-    def _source(self, recipe: Recipe) -> TeacherSource:
+    def source(self, recipe: Recipe) -> TeacherSource:
+        """Where a run gets the teacher's outputs from."""
         needs = trial_needs(recipe.method, recipe.method_params)
         if not needs:
             return NoTeacher(self.device)

@@ -48,8 +48,8 @@ def config_of(method):
 def curve(bench, method, source=None):
     """Train and validation losses by epoch."""
     recipe = Recipe.of_trial(bench.spec, config_of(method), 1)
-    source = bench._source(recipe) if source is None else source
-    training = Training(recipe, bench._data, bench.train, bench.val, source)
+    source = bench.source(recipe) if source is None else source
+    training = Training(recipe, bench.data, bench.train, bench.val, source)
     epochs = [training.run_epoch() for _ in range(EPOCHS)]
     return [value for metrics in epochs for value in (metrics["train_loss"], metrics["val_loss"])]
 
@@ -82,7 +82,7 @@ def test_stored_outputs_give_the_curve_of_a_teacher_in_the_loop(augment, tmp_pat
     bench = open_bench(written(tmp_path, {"method": list(tolerances)}, dataset={"augment": augment}))
     for method, tolerance in tolerances.items():
         recipe = Recipe.of_trial(bench.spec, config_of(method), 1)
-        assert isinstance(bench._source(recipe), StoredTeacher)
+        assert isinstance(bench.source(recipe), StoredTeacher)
         in_loop = curve(bench, method, bench.teacher)
         assert curve(bench, method) == pytest.approx(in_loop, rel=tolerance)
         plain = curve(bench, "none", NoTeacher(CPU))
@@ -278,7 +278,7 @@ def test_beyond_the_budget_the_teacher_runs_in_the_loop_with_the_same_curve(tmp_
     assert [path.name for path in stored_files(tmp_path / "tight")] == ["logits.bin"]
     assert stored_files(tmp_path / "none") == []
     sources = {
-        (name, method): type(bench._source(Recipe.of_trial(bench.spec, config_of(method), 1)))
+        (name, method): type(bench.source(Recipe.of_trial(bench.spec, config_of(method), 1)))
         for name, bench in (("roomy", roomy), ("tight", tight), ("none", none))
         for method in ("kd", "hint")
     }
@@ -333,7 +333,7 @@ def test_a_stage_that_is_drawn_is_found_in_the_files(tmp_path):
     bench = open_bench(written(tmp_path, {"method": "hint", "hint": {"stage": {"randint": [-2, -1]}}}))
     for stage in (-2, -1):
         recipe = Recipe.of_trial(bench.spec, config_of("hint") | {"hint.stage": stage}, 1)
-        assert isinstance(bench._source(recipe), StoredTeacher)
+        assert isinstance(bench.source(recipe), StoredTeacher)
 
 
 def test_items_name_each_array_once():

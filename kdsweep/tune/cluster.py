@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,12 +57,13 @@ class Share:
     places: int
 
 
-def share(resources: ResourcesSection, can_grow: bool) -> Share:
+def share(resources: ResourcesSection, can_grow: bool, per_gpu: int = 1) -> Share:
     """Settle `auto` by what the cluster has.
 
     Args:
         resources: What was asked for.
         can_grow: Whether an autoscaler may add nodes; then a number for `max_concurrent` is taken at its word.
+        per_gpu: Trials that fit into a GPU's memory.
 
     Raises:
         InputError: If not even one trial fits.
@@ -72,9 +74,8 @@ def share(resources: ResourcesSection, can_grow: bool) -> Share:
             "resources.gpus_per_trial: found 'auto' beside a number for max_concurrent; accepted: a number, for "
             "GPU nodes that are yet to start cannot be counted"
         )
-    has_gpu = any(node.get("GPU", 0) for node in nodes)
-    gpus = float(has_gpu) if resources.gpus_per_trial == "auto" else float(resources.gpus_per_trial)
     cpus = float(resources.cpus_per_trial)
+    gpus = _packed(nodes, cpus, per_gpu) if resources.gpus_per_trial == "auto" else float(resources.gpus_per_trial)
     places = sum(_fitting(node, cpus, gpus) for node in nodes)
     if can_grow and resources.max_concurrent != "auto":
         return Share(cpus, gpus, resources.max_concurrent)
@@ -88,6 +89,16 @@ def share(resources: ResourcesSection, can_grow: bool) -> Share:
     if resources.max_concurrent != "auto":
         places = min(places, resources.max_concurrent)
     return Share(cpus, gpus, places)
+
+
+def _packed(nodes: list[dict[str, float]], cpus: float, per_gpu: int) -> float:
+    """The share of a GPU that leaves room for as many trials as its memory holds and its node's cores serve."""
+    with_gpus = [node for node in nodes if node.get("GPU", 0)]
+    if not with_gpus:
+        return 0.0
+    served = max(int(node.get("CPU", 0) // (cpus * node["GPU"])) for node in with_gpus)
+    # Ray counts in ten thousandths.
+    return math.floor(10_000 / max(1, min(per_gpu, served))) / 10_000
 
 
 def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:

@@ -7,12 +7,11 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from filelock import FileLock, Timeout
 from ray import tune
@@ -21,15 +20,12 @@ from ray.tune import TuneError
 
 from kdsweep import data as datasets
 from kdsweep import models
-from kdsweep import teacher as teachers
 from kdsweep.arrays import write_json
 from kdsweep.data import PreparedData
 from kdsweep.environment import describe_environment
 from kdsweep.errors import InputError, Interrupted, SweepDirError, SweepError
 from kdsweep.layout import SweepDir
-from kdsweep.lines import LineLog, read_lines
 from kdsweep.progress import Progress, SearchStatus, Silent
-from kdsweep.registry import import_from
 from kdsweep.results import Results, load_results, write_frame, write_frames
 from kdsweep.space import SearchSpace
 from kdsweep.spec import SweepSpec, read_spec
@@ -37,10 +33,10 @@ from kdsweep.study import State, Study
 from kdsweep.teacher import TeacherCard
 from kdsweep.tune.cluster import Share, connected, share
 from kdsweep.tune.confirm import confirm
+from kdsweep.tune.prepare import places, prepare
 from kdsweep.tune.scheduler import StudyScheduler
 from kdsweep.tune.searcher import StudySearcher
 from kdsweep.tune.trainable import DistillTrial
-from kdsweep.workbench import provide_teacher
 
 SAME_FAILURE_LIMIT = 5
 
@@ -173,7 +169,8 @@ def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Pro
     with connected(address), _terminable():  # again: joining Ray installs a handler of its own
         part = share(spec.resources, can_grow=address is not None)
         write_json(sweep.environment, describe_environment(sys.argv))
-        card = _teach(spec, sweep, data, part, address is not None, progress)
+        card, probe = prepare(spec, sweep, data, part, address is not None, progress)
+        part = share(spec.resources, can_grow=address is not None, per_gpu=probe.trials_per_gpu)
         study = Study(spec, sweep, space)
         try:
             if not study.done:
@@ -226,70 +223,6 @@ def _within_constraints(spec: SweepSpec, data: PreparedData) -> SearchSpace:
     return space
 
 
-def _teach(
-    spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, remote: bool, progress: Progress
-) -> TeacherCard:
-    """Have the teacher and its outputs ready in the sweep's directory."""
-    epochs = spec.teacher.train.epochs
-    known = teachers.stored(spec, data, sweep)
-    origin = "from the store" if known else spec.teacher.checkpoint or f"training {epochs} epochs"
-    progress.phase("teacher", f"{spec.teacher.model}, {origin}")
-
-    def on_epoch(done: int, accuracy: float) -> None:
-        progress.counted("teacher", done, epochs, f"epochs, val accuracy {accuracy:.2%}")
-
-    if remote or part.gpus:
-        card = _teach_remotely(spec, sweep, data, part, on_epoch)
-    else:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(os.cpu_count() or 1)
-        card = provide_teacher(
-            spec, sweep, data, torch.device("cpu"), lambda m: on_epoch(int(m["epoch"]), m["val_accuracy"])
-        )
-        torch.set_num_threads(threads)
-    progress.phase(
-        "teacher", f"val accuracy {card.val_accuracy:.2%}, {card.parameters:,} parameters, {card.size_mb:.3f} MB"
-    )
-    return card
-
-
-def _teach_remotely(
-    spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, on_epoch: Callable[[int, float], None]
-) -> TeacherCard:
-    sweep.teacher_epochs.unlink(missing_ok=True)
-    teach = ray.remote(num_cpus=part.cpus, num_gpus=1 if part.gpus else 0, max_retries=3)(teach_in_worker)
-    task = teach.remote(_places(sweep, data), spec.resources.cpus_per_trial)
-    seen = 0
-    while True:
-        ready, _ = ray.wait([task], timeout=0.5)
-        lines = list(read_lines(sweep.teacher_epochs))
-        if len(lines) > seen:
-            seen = len(lines)
-            on_epoch(int(lines[-1]["epoch"]), float(lines[-1]["val_accuracy"]))
-        if ready:
-            card: TeacherCard = ray.get(task)
-            return card
-
-
-def _places(sweep: SweepDir, data: PreparedData) -> dict[str, str]:
-    """Where a worker finds the sweep, its data and the user's own code."""
-    return {"sweep": str(sweep.root), "data": str(data.root), "code": str(Path.cwd())}
-
-
-def teach_in_worker(places: dict[str, str], threads: int) -> TeacherCard:
-    """The teacher phase on a node of the cluster."""
-    import_from(places["code"])
-    torch.set_num_threads(threads)
-    sweep = SweepDir(Path(places["sweep"]))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sweep.teacher.mkdir(parents=True, exist_ok=True)
-    log = LineLog(sweep.teacher_epochs)
-    try:
-        return provide_teacher(read_spec(sweep), sweep, PreparedData.load(Path(places["data"])), device, log.append)
-    finally:
-        log.close()
-
-
 def _search(
     study: Study, sweep: SweepDir, data: PreparedData, card: TeacherCard, part: Share, progress: Progress
 ) -> None:
@@ -308,7 +241,7 @@ def _search(
     )
     status = _StatusReporter(study, card, progress)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.places)
-    searcher = StudySearcher(study, _places(sweep, data), part.places)
+    searcher = StudySearcher(study, places(sweep, data), part.places)
     scheduler = StudyScheduler(study, status.changed)
     tuner = tune.Tuner(
         tune.with_resources(DistillTrial, {"cpu": part.cpus, "gpu": part.gpus}),
@@ -389,7 +322,7 @@ def _confirm(spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, 
     def on_done(done: int, total: int) -> None:
         progress.counted("confirm", done, total, "trainings")
 
-    frame = confirm(spec, sweep, _places(sweep, data), chosen, part, on_done)
+    frame = confirm(spec, sweep, places(sweep, data), chosen, part, on_done)
     write_frame(frame, sweep.confirmed_frame)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kdsweep.methods import METHODS, Method, Outputs
     from kdsweep.results import Results, load_results
     from kdsweep.spec import SweepSpec
-    from kdsweep.tune.driver import resume, run
+    from kdsweep.tune.driver import confirm, resume, run
 
 __version__ = "0.1.0"
 
@@ -32,6 +32,7 @@ _HOMES = {
     "Results": "kdsweep.results",
     "SpecError": "kdsweep.errors",
     "SweepSpec": "kdsweep.spec",
+    "confirm": "kdsweep.tune.driver",
     "load_results": "kdsweep.results",
     "load_spec": "kdsweep.loading",
     "load_student": "kdsweep.export",
@@ -48,6 +49,7 @@ __all__ = [
     "Results",
     "SpecError",
     "SweepSpec",
+    "confirm",
     "load_results",
     "load_spec",
     "load_student",

@@ -79,12 +79,34 @@ def resume(
 
 
 @app.command()
+def confirm(
+    directory: DirArgument,
+    top: Annotated[
+        int | None, typer.Option("--top", metavar="N", min=1, help="How many of the best. Default: the sweep file's.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="K", min=1, help="Fresh seeds each. Default: the sweep file's.")
+    ] = None,
+    address: AddressOption = "",
+) -> None:
+    """Train the best again on fresh seeds beside plain students, and score them on the test split."""
+    from kdsweep.progress import for_console
+    from kdsweep.tune.driver import confirm as confirm_sweep
+
+    _let_own_code_lie_here()
+    _summary(confirm_sweep(directory, top, seeds, address or None, for_console(errors)))
+
+
+@app.command()
 def results(
     directory: DirArgument,
     where: Annotated[str, typer.Option("--where", metavar="EXPR", help=WHERE_HELP)] = "",
     sort: Annotated[str, typer.Option("--sort", metavar="COL", help="A column; -COL for the largest first.")] = "",
     top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="Only the first N rows; 0 is all.")] = 0,
     epochs: Annotated[bool, typer.Option("--epochs", help="One row per trial and epoch.")] = False,
+    importance: Annotated[
+        bool, typer.Option("--importance", help="Which settings mattered, by the trials that ran to the end.")
+    ] = False,
     output: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
 ) -> None:
@@ -93,7 +115,13 @@ def results(
     from kdsweep.results import load_results
 
     found = load_results(directory)
-    frame = tables.select(found.epochs if epochs else tables.ranked(found), where=where, sort=sort, top=top)
+    if epochs and importance:
+        raise InputError("--epochs and --importance: accepted: one of them")
+    everything = found.importance() if importance else found.epochs if epochs else tables.ranked(found)
+    if importance:
+        complete = int((found.trials["state"] == "COMPLETE").sum())
+        errors.print(f"by the {complete} of {len(found.trials)} trials that ran to the end", highlight=False)
+    frame = tables.select(everything, where=where, sort=sort, top=top)
     tables.write(frame, output.value, out)
 
 

@@ -76,6 +76,11 @@ class SweepDir:
         return self.teacher / "example.safetensors"
 
     @property
+    def teacher_test(self) -> Path:
+        """The teacher on the test split, once confirmation has looked."""
+        return self.teacher / "test.json"
+
+    @property
     def teacher_epochs(self) -> Path:
         """One line per epoch of the teacher's training."""
         return self.teacher / "epochs.jsonl"

@@ -17,7 +17,7 @@ from kdsweep import methods, weights
 from kdsweep.arrays import ArrayWriter, has_array, map_array
 from kdsweep.data import Images, PreparedData, View
 from kdsweep.layout import Store
-from kdsweep.lazy import torch
+from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.methods.at import attention_map
 from kdsweep.models import Tapped
@@ -186,6 +186,11 @@ class TeacherInLoop:
     def __init__(self, tapped: Tapped, input_shape: tuple[int, int, int], device: torch.device):
         self._tapped = tapped
         self._input = torch.zeros(2, *input_shape, device=device)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself."""
+        return self._tapped.model
 
     def outputs(self, images: torch.Tensor) -> Outputs:
         """Outputs for normalised images [B, C, H, W]."""

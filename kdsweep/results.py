@@ -13,6 +13,7 @@ import pandas as pd
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.layout import SweepDir
 from kdsweep.lines import read_lines
+from kdsweep.rungs import Rungs
 from kdsweep.space import Config
 from kdsweep.spec import SweepSpec, read_spec
 
@@ -45,8 +46,9 @@ class Results:
     Attributes:
         spec: The sweep's spec.
         trials: One row per trial: trial, number, state, method, width, temperature, alpha, lr, dotted parameters of
-            methods, epochs, val_accuracy (best), val_accuracy_last, val_loss (at the best epoch), parameters,
-            size_mb, train_seconds, error, and config (its JSON form).
+            methods, rung.N (the best accuracy up to epoch N, where trials were compared), epochs, val_accuracy (best),
+            val_accuracy_last, val_loss (at the best epoch), parameters, size_mb, train_seconds, error, and config (its
+            JSON form).
         epochs: One row per trial and epoch: trial, epoch, train_loss, val_loss, val_accuracy, lr, seconds, parameters,
             size_mb.
         confirmed: One row per confirmed trial, see `tune.confirm`; empty before.
@@ -89,9 +91,12 @@ class Results:
 
     @cached_property
     def teacher(self) -> dict[str, Any]:
-        """model, origin, val_accuracy, parameters, size_mb, ...; empty before the teacher is there."""
-        card = self.sweep.teacher_card
-        return dict(json.loads(card.read_text())) if card.is_file() else {}
+        """model, origin, val_accuracy, parameters, size_mb, ...; empty before the teacher is there.
+
+        `test_accuracy` and `test_loss` are there once something was confirmed.
+        """
+        files = (self.sweep.teacher_card, self.sweep.teacher_test)
+        return {name: value for file in files if file.is_file() for name, value in json.loads(file.read_text()).items()}
 
     def best(self, top: int = 1) -> pd.DataFrame:
         """The trials of the highest validation accuracy, the smaller student first where they are equal."""
@@ -110,10 +115,17 @@ class Results:
         before = ranked["val_accuracy"].cummax().shift(fill_value=-1.0)
         return ranked[ranked["val_accuracy"] > before].reset_index(drop=True)
 
-    def plain(self) -> pd.DataFrame:
-        """The best trial without distillation, if the sweep had any."""
+    def plain(self, width: float | None = None) -> pd.DataFrame:
+        """The best trial without distillation, of any width or of one, if the sweep had any."""
         ranked = self.best(len(self.trials))
-        return ranked[ranked["method"] == "none"].head(1).reset_index(drop=True)
+        ranked = ranked[ranked["method"] == "none"]
+        return (ranked if width is None else ranked[ranked["width"] == width]).head(1).reset_index(drop=True)
+
+    def importance(self) -> pd.DataFrame:
+        """Which settings mattered, by the trials that ran to the end: parameter, importance, trials."""
+        from kdsweep.importance import importance
+
+        return importance(_frozen_trials(self.sweep))
 
     def config(self, key: str) -> Config:
         """The configuration of one trial.
@@ -212,6 +224,7 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
         frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
     frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *_MEASURED])))
     own = sorted(set(frame.columns) - {*_LEADING, *_MEASURED, "config"})
+    rungs = _rung_columns(sweep, frame["trial"], epochs)
     numeric = [
         "width",
         "temperature",
@@ -226,7 +239,23 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
     frame["error"] = frame["error"].fillna("").astype(str)
-    return frame[[*_LEADING, *own, *_MEASURED, "config"]]
+    frame = frame[[*_LEADING, *own, *_MEASURED, "config"]]
+    place = frame.columns.get_loc("epochs")
+    return pd.concat([frame.iloc[:, :place], rungs, frame.iloc[:, place:]], axis=1)
+
+
+def _rung_columns(sweep: SweepDir, trials: pd.Series, epochs: pd.DataFrame) -> pd.DataFrame:
+    """What each trial had reached at each rung; missing where it did not come so far."""
+    spec = read_spec(sweep)
+    if spec.scheduler.name == "none":
+        return pd.DataFrame(index=trials.index)
+    milestones = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs).milestones
+    ordered = epochs.astype({"epoch": int, "val_accuracy": float}).sort_values("epoch")
+    reached = ordered.assign(best=ordered.groupby("trial")["val_accuracy"].cummax())
+    return pd.DataFrame({
+        f"rung.{epoch}": trials.map(reached[reached["epoch"] == epoch].set_index("trial")["best"]).astype(float)
+        for epoch in milestones
+    }, index=trials.index)  # fmt: skip
 
 
 def _row(frozen: FrozenTrial) -> dict[str, Any]:

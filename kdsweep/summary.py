@@ -16,7 +16,10 @@ from kdsweep.results import Results
 from kdsweep.tables import console
 
 SHOWN = 5
-COLUMNS = ("parameters", "MB", "epochs", "val accuracy", "test accuracy", "plain twin", "gain, points")
+COLUMNS = (
+    "parameters", "MB", "smaller", "epochs", "val accuracy", "test accuracy",
+    "plain twin", "gain", "tuned plain", "gain",
+)  # fmt: skip
 
 
 def print_summary(results: Results) -> None:
@@ -43,16 +46,23 @@ def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results
         escape(config_text(results.config(str(row["trial"])))),
         f"{int(row['parameters']):,}",
         f"{row['size_mb']:.3f}",
+        f"{1 - row['size_mb'] / results.teacher['size_mb']:.2%}" if results.teacher else "",
         str(row["epochs"]),
         f"{row['val_accuracy']:.2%}",
     ]
     if not judged:
-        return [*cells, "", "", ""]
-    test = f"{judged['test_accuracy']:.2%}{_spread(judged['test_accuracy_std'])}"
-    if row["method"] == "none":
-        return [*cells, test, "", ""]
-    plain = f"{judged['plain_test_accuracy']:.2%}{_spread(judged['plain_test_accuracy_std'])}"
-    return [*cells, test, plain, f"{judged['kd_gain'] * 100:+.2f}{_spread(judged['kd_gain_std'])}"]
+        return [*cells, "", "", "", "", ""]
+    cells.append(_mean(judged, "test_accuracy"))
+    for plain, gain in (("plain_test_accuracy", "kd_gain"), ("tuned_plain_test_accuracy", "kd_gain_tuned")):
+        # A plain student is its own twin.
+        known = row["method"] != "none" and not math.isnan(judged[plain])
+        points = f"{judged[gain] * 100:+.2f}{_spread(judged[f'{gain}_std'])}" if known else ""
+        cells += [_mean(judged, plain) if known else "", points]
+    return cells
+
+
+def _mean(judged: Mapping[str, Any], name: str) -> str:
+    return f"{judged[name]:.2%}{_spread(judged[f'{name}_std'])}"
 
 
 def _teacher(teacher: Mapping[str, Any]) -> list[str]:
@@ -60,7 +70,8 @@ def _teacher(teacher: Mapping[str, Any]) -> list[str]:
         return [""] * (len(COLUMNS) + 1)
     epochs = str(teacher["epochs"] or "")
     sizes = [f"{teacher['parameters']:,}", f"{teacher['size_mb']:.3f}"]
-    return [escape(teacher["model"]), *sizes, epochs, f"{teacher['val_accuracy']:.2%}", "", "", ""]
+    test = f"{teacher['test_accuracy']:.2%}" if "test_accuracy" in teacher else ""
+    return [escape(teacher["model"]), *sizes, "", epochs, f"{teacher['val_accuracy']:.2%}", test, "", "", "", ""]
 
 
 def _notes(results: Results) -> list[str]:
@@ -70,14 +81,26 @@ def _notes(results: Results) -> list[str]:
     if not results.confirmed.empty:
         seeds = int(results.confirmed["seeds"].iloc[0])
         notes.append(
-            f"Confirmed on {seeds} fresh seeds, mean ± spread on the test split; the plain twin has the same settings "
-            "and seeds."
+            f"Confirmed on {seeds} fresh seeds, mean ± spread on the test split, gains in points and paired by seed. "
+            "The plain twin has the same settings; the tuned plain student those of the best plain trial of its width."
         )
+        notes += _warnings(results)
     more = 2 * len(results.trials)
     commands = (
         f"results {path} --top 10", f"export {path} --out students --top 3", f"resume {path} --trials {more}"
     )  # fmt: skip
     return [*notes, "", "Next:", *(f"  kdsweep {command}" for command in commands)]
+
+
+def _warnings(results: Results) -> list[str]:
+    """What a reader should not take for a finding."""
+    confirmed = results.confirmed[results.confirmed["method"] != "none"]
+    tuned = confirmed["within_noise_tuned"] & confirmed["kd_gain_tuned"].notna()
+    noise = confirmed.loc[confirmed["within_noise"] | tuned, "trial"]
+    lines = [f"Warning: {key}: a gain is no larger than its spread over the seeds, so it may be none." for key in noise]
+    if confirmed["kd_gain_tuned"].isna().any():
+        lines.append("Some have no tuned plain student beside them: the sweep tried no plain student of their width.")
+    return lines
 
 
 def _spread(std: float) -> str:

@@ -172,7 +172,8 @@ def console() -> Console:
 
 def _worth_showing(frame: pd.DataFrame) -> list[str]:
     """Of many columns, those that a terminal has room for; other formats write all."""
-    own = [column for column in frame.columns if "." in column and frame[column].notna().any()]
+    dotted = [name for name in frame.columns if "." in name and not name.startswith("rung.")]
+    own = [column for column in dotted if frame[column].notna().any()]
     return [column for column in frame.columns if column in SHOWN or column in own]
 
 

@@ -171,6 +171,7 @@ class Training:
         epoch: Epochs done.
         best_accuracy: The best validation accuracy so far.
         student: The model.
+        first_layer_norm: Of the first layer's weights before training, which equal seeds make equal.
         inference: What is judged and exported: the student, with the method's head where it has one.
     """
 
@@ -183,6 +184,7 @@ class Training:
         self._device = train.images.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         model = models.build(recipe.model, data.input_shape, data.num_classes, recipe.width, **recipe.options)
+        self.first_layer_norm = float(next(model.parameters()).detach().norm())
         self.student = on_device(model, self._device)
         self._tapped = models.Tapped(self.student, models.taps(recipe.model, model, data.input_shape))
         self.method = methods.create(recipe.method, self._example(), teacher.example(), **recipe.method_params)

@@ -57,7 +57,7 @@ STORY = [
 ]
 
 
-def spec_of(root):
+def spec_of(root, **sections):
     return SweepSpec.model_validate({
         "name": "told",
         "dataset": {"name": "mnist_mini"},
@@ -72,7 +72,7 @@ def spec_of(root):
         "train": {"epochs": 3, "lr": 1},
         "search": {"sampler": "random", "trials": len(STORY), "points": [point for point, _, _ in STORY]},
         "storage": str(root),
-    })  # fmt: skip
+    } | sections)  # fmt: skip
 
 
 def line(width, epoch, accuracy):
@@ -114,7 +114,7 @@ def open_with_optuna(path):
 
 def test_there_is_a_row_per_trial_in_the_order_asked(told):
     trials = load_results(told.root).trials
-    own = ["alpha_schedule", "at.weight", "dkd.beta"]
+    own = ["alpha_schedule", "at.weight", "dkd.beta", "rung.1"]
     assert [column for column in trials.columns if column not in own] == [*LEADING, *MEASURED, "config"]
     assert set(own) <= set(trials.columns)
     assert_types(trials)
@@ -144,6 +144,49 @@ def test_what_a_trial_does_not_have_is_missing_and_errors_are_text(told):
     failure = "out of GPU memory: 2 GiB"
     assert trials["error"].tolist() == ["", "", "", failure, "", failure, ""]
     assert json.loads(trials.loc[1, "config"]) == DKD | {"lr": 1}
+
+
+def test_a_row_tells_what_was_seen_at_each_rung(told):
+    at_first = load_results(told.root).trials["rung.1"]
+    assert at_first.isna().tolist() == [False] * 5 + [True, False]
+    assert at_first.dropna().tolist() == [0.5, 0.25, 0.5, 0.9, 0.25, 0.5]
+
+
+def test_without_early_stopping_there_are_no_rungs(tmp_path):
+    spec = spec_of(tmp_path, scheduler={"name": "none"})
+    spec.sweep_dir.root.mkdir()
+    spec.save(spec.sweep_dir.spec)
+    assert not [name for name in load_results(spec.sweep_dir.root).trials.columns if name.startswith("rung.")]
+
+
+def test_importance_is_that_of_complete_trials_only(tmp_path):
+    spec = spec_of(tmp_path, search={"sampler": "random", "trials": 60}, scheduler={"name": "none"})
+    spec.sweep_dir.root.mkdir()
+    spec.save(spec.sweep_dir.spec)
+    study = Study(spec, spec.sweep_dir, spec.search_space)
+    while (trial := study.ask()) is not None:
+        # Among the complete ones the width decides; among the stopped ones the method does.
+        stopped = trial.number % 2
+        accuracy = (
+            0.01 * (trial.config["method"] == "none")
+            if stopped
+            else float(trial.config["width"]) / 2 + trial.number / 1e4
+        )
+        for epoch in range(1, 2 if stopped else 4):
+            study.report(trial.key, line(trial.config["width"], epoch, accuracy))
+        study.finish(trial.key, State.PRUNED if stopped else State.COMPLETE)
+    study.close()
+    found = load_results(spec.sweep_dir.root).importance()
+    assert list(found.columns) == ["parameter", "importance", "trials"]
+    assert found["parameter"][0] == "width"
+    assert found["trials"].max() == 30
+    by_name = found.set_index("parameter")
+    assert by_name.loc["width", "importance"] > 5 * by_name.loc["method", "importance"]
+    assert by_name.loc["temperature", "trials"] < 30  # drawn for some methods only
+
+
+def test_importance_of_too_few_trials_is_empty(told):
+    assert load_results(told.root).importance().empty
 
 
 def test_there_is_a_row_per_trial_and_epoch(told):
@@ -208,7 +251,7 @@ def test_a_sweep_that_has_only_begun_has_empty_frames_with_their_columns(tmp_pat
     spec.sweep_dir.root.mkdir()
     spec.save(spec.sweep_dir.spec)
     results = kdsweep.load_results(spec.sweep_dir.root)
-    assert list(results.trials.columns) == [*LEADING, *MEASURED, "config"]
+    assert list(results.trials.columns) == [*LEADING, "rung.1", *MEASURED, "config"]
     assert list(results.epochs.columns) == EPOCHS
     for frame in (results.trials, results.epochs, results.confirmed, results.best(3), results.distinct(3),
                   results.pareto(), results.plain()):  # fmt: skip
@@ -217,7 +260,7 @@ def test_a_sweep_that_has_only_begun_has_empty_frames_with_their_columns(tmp_pat
     with pytest.raises(InputError, match="trial '0': no trial called so"):
         results.config("0")
     write_frames(spec.sweep_dir)
-    assert list(load_results(spec.sweep_dir.root).trials.columns) == [*LEADING, *MEASURED, "config"]
+    assert list(load_results(spec.sweep_dir.root).trials.columns) == [*LEADING, "rung.1", *MEASURED, "config"]
 
 
 def test_trials_that_were_asked_but_have_no_epoch_yet_are_rows(tmp_path):

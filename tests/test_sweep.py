@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 from filelock import FileLock
 from optuna.storages import JournalStorage
@@ -84,8 +85,41 @@ def test_confirmation_trains_the_best_again_beside_a_plain_twin(swept):
     assert row["trial"] == results.distinct(1)["trial"][0]
     assert row["seeds"] == 2
     assert row["kd_gain"] == pytest.approx(row["test_accuracy"] - row["plain_test_accuracy"])
+    assert row["kd_gain_tuned"] == pytest.approx(row["test_accuracy"] - row["tuned_plain_test_accuracy"], nan_ok=True)
+    assert row["within_noise"] == (not abs(row["kd_gain"]) > row["kd_gain_std"])
     runs = [json.loads(path.read_text()) for path in SweepDir(swept).confirmed.glob("*/result.json")]
-    assert len(runs) == (2 if row["method"] == "none" else 4)
+    assert len(runs) >= (2 if row["method"] == "none" else 4)
+    assert 0.5 < results.teacher["test_accuracy"] <= 1
+
+
+def test_more_is_confirmed_later_without_training_anything_twice(local_ray, swept, tmp_path):
+    copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
+    shutil.copytree(SweepDir(swept).store.root, copy.store.root)
+    before = {path: path.stat().st_mtime_ns for path in copy.confirmed.glob("*/result.json")}
+    more = kdsweep.confirm(copy.root, top=2, seeds=3).confirmed
+    assert list(more["trial"]) == list(kdsweep.load_results(copy.root).distinct(2)["trial"])
+    assert set(more["seeds"]) == {3}
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    for row in more.to_dict("records"):
+        plain = kdsweep.load_results(copy.root).plain(width=row["width"])
+        assert pd.isna(row["kd_gain_tuned"]) == plain.empty
+        if len(plain):
+            assert row["tuned_plain_lr"] == plain["lr"][0]
+    # The same seeds make the same first weights, distilled or not.
+    norms = {}
+    for path in copy.confirmed.glob("*/result.json"):
+        run = json.loads(path.read_text())
+        norms.setdefault((run["parameters"], path.parent.name.split("-")[1]), set()).add(run["first_layer_norm"])
+    assert all(len(found) == 1 for found in norms.values())
+    assert not list(copy.confirmed.glob("*/state.safetensors"))
+
+
+def test_nothing_is_confirmed_of_a_sweep_that_has_not_run(tmp_path, sweep_file):
+    spec = kdsweep.load_spec(sweep_file)
+    spec.sweep_dir.root.mkdir(parents=True)
+    spec.save(spec.sweep_dir.spec)
+    with pytest.raises(InputError, match="no trial has finished an epoch"):
+        kdsweep.confirm(spec.sweep_dir.root)
 
 
 def test_weights_of_the_best_only_are_kept_and_no_state_of_ended_trials(swept):

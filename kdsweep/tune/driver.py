@@ -32,7 +32,8 @@ from kdsweep.spec import SweepSpec, read_spec
 from kdsweep.study import State, Study
 from kdsweep.teacher import TeacherCard
 from kdsweep.tune.cluster import Share, connected, share
-from kdsweep.tune.confirm import confirm
+from kdsweep.tune.confirm import Chosen
+from kdsweep.tune.confirm import confirm as train_again
 from kdsweep.tune.prepare import places, prepare
 from kdsweep.tune.scheduler import StudyScheduler
 from kdsweep.tune.searcher import StudySearcher
@@ -80,14 +81,52 @@ def resume(
     """
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
-        # The directory may have been moved or renamed since.
-        spec = read_spec(sweep).replaced(storage=str(sweep.root.parent), name=sweep.root.name)
+        spec = _as_it_lies(sweep)
         if trials is not None:
             if trials < spec.search.trials:
                 raise InputError(f"--trials {trials}: accepted: at least {spec.search.trials}, which were asked for")
             spec = spec.replaced(search=spec.search.model_copy(update={"trials": trials}))
         spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
+
+
+def confirm(
+    path: str | Path,
+    top: int | None = None,
+    seeds: int | None = None,
+    address: str | None = None,
+    progress: Progress | None = None,
+) -> Results:
+    """Train the best of a sweep again on fresh seeds, beside plain students, and score them on the test split.
+
+    What was confirmed before is not trained again.
+
+    Args:
+        path: The sweep's directory.
+        top: How many of the best; None is what the sweep file says.
+        seeds: On how many seeds each; None is what the sweep file says.
+        address: Of a Ray cluster; None starts a local one.
+        progress: Hears what happens.
+
+    Raises:
+        SweepDirError: If there is no sweep at `path`, or another driver is at it.
+        InputError: If nothing can be confirmed.
+    """
+    sweep = SweepDir.existing(path)
+    with _only_driver(sweep):
+        spec = _as_it_lies(sweep)
+        asked = {"top": top, "seeds": seeds}
+        wanted = spec.confirm.model_copy(update={name: value for name, value in asked.items() if value is not None})
+        if load_results(path).best().empty:
+            raise InputError(f"{sweep.root}: no trial has finished an epoch; accepted: a sweep that has run")
+        if not wanted.top:
+            raise InputError("confirm.top is 0 in the sweep file; accepted: --top N")
+        return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)
+
+
+def _as_it_lies(sweep: SweepDir) -> SweepSpec:
+    """The spec of a sweep whose directory may have been moved or renamed since."""
+    return read_spec(sweep).replaced(storage=str(sweep.root.parent), name=sweep.root.name)
 
 
 def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
@@ -138,11 +177,11 @@ def _only_driver(sweep: SweepDir) -> Iterator[None]:
         lock.release()
 
 
-def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress) -> Results:
+def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
     go_on = f"go on with: kdsweep resume {sweep.root}"
     with _terminable(), progress:
         try:
-            _phases(spec, sweep, address, progress)
+            _phases(spec, sweep, address, progress, search)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; everything is kept, {go_on}") from None
         except OSError as error:
@@ -157,7 +196,7 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
     return load_results(sweep.root)
 
 
-def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress) -> None:
+def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool) -> None:
     progress.phase("data", spec.dataset.name)
     data = datasets.prepare(spec.dataset, spec.seed, sweep.store)
     _note_data(sweep, data)
@@ -171,13 +210,8 @@ def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Pro
         write_json(sweep.environment, describe_environment(sys.argv))
         card, probe = prepare(spec, sweep, data, part, address is not None, progress)
         part = share(spec.resources, can_grow=address is not None, per_gpu=probe.trials_per_gpu)
-        study = Study(spec, sweep, space)
-        try:
-            if not study.done:
-                _search(study, sweep, data, card, part, progress)
-        finally:
-            study.close()
-            write_frames(sweep)
+        if search:
+            _search(Study(spec, sweep, space), sweep, data, card, part, progress)
         if spec.confirm.top:
             _confirm(spec, sweep, data, part, progress)
     shutil.rmtree(sweep.tune, ignore_errors=True)
@@ -224,6 +258,17 @@ def _within_constraints(spec: SweepSpec, data: PreparedData) -> SearchSpace:
 
 
 def _search(
+    study: Study, sweep: SweepDir, data: PreparedData, card: TeacherCard, part: Share, progress: Progress
+) -> None:
+    try:
+        if not study.done:
+            _run_trials(study, sweep, data, card, part, progress)
+    finally:
+        study.close()
+        write_frames(sweep)
+
+
+def _run_trials(
     study: Study, sweep: SweepDir, data: PreparedData, card: TeacherCard, part: Share, progress: Progress
 ) -> None:
     """Run trials until every one has ended.
@@ -312,18 +357,16 @@ class _StatusReporter:
 
 def _confirm(spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, progress: Progress) -> None:
     results = load_results(sweep.root)
-    best = results.distinct(spec.confirm.top)
+    chosen = [Chosen.of(results, str(key)) for key in results.distinct(spec.confirm.top)["trial"]]
     if not datasets.prepare_test(spec.dataset, data):
         progress.phase("confirm", f"left out: {spec.dataset.name} has no test split")
         return
-    chosen = {str(key): results.config(str(key)) for key in best["trial"]}
-    progress.phase("confirm", f"the best {len(chosen)} and their plain twins on {spec.confirm.seeds} fresh seeds")
+    progress.phase("confirm", f"the best {len(chosen)} and their plain students on {spec.confirm.seeds} fresh seeds")
 
     def on_done(done: int, total: int) -> None:
         progress.counted("confirm", done, total, "trainings")
 
-    frame = confirm(spec, sweep, places(sweep, data), chosen, part, on_done)
-    write_frame(frame, sweep.confirmed_frame)
+    write_frame(train_again(spec, sweep, places(sweep, data), chosen, part, on_done), sweep.confirmed_frame)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 All contenders train the same kd trials, of the tutorial's student from its teacher, on the same images, one after
 another on an otherwise idle machine; no trial is stopped early. Each runs in a process of its own, timed from its
-start to its end.
+start to its end. The scripts by hand are slow and their pace is even, so they may be given the first few of the trials
+only (--peer-trials).
 
     python benchmarks/throughput.py [--data FOLDER] [--trials 24] [--epochs 5]
 """
@@ -34,6 +35,7 @@ def main() -> None:
     parser.set_defaults(repeats=1)
     parser.add_argument("--data", type=Path, help="an image folder, CIFAR-10 say; images are generated otherwise")
     parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--peer-trials", type=int, help="trials of the scripts by hand; all of them otherwise")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--train-images", type=int, default=5000)
     parser.add_argument("--val-images", type=int, default=1000)
@@ -51,25 +53,26 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     """Time the contenders in turn."""
     say(f"preparing {options.train_images} training images and the teacher")
     images.provide(folder, options.data, options.train_images, options.val_images)
-    (folder / "trials.json").write_text(json.dumps(sweeps.configurations(options.trials)))
-    expected = options.trials * options.epochs
+    counts = {name: options.peer_trials or options.trials for name in CONTENDERS} | {"kdsweep": options.trials}
+    expected = {name: count * options.epochs for name, count in counts.items()}
     seconds: dict[str, list[float]] = {name: [] for name in options.only}
     best: dict[str, float] = {}
     for repeat in range(options.repeats):
         for name in options.only:
             say(f"repeat {repeat + 1} of {options.repeats}: {name}")
+            (folder / "trials.json").write_text(json.dumps(sweeps.configurations(counts[name])))
             taken, answer = timed(name, options.epochs, folder, folder / f"storage-{repeat}-{CONTENDERS.index(name)}")
-            if answer["epochs"] != expected:
-                raise SystemExit(f"{name}: trained {answer['epochs']} trial-epochs instead of {expected}")
+            if answer["epochs"] != expected[name]:
+                raise SystemExit(f"{name}: trained {answer['epochs']} trial-epochs instead of {expected[name]}")
             seconds[name].append(taken)
             best[name] = answer["best"]
-            say(f"  {taken:.1f} s, {expected * 3600 / taken:.0f} trial-epochs an hour, {answer}")
-    rates = {name: spread([expected * 3600 / taken for taken in values]) for name, values in seconds.items()}
+            say(f"  {taken:.1f} s, {expected[name] * 3600 / taken:.0f} trial-epochs an hour, {answer}")
+    rates = {name: spread([expected[name] * 3600 / taken for taken in values]) for name, values in seconds.items()}
     rows = []
     for name, rate in rates.items():
         ratio = f"{rate['median'] / rates[BASELINE]['median']:.1f}" if BASELINE in rates else ""
         rows.append({
-            "sweep": name, "seconds": shown(spread(seconds[name])), "trial-epochs an hour": shown(rate, 0),
+            "sweep": name, "trials": counts[name], "seconds": shown(spread(seconds[name])), "trial-epochs an hour": shown(rate, 0),
             "times the first": ratio, "best val accuracy": f"{best[name]:.3f}",
         })  # fmt: skip
     source = options.data or "generated images"

@@ -15,7 +15,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-LEAST_TRIALS = 4
+LEAST_TRIALS = 10
 BEST_SHARE = 0.25
 
 

@@ -53,7 +53,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     """Time the contenders in turn."""
     say(f"preparing {options.train_images} training images and the teacher")
     images.provide(folder, options.data, options.train_images, options.val_images)
-    counts = {name: options.peer_trials or options.trials for name in CONTENDERS} | {"kdsweep": options.trials}
+    counts = dict.fromkeys(CONTENDERS, options.peer_trials or options.trials) | {"kdsweep": options.trials}
     expected = {name: count * options.epochs for name, count in counts.items()}
     seconds: dict[str, list[float]] = {name: [] for name in options.only}
     best: dict[str, float] = {}
@@ -72,8 +72,8 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
     for name, rate in rates.items():
         ratio = f"{rate['median'] / rates[BASELINE]['median']:.1f}" if BASELINE in rates else ""
         rows.append({
-            "sweep": name, "trials": counts[name], "seconds": shown(spread(seconds[name])), "trial-epochs an hour": shown(rate, 0),
-            "times the first": ratio, "best val accuracy": f"{best[name]:.3f}",
+            "sweep": name, "trials": counts[name], "seconds": shown(spread(seconds[name])),
+            "trial-epochs an hour": shown(rate, 0), "times the first": ratio, "best val accuracy": f"{best[name]:.3f}",
         })  # fmt: skip
     source = options.data or "generated images"
     title = f"{options.trials} kd trials of {options.epochs} epochs on {options.train_images} images ({source})"

@@ -447,3 +447,19 @@ def test_a_method_is_its_formula(name):
     found = method(student, teacher, torch.from_numpy(LABELS)).item()
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-7)
     assert found == pytest.approx(LITERALS[name], rel=1e-4)
+
+
+def test_cosine_of_flat_maps_is_that_of_the_tutorial():
+    ours, theirs = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(1)), torch.zeros(2, 8, 2, 2)
+    theirs[0, 0, 0] = 4.0
+    theirs[1, 7] = -1.0
+    ours[0], ours[1] = 0.0, 0.0
+    ours[0, 0, 0] = 1.0  # flat: 1 1 0 0 ...; the teacher's 4 4 0 0 0 0 0 0 ... by twos: 4 0 0 0 ...
+    ours[1, 3, 1, 1] = 2.0  # ... 0 2; the teacher's -1 -1 -1 -1 by twos: ... -1 -1
+    outputs = [Outputs(torch.zeros(2, 3), torch.zeros(2, 5), (maps,)) for maps in (ours, theirs)]
+    method = methods.create("cosine", *outputs, flat=1)
+    assert not list(method.parameters())
+    expected = ((1 - 1 / math.sqrt(2)) + (1 + 1 / math.sqrt(2))) / 2
+    assert method(*outputs, torch.tensor([0, 1])).item() == pytest.approx(expected)
+    assert type(method).teacher_needs({"flat": 1}) == {"stage:-1"}
+    assert type(method).teacher_needs({}) == {"embedding"}

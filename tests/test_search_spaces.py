@@ -72,7 +72,7 @@ def test_the_tutorial_is_repeated(load):
     assert spec.search.points == [
         {"method": "none", "width": 1, "lr": 0.001},
         {"method": "kd", "width": 1, "lr": 0.001, "alpha": 0.25, "temperature": 2},
-        {"method": "cosine", "width": 1, "lr": 0.001, "alpha": 0.25, "cosine.weight": 1},
+        {"method": "cosine", "width": 1, "lr": 0.001, "alpha": 0.25, "cosine.flat": 1, "cosine.weight": 1},
         {"method": "hint", "width": 1, "lr": 0.001, "alpha": 0.25, "hint.stage": -1, "hint.kernel_size": 3,
          "hint.weight": 1},
     ]  # fmt: skip

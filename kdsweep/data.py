@@ -24,6 +24,7 @@ from kdsweep.seeds import derived_seed, digest_of
 from kdsweep.spec import DatasetSpec
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+RESIDENT_SHARE = 0.25
 SplitName = Literal["train", "val", "test"]
 
 
@@ -53,10 +54,12 @@ class PreparedData:
         return len(self.class_names)
 
     def split(self, name: SplitName, device: torch.device) -> Images:
-        """One split, on a device: mapped on a CPU, copied to an accelerator."""
+        """One split for a device: mapped on a CPU, copied to an accelerator where it takes a small part of its memory."""
         images = map_array(self.root / f"{name}_images.bin")
         labels = map_array(self.root / f"{name}_labels.bin")
-        return Images(images.to(device), labels.to(device), self.mean, self.std)
+        if device.type != "cuda" or images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            images = images.to(device)
+        return Images(images, labels.to(device), self.mean, self.std)
 
     def described(self) -> dict[str, Any]:
         """Everything but where it lies, as JSON."""
@@ -224,11 +227,11 @@ class View:
 
 
 class Images:
-    """A split on a device: images stay uint8 and become normalised floats batch by batch.
+    """A split for a device: images stay uint8 and become normalised floats batch by batch.
 
     Args:
-        images: [N, C, H, W] of uint8.
-        labels: [N] of int64.
+        images: [N, C, H, W] of uint8, on the device or, a file in the page cache, on the host.
+        labels: [N] of int64, on the device.
         mean: Per channel, of images scaled to 0..1.
         std: Per channel.
     """
@@ -236,25 +239,32 @@ class Images:
     def __init__(self, images: torch.Tensor, labels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]):
         self.images = images
         self.labels = labels
+        self.device = labels.device
         self.mean = mean
         self.std = std
         scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
         shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
-        self._scale = scale.float().to(images.device)[:, None, None]
-        self._shift = shift.float().to(images.device)[:, None, None]
+        self._scale = scale.float().to(self.device)[:, None, None]
+        self._shift = shift.float().to(self.device)[:, None, None]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
         """Normalised images [B, C, H, W] of float32, channels last, at `index` [B]."""
-        images = self.images[index]
+        images = self._moved(self.images[index.to(self.images.device)])
         return self.normalised(images if view is None else view.apply(images, index))
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All normalised images with their labels, in order."""
         for start in range(0, len(self), size):
-            yield self.normalised(self.images[start : start + size]), self.labels[start : start + size]
+            yield self.normalised(self._moved(self.images[start : start + size])), self.labels[start : start + size]
+
+    def _moved(self, images: torch.Tensor) -> torch.Tensor:
+        """A batch on the device; one that comes from the host is copied while the device still works."""
+        if self.device.type == "cuda" and images.device.type == "cpu":
+            images = images.pin_memory()
+        return images.to(self.device, non_blocking=True)
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, C, H, W] to normalised float32, channels last."""

@@ -158,11 +158,11 @@ class OutputStore:
         return True
 
     def _write(self, epoch: int, teacher: TeacherInLoop, train: Images, claim: Path) -> None:
-        view = View(self.augment, self.seed, epoch, len(train), train.images.device)
+        view = View(self.augment, self.seed, epoch, len(train), train.device)
         missing = {item for item in self.items if not has_array(self.view_root(epoch) / f"{item}.bin")}
         writers = {item: ArrayWriter(self.view_root(epoch) / f"{item}.bin") for item in missing}
         try:
-            for index in torch.arange(len(train), device=train.images.device).split(BATCH):
+            for index in torch.arange(len(train), device=train.device).split(BATCH):
                 outputs = teacher.outputs(train.batch(index, view))
                 for item, array in _arrays(outputs, missing).items():
                     writers[item].append(array)
@@ -230,7 +230,7 @@ class StoredOutputs:
                 self.store.ensure(epoch, self._teacher(), self._train)
             self._root, self._arrays = root, {}
         for item in items - self._arrays.keys():
-            self._arrays[item] = map_array(root / f"{item}.bin").to(self._train.images.device)
+            self._arrays[item] = map_array(root / f"{item}.bin").to(self._train.device)
         return {item: self._arrays[item] for item in items}
 
 

@@ -181,7 +181,7 @@ class Training:
         self.best_accuracy = -1.0
         self.best_epoch = 0
         self._train, self._val, self._teacher = train, val, teacher
-        self._device = train.images.device
+        self._device = train.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         model = models.build(recipe.model, data.input_shape, data.num_classes, recipe.width, **recipe.options)
         self.first_layer_norm = float(next(model.parameters()).detach().norm())

@@ -37,12 +37,12 @@ def main() -> None:
             runs = [(trained(stored, method, seed), trained(in_loop, method, seed)) for seed in range(options.repeats)]
             details[method] = runs
             say(f"{method}: {runs}")
-            differences = [kept - exact for kept, exact in runs]
+            differences = [100 * (kept - exact) for kept, exact in runs]
             rows.append({
                 "method": method,
                 "stored, bfloat16": f"{statistics.mean(kept for kept, _ in runs):.2%}",
                 "in the loop, float32": f"{statistics.mean(exact for _, exact in runs):.2%}",
-                "difference, points": f"{100 * statistics.mean(differences):+.2f} ± {100 * statistics.stdev(differences):.2f}",
+                "difference, points": f"{statistics.mean(differences):+.2f} ± {statistics.stdev(differences):.2f}",
             })  # fmt: skip
     report(
         f"stage maps stored and in the loop, {options.repeats} seeds, val accuracy",

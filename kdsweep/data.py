@@ -54,7 +54,7 @@ class PreparedData:
         return len(self.class_names)
 
     def split(self, name: SplitName, device: torch.device) -> Images:
-        """One split for a device: mapped on a CPU, copied to an accelerator where it takes a small part of its memory."""
+        """One split for a device: mapped on a CPU, copied to a GPU where it takes a small part of its memory."""
         images = map_array(self.root / f"{name}_images.bin")
         labels = map_array(self.root / f"{name}_labels.bin")
         if device.type != "cuda" or images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:

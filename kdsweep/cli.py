@@ -104,6 +104,7 @@ def results(
     sort: Annotated[str, typer.Option("--sort", metavar="COL", help="A column; -COL for the largest first.")] = "",
     top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="Only the first N rows; 0 is all.")] = 0,
     epochs: Annotated[bool, typer.Option("--epochs", help="One row per trial and epoch.")] = False,
+    confirmed: Annotated[bool, typer.Option("--confirmed", help="One row per confirmed trial.")] = False,
     importance: Annotated[
         bool, typer.Option("--importance", help="Which settings mattered, by the trials that ran to the end.")
     ] = False,
@@ -115,10 +116,11 @@ def results(
     from kdsweep.results import load_results
 
     found = load_results(directory)
-    if epochs and importance:
-        raise InputError("--epochs and --importance: accepted: one of them")
-    everything = found.importance() if importance else found.epochs if epochs else tables.ranked(found)
+    if epochs + confirmed + importance > 1:
+        raise InputError("--epochs, --confirmed, --importance: accepted: one of them")
+    everything = found.epochs if epochs else found.confirmed if confirmed else tables.ranked(found)
     if importance:
+        everything = found.importance()
         complete = int((found.trials["state"] == "COMPLETE").sum())
         errors.print(f"by the {complete} of {len(found.trials)} trials that ran to the end", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)

@@ -134,6 +134,7 @@ class Study:
                 )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._asked = 0
+        self._next_number = 0
         self._to_continue: list[str] = []
         self._replay()
 
@@ -154,15 +155,21 @@ class Study:
         if self._asked >= self.target:
             return None
         config = self._proposer.propose(self._asked)
-        with self._backend.batch():
-            self._study.enqueue_trial(self.space.optuna_params(config))
-            asked = self._study.ask()
-            self.space.suggest(asked)
-            key = f"{asked.number:04d}-{digest_of(config)[:6]}"
-            asked.set_user_attr("key", key)
-            asked.set_user_attr("config", config)
-        trial = Trial(asked.number, key, config)
+        number = self._next_number
+        key = f"{number:04d}-{digest_of(config)[:6]}"
+        # Optuna's own `ask` looks through all trials for one that waits; this is the same entry, in one piece.
+        drawn = optuna.trial.FixedTrial(self.space.optuna_params(config))
+        self.space.suggest(drawn)  # type: ignore[arg-type]
+        entry = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            user_attrs={"key": key, "config": config},
+        )
+        self._storage.create_new_trial(self._study_id, entry)
+        trial = Trial(number, key, config)
         self.running[key] = trial
+        self._next_number += 1
         self._asked += 1
         return trial
 
@@ -234,6 +241,7 @@ class Study:
         ended: dict[str, FrozenTrial] = {}
         everyone: dict[str, Trial] = {}
         for frozen in self._study.get_trials(deepcopy=False):
+            self._next_number += 1
             if "key" not in frozen.user_attrs:
                 # A crash tore the entry while it was written. No work was done on it, and it must not be asked again.
                 if not frozen.state.is_finished():

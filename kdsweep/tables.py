@@ -21,6 +21,10 @@ from kdsweep.methods.reference import needed, written
 from kdsweep.results import Results
 
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
+SHOWN_CONFIRMED = (
+    "trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds", "test_accuracy",
+    "test_accuracy_std", "plain_test_accuracy", "kd_gain", "kd_gain_std", "tuned_plain_test_accuracy", "kd_gain_tuned", "kd_gain_tuned_std",
+)  # fmt: skip
 
 
 def ranked(results: Results) -> pd.DataFrame:
@@ -153,7 +157,8 @@ def _print_frame(frame: pd.DataFrame) -> None:
         sys.stderr.write("no rows\n")
         return
     out = console()
-    columns = _worth_showing(frame) if {"trial", "state"} <= set(frame.columns) else list(frame.columns)
+    per_trial = "trial" in frame.columns and "epoch" not in frame.columns
+    columns = _worth_showing(frame) if per_trial else list(frame.columns)
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         right = pd.api.types.is_numeric_dtype(frame[column])
@@ -174,14 +179,16 @@ def _worth_showing(frame: pd.DataFrame) -> list[str]:
     """Of many columns, those that a terminal has room for; other formats write all."""
     dotted = [name for name in frame.columns if "." in name and not name.startswith("rung.")]
     own = [column for column in dotted if frame[column].notna().any()]
-    return [column for column in frame.columns if column in SHOWN or column in own]
+    shown = SHOWN_CONFIRMED if "kd_gain" in frame.columns else SHOWN
+    return [column for column in frame.columns if column in shown or column in own]
 
 
 def _shown(name: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
         return ""
     if isinstance(value, float):
-        return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4g}"
+        share = name.endswith(("accuracy", "accuracy_std")) or name.startswith("kd_gain")
+        return f"{value:.2%}" if share else f"{value:.4g}"
     if isinstance(value, int) and name == "parameters":
         return f"{value:,}"
     return str(value)

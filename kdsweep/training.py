@@ -28,7 +28,8 @@ from kdsweep.seeds import derived_seed
 from kdsweep.space import Config, softens
 from kdsweep.spec import OptimizationSpec, SweepSpec
 
-EVALUATION_BATCH = 512
+# By device: a processor is twice as fast when activations stay in its caches.
+EVALUATION_BATCH = {"cpu": 128, "cuda": 2048}
 SAVE_SECONDS = 30.0
 
 
@@ -375,7 +376,7 @@ def evaluate(model: nn.Module, images: Images) -> tuple[float, float]:
     correct = torch.zeros((), dtype=torch.int64, device=images.labels.device)
     loss = torch.zeros((), dtype=torch.float64, device=images.labels.device)
     with torch.inference_mode():
-        for batch, labels in images.batches(EVALUATION_BATCH):
+        for batch, labels in images.batches(EVALUATION_BATCH[images.device.type]):
             logits = model(batch).float()
             correct += (logits.argmax(dim=1) == labels).sum()
             loss += F.cross_entropy(logits, labels, reduction="sum")

@@ -207,6 +207,7 @@ def test_a_sweep_whose_first_trials_fail_alike_stops_and_says_why(local_ray, swe
     assert len(results.trials) < 30
 
 
+@pytest.mark.chaos
 def test_a_worker_lost_between_two_trials_costs_neither(local_ray, sweep_file, tmp_path, monkeypatch):
     died = tmp_path / "died"
 

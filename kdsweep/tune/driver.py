@@ -286,6 +286,7 @@ def _run_trials(
     )
     status = _StatusReporter(study, card, progress)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.places)
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # nothing of Ray Tune's own state is ever restored
     searcher = StudySearcher(study, places(sweep, data), part.places)
     scheduler = StudyScheduler(study, status.changed)
     tuner = tune.Tuner(

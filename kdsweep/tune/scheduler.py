@@ -36,6 +36,11 @@ class StudyScheduler(FIFOScheduler):
         self._on_change()
         return decision
 
+    def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
+        """The next that waits, sought among those that have not ended: their number does not grow with the sweep."""
+        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == TuneTrial.PENDING]
+        return min(waiting, key=lambda trial: str(trial.config["key"]), default=None)
+
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
         """A trial's worker was lost. Ray Tune starts the trial again, but for two cases."""
         key = trial.config["key"]

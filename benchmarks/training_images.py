@@ -1,0 +1,45 @@
+"""What it does to an accuracy to measure it on the training images.
+
+    python benchmarks/training_images.py runs/course
+
+For the teacher of a sweep and the kept weights of each of its trials: accuracy on the images that they were trained on,
+and on the validation split that they were not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import kdsweep
+from kdsweep import models, weights
+from kdsweep.data import PreparedData, prepare
+from kdsweep.training import evaluate
+
+
+def main() -> None:
+    """Print a line for each model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sweep", type=Path)
+    results = kdsweep.load_results(parser.parse_args().sweep)
+    spec = results.spec
+    data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
+    print("| model | on its training images | on the validation split |\n|---|---|---|")
+    print(row("teacher", spec.teacher.model, spec.teacher.width, results.sweep.teacher_weights, data))
+    for trial in results.best(len(results.trials)).to_dict("records"):
+        best = results.sweep.trial(trial["trial"]).best
+        print(row(trial["method"], spec.student.model, trial["width"], best, data))
+
+
+def row(name: str, model: str, width: float, path: Path, data: PreparedData) -> str:
+    """One model's accuracies."""
+    network = models.architecture(model, data.input_shape, data.num_classes, width)
+    network.load_state_dict(weights.load(path))
+    measured = (evaluate(network, data.split(split, torch.device("cpu")))[0] for split in ("train", "val"))
+    return " | ".join([f"| {name}", *(f"{accuracy:.2%}" for accuracy in measured)]) + " |"
+
+
+if __name__ == "__main__":
+    main()

@@ -22,8 +22,9 @@ from kdsweep.results import Results
 
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
 SHOWN_CONFIRMED = (
-    "trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds", "test_accuracy",
-    "test_accuracy_std", "plain_test_accuracy", "kd_gain", "kd_gain_std", "tuned_plain_test_accuracy", "kd_gain_tuned", "kd_gain_tuned_std",
+    "trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds",
+    "test_accuracy", "test_accuracy_std", "plain_test_accuracy", "kd_gain", "kd_gain_std",
+    "tuned_plain_test_accuracy", "kd_gain_tuned", "kd_gain_tuned_std",
 )  # fmt: skip
 
 

@@ -395,6 +395,6 @@ def test_a_sweep_that_has_only_begun_is_shown_as_empty(kdsweep, swept, tmp_path)
     assert kdsweep("results", tmp_path) == (0, "", "no rows\n")
     code, out, _ = kdsweep("results", tmp_path, "--format", "csv")
     assert code == 0
-    assert out.startswith("trial,number,state,method,width,temperature,alpha,lr,epochs,val_accuracy")
+    assert out.startswith("trial,number,state,method,width,temperature,alpha,lr,rung.1,rung.3,epochs,val_accuracy")
     code, out, err = kdsweep("export", tmp_path, "--out", tmp_path / "students")
     assert (code, out, err.count("\n")) == (2, "", 1)

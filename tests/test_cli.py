@@ -18,7 +18,7 @@ from kdsweep.export import read_config
 from kdsweep.results import load_results
 
 SCRIPT = Path(sys.executable).with_name("kdsweep")
-COMMANDS = ("run", "resume", "results", "export", "evaluate", "validate", "methods", "models", "datasets")
+COMMANDS = ("run", "resume", "confirm", "results", "export", "evaluate", "validate", "methods", "models", "datasets")
 
 
 @pytest.fixture
@@ -204,6 +204,28 @@ def test_epochs_are_chosen_alike(kdsweep, swept):
     expected = epochs[epochs["epoch"] == 1].sort_values("trial").reset_index(drop=True)
     pd.testing.assert_frame_equal(read_csv(out), expected, check_dtype=False)
     assert len(expected) == 10
+
+
+def test_what_was_confirmed_is_a_frame_too(kdsweep, swept):
+    code, out, _ = kdsweep("results", swept, "--confirmed", "--format", "csv")
+    assert code == 0
+    pd.testing.assert_frame_equal(read_csv(out), load_results(swept).confirmed, check_dtype=False)
+    code, out, _ = kdsweep("results", swept, "--confirmed")
+    (row,) = load_results(swept).confirmed.to_dict("records")
+    assert f"{row['kd_gain']:.2%}" in out
+    assert "plain_test_accuracy" in out
+
+
+def test_importance_says_how_many_trials_it_is_judged_by(kdsweep, swept):
+    results = load_results(swept)
+    complete = int((results.trials["state"] == "COMPLETE").sum())
+    code, out, err = kdsweep("results", swept, "--importance", "--format", "json")
+    assert code == 0
+    assert err == f"by the {complete} of 10 trials that ran to the end\n"
+    assert json.loads(out) == results.importance().to_dict("records")
+    code, out, err = kdsweep("results", swept, "--importance", "--epochs")
+    assert (code, out) == (2, "")
+    assert "accepted: one of them" in err
 
 
 def test_no_rows_are_said_on_standard_error(kdsweep, swept):

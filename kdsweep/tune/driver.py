@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from kdsweep import models
 from kdsweep.arrays import write_json
 from kdsweep.data import PreparedData
 from kdsweep.environment import describe_environment
-from kdsweep.errors import InputError, Interrupted, SweepDirError, SweepError
+from kdsweep.errors import InputError, Interrupted, KdsweepError, SweepDirError, SweepError
 from kdsweep.layout import SweepDir
 from kdsweep.progress import Progress, SearchStatus, Silent
 from kdsweep.results import Results, load_results, write_frame, write_frames
@@ -263,9 +263,13 @@ def _search(
     try:
         if not study.done:
             _run_trials(study, sweep, data, card, part, progress)
-    finally:
-        study.close()
-        write_frames(sweep)
+    except BaseException:
+        with suppress(OSError, KdsweepError):  # what ended the search is what the user must hear
+            study.close()
+            write_frames(sweep)
+        raise
+    study.close()
+    write_frames(sweep)
 
 
 def _run_trials(

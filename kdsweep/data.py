@@ -55,7 +55,8 @@ class PreparedData:
 
     def split(self, name: SplitName, device: torch.device) -> Images:
         """One split for a device: mapped on a CPU, copied to a GPU where it takes a small part of its memory."""
-        images = map_array(self.root / f"{name}_images.bin")
+        # They lie in the file as [N, H, W, C], and so come out of it channels last.
+        images = map_array(self.root / f"{name}_images.bin").permute(0, 3, 1, 2)
         labels = map_array(self.root / f"{name}_labels.bin")
         if device.type != "cuda" or images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             images = images.to(device)
@@ -85,7 +86,7 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     """
     source, dataset = source_of(spec)
     info = dataset.describe(source)
-    identity: dict[str, Any] = {**spec.model_dump(exclude={"download", "augment"}), "seed": seed, "layout": 1}
+    identity: dict[str, Any] = {**spec.model_dump(exclude={"download", "augment"}), "seed": seed, "layout": 2}
     loaded: Split | None = None
     if is_user_object(spec.name):
         loaded = dataset.load(source, "train")
@@ -252,7 +253,9 @@ class Images:
 
     def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
         """Normalised images [B, C, H, W] of float32, channels last, at `index` [B]."""
-        images = self._moved(self.images[index.to(self.images.device)])
+        # Whole pixels in a row: a copy, where picking along channels would gather byte by byte.
+        pixels = self.images.permute(0, 2, 3, 1).index_select(0, index.to(self.images.device))
+        images = self._moved(pixels.permute(0, 3, 1, 2))
         return self.normalised(images if view is None else view.apply(images, index))
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -279,7 +282,7 @@ def _taken(split: Split, index: NDArray[np.int64]) -> Split:
 
 
 def _write(root: Path, name: str, split: Split) -> None:
-    save_array(torch.from_numpy(np.ascontiguousarray(split.images)), root / f"{name}_images.bin")
+    save_array(torch.from_numpy(np.ascontiguousarray(split.images.transpose(0, 2, 3, 1))), root / f"{name}_images.bin")
     save_array(torch.from_numpy(np.ascontiguousarray(split.labels)), root / f"{name}_labels.bin")
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from kdsweep.spec import SweepSpec
+
 
 class Rungs:
     """What each trial had reached at each rung, and who goes on from there.
@@ -28,6 +30,13 @@ class Rungs:
             self.milestones.append(milestone)
             milestone *= reduction_factor
         self._values: dict[tuple[Hashable, int], dict[str, float]] = {}
+
+    @classmethod
+    def of(cls, spec: SweepSpec) -> Rungs:
+        """The rungs of a sweep; none where nothing stops a trial."""
+        if spec.scheduler.name == "none":
+            return cls(spec.train.epochs, spec.scheduler.reduction_factor, spec.train.epochs)
+        return cls(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs)
 
     def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
         """Note what a trial reached, and say whether it stops.

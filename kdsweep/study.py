@@ -115,7 +115,7 @@ class Study:
         self.last_error = ""
         self.same_error = True
         self.sweep = sweep
-        self._rungs = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs)
+        self._rungs = Rungs.of(spec)
         self._kept: list[Trial] = []
         self._proposer = Proposer(spec.search, space, spec.seed)
         sweep.root.mkdir(parents=True, exist_ok=True)
@@ -231,8 +231,6 @@ class Study:
         trial.parameters = int(metrics.get("parameters", trial.parameters))
         if self.leader is None or trial.best > self.leader.best:
             self.leader = trial
-        if self.spec.scheduler.name == "none":
-            return False
         group = tuple(trial.config.get(name) for name in self.spec.scheduler.group_by)
         return self._rungs.reached(group, trial.key, epoch, trial.best)
 

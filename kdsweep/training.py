@@ -170,6 +170,7 @@ class Training:
 
     Attributes:
         epoch: Epochs done.
+        history: What `run_epoch` returned for each of them.
         best_accuracy: The best validation accuracy so far.
         student: The model.
         first_layer_norm: Of the first layer's weights before training, which equal seeds make equal.
@@ -179,6 +180,7 @@ class Training:
     def __init__(self, recipe: Recipe, data: PreparedData, train: Images, val: Images, teacher: TeacherSource):
         self.recipe = recipe
         self.epoch = 0
+        self.history: list[dict[str, float]] = []
         self.best_accuracy = -1.0
         self.best_epoch = 0
         self._train, self._val, self._teacher = train, val, teacher
@@ -209,7 +211,7 @@ class Training:
         """Train one epoch and validate.
 
         Returns:
-            train_loss, val_loss, val_accuracy (a fraction), lr at the end, seconds.
+            epoch, train_loss, val_loss, val_accuracy (a fraction), lr at the end, seconds.
 
         Raises:
             DivergedError: If the training loss is no finite number.
@@ -224,13 +226,15 @@ class Training:
         if accuracy > self.best_accuracy:
             self.best_accuracy, self.best_epoch = accuracy, self.epoch
             self._best = {name: tensor.detach().clone() for name, tensor in self.inference.state_dict().items()}
-        return {
+        self.history.append({
+            "epoch": self.epoch,
             "train_loss": train_loss,
             "val_loss": val_loss,
             "val_accuracy": accuracy,
             "lr": self._optimizer.param_groups[0]["lr"],
             "seconds": time.perf_counter() - started,
-        }
+        })  # fmt: skip
+        return self.history[-1]
 
     def restore_best(self) -> None:
         """Give the student the weights of its best epoch."""
@@ -243,7 +247,7 @@ class Training:
         tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
         for index, slots in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": slot for name, slot in slots.items() if slot is not None}
-        counters = {"epoch": self.epoch, "best_accuracy": self.best_accuracy, "best_epoch": self.best_epoch}
+        counters = {"best_accuracy": self.best_accuracy, "best_epoch": self.best_epoch, "history": self.history}
         if best is not None:
             head = self.method.inference_head()
             weights.save(self._best, best, {"head": json.dumps(head.options)} if head is not None else {})
@@ -268,7 +272,8 @@ class Training:
                 slots.setdefault(int(index), {})[slot] = _laid_out_as(parameters[int(index)], tensor)
             self._optimizer.load_state_dict({**optimizer, "state": slots})
             self._best = {name: tensor.to(self._device) for name, tensor in _under("best", tensors).items()}
-            self.epoch = int(counters["epoch"])
+            self.history = list(counters["history"])
+            self.epoch = len(self.history)
             self.best_accuracy, self.best_epoch = float(counters["best_accuracy"]), int(counters["best_epoch"])
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
             what = str(error).splitlines()[0]
@@ -350,7 +355,7 @@ def run_through(training: Training, state: Path, on_epoch: Callable[[dict[str, f
     """Run what is left of a training, saving its state from time to time, and remove that at the end."""
     saved = time.monotonic()
     while not training.done:
-        on_epoch({"epoch": training.epoch + 1} | training.run_epoch())
+        on_epoch(training.run_epoch())
         if time.monotonic() - saved > SAVE_SECONDS:
             training.save(state)
             saved = time.monotonic()

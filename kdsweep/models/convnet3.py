@@ -1,4 +1,7 @@
-"""The student of a published DenseNet-121 distillation notebook: 3 convolutions and a 250/50 dense head."""
+"""The student of a published DenseNet-121 distillation notebook: 3 convolutions and a 250/50 dense head.
+
+Its pools stand before its ReLUs, which changes nothing but the time: see tutorial.py.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,20 @@ from kdsweep.models.base import ImageShape, need_image, register, scaled
     summary="3 convolutions, 3 dense layers; 189,854 parameters at 3x128x128 with 10 classes",
 )
 def convnet3(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
-    """Convolutions of 16, 32, 64 channels, each with ReLU and a pool, and hidden layers of 250 and 50."""
+    """Convolutions of 16, 32, 64 channels, each with a pool and ReLU, and hidden layers of 250 and 50."""
     need_image("convnet3", input_shape, 37)
     channels, height, image_width = input_shape
     a, b, c, wide, narrow = (scaled(n, width) for n in (16, 32, 64, 250, 50))
     features = nn.Sequential(
         nn.Conv2d(channels, a, 5, stride=2, padding=1),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.Conv2d(a, b, 5, stride=2, padding=1),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.Conv2d(b, c, 3, padding=1),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
     )
     classifier = nn.Sequential(
         nn.Linear(c * _last(height) * _last(image_width), wide),

@@ -331,10 +331,10 @@ class _StatusReporter:
         self._stopping = False
         progress.search(self.status())
 
-    def changed(self) -> None:
-        """An epoch was noted or a trial ended."""
+    def changed(self, epochs: int) -> None:
+        """Epochs were noted or a trial ended."""
         study = self._study
-        self._epochs += 1
+        self._epochs += epochs
         self._progress.search(self.status())
         failed = study.counts[State.FAILED]
         others = study.counts[State.COMPLETE] + study.counts[State.PRUNED]

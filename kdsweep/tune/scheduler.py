@@ -11,30 +11,28 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from kdsweep.study import State, Study
 
-REPORTED = ("epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds", "parameters", "size_mb")
-
 
 class StudyScheduler(FIFOScheduler):
     """Every epoch of every trial passes here, in the order of arrival.
 
     Args:
         study: The sweep's memory.
-        on_change: Called after each epoch.
+        on_change: Called after each answer of a worker, with the number of its epochs.
     """
 
-    def __init__(self, study: Study, on_change: Callable[[], None]):
+    def __init__(self, study: Study, on_change: Callable[[int], None]):
         super().__init__()
         self._study = study
         self._on_change = on_change
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
-        """Note the epoch; stop a trial that is done, weak or broken."""
+        """Note the epochs; stop a trial that is done, weak or broken."""
         key = trial.config["key"]
         if key not in self._study.running:
             return str(TrialScheduler.STOP)
-        decision = self._decide(key, result)
-        self._on_change()
-        return decision
+        goes_on = self._goes_on(key, result)
+        self._on_change(len(result["epochs"]))
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
         """The next that waits, sought among those that have not ended: their number does not grow with the sweep."""
@@ -59,27 +57,28 @@ class StudyScheduler(FIFOScheduler):
             return f"an epoch took longer than step_timeout_seconds ({resources.step_timeout_seconds:g})"
         return f"its worker was lost more than {resources.max_failures} times (killed, or out of memory)"
 
-    def _decide(self, key: str, result: dict[str, Any]) -> str:
+    def _goes_on(self, key: str, result: dict[str, Any]) -> bool:
+        """Take what a worker told, in the order of time."""
         study = self._study
+        trial = study.running[key]
+        unheard = [metrics for metrics in result.get("before", ()) if metrics["epoch"] > len(trial.values)]
+        for metrics in [*unheard, *result["epochs"]]:
+            if not math.isfinite(metrics["val_accuracy"]):
+                study.finish(key, State.FAILED, f"val_accuracy is {metrics['val_accuracy']}")
+                return False
+            if study.report(key, metrics):
+                study.finish(key, State.PRUNED)
+                return False
         if "storage" in result:
             study.abort = f"the storage fails: {result['storage']}"
-            return str(TrialScheduler.STOP)  # not told to the study: the trial goes on when the sweep does
+            return False  # not told to the study: the trial goes on when the sweep does
         if "failure" in result:
             study.finish(key, State.FAILED, result["failure"])
-            return str(TrialScheduler.STOP)
-        weak = False
-        if "again" not in result:
-            if not math.isfinite(result["val_accuracy"]):
-                study.finish(key, State.FAILED, f"val_accuracy is {result['val_accuracy']}")
-                return str(TrialScheduler.STOP)
-            weak = study.report(key, {name: result[name] for name in REPORTED if name in result})
-        if result["epoch"] >= study.spec.train.epochs:
+            return False
+        if len(trial.values) >= study.spec.train.epochs:
             study.finish(key, State.COMPLETE)
-        elif weak:
-            study.finish(key, State.PRUNED)
-        else:
-            return str(TrialScheduler.CONTINUE)
-        return str(TrialScheduler.STOP)
+            return False
+        return True
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing that Ray Tune could restore."""

@@ -24,13 +24,24 @@ from kdsweep.spec import read_spec
 from kdsweep.training import SAVE_SECONDS, Training
 from kdsweep.workbench import Workbench, open_workbench
 
+# Short epochs are told together: Ray's part of each would cost more than it.
+TOGETHER_SECONDS = 1.0
+
 
 class DistillTrial(tune.Trainable):
-    """Steps one trial an epoch at a time.
+    """Steps one trial by an epoch, or by several short ones.
 
     The configuration names the sweep's directory, its data, where the user's code lies, and the trial's key. Set up
     with a key whose state exists, the trial goes on from there; that one rule serves a lost worker, a lost node and a
     resumed sweep. It never says that it is done: the scheduler, which hears every epoch, stops it.
+
+    A step ends at the latest where the scheduler may stop the trial, so nothing is trained in vain. What it returns:
+
+        epochs: What each of its epochs measured.
+        before: The same of all epochs that the trial's state already held, when it was just taken up. Their worker may
+            have been lost before it could tell.
+        failure: In one line, why the trial cannot go on.
+        storage: In one line, why the sweep cannot.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -46,28 +57,26 @@ class DistillTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch; a failure is reported, so that the worker stays warm.
+        """Train; a failure is reported, so that the worker stays warm.
 
         A hang cannot be reported from here: a watchdog outside Python ends the process, and the trial goes on from
         its state in another.
         """
+        told: dict[str, Any] = {"epochs": []}
         try:
-            return self._step()
+            self._train(told)
         except OSError as error:
-            return {"storage": f"{error.strerror or error}: {error.filename or self._sweep.root}"}
+            told["storage"] = f"{error.strerror or error}: {error.filename or self._sweep.root}"
         except KdsweepError as error:
-            return {"failure": str(error)}
+            told["failure"] = str(error)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            return {"failure": f"out of GPU memory: {str(error).splitlines()[0]}"}
+            told["failure"] = f"out of GPU memory: {str(error).splitlines()[0]}"
         except Exception as error:
-            if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's way of saying it
-                return {"failure": f"out of memory: {(str(error) or 'MemoryError').splitlines()[0]}"}
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            shown = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            return {"failure": f"{shown} ({Path(where.filename).name}:{where.lineno})"}
+            told["failure"] = _described(error)
         finally:
             faulthandler.cancel_dump_traceback_later()
+        return told
 
     def cleanup(self) -> None:
         """The worker is asked to stop: keep what was done."""
@@ -81,21 +90,28 @@ class DistillTrial(tune.Trainable):
         self._saved_at = time.monotonic()
         self._saved_epoch = 0
 
-    def _step(self) -> dict[str, Any]:
+    def _train(self, told: dict[str, Any]) -> None:
+        started = time.monotonic()
         bench = self._bench or self._open()
         if self._training is None:
             self._trial.root.mkdir(parents=True, exist_ok=True)
             self._hang_file = self._trial.hang.open("w")
-        faulthandler.dump_traceback_later(bench.spec.resources.step_timeout_seconds, exit=True, file=self._hang_file)
-        if self._training is None:
+            self._watch(bench)
             self._training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), self._trial.state)
-        if self._training.done:  # it was stopped between its last epoch and the driver's note of it
-            return {"epoch": self._training.epoch, "again": True}
-        metrics: dict[str, Any] = {"epoch": self._training.epoch + 1, **self._training.run_epoch()}
-        student = self._training.inference
-        metrics |= {"parameters": count_parameters(student), "size_mb": size_mb(student)}
+            student = self._training.inference
+            self._student = {"parameters": count_parameters(student), "size_mb": size_mb(student)}
+            told["before"] = [metrics | self._student for metrics in self._training.history]
+        training = self._training
+        ends = training.done  # it was stopped between its last epoch and the driver's note of it
+        while not ends:
+            self._watch(bench)
+            told["epochs"].append(training.run_epoch() | self._student)
+            ends = self._may_end(training) or time.monotonic() - started > TOGETHER_SECONDS
         self._save_if_due()
-        return metrics
+
+    def _watch(self, bench: Workbench) -> None:
+        """Give the next epoch its time, and end the process after it."""
+        faulthandler.dump_traceback_later(bench.spec.resources.step_timeout_seconds, exit=True, file=self._hang_file)
 
     def _open(self) -> Workbench:
         """Open the sweep's data and teacher, once per worker."""
@@ -105,14 +121,17 @@ class DistillTrial(tune.Trainable):
         torch.set_num_threads(spec.resources.cpus_per_trial)
         data = PreparedData.load(Path(self._places["data"]))
         self._bench = open_workbench(spec, self._sweep, data, torch.device("cuda" if gpu else "cpu"))
-        self._rungs = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs)
+        self._rungs = Rungs.of(spec)
         return self._bench
+
+    def _may_end(self, training: Training) -> bool:
+        """Whether the scheduler may stop the trial here."""
+        return training.done or training.epoch in self._rungs.milestones
 
     def _save_if_due(self) -> None:
         """Save where the trial may end here or where much would be lost."""
         assert self._training is not None
-        may_end = self._training.done or self._training.epoch in self._rungs.milestones
-        if may_end or time.monotonic() - self._saved_at > SAVE_SECONDS:
+        if self._may_end(self._training) or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self._save_if_wanted()
 
     def _save_if_wanted(self) -> None:
@@ -123,3 +142,13 @@ class DistillTrial(tune.Trainable):
         training.save(self._trial.state, self._trial.best)
         self._saved_at = time.monotonic()
         self._saved_epoch = training.epoch
+
+
+def _described(error: Exception) -> str:
+    """An error that nobody foresaw, in one line."""
+    text = str(error)
+    first = text.splitlines()[0] if text else ""
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:  # torch's way of saying it
+        return f"out of memory: {first or 'MemoryError'}"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {first} ({Path(where.filename).name}:{where.lineno})"

@@ -225,6 +225,30 @@ def test_a_worker_lost_between_two_trials_costs_neither(local_ray, sweep_file, t
     assert "FAILED" not in states(results)
 
 
+@pytest.mark.chaos
+@pytest.mark.parametrize("scheduler", [{"name": "asha", "grace_epochs": 1}, {"name": "none"}])
+def test_epochs_that_a_lost_worker_had_saved_but_not_told_are_told_by_the_next(
+    scheduler, local_ray, sweep_file, tmp_path, monkeypatch
+):
+    died = tmp_path / "died"
+
+    class LostBeforeTelling(DistillTrial):
+        def step(self):
+            told = super().step()
+            if not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return told
+
+    monkeypatch.setattr(driver, "DistillTrial", LostBeforeTelling)
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, {**QUICK, "scheduler": scheduler}))
+    assert died.exists()
+    for trial, rows in results.epochs.groupby("trial"):
+        assert list(rows["epoch"]) == list(range(1, len(rows) + 1)), trial
+    assert dict(results.epochs.groupby("trial").size()) == dict(results.trials.set_index("trial")["epochs"])
+    assert set(states(results)) <= {"COMPLETE", "PRUNED"}
+
+
 def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):
     overrides = {**QUICK, "constraints.parameters": 5_000, "search.points": []}
     results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))

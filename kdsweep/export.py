@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kdsweep import __version__, models, weights
 from kdsweep.arrays import write_json
-from kdsweep.data import Images, source_of, split_arrays
+from kdsweep.data import raw_images, source_of
 from kdsweep.errors import CheckpointError, DataError, InputError, KdsweepError
 from kdsweep.layout import TrialDir
 from kdsweep.lazy import nn, torch
@@ -174,14 +174,7 @@ def evaluate_student(
             f"dataset {spec.name!r} has images {info.input_shape} of {len(info.class_names)} classes; accepted: "
             f"{config.input_shape} of {len(config.class_names)}, which the student was trained on"
         )
-    if split == "test":
-        arrays = found.load(source, "test")
-    else:
-        arrays = split_arrays(spec, config.seed)[0 if split == "train" else 1]
-    channels = config.input_shape[0]
-    plain = Images(
-        torch.from_numpy(arrays.images), torch.from_numpy(arrays.labels), (0.0,) * channels, (1.0,) * channels
-    )
+    plain = raw_images(spec, config.seed, split)
     accuracy, loss = evaluate(student.to(memory_format=torch.channels_last), plain)
     return {
         "student": str(folder),

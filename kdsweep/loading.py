@@ -199,13 +199,17 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     section = spec.dataset
     try:
-        info = datasets.get(section.name).describe(source_of(spec)) if not is_user_object(section.name) else None
+        dataset = datasets.get(section.name) if not is_user_object(section.name) else None
+        info = dataset.describe(source_of(spec)) if dataset else None
     except InputError as error:
         yield ("dataset",), ("dataset", "name"), str(error)
         return
     if section.subset and section.subset * section.val_fraction < 1:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
         yield ("dataset",), ("dataset", "subset"), f"found {section.subset}; accepted: {accepted}"
+    if section.stream and (dataset is None or dataset.list_files is None):
+        accepted = "false, or a data set whose images are files of their own (image_folder)"
+        yield ("dataset",), ("dataset", "stream"), f"found true with {section.name!r}; accepted: {accepted}"
     if info is not None and section.normalize == "imagenet" and info.input_shape[0] != 3:
         accepted = "dataset or none for images of one channel"
         yield ("dataset",), ("dataset", "normalize"), f"found 'imagenet'; accepted: {accepted}"

@@ -15,7 +15,8 @@ from typing import Any
 
 from kdsweep import methods, weights
 from kdsweep.arrays import ArrayWriter, has_array, map_array
-from kdsweep.data import Images, PreparedData, View
+from kdsweep.data import PreparedData
+from kdsweep.images import Images, View
 from kdsweep.layout import Store
 from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
@@ -162,8 +163,8 @@ class OutputStore:
         missing = {item for item in self.items if not has_array(self.view_root(epoch) / f"{item}.bin")}
         writers = {item: ArrayWriter(self.view_root(epoch) / f"{item}.bin") for item in missing}
         try:
-            for index in torch.arange(len(train), device=train.device).split(BATCH):
-                outputs = teacher.outputs(train.batch(index, view))
+            for images in train.sequence(torch.arange(len(train), device=train.device).split(BATCH), view):
+                outputs = teacher.outputs(images)
                 for item, array in _arrays(outputs, missing).items():
                     writers[item].append(array)
                 os.utime(claim)

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from kdsweep.arrays import write_json
-from kdsweep.data import Images
 from kdsweep.errors import KdsweepError
 from kdsweep.layout import SweepDir
 from kdsweep.lazy import torch
@@ -122,11 +121,7 @@ def _short(spec: SweepSpec, bench: Workbench, config: Config, teacher: bool = Fa
     recipe = replace(recipe, optimization=recipe.optimization.model_copy(update={"epochs": 1000}))
     batch = recipe.optimization.batch_size
     source = bench.source(recipe) if teacher else NoTeacher(bench.device)
-    return Training(recipe, bench.data, _first(bench.train, STEPS * batch), _first(bench.val, 2), source)
-
-
-def _first(images: Images, count: int) -> Images:
-    return Images(images.images[:count], images.labels[:count], images.mean, images.std)
+    return Training(recipe, bench.data, bench.train.first(STEPS * batch), bench.val.first(2), source)
 
 
 def _gpu_bytes(spec: SweepSpec, bench: Workbench, config: Config) -> int:

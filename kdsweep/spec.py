@@ -38,6 +38,7 @@ class DatasetSpec(Section):
         val_fraction: Share of the training images kept for selection, where the data set has no split of its own.
         subset: Number of training images used, validation included; 0 is all.
         resize: Side in pixels; 0 keeps the size.
+        stream: Decode images as they are needed, in processes beside each trial, rather than all of them once.
         download: Whether missing files may be fetched.
         normalize: Mean and spread of the data set, those of ImageNet, or none (0..1).
     """
@@ -48,6 +49,7 @@ class DatasetSpec(Section):
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     subset: Annotated[int, Field(ge=0)] = 0
     resize: Annotated[int, Field(ge=0, le=4096)] = 0
+    stream: bool = False
     download: bool = True
     normalize: Literal["dataset", "imagenet", "none"] = "dataset"
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kdsweep import methods, models, weights
-from kdsweep.data import Images, PreparedData, View
+from kdsweep.data import PreparedData
 from kdsweep.errors import CheckpointError, KdsweepError
+from kdsweep.images import Images, View
 from kdsweep.lazy import F, nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.models.blocks import HeadedStudent
@@ -292,13 +293,12 @@ class Training:
         self.student.train()
         self.method.adapters.train()
         total = torch.zeros((), device=self._device)
-        for step, index in enumerate(batches):
+        for step, (index, images) in enumerate(zip(batches, self._train.sequence(batches, view), strict=True)):
             progress = (self.epoch - 1 + step / len(batches)) / optimization.epochs
             self._set_rate(progress)
             self._alpha.advance(progress)
             self._cooling.advance(progress)
             self.method.advance(progress, index)
-            images = self._train.batch(index, view)
             loss = self._loss(images, self._train.labels[index], teacher(index, images))
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()

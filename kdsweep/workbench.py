@@ -9,8 +9,9 @@ from pathlib import Path
 
 from kdsweep import probe
 from kdsweep import teacher as teachers
-from kdsweep.data import Images, PreparedData
+from kdsweep.data import PreparedData
 from kdsweep.errors import CheckpointError
+from kdsweep.images import Images
 from kdsweep.layout import SweepDir
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs

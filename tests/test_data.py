@@ -14,9 +14,10 @@ from PIL import Image
 
 from kdsweep import datasets
 from kdsweep.arrays import has_array, map_array, save_array
-from kdsweep.data import IMAGENET, Images, PreparedData, View, prepare, prepare_test, split_arrays, stratified
+from kdsweep.data import IMAGENET, PreparedData, prepare, prepare_test, split_arrays, stratified
 from kdsweep.datasets import Source
 from kdsweep.errors import DataError
+from kdsweep.images import Images, View
 from kdsweep.layout import Store
 from kdsweep.spec import DatasetSpec
 

@@ -10,7 +10,8 @@ import torch
 
 from kdsweep import outputs
 from kdsweep.arrays import map_array
-from kdsweep.data import View, prepare
+from kdsweep.data import prepare
+from kdsweep.images import View
 from kdsweep.methods import Outputs
 from kdsweep.outputs import OutputStore, StoredOutputs, StoredTeacher, TeacherInLoop, items_of, sweep_needs, trial_needs
 from kdsweep.spec import SweepSpec

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from kdsweep import methods
-from kdsweep.data import Images, PreparedData
+from kdsweep.data import PreparedData
+from kdsweep.images import Images
 from kdsweep.methods import METHODS, Outputs
 from kdsweep.optimization import rate_factor
 from kdsweep.schedules import SHAPES, Factor, remaining

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from kdsweep import methods, models
 from kdsweep import teacher as teachers
-from kdsweep.data import Images, prepare
+from kdsweep.data import prepare
 from kdsweep.errors import CheckpointError
+from kdsweep.images import Images
 from kdsweep.optimization import autocast_dtype, rate_factor
 from kdsweep.outputs import TeacherInLoop
 from kdsweep.spec import OptimizationSpec, SweepSpec

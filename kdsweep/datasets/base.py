@@ -50,9 +50,9 @@ class DatasetInfo:
 
 
 class Split(NamedTuple):
-    """One split: images [N, C, H, W] of uint8 and labels [N] of int64."""
+    """One split: images [N, C, H, W] of uint8, or the paths [N] of their files, and labels [N] of int64."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[Any]
     labels: NDArray[np.int64]
 
 
@@ -65,12 +65,16 @@ class Dataset:
         summary: One line for `kdsweep datasets`.
         inspect: `inspect(source) -> DatasetInfo` of the images as they lie, quick and without torch.
         read: `read(source, split) -> Split`; images that are not of the source's size yet are resized then.
+        list_files: `list_files(source, split) -> Split` of paths, where each image is a file of its own.
+        read_file: `read_file(path, resize, shape)` reads one of those as [C, H, W] of that shape.
     """
 
     name: str
     summary: str
     inspect: Callable[[Source], DatasetInfo]
     read: Callable[[Source, str], Split]
+    list_files: Callable[[Source, str], Split] | None = None
+    read_file: Callable[[str, int, tuple[int, int, int]], NDArray[np.uint8]] | None = None
 
     def describe(self, source: Source) -> DatasetInfo:
         """What the data set holds, with the size that `load` will give its images.
@@ -93,9 +97,7 @@ class Dataset:
             DataError: If there is no such split, its files are missing or unreadable, or what they hold is no
                 images with labels of the described classes.
         """
-        info = self.describe(source)
-        if split not in info.splits:
-            raise DataError(f"data set {self.name!r} has no split {split!r}; accepted: {', '.join(info.splits)}")
+        info = self._with_split(source, split)
         where = f"data set {self.name!r}, split {split!r}"
         images, labels = checked(self.read(source, split), where)
         if labels.max() >= len(info.class_names):
@@ -106,6 +108,23 @@ class Dataset:
             found, described = shown(images.shape[1:]), shown(info.input_shape)
             raise DataError(f"{where}: images of {found}; accepted: {described}, or set dataset.resize")
         return Split(images, labels)
+
+    def files(self, source: Source, split: str) -> Split:
+        """The paths of one split's images, for those that are read as they are needed.
+
+        Raises:
+            DataError: If there is no such split, its files are missing, or its images are no files of their own.
+        """
+        self._with_split(source, split)
+        if self.list_files is None:
+            raise DataError(f"data set {self.name!r}: its images are no files of their own; accepted: stream: false")
+        return self.list_files(source, split)
+
+    def _with_split(self, source: Source, split: str) -> DatasetInfo:
+        info = self.describe(source)
+        if split not in info.splits:
+            raise DataError(f"data set {self.name!r} has no split {split!r}; accepted: {', '.join(info.splits)}")
+        return info
 
 
 DATASETS: Registry[Dataset] = Registry("dataset", "kdsweep.datasets")

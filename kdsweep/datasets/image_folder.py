@@ -7,6 +7,7 @@ images in the order of their paths; hidden entries and other files are passed ov
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,33 +49,45 @@ def _inspect(source: Source) -> DatasetInfo:
     return DatasetInfo((3, height, width), classes, splits=splits)
 
 
-def _read(source: Source, split: str) -> Split:
-    info = _inspect(source)
-    by_class = [_images(source.root / split / name) for name in info.class_names]
-    paths = [path for paths in by_class for path in paths]
+def _list_files(source: Source, split: str) -> Split:
+    classes = _classes(source.root / "train")
+    by_class = [_images(source.root / split / name) for name in classes]
     labels = np.repeat(np.arange(len(by_class)), [len(paths) for paths in by_class])
-    _, height, width = info.input_shape
-    images = _room(len(paths), source.resize or height, source.resize or width, source.root / split)
+    return Split(np.array([str(path) for paths in by_class for path in paths]), labels)
+
+
+def _read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    _, height, width = shape
+    with _opened(Path(path)) as image:
+        if not resize and image.size != (width, height):
+            raise DataError(
+                f"{path}: {image.height} x {image.width} pixels, where the first image of train/ "
+                f"has {height} x {width}; accepted: images of one size, or set dataset.resize"
+            )
+        return _pixels(image, resize, Path(path))
+
+
+def _read(source: Source, split: str) -> Split:
+    _, height, width = _inspect(source).input_shape
+    shape = (3, source.resize or height, source.resize or width)
+    paths, labels = _list_files(source, split)
+    images = _room(len(paths), shape, source.root / split)
 
     def read(index: int) -> None:
-        with _opened(paths[index]) as image:
-            if not source.resize and image.size != (width, height):
-                raise DataError(
-                    f"{paths[index]}: {image.height} x {image.width} pixels, where the first image of train/ "
-                    f"has {height} x {width}; accepted: images of one size, or set dataset.resize"
-                )
-            images[index] = _pixels(image, source.resize, paths[index])
+        images[index] = _read_file(paths[index], source.resize, shape)
 
     in_threads(read, len(paths))
     return Split(images, labels)
 
 
-def _room(count: int, height: int, width: int, folder: Path) -> NDArray[np.uint8]:
-    try:
-        return np.empty((count, 3, height, width), np.uint8)
-    except MemoryError as error:
-        found = f"{count} images of {height} x {width} need {count * height * width * 3 / 1e9:.1f} GB of memory"
-        raise DataError(f"{folder}: {found}; set a smaller dataset.resize") from error
+def _room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.uint8]:
+    """Room for decoded images, where the machine has it for them and for the copy that is split and laid out."""
+    need, there = 2 * count * math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > there:
+        found = f"{count} images of {shape[1]} x {shape[2]} need {need / 1e9:.1f} GB to be decoded at once"
+        accepted = f"what fits {there / 1e9:.1f} GB: dataset.stream: true, or a smaller dataset.resize"
+        raise DataError(f"{folder}: {found}; accepted: {accepted}")
+    return np.empty((count, *shape), np.uint8)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
@@ -155,4 +168,4 @@ def _pixels(image: Image.Image, side: int, path: Path) -> NDArray[np.uint8]:
     return np.asarray(square(image, side) if side else image).transpose(2, 0, 1)
 
 
-register(Dataset("image_folder", f"your own images, laid out as {LAYOUT}", _inspect, _read))
+register(Dataset("image_folder", f"your own images, laid out as {LAYOUT}", _inspect, _read, _list_files, _read_file))

@@ -1,0 +1,215 @@
+"""Images on their way into a model: normalised batch by batch, varied by keyed draws, resident or streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from kdsweep import datasets
+from kdsweep.errors import DataError
+from kdsweep.lazy import F, torch
+from kdsweep.seeds import derived_seed
+
+
+class View:
+    """How every training image looks in one epoch: which are mirrored and how far each is shifted.
+
+    Drawn on the CPU from (seed, epoch) alone, so that every trial sees the same view of a sample in an epoch and the
+    teacher's outputs for it can be computed once.
+
+    Args:
+        augment: `none`, `flip` or `crop_flip`.
+        seed: Of the sweep.
+        epoch: From 1.
+        count: Training images.
+        device: Where the images are.
+    """
+
+    def __init__(self, augment: str, seed: int, epoch: int, count: int, device: torch.device):
+        generator = torch.Generator().manual_seed(derived_seed(seed, "view", epoch))
+        self.changes = augment != "none"
+        self.shifts = augment == "crop_flip"
+        self._mirrored = (torch.rand(count, generator=generator) < 0.5).to(device)
+        # As shares of the border, so that one draw serves any image size.
+        self._shift = torch.rand(count, 2, generator=generator).to(device)
+
+    def apply(self, images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Vary images [B, C, H, W] of uint8 that stand at `index` [B] of the training split."""
+        if not self.changes:
+            return images
+        batch, channels, height, width = images.shape
+        device = images.device
+        rows = torch.arange(height, device=device).expand(batch, height)
+        columns = torch.arange(width, device=device).expand(batch, width)
+        columns = torch.where(self._mirrored[index, None], width - 1 - columns, columns)
+        if self.shifts:
+            borders = torch.tensor([max(1, height // 8), max(1, width // 8)], device=device)
+            shift = (self._shift[index] * (2 * borders + 1)).long()
+            rows, columns = rows + shift[:, :1], columns + shift[:, 1:]
+            pad_rows, pad_columns = max(1, height // 8), max(1, width // 8)
+            images = F.pad(images, (pad_columns, pad_columns, pad_rows, pad_rows))
+        sample = torch.arange(batch, device=device)[:, None, None, None]
+        channel = torch.arange(channels, device=device)[None, :, None, None]
+        return images[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+class Images:
+    """A split for a device: images stay uint8 and become normalised floats batch by batch.
+
+    Args:
+        images: [N, C, H, W] of uint8, on the device or, a file in the page cache, on the host.
+        labels: [N] of int64, on the device.
+        mean: Per channel, of images scaled to 0..1.
+        std: Per channel.
+    """
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]):
+        self.images = images
+        self.labels = labels
+        self.device = labels.device
+        self.mean = mean
+        self.std = std
+        scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
+        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
+        self._scale = scale.float().to(self.device)[:, None, None]
+        self._shift = shift.float().to(self.device)[:, None, None]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
+        """Normalised images [B, C, H, W] of float32, channels last, at `index` [B]."""
+        return self._ready(self._pixels(index), index, view)
+
+    def sequence(self, indices: Sequence[torch.Tensor], view: View | None = None) -> Iterator[torch.Tensor]:
+        """One batch after the other, as `batch` returns them."""
+        return (self.batch(index, view) for index in indices)
+
+    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All normalised images with their labels, in order."""
+        for start in range(0, len(self), size):
+            yield self.normalised(self._moved(self.images[start : start + size])), self.labels[start : start + size]
+
+    def first(self, count: int) -> Images:
+        """The first images, as a split of their own."""
+        return Images(self.images[:count], self.labels[:count], self.mean, self.std)
+
+    def _pixels(self, index: torch.Tensor) -> torch.Tensor:
+        """Images [B, C, H, W] of uint8 where they lie, channels last."""
+        # Whole pixels in a row: a copy, where picking along channels would gather byte by byte.
+        return self.images.permute(0, 2, 3, 1).index_select(0, index.to(self.images.device)).permute(0, 3, 1, 2)
+
+    def _ready(self, pixels: torch.Tensor, index: torch.Tensor, view: View | None) -> torch.Tensor:
+        images = self._moved(pixels)
+        return self.normalised(images if view is None else view.apply(images, index))
+
+    def _moved(self, images: torch.Tensor) -> torch.Tensor:
+        """A batch on the device; one that comes from the host is copied while the device still works."""
+        if self.device.type == "cuda" and images.device.type == "cpu" and not images.is_pinned():
+            images = images.pin_memory()
+        return images.to(self.device, non_blocking=True)
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, C, H, W] to normalised float32, channels last."""
+        floats = images.to(torch.float32, memory_format=torch.channels_last)
+        return floats.mul_(self._scale).add_(self._shift)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files that are decoded as they are needed; what a DataLoader's processes are given.
+
+    Attributes:
+        dataset: The data set that reads them.
+        paths: Of the images, in the order of their labels.
+        resize: Side in pixels that they are resized to; 0 keeps them.
+        shape: (channels, height, width) that they then have.
+    """
+
+    dataset: str
+    paths: Sequence[str]
+    resize: int
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitems__(self, positions: Iterable[int]) -> torch.Tensor | DataError:
+        """Images [B, C, H, W] of uint8, channels last, or what is wrong with one of them."""
+        read = datasets.get(self.dataset).read_file
+        assert read is not None
+        try:
+            images = [torch.from_numpy(read(self.paths[at], self.resize, self.shape).copy()) for at in positions]
+        except DataError as error:  # raised, it would come out of the DataLoader as a traceback
+            return error
+        return torch.stack(images).to(memory_format=torch.channels_last)
+
+
+class StreamedImages(Images):
+    """A split whose images are decoded by processes while a model trains on those before.
+
+    Args:
+        files: The images.
+        labels: [N] of int64, on the device.
+        mean: Per channel, of images scaled to 0..1.
+        std: Per channel.
+    """
+
+    def __init__(self, files: Files, labels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__(torch.empty(0, *files.shape, dtype=torch.uint8), labels, mean, std)
+        self._files = files
+        self._indices: list[list[int]] = []
+
+    def sequence(self, indices: Sequence[torch.Tensor], view: View | None = None) -> Iterator[torch.Tensor]:
+        """One batch after the other, the next ones decoded ahead."""
+        for index, pixels in zip(indices, self.decoded(indices), strict=True):
+            yield self._ready(pixels, index, view)
+
+    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All normalised images with their labels, in order."""
+        indices = torch.arange(len(self), device=self.device).split(size)
+        return zip(self.sequence(indices), self.labels.split(size), strict=True)
+
+    def first(self, count: int) -> Images:
+        """The first images, decoded."""
+        return Images(self._pixels(torch.arange(min(count, len(self)))), self.labels[:count], self.mean, self.std)
+
+    def decoded(self, indices: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Batches of uint8 [B, C, H, W] on the host.
+
+        Raises:
+            DataError: If an image cannot be read.
+        """
+        self._indices[:] = [index.tolist() for index in indices]
+        return map(_whole, self._loader)
+
+    @cached_property
+    def _loader(self) -> Iterable[torch.Tensor | DataError]:
+        """Its processes stay from epoch to epoch and from trial to trial, and take the batches of the day."""
+        from torch.utils.data import DataLoader
+
+        loader: Any = DataLoader
+        return loader(  # type: ignore[no-any-return]
+            self._files,
+            batch_sampler=self._indices,
+            collate_fn=_as_they_are,
+            num_workers=torch.get_num_threads(),
+            persistent_workers=True,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # or it would draw from the one that dropout draws from
+        )
+
+    def _pixels(self, index: torch.Tensor) -> torch.Tensor:
+        return _whole(self._files.__getitems__(index.tolist()))
+
+
+def _as_they_are(images: torch.Tensor | DataError) -> torch.Tensor | DataError:
+    return images
+
+
+def _whole(images: torch.Tensor | DataError) -> torch.Tensor:
+    if isinstance(images, DataError):
+        raise images
+    return images

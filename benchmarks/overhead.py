@@ -65,7 +65,8 @@ def report_all(options: Any, answers: dict[str, list[dict[str, Any]]], memory: d
     for kind in ("pss_mb", "private_mb"):
         more = [b[kind] - a[kind] for a, b in zip(one, two, strict=True)]
         figures[f"memory of the second worker, {kind.removesuffix('_mb')} (MB)"] = spread(more)
-    figures["memory of an idle worker with torch and Ray imported, private (MB)"] = spread([m["bare_mb"] for m in one])
+    figures["memory of a worker that has imported torch and Ray, private (MB)"] = spread([m["torch_mb"] for m in one])
+    figures["the same with an optimizer made, private (MB)"] = spread([m["bare_mb"] for m in one])
     rows = [{"what": name, "measured": shown(figure)} for name, figure in figures.items()]
     report("what a sweep costs beside training", rows, {"figures": figures}, options.out)
 
@@ -104,7 +105,7 @@ def measured_sweep(options: Any, folder: Path, name: str) -> dict[str, Any]:
         watch = Stopwatch()
         with Memory() as memory:
             results = kdsweep.run(spec, progress=watch)
-        bare = bare_worker_mb()
+        torch_mb, bare_mb = bare_worker_mb()
     trained = results.trials["train_seconds"]
     first, last = watch.steady(places)
     ended = last.ended - first.ended
@@ -115,7 +116,7 @@ def measured_sweep(options: Any, folder: Path, name: str) -> dict[str, Any]:
         "teacher and its outputs": starts["search"] - starts["teacher"],
     }
     phases["first epoch"] = next(moment.seconds for moment in watch.moments if moment.epochs) - starts["search"]
-    answer = {"phases": phases, "bare_mb": bare, **memory.highest()}
+    answer = {"phases": phases, "torch_mb": torch_mb, "bare_mb": bare_mb, **memory.highest()}
     if tiny:
         wall = (last.seconds - first.seconds) / ended * places
         answer["trial_ms"] = 1000 * (wall - float(trained.mean()))
@@ -170,18 +171,25 @@ def descends(process: Path) -> bool:
     return process.name == str(os.getpid())
 
 
-def bare_worker_mb() -> float:
-    """Private memory of a worker process that has imported what a trial needs, and has done nothing."""
+def bare_worker_mb() -> tuple[float, float]:
+    """Private memory of a worker process that has imported what a trial needs, and then made an optimizer.
+
+    The first optimizer of a process imports PyTorch's compiler, whether it is used or not, as in any other program.
+    """
     import ray
 
-    def measured() -> float:
+    def measured() -> tuple[float, float]:
+        import torch
+
         import kdsweep.tune.trainable  # noqa: F401
 
-        return memory_of(Path("/proc/self"))["private_mb"]
+        imported = memory_of(Path("/proc/self"))["private_mb"]
+        torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()
+        return imported, memory_of(Path("/proc/self"))["private_mb"]
 
     # Another environment variable, so that Ray starts a new process for it.
     fresh = ray.remote(num_cpus=0, runtime_env={"env_vars": {"KDSWEEP_BENCHMARK_BARE": "1"}})(measured)
-    answer: float = ray.get(fresh.remote())
+    answer: tuple[float, float] = ray.get(fresh.remote())
     return answer
 
 

@@ -1,8 +1,9 @@
 """Images trained per second: a sweep's search beside the best bare training loop on the same cores.
 
 The bare loop is written for this machine and nothing else: one process per core, images resident as uint8, the
-teacher's logits computed beforehand, channels last, a fused optimizer, the faster of float32 and bfloat16, validation
-after each epoch. Bare loop and sweep take turns, so that a change of the machine's pace meets both.
+teacher's logits computed beforehand, channels last, freed memory kept, a fused optimizer, the faster of float32 and
+bfloat16, validation after each epoch. Bare loop and sweep take turns, so that a change of the machine's pace meets
+both.
 
     python benchmarks/limit.py [--data FOLDER]
 """
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 from watch import Stopwatch
 
 import kdsweep
+from kdsweep.allocator import keep_freed_memory
 
 BATCH = 128
 TEMPERATURE, ALPHA, RATE = 4.0, 0.5, 1e-3
@@ -90,6 +92,7 @@ def bare_rate(folder: Path, logits: torch.Tensor, processes: int, epochs: int, p
 def bare_loop(folder: Path, logits: torch.Tensor, epochs: int, precision: str, barrier: Any, answers: Any) -> None:
     """One process: train, validate each epoch, put the rate into the queue."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     torch.manual_seed(0)
     pixels, labels = (torch.from_numpy(array) for array in images.arrays(folder, "train"))
     val_pixels, val_labels = (torch.from_numpy(array) for array in images.arrays(folder, "val"))

@@ -11,6 +11,7 @@ import torch
 
 from kdsweep import probe
 from kdsweep import teacher as teachers
+from kdsweep.allocator import keep_freed_memory
 from kdsweep.data import PreparedData
 from kdsweep.layout import SweepDir
 from kdsweep.lines import LineLog, read_lines
@@ -76,6 +77,7 @@ def _here(
     device: torch.device,
     on_epoch: Callable[[dict[str, float]], None],
 ) -> Prepared:
+    keep_freed_memory()
     card = provide_teacher(spec, sweep, data, device, on_epoch)
     torch.set_num_threads(spec.resources.cpus_per_trial)
     return card, probe.provide(spec, sweep, open_workbench(spec, sweep, data, device))

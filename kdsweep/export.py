@@ -287,8 +287,11 @@ def _card(config: StudentConfig) -> str:
     settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in used.items())
     teacher = config.teacher
     accuracies = [f"| validation (selected by) | {config.val_accuracy:.2%} |"]
+    start = ""
     if config.confirmed:
         accuracies += _confirmed_rows(config.confirmed)
+        norm = config.confirmed["first_layer_norm"]
+        start = f"\nIts first layer's norm before training was {norm:.4f} (first fresh seed), as its plain twin's.\n"
     smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
     return f"""# {_text(config.model)} distilled on {_text(config.dataset["name"])}
 
@@ -318,7 +321,7 @@ the logits: {", ".join(_text(name) for name in config.class_names)}.
 
 Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("origin", "")))}), \
 {teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MB.
-
+{start}
 | setting | value |
 |---|---|
 {settings}

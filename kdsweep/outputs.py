@@ -51,11 +51,12 @@ def sweep_needs(spec: SweepSpec) -> frozenset[str]:
     needs: set[str] = set()
     space = spec.search_space
     for method in space.methods():
-        needs |= trial_needs(method, {})
-        for name, drawn in space.parameters(method).items():
-            term, _, parameter = name.rpartition(".")
-            for value in finite_values(drawn) if term else ():
-                needs |= methods.get(term).teacher_needs({parameter: value})
+        drawn = {name: finite_values(values) for name, values in space.parameters(method).items() if "." in name}
+        usual = {name: values[0] for name, values in drawn.items() if values}
+        needs |= trial_needs(method, usual)
+        for name, values in drawn.items():
+            for value in values[1:]:
+                needs |= trial_needs(method, {**usual, name: value})
     return frozenset(needs)
 
 

@@ -84,6 +84,8 @@ def _notes(results: Results) -> list[str]:
             f"Confirmed on {seeds} fresh seeds, mean ± spread on the test split, gains in points and paired by seed. "
             "The plain twin has the same settings; the tuned plain student those of the best plain trial of its width."
         )
+        norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
+        notes.append(f"Norm of the first layer before training, which a plain twin of the same seed shares: {norms}.")
         notes += _warnings(results)
     more = 2 * len(results.trials)
     commands = (

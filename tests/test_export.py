@@ -215,6 +215,7 @@ def test_what_was_confirmed_is_told(swept, tmp_path):
     card = (folder / export.CARD).read_text()
     assert f"| test, 2 fresh seeds of these settings | {row['test_accuracy']:.2%} ± " in card
     assert f"{row['kd_gain'] * 100:+.2f} points" in card
+    assert f"Its first layer's norm before training was {row['first_layer_norm']:.4f}" in card
 
 
 def rendered(card):

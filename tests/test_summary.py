@@ -61,3 +61,5 @@ def test_the_teacher_is_beside_its_students_with_what_they_save(swept, capsys):
     best = results.distinct(1).iloc[0]
     assert f"{1 - best['size_mb'] / results.teacher['size_mb']:.2%}" in out
     assert f"{results.teacher['test_accuracy']:.2%}" in out
+    norm = results.confirmed.iloc[0]["first_layer_norm"]
+    assert f"before training, which a plain twin of the same seed shares: {best['trial']} {norm:.4f}" in out

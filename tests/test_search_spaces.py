@@ -69,13 +69,13 @@ def test_the_tutorial_is_repeated(load):
     for train in (spec.teacher.train, spec.train):
         assert (train.epochs, train.batch_size, train.optimizer, train.lr) == (10, 128, "adam", 0.001)
         assert (train.schedule, train.weight_decay, train.precision) == ("constant", 0, "float32")
+    common = {"width": 1, "lr": 0.001, "schedule": "constant"}
     assert spec.search.points == [
-        {"method": "none", "width": 1, "lr": 0.001},
-        {"method": "kd", "width": 1, "lr": 0.001, "alpha": 0.25, "temperature": 2},
-        {"method": "cosine", "width": 1, "lr": 0.001, "alpha": 0.25, "cosine.flat": 1, "cosine.weight": 1},
-        {"method": "hint", "width": 1, "lr": 0.001, "alpha": 0.25, "hint.stage": -1, "hint.kernel_size": 3,
-         "hint.weight": 1},
-    ]  # fmt: skip
+        {"method": "none", **common},
+        {"method": "kd", **common, "alpha": 0.25, "temperature": 2},
+        {"method": "cosine", **common, "alpha": 0.25, "cosine.flat": 1, "cosine.weight": 1},
+        {"method": "hint", **common, "alpha": 0.25, "hint.stage": -1, "hint.kernel_size": 3, "hint.weight": 1},
+    ]
 
 
 def test_the_keras_example_is_repeated(load):

@@ -1,7 +1,7 @@
 """Pictures of a sweep, from its data frames.
 
     python benchmarks/plots.py pareto runs/quickstart docs/images/quickstart.png
-    python benchmarks/plots.py response runs/tutorial_search docs/images/response.png
+    python benchmarks/plots.py response runs/tutorial_wider docs/images/response.png
 
 `pareto` sets accuracy against the size of the student, with the teacher and the plain students; `response` shows what
 temperature and alpha do. Both show trials that ran to their last epoch, and their accuracy on the validation split.
@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 import kdsweep
 
@@ -65,7 +65,8 @@ def response(results: kdsweep.Results, complete: pd.DataFrame) -> plt.Figure:
         if len(plain):
             axes.axhline(plain.max(), color=PLAIN, linewidth=1, linestyle="--", label="best plain")
         axes.set_xlabel(setting)
-    panels[0].set_xscale("log")
+    panels[0].set_xscale("log", base=2)
+    panels[0].xaxis.set_major_formatter(ScalarFormatter())
     return finished(figure, list(panels), f"{results.spec.name}: response to temperature and alpha")
 
 
@@ -73,7 +74,7 @@ def finished(figure: plt.Figure, panels: list[plt.Axes], title: str) -> plt.Figu
     """Labels, legends and a grid."""
     panels[0].set_ylabel("validation accuracy")
     for axes in panels:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.suptitle(title)

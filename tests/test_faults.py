@@ -52,9 +52,11 @@ class Greedy(Faulty):
 """
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """A kdsweep command, as a user runs it in `folder`."""
+def start(folder: Path, *arguments: str, background: bool = False) -> subprocess.Popen[str]:
+    """A kdsweep command, as a user runs it in `folder`; a shell has what runs in the background ignore SIGINT."""
     command = [sys.executable, "-c", "from kdsweep.cli import main; main()", *arguments]
+    if background:
+        command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -169,3 +171,16 @@ def test_sigterm_saves_the_state_within_ten_seconds(tmp_path):
     states = list(sweep.glob("trials/*/state.safetensors"))
     assert states
     assert all(path.stat().st_mtime - asked < 10 for path in states)
+
+
+def test_sigterm_ends_a_driver_in_the_background_also_while_the_teacher_is_trained(tmp_path):
+    sweep = written(tmp_path, "space: {method: none}\n", tmp_path / "runs")
+    teacher = ("--set", "teacher={model: mnist_teacher, width: 0.25, train: {epochs: 10000}}")
+    driver = start(tmp_path, "run", "faults.yaml", *teacher, background=True)
+    for line in driver.stderr:
+        if "/10000 epochs, val accuracy" in line:
+            break
+    driver.send_signal(signal.SIGTERM)
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 130
+    assert f"go on with: kdsweep resume {sweep}" in errors

@@ -379,6 +379,9 @@ def _terminable() -> Iterator[None]:
     """Treat SIGTERM, which schedulers and spot machines send, as Ctrl-C."""
 
     def interrupt(number: int, frame: Any) -> None:
+        # A shell has what it runs in the background ignore SIGINT; while trials run, Ray Tune handles it nevertheless.
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     try:

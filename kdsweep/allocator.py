@@ -7,7 +7,7 @@ import ctypes
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 2**30
-_LARGEST_BEFORE_2_35 = 2**25
+_LARGEST_IN_OLDER_GLIBC = 2**25
 
 
 def keep_freed_memory() -> None:
@@ -21,5 +21,5 @@ def keep_freed_memory() -> None:
     except (AttributeError, OSError, TypeError):  # another C library, or none that is loaded by itself
         return
     if not mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES):
-        mallopt(_M_MMAP_THRESHOLD, _LARGEST_BEFORE_2_35)
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_OLDER_GLIBC)
     mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

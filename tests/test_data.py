@@ -314,7 +314,7 @@ def test_what_was_prepared_opens_elsewhere_as_it_was(store):
     opened = PreparedData.load(data.root)
     assert opened == data
     assert opened.num_classes == 10
-    assert opened.described().keys() == {"digest", "input_shape", "class_names", "mean", "std"}
+    assert opened.described().keys() == {"digest", "input_shape", "class_names", "mean", "std", "streams", "resize"}
 
 
 def test_a_users_own_data_set_is_known_by_its_content(store, tmp_path, monkeypatch):

@@ -608,12 +608,12 @@ def test_pixels_of_16_bits_are_refused_rather_than_clipped(folder):
     assert fails(Source(folder)) == f"{path}: pixels of mode I;16; accepted: 8 bits a channel"
 
 
-def test_images_that_do_not_fit_into_memory_are_said(folder, monkeypatch):
+def test_images_that_find_no_memory_are_said(folder, monkeypatch):
     def full(shape, dtype):
         raise MemoryError
 
     monkeypatch.setattr("kdsweep.datasets.image_folder.np.empty", full)
-    assert "train: 4 images of 6 x 8 need 0.0 GB of memory; set a smaller dataset.resize" in fails(Source(folder))
+    assert "train: 4 images of 6 x 8 need 0.0 GB to be decoded at once; accepted: what fits" in fails(Source(folder))
 
 
 def test_more_images_than_one_task_takes_are_read_in_order(tmp_path):

@@ -83,11 +83,14 @@ def _read(source: Source, split: str) -> Split:
 def _room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.uint8]:
     """Room for decoded images, where the machine has it for them and for the copy that is split and laid out."""
     need, there = 2 * count * math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if need > there:
+    try:
+        if need > there:
+            raise MemoryError
+        return np.empty((count, *shape), np.uint8)
+    except MemoryError as error:
         found = f"{count} images of {shape[1]} x {shape[2]} need {need / 1e9:.1f} GB to be decoded at once"
         accepted = f"what fits {there / 1e9:.1f} GB: dataset.stream: true, or a smaller dataset.resize"
-        raise DataError(f"{folder}: {found}; accepted: {accepted}")
-    return np.empty((count, *shape), np.uint8)
+        raise DataError(f"{folder}: {found}; accepted: {accepted}") from error
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

@@ -116,7 +116,7 @@ def small_disk(tmp_path):
 LONG = """\
 space: {method: [kd, none], width: 0.25, lr: {loguniform: [1e-3, 1e-2]}}
 search: {trials: 8}
-train: {epochs: 40}
+train: {epochs: 300}
 """
 
 

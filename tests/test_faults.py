@@ -83,7 +83,7 @@ def test_a_trial_that_hangs_or_takes_all_memory_fails_with_the_reason_and_the_sw
         tmp_path,
         "space: {method: ['faulty:Hangs', 'faulty:HangsOnce', 'faulty:Greedy', none], alpha: 0.5, lr: 1e-3}\n"
         "search: {sampler: grid, trials: 4}\ntrain: {epochs: 2}\n"
-        "resources: {max_failures: 1, step_timeout_seconds: 5}\n",
+        "resources: {max_failures: 1, step_timeout_seconds: 10}\n",
         tmp_path / "runs",
     )
     finished(start(tmp_path, "run", "faults.yaml"))
@@ -94,7 +94,7 @@ def test_a_trial_that_hangs_or_takes_all_memory_fails_with_the_reason_and_the_sw
         "faulty:Greedy": "FAILED",
         "none": "COMPLETE",
     }
-    assert trials["error"]["faulty:Hangs"] == "an epoch took longer than step_timeout_seconds (5)"
+    assert trials["error"]["faulty:Hangs"] == "an epoch took longer than step_timeout_seconds (10)"
     assert trials["error"]["faulty:Greedy"].startswith("out of memory: ")
 
 

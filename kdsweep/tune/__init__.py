@@ -5,6 +5,7 @@ Ray reads its settings when it is imported, so they stand here, before that.
 
 from __future__ import annotations
 
+import logging
 import os
 
 _SETTINGS = {
@@ -20,3 +21,7 @@ _SETTINGS = {
 }
 for _name, _value in _SETTINGS.items():
     os.environ.setdefault(_name, _value)
+
+# That trials failed, and that a full disk holds nothing more, kdsweep says itself; Ray Tune's own state is not restored.
+for _name in ("ray.tune.tune", "ray.tune.execution.experiment_state"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)

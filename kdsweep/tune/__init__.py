@@ -22,6 +22,6 @@ _SETTINGS = {
 for _name, _value in _SETTINGS.items():
     os.environ.setdefault(_name, _value)
 
-# That trials failed, and that a full disk holds nothing more, kdsweep says itself; Ray Tune's own state is not restored.
+# That trials failed or that a disk is full kdsweep says itself, and Ray Tune's own state is never restored.
 for _name in ("ray.tune.tune", "ray.tune.execution.experiment_state"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)

@@ -138,11 +138,10 @@ def split_arrays(spec: DatasetSpec, seed: int, loaded: Split | None = None) -> t
         DataError: If the data set cannot be read or is too small to split.
     """
     source, dataset = source_of(spec)
-    load = dataset.files if spec.stream else dataset.load
-    train = loaded or load(source, "train")
+    train = loaded or _read(spec, "train")
     train = _taken(train, stratified(train.labels, spec.subset or len(train.labels), seed)[0])
     if "val" in dataset.describe(source).splits:
-        val = load(source, "val")
+        val = _read(spec, "val")
     else:
         kept = round(len(train.labels) * (1 - spec.val_fraction))
         train_index, val_index = stratified(train.labels, kept, seed)
@@ -165,7 +164,7 @@ def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
     if "test" not in dataset.describe(source).splits:
         return False
     if not _is_whole(data.root, "test"):
-        _write(data.root, "test", (dataset.files if spec.stream else dataset.load)(source, "test"))
+        _write(data.root, "test", _read(spec, "test"))
     return True
 
 
@@ -182,7 +181,7 @@ def raw_images(spec: DatasetSpec, seed: int, split: str) -> Images:
     """
     source, dataset = source_of(spec)
     if split == "test":
-        images, labels = (dataset.files if spec.stream else dataset.load)(source, "test")
+        images, labels = _read(spec, "test")
     else:
         images, labels = split_arrays(spec, seed)[0 if split == "train" else 1]
     shape = dataset.describe(source).input_shape
@@ -217,6 +216,12 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArra
         first.append(members[:take])
         rest.append(members[take:])
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(rest))
+
+
+def _read(spec: DatasetSpec, split: SplitName) -> Split:
+    """A split as the data set has it: its images, or their paths where they are streamed."""
+    source, dataset = source_of(spec)
+    return dataset.files(source, split) if spec.stream else dataset.load(source, split)
 
 
 def _taken(split: Split, index: NDArray[np.int64]) -> Split:

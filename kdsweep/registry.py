@@ -60,12 +60,19 @@ class Registry(Generic[T]):
 
     def _all(self) -> dict[str, T]:
         if not self._complete:
-            self._complete = True
-            package = import_module(self._package)
-            for module in pkgutil.iter_modules(package.__path__):
-                if not module.ispkg:
-                    import_module(f"{self._package}.{module.name}")
+            self._complete = True  # what is imported below may look here too
+            try:
+                self._import_all()
+            except BaseException:
+                self._complete = False
+                raise
         return self._entries
+
+    def _import_all(self) -> None:
+        package = import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.ispkg:
+                import_module(f"{self._package}.{module.name}")
 
 
 def import_from(folder: str) -> None:

@@ -47,6 +47,16 @@ def test_modules_are_imported_at_the_first_look(package):
     assert "found_things.pear" in sys.modules
 
 
+def test_a_module_that_cannot_be_imported_is_tried_again(package):
+    (package / "cherry.py").write_text("raise OSError('the disk was busy')\n")
+    things = registry()
+    for _ in range(2):  # not a registry that lacks what comes after it
+        with pytest.raises(OSError, match="the disk was busy"):
+            list(things)
+    (package / "cherry.py").write_text("from found_things import THINGS\nTHINGS.add('cherry', 3)\n# mended\n")
+    assert list(things) == ["apple", "cherry", "pear"]
+
+
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_others(package):
     with pytest.raises(UnknownNameError, match=r"^unknown thing 'aple'; did you mean 'apple'\? accepted: apple, pear$"):
         registry()["aple"]

@@ -23,8 +23,7 @@ from measure import arguments, report, say
 from torch.nn import functional as F
 
 import kdsweep
-from kdsweep import weights
-from kdsweep.allocator import keep_freed_memory
+from kdsweep import process, weights
 from kdsweep.data import PreparedData, prepare
 
 
@@ -72,8 +71,7 @@ def confirmed(folder: Path, config: dict[str, Any]) -> list[dict[str, float]]:
 
 def by_hand(folder: Path, config: dict[str, Any], seed: int) -> dict[str, float]:
     """One run in plain PyTorch."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    process.set_up(threads=1)
     torch.manual_seed(seed)
     spec = kdsweep.load_results(folder).spec
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)

@@ -16,6 +16,7 @@ import torch
 from measure import arguments, report, say
 
 from kdsweep import data as datasets
+from kdsweep import process
 from kdsweep.spec import SweepSpec
 from kdsweep.training import Training
 from kdsweep.workbench import Workbench, open_workbench, provide_teacher
@@ -29,7 +30,7 @@ def main() -> None:
     """Train in both ways and compare."""
     parser = arguments(__doc__.splitlines()[0], "compact")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    process.set_up(threads=1)
     rows, details = [], {}
     with tempfile.TemporaryDirectory(prefix="kdsweep-compact-") as folder:
         stored, in_loop = (bench(Path(folder), name, gigabytes) for name, gigabytes in (("stored", 8.0), ("loop", 0.0)))

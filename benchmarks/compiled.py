@@ -17,8 +17,7 @@ from measure import arguments, report, say, shown, spread
 from torch import nn
 from torch.nn import functional as F
 
-from kdsweep import models
-from kdsweep.allocator import keep_freed_memory
+from kdsweep import models, process
 from kdsweep.optimization import autocast_dtype
 
 BATCH, STEPS = 128, 20
@@ -29,8 +28,7 @@ def main() -> None:
     """Time both in both precisions."""
     parser = arguments(__doc__.splitlines()[0], "compiled")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    process.set_up(threads=1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compiled: Forward = torch.compile(forward, mode="reduce-overhead" if device.type == "cuda" else "default")
     rows, figures = [], {}

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from watch import Stopwatch
 
 import kdsweep
-from kdsweep.allocator import keep_freed_memory
+from kdsweep import process
 
 BATCH = 128
 TEMPERATURE, ALPHA, RATE = 4.0, 0.5, 1e-3
@@ -91,8 +91,7 @@ def bare_rate(folder: Path, logits: torch.Tensor, processes: int, epochs: int, p
 
 def bare_loop(folder: Path, logits: torch.Tensor, epochs: int, precision: str, barrier: Any, answers: Any) -> None:
     """One process: train, validate each epoch, put the rate into the queue."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    process.set_up(threads=1)
     torch.manual_seed(0)
     pixels, labels = (torch.from_numpy(array) for array in images.arrays(folder, "train"))
     val_pixels, val_labels = (torch.from_numpy(array) for array in images.arrays(folder, "val"))

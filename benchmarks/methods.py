@@ -30,6 +30,7 @@ from measure import say
 from methods_page import MEASURED, results
 
 from kdsweep import data as datasets
+from kdsweep import process
 from kdsweep.data import PreparedData
 from kdsweep.environment import describe_environment
 from kdsweep.errors import MethodError
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=MEASURED)
     options = parser.parse_args()
     started = time.perf_counter()
-    torch.set_num_threads(options.workers)
+    process.set_up(options.workers)
     with (
         tempfile.TemporaryDirectory() as storage,
         ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool,
@@ -191,7 +192,7 @@ def refusal(root: Path, name: str) -> str:
 
 def train(root: Path, name: str, seed: int) -> dict[str, float]:
     """One student, in a worker."""
-    torch.set_num_threads(1)
+    process.set_up(threads=1)
     bench = workbench(root)
     training = bench.training(config(root, name), seed, root / "none")
     started = time.process_time()

@@ -185,10 +185,9 @@ def raw_images(spec: DatasetSpec, seed: int, split: str) -> Images:
     else:
         images, labels = split_arrays(spec, seed)[0 if split == "train" else 1]
     shape = dataset.describe(source).input_shape
-    zeros, ones = (0.0,) * shape[0], (1.0,) * shape[0]
     if spec.stream:
-        return StreamedImages(Files(spec.name, list(images), spec.resize, shape), torch.from_numpy(labels), zeros, ones)
-    return Images(torch.from_numpy(images), torch.from_numpy(labels), zeros, ones)
+        return StreamedImages(Files(spec.name, list(images), spec.resize, shape), torch.from_numpy(labels))
+    return Images(torch.from_numpy(images), torch.from_numpy(labels))
 
 
 def stratified(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -268,7 +267,7 @@ def _chunks(spec: DatasetSpec, info: DatasetInfo, train: Split) -> Iterable[NDAr
     if not spec.stream:
         return [train.images]
     files = Files(spec.name, list(train.images), spec.resize, info.input_shape)
-    images = StreamedImages(files, torch.from_numpy(train.labels), (), ())
+    images = StreamedImages(files, torch.from_numpy(train.labels))
     return (pixels.numpy() for pixels in images.decoded(torch.arange(len(files)).split(256)))
 
 

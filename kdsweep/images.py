@@ -61,20 +61,22 @@ class Images:
     Args:
         images: [N, C, H, W] of uint8, on the device or, a file in the page cache, on the host.
         labels: [N] of int64, on the device.
-        mean: Per channel, of images scaled to 0..1.
-        std: Per channel.
+        mean: Per channel, of images scaled to 0..1; unless given, 0.
+        std: Per channel; unless given, 1.
     """
 
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]):
+    def __init__(
+        self, images: torch.Tensor, labels: torch.Tensor, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()
+    ):
         self.images = images
         self.labels = labels
         self.device = labels.device
-        self.mean = mean
-        self.std = std
-        scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
-        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
-        self._scale = scale.float().to(self.device)[:, None, None]
-        self._shift = shift.float().to(self.device)[:, None, None]
+        channels = images.shape[1]
+        self.mean = mean or (0.0,) * channels
+        self.std = std or (1.0,) * channels
+        spread = torch.tensor(self.std, dtype=torch.float64)
+        scale, shift = 1 / (255 * spread), -torch.tensor(self.mean, dtype=torch.float64) / spread
+        self._scale, self._shift = self._everywhere(scale), self._everywhere(shift)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -116,6 +118,11 @@ class Images:
         floats = images.to(torch.float32, memory_format=torch.channels_last)
         return floats.mul_(self._scale).add_(self._shift)
 
+    def _everywhere(self, per_channel: torch.Tensor) -> torch.Tensor:
+        """[C] as an image [1, C, H, W] of float32: rows of three numbers would keep a processor from its wide steps."""
+        image = per_channel.float().to(self.device)[None, :, None, None].expand(1, *self.images.shape[1:])
+        return image.contiguous(memory_format=torch.channels_last)
+
 
 @dataclass(frozen=True)
 class Files:
@@ -153,11 +160,11 @@ class StreamedImages(Images):
     Args:
         files: The images.
         labels: [N] of int64, on the device.
-        mean: Per channel, of images scaled to 0..1.
-        std: Per channel.
+        mean: Per channel, of images scaled to 0..1; unless given, 0.
+        std: Per channel; unless given, 1.
     """
 
-    def __init__(self, files: Files, labels: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]):
+    def __init__(self, files: Files, labels: torch.Tensor, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()):
         super().__init__(torch.empty(0, *files.shape, dtype=torch.uint8), labels, mean, std)
         self._files = files
         self._indices: list[list[int]] = []

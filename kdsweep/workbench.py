@@ -9,7 +9,6 @@ from pathlib import Path
 
 from kdsweep import probe
 from kdsweep import teacher as teachers
-from kdsweep.allocator import keep_freed_memory
 from kdsweep.data import PreparedData
 from kdsweep.errors import CheckpointError
 from kdsweep.images import Images
@@ -62,7 +61,6 @@ def provide_teacher(
 
 def open_workbench(spec: SweepSpec, sweep: SweepDir, data: PreparedData, device: torch.device) -> Workbench:
     """The workbench of a sweep whose teacher was adopted, in a process that trains."""
-    keep_freed_memory()
     card = TeacherCard(**json.loads(sweep.teacher_card.read_text()))
     return Workbench(spec, sweep, data, card, device)
 

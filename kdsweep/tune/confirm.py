@@ -12,6 +12,7 @@ import pandas as pd
 import ray
 import torch
 
+from kdsweep import process
 from kdsweep.arrays import write_json
 from kdsweep.data import PreparedData
 from kdsweep.errors import KdsweepError
@@ -175,7 +176,7 @@ def _bench(places: dict[str, str]) -> tuple[SweepDir, Workbench]:
     sweep = SweepDir(Path(places["sweep"]))
     if places["sweep"] not in _open:
         spec = read_spec(sweep)
-        torch.set_num_threads(spec.resources.cpus_per_trial)
+        process.set_up(spec.resources.cpus_per_trial)
         gpu = ray.get_gpu_ids() and torch.cuda.is_available()
         data = PreparedData.load(Path(places["data"]))
         _open[places["sweep"]] = open_workbench(spec, sweep, data, torch.device("cuda" if gpu else "cpu"))

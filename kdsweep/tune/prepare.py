@@ -9,9 +9,8 @@ from pathlib import Path
 import ray
 import torch
 
-from kdsweep import probe
+from kdsweep import probe, process
 from kdsweep import teacher as teachers
-from kdsweep.allocator import keep_freed_memory
 from kdsweep.data import PreparedData
 from kdsweep.layout import SweepDir
 from kdsweep.lines import LineLog, read_lines
@@ -50,12 +49,10 @@ def prepare(
     if remote or part.gpus:
         card, measured = _remotely(spec, sweep, data, part, on_epoch)
     else:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(os.cpu_count() or 1)
-        card, measured = _here(
-            spec, sweep, data, torch.device("cpu"), lambda m: on_epoch(int(m["epoch"]), m["val_accuracy"])
-        )
-        torch.set_num_threads(threads)
+        with process.lent(os.cpu_count() or 1):
+            card, measured = _here(
+                spec, sweep, data, torch.device("cpu"), lambda m: on_epoch(int(m["epoch"]), m["val_accuracy"])
+            )
     progress.phase(
         "teacher", f"val accuracy {card.val_accuracy:.2%}, {card.parameters:,} parameters, {card.size_mb:.3f} MB"
     )
@@ -77,7 +74,6 @@ def _here(
     device: torch.device,
     on_epoch: Callable[[dict[str, float]], None],
 ) -> Prepared:
-    keep_freed_memory()
     card = provide_teacher(spec, sweep, data, device, on_epoch)
     torch.set_num_threads(spec.resources.cpus_per_trial)
     return card, probe.provide(spec, sweep, open_workbench(spec, sweep, data, device))
@@ -105,7 +101,7 @@ def _in_worker(places: dict[str, str]) -> Prepared:
     import_from(places["code"])
     sweep = SweepDir(Path(places["sweep"]))
     spec = read_spec(sweep)
-    torch.set_num_threads(spec.resources.cpus_per_trial)
+    process.set_up(spec.resources.cpus_per_trial)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sweep.teacher.mkdir(parents=True, exist_ok=True)
     log = LineLog(sweep.teacher_epochs)

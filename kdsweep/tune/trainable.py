@@ -13,6 +13,7 @@ import ray
 import torch
 from ray import tune
 
+from kdsweep import process
 from kdsweep.data import PreparedData
 from kdsweep.errors import KdsweepError
 from kdsweep.layout import SweepDir
@@ -118,7 +119,7 @@ class DistillTrial(tune.Trainable):
         import_from(self._places["code"])
         spec = read_spec(self._sweep)
         gpu = ray.get_gpu_ids() and torch.cuda.is_available()
-        torch.set_num_threads(spec.resources.cpus_per_trial)
+        process.set_up(spec.resources.cpus_per_trial)
         data = PreparedData.load(Path(self._places["data"]))
         self._bench = open_workbench(spec, self._sweep, data, torch.device("cuda" if gpu else "cpu"))
         self._rungs = Rungs.of(spec)

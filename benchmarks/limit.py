@@ -2,8 +2,8 @@
 
 The bare loop is written for this machine and nothing else: one process per core, images resident as uint8, the
 teacher's logits computed beforehand, channels last, freed memory kept, subnormal numbers taken as zero, a fused
-optimizer, the faster of float32 and bfloat16, validation after each epoch. Bare loop and sweep take turns, so that a change of the machine's pace meets
-both.
+optimizer, the faster of float32 and bfloat16, validation after each epoch. Bare loop and sweep take turns, so that a
+change of the machine's pace meets both.
 
     python benchmarks/limit.py [--data FOLDER]
 """

@@ -71,7 +71,8 @@ def confirmed(folder: Path, config: dict[str, Any]) -> list[dict[str, float]]:
 
 def by_hand(folder: Path, config: dict[str, Any], seed: int) -> dict[str, float]:
     """One run in plain PyTorch."""
-    process.set_up(threads=1)
+    torch.set_num_threads(1)
+    process.keep_freed_memory()  # and nothing else of what kdsweep does
     torch.manual_seed(seed)
     spec = kdsweep.load_results(folder).spec
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)

@@ -23,7 +23,7 @@ def set_up(threads: int) -> None:
     keep_freed_memory()
     torch.set_num_threads(threads)
     # A unit that died has a gradient of zero, and its moments in Adam shrink until they are subnormal, where they stay:
-    # x86 computes with those many times slower. Taken as zero they change no weight.
+    # x86 computes with those many times slower. Left in, they would move a weight by 1e-30 of the learning rate.
     torch.set_flush_denormal(True)
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import optuna
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 import kdsweep
+from kdsweep import process
 from kdsweep.errors import InputError, SweepDirError, SweepError
 from kdsweep.layout import SweepDir
 from kdsweep.study import KEPT_WEIGHTS
@@ -247,6 +249,23 @@ def test_epochs_that_a_lost_worker_had_saved_but_not_told_are_told_by_the_next(
         assert list(rows["epoch"]) == list(range(1, len(rows) + 1)), trial
     assert dict(results.epochs.groupby("trial").size()) == dict(results.trials.set_index("trial")["epochs"])
     assert set(states(results)) <= {"COMPLETE", "PRUNED"}
+
+
+def test_workers_are_set_up_to_train_and_the_users_process_is_left_as_it_was(
+    local_ray, sweep_file, tmp_path, monkeypatch
+):
+    class Looked(DistillTrial):
+        def step(self):
+            told = super().step()
+            (tmp_path / "flushes").write_text(str(process.flushes_subnormals()))
+            return told
+
+    can_flush = torch.set_flush_denormal(False)
+    before = torch.get_num_threads(), process.flushes_subnormals()
+    monkeypatch.setattr(driver, "DistillTrial", Looked)
+    kdsweep.run(kdsweep.load_spec(sweep_file, {**QUICK, "search.trials": 1, "search.points": []}))
+    assert (tmp_path / "flushes").read_text() == str(can_flush)
+    assert (torch.get_num_threads(), process.flushes_subnormals()) == before
 
 
 def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):

@@ -23,8 +23,9 @@ from measure import arguments, report, say
 from torch.nn import functional as F
 
 import kdsweep
-from kdsweep import process, weights
-from kdsweep.data import PreparedData, prepare
+from kdsweep.storage import weights
+from kdsweep.tasks.image.splits import PreparedData, prepare
+from kdsweep.worker import process
 
 
 def main() -> None:

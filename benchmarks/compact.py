@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from measure import arguments, report, say
 
-from kdsweep import data as datasets
-from kdsweep import process
-from kdsweep.spec import SweepSpec
-from kdsweep.training import Training
-from kdsweep.workbench import Workbench, open_workbench, provide_teacher
+from kdsweep.config.spec import SweepSpec
+from kdsweep.tasks.image import splits as datasets
+from kdsweep.training.trainer import Training
+from kdsweep.worker import process
+from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
 
 METHODS = ("hint", "sp", "nst", "vid", "reviewkd", "ofd")
 CPU = torch.device("cpu")

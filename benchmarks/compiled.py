@@ -17,8 +17,9 @@ from measure import arguments, report, say, shown, spread
 from torch import nn
 from torch.nn import functional as F
 
-from kdsweep import models, process
-from kdsweep.optimization import autocast_dtype
+from kdsweep import models
+from kdsweep.training.optimizer import autocast_dtype
+from kdsweep.worker import process
 
 BATCH, STEPS = 128, 20
 Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from watch import Stopwatch
 
 import kdsweep
-from kdsweep import process
+from kdsweep.worker import process
 
 BATCH = 128
 TEMPERATURE, ALPHA, RATE = 4.0, 0.5, 1e-3

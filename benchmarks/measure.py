@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kdsweep.environment import describe_environment
+from kdsweep.storage.environment import describe_environment
 
 MEASURED = Path(__file__).parent / "measured"
 

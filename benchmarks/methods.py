@@ -29,16 +29,16 @@ import torch
 from measure import say
 from methods_page import MEASURED, results
 
-from kdsweep import data as datasets
-from kdsweep import process
-from kdsweep.data import PreparedData
-from kdsweep.environment import describe_environment
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.errors import MethodError
-from kdsweep.layout import SweepDir
 from kdsweep.methods import METHODS
-from kdsweep.spec import SweepSpec, read_spec
-from kdsweep.training import evaluate
-from kdsweep.workbench import Workbench, open_workbench, provide_teacher
+from kdsweep.storage.environment import describe_environment
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks.image import splits as datasets
+from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.training.evaluate import evaluate
+from kdsweep.worker import process
+from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
 
 ALPHA, OTHER_ALPHAS = 0.5, {"simkd": 1.0, "none": 0.0}
 CPU = torch.device("cpu")

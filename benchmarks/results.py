@@ -17,9 +17,9 @@ from pathlib import Path
 import synthetic
 from measure import arguments, report, say, shown, spread
 
-from kdsweep.layout import SweepDir
-from kdsweep.results import write_frames
-from kdsweep.study import State, Study
+from kdsweep.results.frames import write_frames
+from kdsweep.search.study import State, Study
+from kdsweep.storage.paths import SweepDir
 
 COMMANDS = {
     "--help": ["--help"],

@@ -21,10 +21,10 @@ from optuna.trial import TrialState
 from watch import Moment, Stopwatch
 
 import kdsweep
-from kdsweep.layout import SweepDir
-from kdsweep.proposals import Proposer
-from kdsweep.rungs import Rungs
-from kdsweep.study import State, Study, Trial
+from kdsweep.search.proposer import Proposer
+from kdsweep.search.stopping import Rungs
+from kdsweep.search.study import State, Study, Trial
+from kdsweep.storage.paths import SweepDir
 
 EARLY = 100  # the driver's cost per trial is compared with that around this trial
 WINDOW = 100

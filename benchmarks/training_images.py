@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 import kdsweep
-from kdsweep import models, weights
-from kdsweep.data import PreparedData, prepare
-from kdsweep.training import evaluate
+from kdsweep import models
+from kdsweep.storage import weights
+from kdsweep.tasks.image.splits import PreparedData, prepare
+from kdsweep.training.evaluate import evaluate
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Self
 
-from kdsweep.progress import SearchStatus
+from kdsweep.terminal.progress import SearchStatus
 
 
 @dataclass(frozen=True)

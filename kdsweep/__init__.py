@@ -13,12 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdsweep.config.load import load_spec
+    from kdsweep.config.spec import SweepSpec
     from kdsweep.errors import Interrupted, KdsweepError, SpecError
-    from kdsweep.export import load_student
-    from kdsweep.loading import load_spec
     from kdsweep.methods import METHODS, Method, Outputs
-    from kdsweep.results import Results, load_results
-    from kdsweep.spec import SweepSpec
+    from kdsweep.results.export import load_student
+    from kdsweep.results.frames import Results, load_results
     from kdsweep.tune.driver import confirm, resume, run
 
 __version__ = "0.1.0"
@@ -29,13 +29,13 @@ _HOMES = {
     "KdsweepError": "kdsweep.errors",
     "Method": "kdsweep.methods",
     "Outputs": "kdsweep.methods",
-    "Results": "kdsweep.results",
+    "Results": "kdsweep.results.frames",
     "SpecError": "kdsweep.errors",
-    "SweepSpec": "kdsweep.spec",
+    "SweepSpec": "kdsweep.config.spec",
     "confirm": "kdsweep.tune.driver",
-    "load_results": "kdsweep.results",
-    "load_spec": "kdsweep.loading",
-    "load_student": "kdsweep.export",
+    "load_results": "kdsweep.results.frames",
+    "load_spec": "kdsweep.config.load",
+    "load_student": "kdsweep.results.export",
     "resume": "kdsweep.tune.driver",
     "run": "kdsweep.tune.driver",
 }

@@ -13,8 +13,8 @@ from rich.console import Console
 from kdsweep.errors import InputError, KdsweepError
 
 if TYPE_CHECKING:
-    from kdsweep.results import Results
-    from kdsweep.spec import SweepSpec
+    from kdsweep.config.spec import SweepSpec
+    from kdsweep.results.frames import Results
 
 app = typer.Typer(
     name="kdsweep",
@@ -55,7 +55,7 @@ def run(
     address: AddressOption = "",
 ) -> None:
     """Run a sweep: teacher, search, confirmation; then show the best students."""
-    from kdsweep.progress import for_console
+    from kdsweep.terminal.progress import for_console
 
     loaded = _load(spec, overrides, name, storage)
     from kdsweep.tune.driver import run as run_sweep
@@ -71,7 +71,7 @@ def resume(
     address: AddressOption = "",
 ) -> None:
     """Go on with an interrupted sweep, or extend an ended one."""
-    from kdsweep.progress import for_console
+    from kdsweep.terminal.progress import for_console
     from kdsweep.tune.driver import resume as resume_sweep
 
     _let_own_code_lie_here()
@@ -90,7 +90,7 @@ def confirm(
     address: AddressOption = "",
 ) -> None:
     """Train the best again on fresh seeds beside plain students, and score them on the test split."""
-    from kdsweep.progress import for_console
+    from kdsweep.terminal.progress import for_console
     from kdsweep.tune.driver import confirm as confirm_sweep
 
     _let_own_code_lie_here()
@@ -112,8 +112,8 @@ def results(
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
 ) -> None:
     """Show what a sweep found, the best trials first; also while it runs."""
-    from kdsweep import tables
-    from kdsweep.results import load_results
+    from kdsweep.results.frames import load_results
+    from kdsweep.terminal import tables
 
     found = load_results(directory)
     if epochs + confirmed + importance > 1:
@@ -135,7 +135,7 @@ def export(
     trial: Annotated[str, typer.Option("--trial", metavar="KEY", help="One trial instead, by key or number.")] = "",
 ) -> None:
     """Write the best students: safetensors, a JSON description and a card."""
-    from kdsweep.results import load_results
+    from kdsweep.results.frames import load_results
 
     _let_own_code_lie_here()
     for folder in load_results(directory).export(out, top=top, trial=trial):
@@ -151,8 +151,8 @@ def evaluate(
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Import the student's own code.")] = False,
 ) -> None:
     """Measure an exported student's accuracy."""
-    from kdsweep import tables
-    from kdsweep.export import evaluate_student
+    from kdsweep.results.export import evaluate_student
+    from kdsweep.terminal import tables
 
     if split not in ("test", "val", "train"):
         raise InputError(f"--split {split!r}: accepted: test, val, train")
@@ -179,8 +179,8 @@ def methods(
     ] = "",
 ) -> None:
     """List the distillation methods, or describe one."""
-    from kdsweep import tables
     from kdsweep.methods import reference
+    from kdsweep.terminal import tables
 
     if name:
         _let_own_code_lie_here()
@@ -192,8 +192,8 @@ def methods(
 @app.command()
 def models() -> None:
     """List the models that can be teacher or student."""
-    from kdsweep import tables
     from kdsweep.models import MODELS
+    from kdsweep.terminal import tables
 
     rows = [{"model": key, "what it is": MODELS[key].summary} for key in MODELS]
     rows += [
@@ -207,8 +207,8 @@ def models() -> None:
 @app.command()
 def datasets() -> None:
     """List the data sets."""
-    from kdsweep import tables
     from kdsweep.datasets import DATASETS
+    from kdsweep.terminal import tables
 
     rows = [{"dataset": key, "what it is": DATASETS[key].summary} for key in DATASETS]
     rows.append({"dataset": "package.module:function", "what it is": "your own: function(source, split)"})
@@ -233,8 +233,8 @@ def _options(
 
 
 def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpec:
-    from kdsweep.document import parse_value
-    from kdsweep.loading import load_spec
+    from kdsweep.config.load import load_spec
+    from kdsweep.config.yaml import parse_value
 
     values: dict[str, Any] = {}
     for override in overrides:
@@ -255,7 +255,7 @@ def _let_own_code_lie_here() -> None:
 
 
 def _summary(found: Results) -> None:
-    from kdsweep.summary import print_summary
+    from kdsweep.terminal.summary import print_summary
 
     print_summary(found)
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kdsweep import __version__, cli, errors, tables
+from kdsweep import __version__, cli, errors
 from kdsweep.errors import InputError
-from kdsweep.export import read_config
-from kdsweep.results import load_results
+from kdsweep.results.export import read_config
+from kdsweep.results.frames import load_results
+from kdsweep.terminal import tables
 
 SCRIPT = Path(sys.executable).with_name("kdsweep")
 COMMANDS = ("run", "resume", "confirm", "results", "export", "evaluate", "validate", "methods", "models", "datasets")
@@ -400,7 +401,7 @@ def test_methods_models_and_datasets_are_listed(kdsweep):
 def test_a_method_is_described_with_an_example_that_is_a_sweep_files_space(kdsweep):
     from ruamel.yaml import YAML
 
-    from kdsweep.space import SearchSpace
+    from kdsweep.search.space import SearchSpace
 
     code, out, err = kdsweep("methods", "dkd")
     assert (code, err) == (0, "")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import ray
 
+from kdsweep.config.spec import ResourcesSection
 from kdsweep.errors import InputError
-from kdsweep.spec import ResourcesSection
 
 
 @contextmanager

@@ -12,20 +12,21 @@ import pandas as pd
 import ray
 import torch
 
-from kdsweep import process
-from kdsweep.arrays import write_json
-from kdsweep.data import PreparedData
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.errors import KdsweepError
-from kdsweep.layout import SweepDir
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
-from kdsweep.results import Results
+from kdsweep.results.frames import Results
+from kdsweep.search.space import OF_DISTILLATION, Config
 from kdsweep.seeds import derived_seed, digest_of
-from kdsweep.space import OF_DISTILLATION, Config
-from kdsweep.spec import SweepSpec, read_spec
-from kdsweep.training import evaluate, run_through
+from kdsweep.storage.files import write_json
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.training.evaluate import evaluate
+from kdsweep.training.trainer import run_through
 from kdsweep.tune.cluster import Share
-from kdsweep.workbench import Workbench, open_workbench
+from kdsweep.worker import process
+from kdsweep.worker.workbench import Workbench, open_workbench
 
 Measured = dict[str, float]
 

@@ -18,19 +18,19 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune import TuneError
 
-from kdsweep import data as datasets
 from kdsweep import models
-from kdsweep.arrays import write_json
-from kdsweep.data import PreparedData
-from kdsweep.environment import describe_environment
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.errors import InputError, Interrupted, KdsweepError, SweepDirError, SweepError
-from kdsweep.layout import SweepDir
-from kdsweep.progress import Progress, SearchStatus, Silent
-from kdsweep.results import Results, load_results, write_frame, write_frames
-from kdsweep.space import SearchSpace
-from kdsweep.spec import SweepSpec, read_spec
-from kdsweep.study import State, Study
-from kdsweep.teacher import TeacherCard
+from kdsweep.results.frames import Results, load_results, write_frame, write_frames
+from kdsweep.search.space import SearchSpace
+from kdsweep.search.study import State, Study
+from kdsweep.storage.environment import describe_environment
+from kdsweep.storage.files import write_json
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks.image import splits as datasets
+from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.teacher.build import TeacherCard
+from kdsweep.terminal.progress import Progress, SearchStatus, Silent
 from kdsweep.tune.cluster import Share, connected, share
 from kdsweep.tune.confirm import Chosen
 from kdsweep.tune.confirm import confirm as train_again

@@ -9,18 +9,18 @@ from pathlib import Path
 import ray
 import torch
 
-from kdsweep import probe, process
-from kdsweep import teacher as teachers
-from kdsweep.data import PreparedData
-from kdsweep.layout import SweepDir
-from kdsweep.lines import LineLog, read_lines
-from kdsweep.probe import Probe
-from kdsweep.progress import Progress
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.registry import import_from
-from kdsweep.spec import SweepSpec, read_spec
-from kdsweep.teacher import TeacherCard
+from kdsweep.storage.jsonl import LineLog, read_lines
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.teacher import build as teachers
+from kdsweep.teacher.build import TeacherCard
+from kdsweep.terminal.progress import Progress
 from kdsweep.tune.cluster import Share
-from kdsweep.workbench import open_workbench, provide_teacher
+from kdsweep.worker import probe, process
+from kdsweep.worker.probe import Probe
+from kdsweep.worker.workbench import open_workbench, provide_teacher
 
 Prepared = tuple[TeacherCard, Probe]
 

@@ -9,7 +9,7 @@ from typing import Any
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from kdsweep.study import State, Study
+from kdsweep.search.study import State, Study
 
 
 class StudyScheduler(FIFOScheduler):

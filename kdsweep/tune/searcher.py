@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from kdsweep.study import Study
+from kdsweep.search.study import Study
 
 
 class StudySearcher(Searcher):

@@ -13,17 +13,17 @@ import ray
 import torch
 from ray import tune
 
-from kdsweep import process
-from kdsweep.data import PreparedData
+from kdsweep.config.spec import read_spec
 from kdsweep.errors import KdsweepError
-from kdsweep.layout import SweepDir
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
-from kdsweep.rungs import Rungs
+from kdsweep.search.stopping import Rungs
 from kdsweep.seeds import derived_seed
-from kdsweep.spec import read_spec
-from kdsweep.training import SAVE_SECONDS, Training
-from kdsweep.workbench import Workbench, open_workbench
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.training.trainer import SAVE_SECONDS, Training
+from kdsweep.worker import process
+from kdsweep.worker.workbench import Workbench, open_workbench
 
 # Short epochs are told together: Ray's part of each would cost more than it.
 TOGETHER_SECONDS = 1.0

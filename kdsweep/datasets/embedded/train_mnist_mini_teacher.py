@@ -16,9 +16,10 @@ import typer
 from torch import nn
 from torch.nn import functional as F
 
-from kdsweep import models, weights
+from kdsweep import models
 from kdsweep.datasets import embedded
 from kdsweep.datasets.embedded.make_mnist_mini import read_mnist
+from kdsweep.storage import weights
 
 MODEL, WIDTH = "mnist_teacher", 0.25
 MEAN, STD = 0.1307, 0.3081

@@ -1,0 +1,1 @@
+"""What does the sweep file say? YAML with line numbers, the spec as types, and every fault in one line."""

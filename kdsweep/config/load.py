@@ -1,0 +1,326 @@
+"""Sweep file -> SweepSpec, with every fault reported at once.
+
+Checks run from cheap to dear: the YAML, the types of each section, what the sections say of each other, and only when
+all of that holds the models themselves, on PyTorch's meta device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from kdsweep import datasets, methods, models
+from kdsweep.config.spec import SweepSpec
+from kdsweep.config.yaml import Document, Keys
+from kdsweep.datasets import DatasetInfo, Source, embedded
+from kdsweep.errors import InputError, MethodError, SpecError, did_you_mean
+from kdsweep.lazy import torch
+from kdsweep.registry import import_from, is_user_object
+from kdsweep.search.space import SearchSpace, SpaceError
+from kdsweep.storage import weights
+
+SHIPPED = "kdsweep:"
+CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
+
+# Stand in for faulty or missing sections, so that the others can still be checked against each other.
+_STAND_INS: dict[str, Any] = {
+    "name": "sweep",
+    "dataset": {"name": "mnist_mini"},
+    "teacher": {"model": "tutorial_teacher"},
+    "student": {"model": "lightnn"},
+    "space": {"method": "none"},
+}
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "text",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a mapping",
+    "model": "a mapping of keys",
+    "finite": "a finite number",
+}
+
+
+def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepSpec:
+    """Read and check a sweep file.
+
+    Args:
+        path: The YAML file; relative paths in it are taken from the current directory.
+        overrides: Values by dotted path, such as `{"search.trials": 8}`.
+
+    Returns:
+        The spec, its paths absolute.
+
+    Raises:
+        SpecError: With one line per fault.
+    """
+    document = Document(Path(path))
+    document.values.setdefault("name", Path(path).stem)
+    for dotted, value in (overrides or {}).items():
+        document.override(dotted, value)
+    import_from(str(Path.cwd()))
+    spec = _checked(document)
+    faults = [document.fault(keys, message) for keys, message in _model_faults(spec)]
+    if faults:
+        raise SpecError(faults)
+    return spec
+
+
+def source_of(spec: SweepSpec) -> Source:
+    """Where the spec's data set lies."""
+    return Source(Path(spec.dataset.root).absolute(), spec.dataset.download, spec.dataset.resize)
+
+
+def checkpoint_path(written: str) -> Path:
+    """The file that `teacher.checkpoint` names."""
+    if written.startswith(SHIPPED):
+        return embedded.path(f"{written.removeprefix(SHIPPED)}.safetensors")
+    return Path(written).expanduser().absolute()
+
+
+def _checked(document: Document) -> SweepSpec:
+    """The spec after every check that needs no model.
+
+    Raises:
+        SpecError: With every fault, those of one section hiding none of another.
+    """
+    faults: list[str] = []
+    values = document.values
+    try:
+        SweepSpec.model_validate(values)
+    except ValidationError as error:
+        details = {(d["loc"], d["type"]): d for d in error.errors()}
+        faulty = {str(loc[0]) for loc, _ in details}
+        faults = list(dict.fromkeys(document.fault(*_translated(detail)) for detail in details.values()))
+        kept = {key: value for key, value in values.items() if key not in faulty}
+        values = {**_STAND_INS, **kept}
+    else:
+        faulty = set()
+    spec = _absolute(SweepSpec.model_validate(values))
+    faults += [
+        document.fault(keys, message)
+        for sections, keys, message in _relations(spec)
+        if not faulty.intersection(sections)
+    ]
+    if faults:
+        raise SpecError(faults)
+    return spec
+
+
+def _absolute(spec: SweepSpec) -> SweepSpec:
+    """Paths made absolute: trials may run in another directory."""
+    root = str(Path(spec.dataset.root).expanduser().absolute())
+    checkpoint = spec.teacher.checkpoint
+    if checkpoint is not None and not checkpoint.startswith(SHIPPED):
+        checkpoint = str(checkpoint_path(checkpoint))
+    storage = spec.storage if _scheme(spec.storage) else str(Path(spec.storage).expanduser().absolute())
+    return spec.replaced(
+        dataset=spec.dataset.model_copy(update={"root": root}),
+        teacher=spec.teacher.model_copy(update={"checkpoint": checkpoint}),
+        storage=storage,
+    )
+
+
+def _translated(detail: ErrorDetails) -> tuple[Keys, str]:
+    """A pydantic error as path and message: what was found, what is accepted."""
+    keys = tuple(key for key in detail["loc"] if not _is_union_branch(key))
+    kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind == "missing":
+        example = _STAND_INS.get(str(keys[-1]), "a value")
+        return keys[:-1], f"{keys[-1]}: missing; accepted: {example}"
+    if kind == "extra_forbidden":
+        return keys, f"unknown key {keys[-1]!r}; {did_you_mean(keys[-1], _fields_at(keys[:-1]))}"
+    bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    accepted = [f"{words} {context[bound]:g}" for bound, words in bounds.items() if bound in context]
+    if "expected" in context:
+        return keys, f"found {_shown(found)}; {_expected(found, context['expected'], keys)}"
+    if "pattern" in context:
+        accepted = ["letters, digits, '.', '_' and '-', beginning with a letter or digit"]
+    return (
+        keys,
+        f"found {_shown(found)}; accepted: {', '.join(accepted) or _TYPES.get(kind.split('_')[0], detail['msg'])}",
+    )
+
+
+def _is_union_branch(key: int | str) -> bool:
+    return isinstance(key, str) and ("[" in key or key == "constrained-float" or key == "constrained-int")
+
+
+def _expected(found: object, expected: str, keys: Keys) -> str:
+    names = [name.strip().strip("'") for name in expected.replace(" or ", ",").split(",")]
+    number = " or a number" if keys[-1] in ("gpus_per_trial", "max_concurrent") else ""
+    return did_you_mean(found, names) + number
+
+
+def _fields_at(keys: Keys) -> list[str]:
+    fields = SweepSpec.model_fields
+    for key in keys:
+        fields = getattr(fields[str(key)].annotation, "model_fields", {})
+    return list(fields)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _scheme(storage: str) -> str:
+    scheme = urlsplit(storage).scheme
+    return scheme if "://" in storage else ""
+
+
+Related = tuple[tuple[str, ...], Keys, str]
+
+
+def _relations(spec: SweepSpec) -> Iterator[Related]:
+    """Faults in what sections say of each other and of the world, as (sections involved, path, message)."""
+    if _scheme(spec.storage):
+        accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
+        yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
+    yield from _dataset_faults(spec)
+    yield from _teacher_faults(spec)
+    yield from _named_model_faults("student", spec.student.model, spec.student.options)
+    yield from _training_faults(spec)
+    try:
+        space = spec.search_space
+    except SpaceError as error:
+        for path, message in error.faults:
+            yield ("space",), ("space", *path), message
+    else:
+        yield from _search_faults(spec, space)
+
+
+def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
+    section = spec.dataset
+    try:
+        dataset = datasets.get(section.name) if not is_user_object(section.name) else None
+        info = dataset.describe(source_of(spec)) if dataset else None
+    except InputError as error:
+        yield ("dataset",), ("dataset", "name"), str(error)
+        return
+    if section.subset and section.subset * section.val_fraction < 1:
+        accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
+        yield ("dataset",), ("dataset", "subset"), f"found {section.subset}; accepted: {accepted}"
+    if section.stream and (dataset is None or dataset.list_files is None):
+        accepted = "false, or a data set whose images are files of their own (image_folder)"
+        yield ("dataset",), ("dataset", "stream"), f"found true with {section.name!r}; accepted: {accepted}"
+    if info is not None and section.normalize == "imagenet" and info.input_shape[0] != 3:
+        accepted = "dataset or none for images of one channel"
+        yield ("dataset",), ("dataset", "normalize"), f"found 'imagenet'; accepted: {accepted}"
+
+
+def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
+    yield from _named_model_faults("teacher", spec.teacher.model, spec.teacher.options)
+    written = spec.teacher.checkpoint
+    if written is None:
+        return
+    try:
+        path = checkpoint_path(written)
+    except InputError as error:
+        yield ("teacher",), ("teacher", "checkpoint"), str(error)
+        return
+    if not path.is_file():
+        yield (
+            ("teacher",),
+            ("teacher", "checkpoint"),
+            f"no such file: {path}; accepted: {CHECKPOINTS}",
+        )
+    elif path.suffix == ".safetensors" and spec.teacher.model in models.MODELS:
+        try:
+            classes = len(_info(spec).class_names)
+        except InputError:
+            return  # told as a fault of the data set
+        try:
+            weights.check_classes(path, models.MODELS[spec.teacher.model].taps.head, classes)
+        except InputError as error:
+            yield ("teacher", "dataset"), ("teacher", "checkpoint"), str(error)
+
+
+def _named_model_faults(who: str, name: str, options: Mapping[str, Any]) -> Iterator[Related]:
+    try:
+        models.exists(name)
+    except InputError as error:
+        yield (who,), (who, "model"), str(error)
+        return
+    try:
+        models.check_options(name, options)
+    except InputError as error:
+        yield (who,), (who, "options"), str(error)
+
+
+def _training_faults(spec: SweepSpec) -> Iterator[Related]:
+    for name, train in (("train", spec.train), ("teacher", spec.teacher.train)):
+        keys: Keys = (name,) if name == "train" else (name, "train")
+        if train.schedule == "step" and not train.milestones:
+            yield (name,), (*keys, "milestones"), "missing; accepted: the epochs at which schedule step lowers the rate"
+        if sorted(set(train.milestones)) != train.milestones:
+            yield (name,), (*keys, "milestones"), f"found {train.milestones}; accepted: rising epochs"
+    if spec.train.task_loss != "cross_entropy" and spec.train.label_smoothing:
+        message = f"found {spec.train.label_smoothing}; accepted: 0 with task_loss {spec.train.task_loss}"
+        yield ("train",), ("train", "label_smoothing"), message
+    if spec.scheduler.name == "asha" and spec.scheduler.grace_epochs > spec.train.epochs:
+        message = f"found {spec.scheduler.grace_epochs}; accepted: at most train.epochs ({spec.train.epochs})"
+        yield ("scheduler", "train"), ("scheduler", "grace_epochs"), message
+
+
+def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
+    drawn = space.keys()
+    for key in spec.scheduler.group_by:
+        if key not in drawn:
+            message = f"found {key!r}; {did_you_mean(key, drawn)}"
+            yield ("scheduler", "space"), ("scheduler", "group_by"), message
+    for index, point in enumerate(spec.search.points):
+        for path, message in space.point_faults(point):
+            yield ("search", "space"), ("search", "points", index, *path), message
+    if spec.search.sampler == "grid":
+        try:
+            next(space.grid())
+        except SpaceError as error:
+            for path, message in error.faults:
+                yield ("search", "space"), ("space", *path), message
+
+
+def _info(spec: SweepSpec) -> DatasetInfo:
+    return datasets.get(spec.dataset.name).describe(source_of(spec))
+
+
+def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
+    """Faults that show when the models are built, without memory, and looked at through the methods."""
+    try:
+        info = _info(spec)
+    except InputError as error:
+        yield ("dataset", "name"), str(error)
+        return
+    tapped: dict[str, models.Tapped] = {}
+    for who, section, width in (("teacher", spec.teacher, spec.teacher.width), ("student", spec.student, 1.0)):
+        try:
+            with torch.device("meta"):
+                model = models.architecture(
+                    section.model, info.input_shape, len(info.class_names), width, **section.options
+                )
+                tapped[who] = models.Tapped(model, models.taps(section.model, model, info.input_shape))
+        except InputError as error:
+            yield (who, "model"), str(error)
+    if len(tapped) < 2:
+        return
+    if spec.teacher.checkpoint is not None:
+        path = checkpoint_path(spec.teacher.checkpoint)
+        try:
+            weights.fit(tapped["teacher"].model, weights.load(path), f"checkpoint {path}")
+        except InputError as error:
+            yield ("teacher", "checkpoint"), str(error)
+    example = torch.zeros(2, *info.input_shape, device="meta")
+    student, teacher = tapped["student"](example), tapped["teacher"](example)
+    for method in spec.search_space.methods():
+        try:
+            with torch.device("meta"):
+                methods.create(method, student, teacher)
+        except MethodError as error:
+            yield ("space", "method"), f"{method}: {error}"

@@ -1,0 +1,1 @@
+"""What was found? Data frames, importance, exported students."""

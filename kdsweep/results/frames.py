@@ -1,0 +1,286 @@
+"""Results as data frames; needs neither torch nor Ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.errors import InputError, SweepDirError
+from kdsweep.search.space import Config
+from kdsweep.search.stopping import Rungs
+from kdsweep.storage.jsonl import read_lines
+from kdsweep.storage.paths import SweepDir
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+# By the names of Optuna's states.
+_STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "RUNNING"}
+_LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha", "lr")
+_MEASURED = (
+    "epochs",
+    "val_accuracy",
+    "val_accuracy_last",
+    "val_loss",
+    "parameters",
+    "size_mb",
+    "train_seconds",
+    "error",
+)
+EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
+_SIZES = ("parameters", "size_mb")
+
+
+class Results:
+    """What a sweep found.
+
+    Args:
+        sweep: Its directory.
+
+    Attributes:
+        spec: The sweep's spec.
+        trials: One row per trial: trial, number, state, method, width, temperature, alpha, lr, dotted parameters of
+            methods, rung.N (the best accuracy up to epoch N, where trials were compared), epochs, val_accuracy (best),
+            val_accuracy_last, val_loss (at the best epoch), parameters, size_mb, train_seconds, error, and config (its
+            JSON form).
+        epochs: One row per trial and epoch: trial, epoch, train_loss, val_loss, val_accuracy, lr, seconds, parameters,
+            size_mb.
+        confirmed: One row per confirmed trial, see `tune.confirm`; empty before.
+        teacher: What is known of the teacher.
+    """
+
+    def __init__(self, sweep: SweepDir):
+        self.sweep = sweep
+
+    @property
+    def path(self) -> Path:
+        """The sweep's directory."""
+        return self.sweep.root
+
+    @cached_property
+    def spec(self) -> SweepSpec:
+        """The sweep's spec."""
+        return read_spec(self.sweep)
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial."""
+        if self._fresh(self.sweep.trials_frame):
+            return pd.read_parquet(self.sweep.trials_frame)
+        return _trials_frame(self.sweep, self.epochs)
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """One row per trial and epoch."""
+        if self._fresh(self.sweep.epochs_frame):
+            return pd.read_parquet(self.sweep.epochs_frame)
+        return _epochs_frame(self.sweep)
+
+    @cached_property
+    def confirmed(self) -> pd.DataFrame:
+        """One row per confirmed trial."""
+        if not self.sweep.confirmed_frame.is_file():
+            return pd.DataFrame()
+        return pd.read_parquet(self.sweep.confirmed_frame)
+
+    @cached_property
+    def teacher(self) -> dict[str, Any]:
+        """model, origin, val_accuracy, parameters, size_mb, ...; empty before the teacher is there.
+
+        `test_accuracy` and `test_loss` are there once something was confirmed.
+        """
+        files = (self.sweep.teacher_card, self.sweep.teacher_test)
+        return {name: value for file in files if file.is_file() for name, value in json.loads(file.read_text()).items()}
+
+    def best(self, top: int = 1) -> pd.DataFrame:
+        """The trials of the highest validation accuracy, the smaller student first where they are equal."""
+        measured = self.trials[self.trials["val_accuracy"].notna() & (self.trials["state"] != "FAILED")]
+        order = ["val_accuracy", "parameters", "number"]
+        return measured.sort_values(order, ascending=[False, True, True]).head(top).reset_index(drop=True)
+
+    def distinct(self, top: int) -> pd.DataFrame:
+        """`best`, each configuration once: a small space is tried out before the trials are."""
+        ranked = self.best(len(self.trials))
+        return ranked.drop_duplicates("config").head(top).reset_index(drop=True)
+
+    def pareto(self) -> pd.DataFrame:
+        """The trials that no student of the same or a smaller size beats, from small to large."""
+        ranked = self.best(len(self.trials)).sort_values(["parameters", "val_accuracy"], ascending=[True, False])
+        before = ranked["val_accuracy"].cummax().shift(fill_value=-1.0)
+        return ranked[ranked["val_accuracy"] > before].reset_index(drop=True)
+
+    def plain(self, width: float | None = None) -> pd.DataFrame:
+        """The best trial without distillation, of any width or of one, if the sweep had any."""
+        ranked = self.best(len(self.trials))
+        ranked = ranked[ranked["method"] == "none"]
+        return (ranked if width is None else ranked[ranked["width"] == width]).head(1).reset_index(drop=True)
+
+    def importance(self) -> pd.DataFrame:
+        """Which settings mattered, by the trials that ran to the end: parameter, importance, trials."""
+        from kdsweep.results.importance import importance
+
+        return importance(_frozen_trials(self.sweep))
+
+    def config(self, key: str) -> Config:
+        """The configuration of one trial.
+
+        Args:
+            key: The trial's key, its number, or the beginning of its key.
+
+        Raises:
+            InputError: If no trial, or more than one, is called so.
+        """
+        row = self.trial(key)
+        drawn = json.loads(row["config"])
+        return dict(drawn)
+
+    def trial(self, key: str) -> dict[str, Any]:
+        """The row of one trial, found as `config` finds it."""
+        trials = self.trials
+        named = trials[trials["trial"] == key]
+        if named.empty and key.isdecimal():
+            named = trials[trials["number"] == int(key)]
+        if named.empty:
+            named = trials[trials["trial"].str.startswith(key)]
+        if len(named) != 1:
+            found = "no trial" if named.empty else f"{len(named)} trials"
+            examples = ", ".join(trials["trial"].head(3))
+            raise InputError(f"trial {key!r}: {found} called so; accepted: a key or number such as {examples}")
+        return {str(name): value for name, value in named.iloc[0].items()}
+
+    def export(self, out: str | Path, top: int = 3, trial: str = "") -> list[Path]:
+        """Write the best students, or one trial's, as files anyone can load.
+
+        Args:
+            out: A directory; each student is a folder in it.
+            top: How many of the best.
+            trial: A trial's key or number instead.
+
+        Returns:
+            The students' folders, the best first.
+
+        Raises:
+            InputError: If there is no such trial or its weights were not kept.
+        """
+        from kdsweep.results.export import export_students
+
+        return export_students(self, Path(out), top=top, trial=trial)
+
+    def _fresh(self, frame: Path) -> bool:
+        """Whether a frame on disk is not older than the logs it was made from."""
+        logs = [path for path in (self.sweep.journal, self.sweep.epochs_log) if path.is_file()]
+        return frame.is_file() and all(frame.stat().st_mtime_ns >= log.stat().st_mtime_ns for log in logs)
+
+
+def load_results(path: str | Path) -> Results:
+    """Open the results of a sweep, running or ended.
+
+    Raises:
+        SweepDirError: If there is no sweep at `path`.
+    """
+    return Results(SweepDir.existing(path))
+
+
+def write_frames(sweep: SweepDir) -> None:
+    """Write the frames of a sweep as parquet, made from its logs."""
+    epochs = _epochs_frame(sweep)
+    trials = _trials_frame(sweep, epochs)
+    write_frame(epochs, sweep.epochs_frame)
+    write_frame(trials, sweep.trials_frame)
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as parquet, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    frame.to_parquet(partial, index=False)
+    partial.replace(path)
+
+
+def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:
+    frame = pd.DataFrame(list(read_lines(sweep.epochs_log)), columns=[*EPOCH_COLUMNS, *_SIZES])
+    # An epoch that was repeated after an interruption is written twice; the last one counts.
+    return frame.drop_duplicates(["trial", "epoch"], keep="last").reset_index(drop=True)
+
+
+def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
+    rows = [_row(frozen) for frozen in _frozen_trials(sweep)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
+    if not epochs.empty:
+        best = epochs.loc[epochs.groupby("trial")["val_accuracy"].idxmax()].set_index("trial")
+        last = epochs.loc[epochs.groupby("trial")["epoch"].idxmax()].set_index("trial")
+        frame["epochs"] = frame["trial"].map(last["epoch"]).fillna(0).astype(int)
+        frame["val_accuracy"] = frame["trial"].map(best["val_accuracy"])
+        frame["val_accuracy_last"] = frame["trial"].map(last["val_accuracy"])
+        frame["val_loss"] = frame["trial"].map(best["val_loss"])
+        frame["parameters"] = frame["trial"].map(last["parameters"]).astype("Int64")
+        frame["size_mb"] = frame["trial"].map(last["size_mb"])
+        frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
+    frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *_MEASURED])))
+    own = sorted(set(frame.columns) - {*_LEADING, *_MEASURED, "config"})
+    rungs = _rung_columns(sweep, frame["trial"], epochs)
+    numeric = [
+        "width",
+        "temperature",
+        "alpha",
+        "lr",
+        "val_accuracy",
+        "val_accuracy_last",
+        "val_loss",
+        "size_mb",
+        "train_seconds",
+    ]
+    frame[numeric] = frame[numeric].astype(float)
+    frame["epochs"] = frame["epochs"].fillna(0).astype(int)
+    frame["error"] = frame["error"].fillna("").astype(str)
+    frame = frame[[*_LEADING, *own, *_MEASURED, "config"]]
+    place = frame.columns.get_loc("epochs")
+    return pd.concat([frame.iloc[:, :place], rungs, frame.iloc[:, place:]], axis=1)
+
+
+def _rung_columns(sweep: SweepDir, trials: pd.Series, epochs: pd.DataFrame) -> pd.DataFrame:
+    """What each trial had reached at each rung; missing where it did not come so far."""
+    spec = read_spec(sweep)
+    if spec.scheduler.name == "none":
+        return pd.DataFrame(index=trials.index)
+    milestones = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs).milestones
+    ordered = epochs.astype({"epoch": int, "val_accuracy": float}).sort_values("epoch")
+    reached = ordered.assign(best=ordered.groupby("trial")["val_accuracy"].cummax())
+    return pd.DataFrame({
+        f"rung.{epoch}": trials.map(reached[reached["epoch"] == epoch].set_index("trial")["best"]).astype(float)
+        for epoch in milestones
+    }, index=trials.index)  # fmt: skip
+
+
+def _row(frozen: FrozenTrial) -> dict[str, Any]:
+    config: Config = frozen.user_attrs["config"]
+    own = [value for name, value in config.items() if name.endswith(".temperature")]
+    row: dict[str, Any] = {
+        "trial": frozen.user_attrs["key"], "number": frozen.number, "state": _STATES[frozen.state.name], **config,
+    }  # fmt: skip
+    row.setdefault("temperature", own[0] if own else None)
+    row["error"] = frozen.user_attrs.get("summary", {}).get("error", "")
+    row["config"] = json.dumps(config)
+    return row
+
+
+def _frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
+    if not sweep.journal.is_file() or not sweep.journal.stat().st_size:
+        return []
+    # Optuna is needed only where there are no fresh frames.
+    import optuna
+    from optuna.storages import JournalStorage
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = JournalStorage(optuna.storages.journal.JournalFileBackend(str(sweep.journal)))
+        study = optuna.load_study(storage=storage, study_name=None)
+    except (KeyError, ValueError) as error:
+        raise SweepDirError(f"{sweep.journal}: not a readable journal: {error}") from error
+    return [frozen for frozen in study.get_trials(deepcopy=False) if "key" in frozen.user_attrs]

@@ -1,0 +1,327 @@
+"""The search space: which values a trial draws, given the method that it drew first.
+
+It knows Optuna, not Ray. A configuration is a flat mapping: `method`, `width`, `lr`, then `alpha`, `temperature` and
+the method's own parameters (`dkd.beta`) where the method takes them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from kdsweep import distributions, methods
+from kdsweep.distributions import Choice, Constant, Distribution, LogRandInt, QUniform, RandInt, Uniform, Value
+from kdsweep.errors import InputError, did_you_mean
+from kdsweep.methods.base import TEMPERATURE, Temperature
+from kdsweep.registry import is_user_object
+from kdsweep.training.schedules import SHAPES
+
+if TYPE_CHECKING:
+    import optuna
+
+Config = dict[str, Value]
+Fault = tuple[tuple[str | int, ...], str]
+
+OPTIMIZERS = ("adam", "adamw", "amsgrad", "sgd")
+SCHEDULES = ("constant", "cosine", "step")
+
+# What a space may search beside the methods' own parameters, and the values that make sense.
+SHARED: dict[str, Distribution] = {
+    "width": Uniform(1e-3, 100.0),
+    "temperature": TEMPERATURE,
+    "temperature_schedule": Choice(SHAPES),
+    "alpha": Uniform(0.0, 1.0),
+    "alpha_schedule": Choice(SHAPES),
+    "lr": Uniform(1e-9, 1e3),
+    "weight_decay": Uniform(0.0, 1e3),
+    "momentum": Uniform(0.0, 0.9999),
+    "label_smoothing": Uniform(0.0, 0.9999),
+    "batch_size": RandInt(1, 1_000_000),
+    "optimizer": Choice(OPTIMIZERS),
+    "schedule": Choice(SCHEDULES),
+}
+# Those that say nothing of the plain student.
+OF_DISTILLATION = frozenset({"alpha", "alpha_schedule", "temperature", "temperature_schedule"})
+DEFAULT_ALPHA = Uniform(0.05, 0.95)
+
+
+class SpaceError(InputError):
+    """Everything that is wrong with a written space, as (path, message)."""
+
+    def __init__(self, faults: list[Fault]):
+        super().__init__("; ".join(message for _, message in faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The distributions of a sweep.
+
+    Attributes:
+        method: Which methods are tried.
+        shared: Distributions by name, of `SHARED`.
+        own: Distributions of single methods' parameters that replace their defaults, by method and parameter.
+    """
+
+    method: Choice | Constant
+    shared: Mapping[str, Distribution]
+    own: Mapping[str, Mapping[str, Distribution]]
+
+    @classmethod
+    def parse(cls, written: Mapping[str, Any]) -> SearchSpace:
+        """Read the section `space` of a sweep file.
+
+        Raises:
+            SpaceError: With every fault.
+        """
+        faults: list[Fault] = []
+        method = _parse_method(written.get("method"), faults)
+        shared: dict[str, Distribution] = {}
+        own: dict[str, dict[str, Distribution]] = {}
+        for key, value in written.items():
+            if key == "method":
+                continue
+            if key in SHARED:
+                _parse_one((key,), value, SHARED[key], shared, faults)
+            elif key in methods.METHODS or (is_user_object(key) and key in _all_terms(method)):
+                own[key] = _parse_own(key, value, faults)
+            else:
+                known = [*SHARED, *methods.METHODS, "method"]
+                faults.append(((key,), f"unknown key {key!r}; {did_you_mean(key, known)}"))
+        if faults:
+            raise SpaceError(faults)
+        return cls(method, {"width": Constant(1.0), "alpha": DEFAULT_ALPHA} | shared, own)
+
+    def with_default(self, name: str, value: Value) -> SearchSpace:
+        """The space with `name` at a constant unless it is searched."""
+        return self if name in self.shared else replace(self, shared={**self.shared, name: Constant(value)})
+
+    def parameters(self, method: str) -> dict[str, Distribution]:
+        """The distributions that a trial of `method` draws from, beside the method itself."""
+        takes: dict[str, Distribution] = {}
+        shared_temperature = False
+        for term in methods.terms(method):
+            own = self.own.get(term, {})
+            for name, param in methods.get(term).params().items():
+                if name in own:
+                    takes[f"{term}.{name}"] = own[name]
+                elif name == "temperature" and name in self.shared and softens(term):
+                    shared_temperature = True
+                elif param.search is not None:
+                    takes[f"{term}.{name}"] = param.search
+        unused = {"temperature"} if not shared_temperature else set()
+        if not any(softens(term) for term in methods.terms(method)):
+            unused.add("temperature_schedule")
+        if method == "none":
+            unused |= OF_DISTILLATION
+        return {name: d for name, d in self.shared.items() if name not in unused} | takes
+
+    def suggest(self, trial: optuna.Trial) -> Config:
+        """Draw a configuration through an Optuna trial, the method first."""
+        method = str(self.method.suggest(trial, "method"))
+        drawn: Config = {"method": method}
+        for name, distribution in self.parameters(method).items():
+            drawn[name] = distribution.suggest(trial, name)
+        return drawn
+
+    def methods(self) -> tuple[str, ...]:
+        """The methods that can be drawn."""
+        return tuple(str(value) for value in _values(self.method))
+
+    def keys(self) -> set[str]:
+        """Every key that some configuration has."""
+        return {"method"}.union(*(self.parameters(method) for method in self.methods()))
+
+    def point_faults(self, point: Mapping[str, Any]) -> list[Fault]:
+        """What is wrong with a given configuration, which may leave values to be drawn."""
+        chosen = [str(point["method"])] if "method" in point else list(self.methods())
+        if chosen[0] not in self.methods():
+            return [(("method",), f"{chosen[0]!r} is not searched; accepted: {', '.join(self.methods())}")]
+        known: dict[str, Distribution] = {"method": self.method}
+        for method in chosen:
+            known |= self.parameters(method)
+        faults: list[Fault] = []
+        for key, value in point.items():
+            if key not in known:
+                faults.append(((key,), f"{key!r} is not drawn for {chosen[0]}; {did_you_mean(key, known)}"))
+            elif not known[key].contains(value):
+                faults.append(((key,), f"found {value!r}, outside the space; accepted: {known[key].written()}"))
+        return faults
+
+    def optuna_params(self, config: Mapping[str, Value]) -> Config:
+        """The part of a configuration that Optuna draws: everything but constants."""
+        known: dict[str, Distribution] = {"method": self.method}
+        for method in [str(config["method"])] if "method" in config else self.methods():
+            known |= self.parameters(method)
+        return {key: value for key, value in config.items() if not isinstance(known[key], Constant)}
+
+    def grid(self) -> Iterator[Config]:
+        """Every configuration of a space of choices, in the order written.
+
+        Raises:
+            SpaceError: If a distribution cannot be enumerated.
+        """
+        for method in self.methods():
+            drawn = self.parameters(method)
+            bad = [name for name, d in drawn.items() if not _is_finite(d)]
+            if bad:
+                faults: list[Fault] = [
+                    ((name,), f"sampler grid cannot enumerate {drawn[name].written()}; accepted: choice, randint, "
+                     "quniform or a constant") for name in bad
+                ]  # fmt: skip
+                raise SpaceError(faults)
+            for values in itertools.product(*(_values(d) for d in drawn.values())):
+                yield {"method": method, **dict(zip(drawn, values, strict=True))}
+
+    @property
+    def widest(self) -> float:
+        """The largest width that can be drawn."""
+        width = self.shared["width"]
+        return max(map(float, _values(width))) if _is_finite(width) else float(cast(Any, width).high)
+
+    def limit_width(self, fits: Callable[[float], bool]) -> SearchSpace | None:
+        """The space without the widths that do not fit, where a wider student never fits if a narrower does not.
+
+        Args:
+            fits: Whether a student of this width keeps the constraints.
+
+        Returns:
+            The narrowed space; None if no width fits.
+        """
+        width = self.shared["width"]
+        if _is_finite(width):
+            kept = tuple(value for value in _values(width) if fits(float(value)))
+            narrowed: Distribution = width if kept == tuple(_values(width)) else Choice(kept or (0,))
+            return replace(self, shared={**self.shared, "width": narrowed}) if kept else None
+        assert isinstance(width, distributions._Range)
+        low, high = width.low, width.high
+        if not fits(low):
+            return None
+        if not fits(high):
+            for _ in range(40):
+                middle = (low + high) / 2
+                low, high = (middle, high) if fits(middle) else (low, middle)
+            width = replace(width, high=low)
+        return replace(self, shared={**self.shared, "width": width})
+
+    def written(self) -> dict[str, Any]:
+        """As a sweep file writes it, with the default ranges of the methods spelled out."""
+        own: dict[str, dict[str, Any]] = {}
+        for method in self.methods():
+            for name, distribution in self.parameters(method).items():
+                term, dot, parameter = name.rpartition(".")
+                if dot:
+                    own.setdefault(term, {})[parameter] = distribution.written()
+        for term, narrowed in self.own.items():
+            own.setdefault(term, {parameter: d.written() for parameter, d in narrowed.items()})
+        return {"method": self.method.written()} | {k: d.written() for k, d in self.shared.items()} | own
+
+
+def softens(term: str) -> bool:
+    """Whether a method's temperature softens class probabilities, and so is the one that a space searches for all.
+
+    A contrastive loss calls something else temperature.
+    """
+    return isinstance(methods.get(term).params().get("temperature"), Temperature)
+
+
+def _parse_method(written: object, faults: list[Fault]) -> Choice | Constant:
+    if written is None:
+        faults.append((("method",), "missing; accepted: a list of methods such as [kd, dkd, none]"))
+        return Constant("none")
+    listed = {"choice": list(written)} if isinstance(written, list | tuple) else written
+    try:
+        parsed = distributions.parse(listed)
+    except ValueError as error:
+        faults.append((("method",), str(error)))
+        return Constant("none")
+    if not isinstance(parsed, Choice | Constant):
+        faults.append((("method",), f"found {parsed.written()}; accepted: a list of methods"))
+        return Constant("none")
+    for name in _values(parsed):
+        try:
+            _check_method(str(name))
+        except InputError as error:
+            faults.append((("method",), str(error)))
+    return parsed
+
+
+def _check_method(name: str) -> None:
+    names = methods.terms(name)
+    for term in names:
+        methods.get(term)
+    if len(names) > 1 and (len(set(names)) < len(names) or "none" in names):
+        raise InputError(f"found {name!r}; accepted: a sum of different methods, without 'none'")
+
+
+def _parse_own(term: str, written: object, faults: list[Fault]) -> dict[str, Distribution]:
+    params = methods.get(term).params()
+    if not isinstance(written, Mapping):
+        faults.append(((term,), f"found {written!r}; accepted: a mapping of {', '.join(params) or 'nothing'}"))
+        return {}
+    own: dict[str, Distribution] = {}
+    for key, value in written.items():
+        if key not in params:
+            faults.append(((term, key), f"unknown parameter {key!r} of {term}; {did_you_mean(key, params)}"))
+        else:
+            _parse_one((term, key), value, params[key].valid, own, faults)
+    return own
+
+
+def _parse_one(
+    path: tuple[str, ...], written: object, valid: Distribution, into: dict[str, Distribution], faults: list[Fault]
+) -> None:
+    try:
+        parsed = distributions.parse(written)
+    except ValueError as error:
+        faults.append((path, str(error)))
+        return
+    ends = [parsed.low, parsed.high] if isinstance(parsed, distributions._Range) else list(_values(parsed))
+    between = isinstance(parsed, distributions._Range) and not parsed.integer
+    if between and (isinstance(valid, Choice) or (isinstance(valid, distributions._Range) and valid.integer)):
+        faults.append((path, f"found {parsed.written()}; accepted: a choice, randint or lograndint"))
+        return
+    outside = [value for value in ends if not valid.contains(value)]
+    if outside:
+        faults.append((path, f"found {outside[0]!r}; accepted: {describe(valid)}"))
+    else:
+        into[path[-1]] = parsed
+
+
+def describe(valid: Distribution) -> str:
+    """A set of valid values, in words."""
+    if isinstance(valid, Choice):
+        return ", ".join(str(value) for value in valid.values)
+    if isinstance(valid, distributions._Range):
+        kind = "a whole number" if valid.integer else "a number"
+        return f"{kind} from {valid.low:g} to {valid.high:g}"
+    return str(valid.written())
+
+
+def _all_terms(method: Choice | Constant) -> set[str]:
+    return {term for name in _values(method) for term in methods.terms(str(name))}
+
+
+def finite_values(distribution: Distribution, most: int = 64) -> tuple[Value, ...]:
+    """Every value of a distribution, or none if it is continuous or has more than `most`."""
+    if isinstance(distribution, distributions._Range) and distribution.high - distribution.low > most:
+        return ()
+    return _values(distribution) if _is_finite(distribution) else ()
+
+
+def _is_finite(distribution: Distribution) -> bool:
+    return isinstance(distribution, Choice | Constant | RandInt | LogRandInt | QUniform)
+
+
+def _values(distribution: Distribution) -> tuple[Value, ...]:
+    if isinstance(distribution, Choice):
+        return distribution.values
+    if isinstance(distribution, Constant):
+        return (distribution.value,)
+    if isinstance(distribution, RandInt | LogRandInt):
+        return tuple(range(int(distribution.low), int(distribution.high) + 1))
+    assert isinstance(distribution, QUniform)
+    count = round((distribution._last() - distribution.low) / distribution.step)
+    return tuple(distribution.low + step * distribution.step for step in range(count + 1))

@@ -1,0 +1,298 @@
+"""The memory of a sweep: which trials were asked for, how far each is, and what came of it.
+
+Everything is in `study.journal` (Optuna's) and `epochs.jsonl`; a Study opened on them again knows what it knew. It
+has one writer, the driver, and knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import SweepDirError
+from kdsweep.search.journal import BatchedJournal
+from kdsweep.search.proposer import Proposer
+from kdsweep.search.space import Config, SearchSpace
+from kdsweep.search.stopping import Rungs
+from kdsweep.seeds import digest_of
+from kdsweep.storage.jsonl import LineLog, read_lines
+from kdsweep.storage.paths import SweepDir
+
+KEPT_WEIGHTS = 10
+EPOCH_KEYS = ("trial", "epoch", "val_accuracy", "seconds")
+
+
+@contextmanager
+def _readable(sweep: SweepDir) -> Iterator[None]:
+    """Say in one line what a damaged journal is.
+
+    Raises:
+        SweepDirError: If it cannot be read, or is gone though trials were run.
+    """
+    if sweep.epochs_log.is_file() and not sweep.journal.stat().st_size:
+        raise SweepDirError(f"{sweep.journal}: missing or empty, but {sweep.epochs_log.name} is there; accepted: both")
+    try:
+        yield
+    except (KeyError, ValueError, AssertionError) as error:
+        raise SweepDirError(f"{sweep.journal}: damaged: {error}; accepted: the journal as kdsweep wrote it") from error
+
+
+class State(StrEnum):
+    """What became of a trial."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAILED = "FAILED"
+
+
+_OPTUNA_STATES = {
+    State.COMPLETE: TrialState.COMPLETE,
+    State.PRUNED: TrialState.PRUNED,
+    State.FAILED: TrialState.FAIL,
+}
+
+
+@dataclass
+class Trial:
+    """One configuration that is tried.
+
+    Attributes:
+        number: From 0, in the order asked; Optuna's number.
+        key: Names it: its number and a hash of its configuration.
+        config: What is tried.
+        values: The best accuracy after each epoch done.
+        parameters: Of the student.
+        train_seconds: Spent so far.
+    """
+
+    number: int
+    key: str
+    config: Config
+    values: list[float] = field(default_factory=list)
+    parameters: int = 0
+    train_seconds: float = 0.0
+
+    @property
+    def best(self) -> float:
+        """The best accuracy so far; below 0 before the first epoch."""
+        return self.values[-1] if self.values else -1.0
+
+
+class Study:
+    """Proposes trials, hears of their epochs, stops the weak and remembers it all.
+
+    Args:
+        spec: The sweep.
+        sweep: Its directory.
+        space: The spec's space, narrowed by the constraints.
+
+    Attributes:
+        running: Trials that have not ended, by key.
+        counts: How many ended in which state.
+        leader: The best trial so far.
+        abort: Why the sweep must stop at once, if it must.
+        last_error: Why a trial failed last.
+        same_error: Whether all failures were alike.
+    """
+
+    def __init__(self, spec: SweepSpec, sweep: SweepDir, space: SearchSpace):
+        self.spec = spec
+        self.space = space
+        self.running: dict[str, Trial] = {}
+        self.counts = dict.fromkeys(State, 0)
+        self.leader: Trial | None = None
+        self.abort = ""
+        self.last_error = ""
+        self.same_error = True
+        self.sweep = sweep
+        self._rungs = Rungs.of(spec)
+        self._kept: list[Trial] = []
+        self._proposer = Proposer(spec.search, space, spec.seed)
+        sweep.root.mkdir(parents=True, exist_ok=True)
+        sweep.journal.touch()
+        self._backend = BatchedJournal(sweep.journal)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with self._backend.batch(), _readable(sweep):
+            self._storage = JournalStorage(self._backend)
+            # Never asked for values of its own: proposals come with every one.
+            sampler = optuna.samplers.RandomSampler(seed=0)
+            if self._storage.get_all_studies():
+                self._study = optuna.load_study(study_name=None, storage=self._storage, sampler=sampler)
+            else:
+                self._study = optuna.create_study(
+                    study_name=spec.name, storage=self._storage, sampler=sampler, direction="maximize"
+                )
+        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._asked = 0
+        self._next_number = 0
+        self._to_continue: list[str] = []
+        self._replay()
+
+    @property
+    def target(self) -> int:
+        """How many trials there will be."""
+        return self._proposer.limit
+
+    @property
+    def done(self) -> bool:
+        """Whether every trial has ended."""
+        return self._asked >= self.target and not self.running
+
+    def ask(self) -> Trial | None:
+        """The next trial to run: one that was interrupted, else a new one; None when all were asked."""
+        if self._to_continue:
+            return self.running[self._to_continue.pop(0)]
+        if self._asked >= self.target:
+            return None
+        config = self._proposer.propose(self._asked)
+        number = self._next_number
+        key = f"{number:04d}-{digest_of(config)[:6]}"
+        # Optuna's own `ask` looks through all trials for one that waits; this is the same entry, in one piece.
+        drawn = optuna.trial.FixedTrial(self.space.optuna_params(config))
+        self.space.suggest(drawn)  # type: ignore[arg-type]
+        entry = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            user_attrs={"key": key, "config": config},
+        )
+        self._storage.create_new_trial(self._study_id, entry)
+        trial = Trial(number, key, config)
+        self.running[key] = trial
+        self._next_number += 1
+        self._asked += 1
+        return trial
+
+    def give_back(self, key: str) -> None:
+        """Have a running trial asked for again."""
+        self._to_continue.append(key)
+
+    def report(self, key: str, metrics: Mapping[str, Any]) -> bool:
+        """Note an epoch of a trial.
+
+        Args:
+            key: The trial.
+            metrics: `epoch`, `val_accuracy`, `seconds` and whatever else was measured.
+
+        Returns:
+            Whether the trial is to stop.
+        """
+        trial = self.running[key]
+        self._epochs.append({"trial": key, **metrics})
+        return self._note(trial, metrics)
+
+    def finish(self, key: str, state: State, error: str = "") -> None:
+        """Note how a trial ended.
+
+        Args:
+            key: The trial.
+            state: Not RUNNING.
+            error: Why it failed, in one line.
+        """
+        trial = self.running.pop(key)
+        self._epochs.sync()
+        with self._backend.batch():
+            summary = {"parameters": trial.parameters, "train_seconds": round(trial.train_seconds, 4), "error": error}
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+            self._storage.set_trial_user_attr(trial_id, "summary", summary)
+            for epoch, value in enumerate(trial.values, start=1):
+                self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+            values = [trial.best] if state is State.COMPLETE else None
+            self._study.tell(trial.number, values, state=_OPTUNA_STATES[state])
+        self._proposer.tell(trial.config, _OPTUNA_STATES[state], trial.values)
+        self.counts[state] += 1
+        if error:
+            self.same_error = self.same_error and self.last_error in ("", error)
+            self.last_error = error
+        if state is State.FAILED:
+            self._drop(trial)
+        else:
+            self._keep(trial)
+
+    def close(self) -> None:
+        """Sync the logs; what is still running can be continued later."""
+        self._epochs.close()
+
+    def _note(self, trial: Trial, metrics: Mapping[str, Any]) -> bool:
+        epoch, accuracy = int(metrics["epoch"]), float(metrics["val_accuracy"])
+        del trial.values[epoch - 1 :]
+        trial.values.append(max(accuracy, trial.best))
+        trial.train_seconds += float(metrics["seconds"])
+        trial.parameters = int(metrics.get("parameters", trial.parameters))
+        if self.leader is None or trial.best > self.leader.best:
+            self.leader = trial
+        group = tuple(trial.config.get(name) for name in self.spec.scheduler.group_by)
+        return self._rungs.reached(group, trial.key, epoch, trial.best)
+
+    def _replay(self) -> None:
+        """Take up what the logs say: trials, their epochs in the order of arrival, and the rungs."""
+        ended: dict[str, FrozenTrial] = {}
+        everyone: dict[str, Trial] = {}
+        for frozen in self._study.get_trials(deepcopy=False):
+            self._next_number += 1
+            if "key" not in frozen.user_attrs:
+                # A crash tore the entry while it was written. No work was done on it, and it must not be asked again.
+                if not frozen.state.is_finished():
+                    self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
+                continue
+            trial = Trial(frozen.number, frozen.user_attrs["key"], frozen.user_attrs["config"])
+            everyone[trial.key] = trial
+            self._proposer.recall(trial.config)
+            self._asked += 1
+            if frozen.state.is_finished():
+                ended[trial.key] = frozen
+            else:
+                self.running[trial.key] = trial
+        stopped: list[str] = []
+        for entry in read_lines(self.sweep.epochs_log, wanted=EPOCH_KEYS):
+            if entry["trial"] in everyone and self._note(everyone[entry["trial"]], entry):
+                stopped.append(entry["trial"])
+        states = {state: name for name, state in _OPTUNA_STATES.items()}
+        for key, frozen in ended.items():
+            self._proposer.tell(everyone[key].config, frozen.state, everyone[key].values)
+            self.counts[states[frozen.state]] += 1
+            if frozen.state != TrialState.FAIL:
+                self._kept.append(everyone[key])
+        self._kept = self._worth_keeping(self._kept)
+        self._epochs = LineLog(self.sweep.epochs_log)
+        for key in list(self.running):
+            trial = self.running[key]
+            if len(trial.values) >= self.spec.train.epochs:
+                self.finish(key, State.COMPLETE)
+            elif key in stopped:
+                self.finish(key, State.PRUNED)
+        self._to_continue = list(self.running)
+
+    def _keep(self, trial: Trial) -> None:
+        folder = self.sweep.trial(trial.key)
+        for done_with in (folder.state, folder.hang):
+            done_with.unlink(missing_ok=True)
+        before = [*self._kept, trial]
+        self._kept = self._worth_keeping(before)
+        for other in before:
+            if other not in self._kept:
+                self._drop(other)
+
+    def _drop(self, trial: Trial) -> None:
+        shutil.rmtree(self.sweep.trial(trial.key).root, ignore_errors=True)
+
+    def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
+        """The best few, and those that no smaller student beats."""
+        ranked = sorted(trials, key=lambda trial: (-trial.best, trial.number))
+        kept = ranked[:KEPT_WEIGHTS]
+        smallest = min((trial.parameters for trial in kept), default=0)
+        for trial in ranked[KEPT_WEIGHTS:]:
+            if trial.parameters < smallest:
+                kept.append(trial)
+                smallest = trial.parameters
+        return kept

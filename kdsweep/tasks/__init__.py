@@ -1,0 +1,1 @@
+"""What is learnt? A task says what a sample is, how batches are made, and what a good model is."""

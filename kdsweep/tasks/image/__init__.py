@@ -1,0 +1,1 @@
+"""Image classification: batches of uint8 images, keyed views, seeded splits."""

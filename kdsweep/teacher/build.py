@@ -1,0 +1,179 @@
+"""The teacher: loaded or trained once, judged, and stored by content so that the next sweep starts at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsweep import models
+from kdsweep.config.load import checkpoint_path
+from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import CheckpointError, TeacherError
+from kdsweep.lazy import nn, torch
+from kdsweep.seeds import digest_of
+from kdsweep.storage import weights
+from kdsweep.storage.files import write_json
+from kdsweep.storage.paths import Store, SweepDir
+from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.training.evaluate import evaluate
+from kdsweep.training.recipe import Recipe
+from kdsweep.training.teaching import NoTeacher
+from kdsweep.training.trainer import Training, on_device, resumed, run_through
+
+WEIGHTS = "model.safetensors"
+CARD = "teacher.json"
+
+
+@dataclass(frozen=True)
+class TeacherCard:
+    """What is known of a teacher.
+
+    Attributes:
+        digest: Names its weights and the data it was judged on.
+        model: A model's name.
+        width: Of its channels.
+        options: Further arguments of the model.
+        origin: `trained` or the checkpoint it was loaded from.
+        val_accuracy: On the sweep's validation split, a fraction.
+        val_loss: Mean cross entropy there.
+        parameters: How many.
+        size_mb: Parameters and buffers, in MiB.
+        epochs: It was trained for here; 0 if loaded.
+    """
+
+    digest: str
+    model: str
+    width: float
+    options: dict[str, Any]
+    origin: str
+    val_accuracy: float
+    val_loss: float
+    parameters: int
+    size_mb: float
+    epochs: int
+
+
+def teacher_digest(spec: SweepSpec, data: PreparedData) -> str:
+    """What a teacher is stored under: what made its weights, and the data that it was judged on."""
+    teacher = spec.teacher
+    identity: dict[str, Any] = {
+        "model": teacher.model, "width": teacher.width, "options": teacher.options, "data": data.digest, "layout": 1,
+    }  # fmt: skip
+    if teacher.checkpoint is not None:
+        with checkpoint_path(teacher.checkpoint).open("rb") as file:
+            identity["checkpoint"] = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        identity |= {"train": teacher.train.model_dump(), "seed": spec.seed, "augment": spec.dataset.augment}
+    return digest_of(identity)[:16]
+
+
+def stored(spec: SweepSpec, data: PreparedData, sweep: SweepDir) -> TeacherCard | None:
+    """The sweep's own teacher, or the one that an earlier sweep left in the store, if it is whole."""
+    return _whole(sweep.teacher) or _whole(sweep.store.teacher(teacher_digest(spec, data)))
+
+
+def _whole(folder: Path) -> TeacherCard | None:
+    try:
+        weights.load(folder / WEIGHTS)
+        return TeacherCard(**json.loads((folder / CARD).read_text()))
+    except (CheckpointError, OSError, ValueError, TypeError):
+        return None  # never finished, or damaged: it is made again
+
+
+def make(
+    spec: SweepSpec,
+    data: PreparedData,
+    store: Store,
+    device: torch.device,
+    on_epoch: Callable[[dict[str, float]], None],
+) -> TeacherCard:
+    """Load the checkpoint or train the teacher, judge it and store it.
+
+    Args:
+        spec: The sweep.
+        data: Its data.
+        store: Where the teacher is kept for further sweeps.
+        device: Where it is trained.
+        on_epoch: Hears of each epoch of training.
+
+    Raises:
+        CheckpointError: If the checkpoint does not fit.
+        TeacherError: If it is not worth distilling from.
+    """
+    digest = teacher_digest(spec, data)
+    root = store.teacher(digest)
+    val = data.split("val", device)
+    if spec.teacher.checkpoint is None:
+        state = root / "state.safetensors"
+        train, teacher = data.split("train", device), Recipe.of_teacher(spec)
+        training = resumed(lambda: Training(teacher, data, train, val, NoTeacher(device)), state)
+        run_through(training, state, on_epoch)
+        model = training.student
+    else:
+        model = build(spec, data)
+        path = checkpoint_path(spec.teacher.checkpoint)
+        loaded = weights.load(path)
+        weights.fit(model, loaded, f"checkpoint {path}")
+        model.load_state_dict(loaded, strict=False)
+        on_device(model, device)
+    accuracy, loss = evaluate(model, val)
+    card = TeacherCard(
+        digest=digest,
+        model=spec.teacher.model,
+        width=spec.teacher.width,
+        options=spec.teacher.options,
+        origin=spec.teacher.checkpoint or "trained",
+        val_accuracy=accuracy,
+        val_loss=loss,
+        parameters=models.count_parameters(model),
+        size_mb=models.size_mb(model),
+        epochs=0 if spec.teacher.checkpoint else spec.teacher.train.epochs,
+    )
+    weights.save(model.state_dict(), root / WEIGHTS)
+    write_json(root / CARD, asdict(card))
+    return card
+
+
+def judge(card: TeacherCard, num_classes: int) -> None:
+    """Refuse a teacher that knows little more than chance.
+
+    Raises:
+        TeacherError: If its validation accuracy is below twice chance (60 % for two or three classes).
+    """
+    least = min(2 / num_classes, 0.6)
+    if not card.val_accuracy >= least:
+        raise TeacherError(
+            f"the teacher {card.model} ({card.origin}) reaches {card.val_accuracy:.1%} on the validation split; "
+            f"accepted: at least {least:.1%}, twice chance among {num_classes} classes. Is the checkpoint of these "
+            "classes, in this order, and of this normalisation (dataset.normalize)?"
+        )
+
+
+def adopt(card: TeacherCard, sweep: SweepDir) -> None:
+    """Copy the stored teacher into the sweep's directory, which must stand on its own."""
+    if _whole(sweep.teacher):
+        return
+    sweep.teacher.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(sweep.store.teacher(card.digest) / WEIGHTS, sweep.teacher_weights)
+    write_json(sweep.teacher_card, asdict(card))
+
+
+def build(spec: SweepSpec, data: PreparedData) -> nn.Module:
+    """The teacher's model with fresh weights; pretrained ones are not fetched, since its own are loaded."""
+    teacher = spec.teacher
+    return models.architecture(teacher.model, data.input_shape, data.num_classes, teacher.width, **teacher.options)
+
+
+def load(spec: SweepSpec, data: PreparedData, path: Path, device: torch.device) -> models.Tapped:
+    """The stored teacher, frozen and in eval mode, ready to show its outputs."""
+    # Fresh weights are drawn before the stored ones replace them; a trial in mid-epoch must not see that.
+    with torch.random.fork_rng(devices=[]):
+        model = build(spec, data)
+    model.load_state_dict(weights.load(path))
+    on_device(model, device).eval().requires_grad_(False)
+    return models.Tapped(model, models.taps(spec.teacher.model, model, data.input_shape))

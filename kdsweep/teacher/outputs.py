@@ -1,0 +1,317 @@
+"""The teacher's outputs: computed once per view of the data, kept in files that every trial maps.
+
+A sweep without augmentation has one view; with it, one per epoch. Whoever needs a view first computes it for all, and
+the others wait for it or take the next one. What does not fit the budget is computed in the loop instead.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsweep import methods
+from kdsweep.config.spec import SweepSpec
+from kdsweep.lazy import nn, torch
+from kdsweep.methods import Outputs
+from kdsweep.methods.at import attention_map
+from kdsweep.models import Tapped
+from kdsweep.search.space import finite_values
+from kdsweep.seeds import digest_of
+from kdsweep.storage import weights
+from kdsweep.storage.arrays import ArrayWriter, has_array, map_array
+from kdsweep.storage.paths import Store
+from kdsweep.tasks.image.batches import Images
+from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks.image.views import View
+from kdsweep.training.teaching import TeacherView
+
+BATCH = 256
+STALE_SECONDS = 60.0
+
+
+def trial_needs(method: str, params: Mapping[str, Any]) -> frozenset[str]:
+    """What a method needs of the teacher, in the vocabulary of `Method.needs`.
+
+    Args:
+        method: A method or a sum.
+        params: As `training.method_params` gives them.
+    """
+    needs: set[str] = set()
+    terms = methods.terms(method)
+    for term in terms:
+        own = {key.removeprefix(f"{term}."): value for key, value in params.items()}
+        needs |= methods.get(term).teacher_needs(own)
+    return frozenset(needs)
+
+
+def sweep_needs(spec: SweepSpec) -> frozenset[str]:
+    """What any trial of the sweep may need of the teacher."""
+    needs: set[str] = set()
+    space = spec.search_space
+    for method in space.methods():
+        drawn = {name: finite_values(values) for name, values in space.parameters(method).items() if "." in name}
+        usual = {name: values[0] for name, values in drawn.items() if values}
+        needs |= trial_needs(method, usual)
+        for name, values in drawn.items():
+            for value in values[1:]:
+                needs |= trial_needs(method, {**usual, name: value})
+    return frozenset(needs)
+
+
+def items_of(needs: Iterable[str], stages: int) -> frozenset[str]:
+    """The arrays that meet needs: `logits`, `embedding`, `stage0`, `attention0`, ..."""
+    items: set[str] = set()
+    for need in needs:
+        if need == "features":
+            items |= {f"stage{i}" for i in range(stages)}
+        elif need == "attention":
+            items |= {f"attention{i}" for i in range(stages)}
+        elif need.startswith("stage:"):
+            items.add(f"stage{int(float(need.removeprefix('stage:'))) % stages}")
+        else:
+            items.add(need)
+    return frozenset(items)
+
+
+@dataclass(frozen=True)
+class OutputStore:
+    """The files of one teacher's outputs on one data set.
+
+    Attributes:
+        root: Their directory.
+        augment: How the training images are varied.
+        seed: Of the views.
+        items: The arrays that are kept.
+        stages: How many stage maps the teacher has.
+        epochs: The sweep's budget: the last view there can be.
+    """
+
+    root: Path
+    augment: str
+    seed: int
+    items: frozenset[str]
+    stages: int
+    epochs: int
+
+    @classmethod
+    def of(
+        cls, spec: SweepSpec, data: PreparedData, teacher_digest: str, example: Outputs, store: Store
+    ) -> OutputStore:
+        """The store for a sweep: as many of the needed arrays, small ones first, as the budget holds."""
+        digest = digest_of([teacher_digest, data.digest, spec.dataset.augment, spec.seed])[:16]
+        views = 1 if spec.dataset.augment == "none" else spec.train.epochs
+        count = map_array(data.root / "train_labels.bin").shape[0]
+        needed = items_of(sweep_needs(spec), len(example.features))
+        sizes = {name: _bytes_per_sample(array) * count * views for name, array in _arrays(example, needed).items()}
+        left = spec.teacher.cache_gb * 1e9
+        kept: set[str] = set()
+        for name, size in sorted(sizes.items(), key=lambda item: (item[1], item[0])):
+            left -= size
+            if left >= 0:
+                kept.add(name)
+        stages = len(example.features)
+        return cls(store.outputs(digest), spec.dataset.augment, spec.seed, frozenset(kept), stages, spec.train.epochs)
+
+    def holds(self, needs: Iterable[str]) -> bool:
+        """Whether every need is met from files."""
+        return items_of(needs, self.stages) <= self.items
+
+    def view_root(self, epoch: int) -> Path:
+        """Where the arrays of an epoch's view lie."""
+        return self.root / ("view" if self.augment == "none" else f"view-{epoch:04d}")
+
+    def complete(self, epoch: int) -> bool:
+        """Whether the view was computed."""
+        root = self.view_root(epoch)
+        return all(has_array(root / f"{item}.bin") for item in self.items)
+
+    def ensure(self, epoch: int, teacher: TeacherInLoop, train: Images) -> None:
+        """Have the view of an epoch computed, by this process or by another that was first.
+
+        Args:
+            epoch: From 1.
+            teacher: The teacher on this process's device.
+            train: The training split there.
+        """
+        while not self.complete(epoch):
+            if not self._compute(epoch, teacher, train):
+                # Another process is at it: take the next view meanwhile, never more than one ahead.
+                ahead = epoch + 1
+                idle = self.augment == "none" or ahead > self.epochs or self.complete(ahead)
+                if idle or not self._compute(ahead, teacher, train):
+                    time.sleep(0.02)
+
+    def _compute(self, epoch: int, teacher: TeacherInLoop, train: Images) -> bool:
+        """Compute a view if nobody else does; says whether it was computed here."""
+        claim = self.view_root(epoch).with_suffix(".claim")
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            _release_if_stale(claim)
+            return False
+        try:
+            if not self.complete(epoch):
+                self._write(epoch, teacher, train, claim)
+        finally:
+            claim.unlink(missing_ok=True)
+        return True
+
+    def _write(self, epoch: int, teacher: TeacherInLoop, train: Images, claim: Path) -> None:
+        view = View(self.augment, self.seed, epoch, len(train), train.device)
+        missing = {item for item in self.items if not has_array(self.view_root(epoch) / f"{item}.bin")}
+        writers = {item: ArrayWriter(self.view_root(epoch) / f"{item}.bin") for item in missing}
+        try:
+            for images in train.sequence(torch.arange(len(train), device=train.device).split(BATCH), view):
+                outputs = teacher.outputs(images)
+                for item, array in _arrays(outputs, missing).items():
+                    writers[item].append(array)
+                os.utime(claim)
+            for writer in writers.values():
+                writer.close()
+        finally:
+            for writer in writers.values():
+                writer.discard()
+
+
+class TeacherInLoop:
+    """The teacher itself, run on each batch.
+
+    Args:
+        tapped: Frozen and in eval mode.
+        input_shape: (channels, height, width).
+        device: Where it is.
+    """
+
+    def __init__(self, tapped: Tapped, input_shape: tuple[int, int, int], device: torch.device):
+        self._tapped = tapped
+        self._input = torch.zeros(2, *input_shape, device=device)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself."""
+        return self._tapped.model
+
+    def outputs(self, images: torch.Tensor) -> Outputs:
+        """Outputs for normalised images [B, C, H, W]."""
+        with torch.no_grad():
+            return self._tapped(images)
+
+    def example(self) -> Outputs:
+        """Outputs of an empty image."""
+        return self.outputs(self._input)
+
+    def epoch(self, epoch: int, view: View) -> TeacherView:
+        """The teacher sees the batch that the student sees."""
+        return lambda index, images: self.outputs(images)
+
+
+class StoredOutputs:
+    """The arrays of one view at a time, on a device, shared by the runs of a process.
+
+    Args:
+        store: Their files.
+        teacher: Makes the teacher, for views that nobody has computed yet.
+        train: The training split on the device.
+    """
+
+    def __init__(self, store: OutputStore, teacher: Callable[[], TeacherInLoop], train: Images):
+        self.store = store
+        self._teacher = teacher
+        self._train = train
+        self._root = Path()
+        self._arrays: dict[str, torch.Tensor] = {}
+
+    def arrays(self, epoch: int, items: frozenset[str]) -> dict[str, torch.Tensor]:
+        """Arrays [N, ...] by item."""
+        root = self.store.view_root(epoch)
+        if root != self._root:
+            if not self.store.complete(epoch):
+                self.store.ensure(epoch, self._teacher(), self._train)
+            self._root, self._arrays = root, {}
+        for item in items - self._arrays.keys():
+            self._arrays[item] = map_array(root / f"{item}.bin").to(self._train.device)
+        return {item: self._arrays[item] for item in items}
+
+
+class StoredTeacher:
+    """The teacher's outputs from files, as one run needs them.
+
+    Args:
+        outputs: The shared arrays.
+        needs: What the run's method needs.
+        example: Outputs of a small batch.
+    """
+
+    def __init__(self, outputs: StoredOutputs, needs: frozenset[str], example: Outputs):
+        self._outputs = outputs
+        self._stages = len(example.features)
+        self._items = items_of(needs, self._stages)
+        self._example = example
+
+    def example(self) -> Outputs:
+        """Outputs of a small batch."""
+        return self._example
+
+    def epoch(self, epoch: int, view: View) -> TeacherView:
+        """Outputs by position in the training split."""
+        arrays = self._outputs.arrays(epoch, self._items)
+        nothing = torch.empty(0, device=self._example.logits.device)
+
+        def outputs(index: torch.Tensor, images: torch.Tensor) -> Outputs:
+            taken = {item: array[index] for item, array in arrays.items()}
+            stages = (taken.get(f"stage{i}", taken.get(f"attention{i}", nothing)) for i in range(self._stages))
+            return Outputs(taken.get("logits", nothing), taken.get("embedding", nothing), tuple(stages))
+
+        return outputs
+
+
+def save_example(example: Outputs, path: Path) -> None:
+    """Keep a small batch's outputs, so that adapters are built without the teacher."""
+    tensors = {"logits": example.logits, "embedding": example.embedding}
+    tensors |= {f"stage{i}": array for i, array in enumerate(example.features)}
+    tensors |= {f"classifier{i}": array for i, array in enumerate(example.classifier)}
+    weights.save(tensors, path)
+
+
+def load_example(path: Path, device: torch.device) -> Outputs:
+    """What `save_example` kept."""
+    tensors = {name: tensor.to(device) for name, tensor in weights.load(path).items()}
+    stages = sum(name.startswith("stage") for name in tensors)
+    classifier = sum(name.startswith("classifier") for name in tensors)
+    return Outputs(
+        tensors["logits"],
+        tensors["embedding"],
+        tuple(tensors[f"stage{i}"] for i in range(stages)),
+        tuple(tensors[f"classifier{i}"] for i in range(classifier)),
+    )
+
+
+def _arrays(outputs: Outputs, items: Iterable[str]) -> dict[str, torch.Tensor]:
+    """What is kept of a batch: float32, stage maps in bfloat16, which has the range of float32."""
+    arrays: dict[str, torch.Tensor] = {}
+    for item in items:
+        if item.startswith("stage"):
+            arrays[item] = outputs.features[int(item.removeprefix("stage"))].to(torch.bfloat16)
+        elif item.startswith("attention"):
+            arrays[item] = attention_map(outputs.features[int(item.removeprefix("attention"))])
+        else:
+            arrays[item] = getattr(outputs, item).float()
+    return arrays
+
+
+def _bytes_per_sample(array: torch.Tensor) -> int:
+    return array[0].numel() * array.element_size()
+
+
+def _release_if_stale(claim: Path) -> None:
+    """A claim whose owner has not touched it for a while belongs to a dead process."""
+    try:
+        if time.time() - claim.stat().st_mtime > STALE_SECONDS:
+            claim.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return

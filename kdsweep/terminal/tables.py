@@ -1,0 +1,195 @@
+"""Frames and facts as the commands print them."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kdsweep.errors import InputError, did_you_mean
+from kdsweep.methods.reference import needed, written
+from kdsweep.results.frames import Results
+
+SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
+SHOWN_CONFIRMED = (
+    "trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds",
+    "test_accuracy", "test_accuracy_std", "plain_test_accuracy", "kd_gain", "kd_gain_std",
+    "tuned_plain_test_accuracy", "kd_gain_tuned", "kd_gain_tuned_std",
+)  # fmt: skip
+
+
+def ranked(results: Results) -> pd.DataFrame:
+    """The trials, the best first, failed ones last; without the JSON form of the configuration."""
+    order = ["val_accuracy", "parameters", "number"]
+    frame = results.trials.sort_values(order, ascending=[False, True, True], na_position="last")
+    return frame.drop(columns="config").reset_index(drop=True)
+
+
+def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -> pd.DataFrame:
+    """Filter, sort and cut a frame.
+
+    Args:
+        frame: Trials or epochs.
+        where: An expression over columns, as pandas' `query` takes it; dotted columns may be written as they are.
+        sort: A column; `-column` for the largest first.
+        top: How many rows; 0 is all.
+
+    Raises:
+        InputError: If the expression or the column is wrong.
+    """
+    if where:
+        frame = _query(frame, where)
+    if sort:
+        column = sort.removeprefix("-")
+        if column not in frame.columns:
+            raise InputError(f"--sort {sort}: no column {column!r}; {did_you_mean(column, frame.columns)}")
+        frame = frame.sort_values(column, ascending=not sort.startswith("-"), kind="stable", na_position="last")
+    return (frame.head(top) if top else frame).reset_index(drop=True)
+
+
+def write(frame: pd.DataFrame, how: str, out: Path | None) -> None:
+    """Write a frame to a file or to standard output.
+
+    Args:
+        frame: What to write.
+        how: `table`, `csv`, `json` (a list of records) or `parquet`.
+        out: A file; None is standard output.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    if how == "table" and out is None:
+        _print_frame(frame)
+        return
+    data = _encoded(frame, how)
+    if out is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Names and values, one pair per line."""
+    for name, value in facts.items():
+        sys.stdout.write(f"{name:10} {_shown(name, value)}\n")
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of equal keys as a table."""
+    _print_frame(pd.DataFrame(list(rows)))
+
+
+def method_row(described: Mapping[str, Any]) -> dict[str, str]:
+    """One method in the list of methods."""
+    params = (f"{p['name']} {p['default']:g}{_range(p['search'])}" for p in described["params"])
+    return {"method": described["name"], "what it does": described["summary"], "parameters": ", ".join(params)}
+
+
+def print_method(described: Mapping[str, Any]) -> None:
+    """One method in full, with an example to paste into a sweep file."""
+    lines = [
+        f"{described['name']}: {described['summary']}",
+        "",
+        f"term     {described['formula'] or 'not said'}",
+        f"source   {described['source'] or 'not said'}",
+        f"teacher  {needed(described['needs'])}",
+        "",
+        *(f"  {p['name']:18} {p['default']:g}{_range(p['search'])}: {p['meaning']}" for p in described["params"]),
+        "",
+        *([described["details"], ""] if described["details"] else []),
+        described["example"],
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _range(search: Any) -> str:
+    return f" ({written(search)})" if search is not None else ""
+
+
+def _query(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    # pandas wants names with dots in backticks; nobody should have to know that.
+    dotted = sorted((column for column in frame.columns if "." in column), key=len, reverse=True)
+    names = "|".join(re.escape(column) for column in dotted)
+    expression = re.sub(rf"(?<![\w.`'\"])(?:{names})(?![\w.`])", r"`\g<0>`", where) if dotted else where
+    if "@" in expression or "__" in expression:
+        raise InputError(f"--where {where!r}: accepted: comparisons of columns, without @ and __")
+    try:
+        wanted = frame.eval(expression, engine="python")
+    except Exception as error:  # pandas and the parser raise nearly anything for a wrong expression
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        columns = ", ".join(frame.columns)
+        raise InputError(f"--where {where!r}: {reason}; accepted: a condition over {columns}") from error
+    if not (isinstance(wanted, pd.Series) and pd.api.types.is_bool_dtype(wanted)):
+        raise InputError(f"--where {where!r}: not a condition; accepted: such as \"width <= 0.5 and method == 'kd'\"")
+    return frame[wanted.fillna(False).astype(bool)]
+
+
+def _encoded(frame: pd.DataFrame, how: str) -> bytes:
+    buffer = io.BytesIO()
+    if how == "parquet":
+        frame.to_parquet(buffer, index=False)
+    elif how == "csv":
+        frame.to_csv(buffer, index=False)
+    elif how == "json":
+        frame.to_json(buffer, orient="records", indent=2, double_precision=15)
+        buffer.write(b"\n")
+    else:
+        buffer.write(frame.to_string(index=False).encode() + b"\n")
+    return buffer.getvalue()
+
+
+def _print_frame(frame: pd.DataFrame) -> None:
+    if frame.empty:
+        sys.stderr.write("no rows\n")
+        return
+    out = console()
+    per_trial = "trial" in frame.columns and "epoch" not in frame.columns
+    columns = _worth_showing(frame) if per_trial else list(frame.columns)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        right = pd.api.types.is_numeric_dtype(frame[column])
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in frame[columns].to_dict("records"):
+        table.add_row(*(escape(_shown(str(name), value)) for name, value in row.items()))
+    if not out.is_terminal:
+        out.width = max(out.width, out.measure(table, options=out.options.update(max_width=100_000)).maximum)
+    out.print(table)
+
+
+def console() -> Console:
+    """Standard output; where it is no terminal, wide enough for a summary."""
+    return Console() if sys.stdout.isatty() else Console(width=180)
+
+
+def _worth_showing(frame: pd.DataFrame) -> list[str]:
+    """Of many columns, those that a terminal has room for; other formats write all."""
+    dotted = [name for name in frame.columns if "." in name and not name.startswith("rung.")]
+    own = [column for column in dotted if frame[column].notna().any()]
+    shown = SHOWN_CONFIRMED if "kd_gain" in frame.columns else SHOWN
+    return [column for column in frame.columns if column in shown or column in own]
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
+        return ""
+    if isinstance(value, float):
+        share = name.endswith(("accuracy", "accuracy_std")) or name.startswith("kd_gain")
+        return f"{value:.2%}" if share else f"{value:.4g}"
+    if isinstance(value, int) and name == "parameters":
+        return f"{value:,}"
+    return str(value)

@@ -1,0 +1,1 @@
+"""How is one student trained? An epoch at a time, resumable, without Ray."""

@@ -1,0 +1,261 @@
+"""One student's training, an epoch at a time: resumable, without Ray, without a method's name.
+
+The one formula of kdsweep stands here: `loss = (1 - alpha) * task + alpha * weight * distill`.
+
+Every random draw (weights, order, views, dropout) comes from a seed keyed by its purpose and epoch, so a run that
+goes on from a saved epoch draws what an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from kdsweep import methods, models
+from kdsweep.errors import CheckpointError, KdsweepError
+from kdsweep.lazy import F, nn, torch
+from kdsweep.methods import Outputs
+from kdsweep.models.blocks import HeadedStudent
+from kdsweep.seeds import derived_seed
+from kdsweep.storage import weights
+from kdsweep.tasks.image.batches import Images
+from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks.image.views import View
+from kdsweep.training.evaluate import evaluate
+from kdsweep.training.optimizer import autocast_dtype, make_optimizer, rate_factor
+from kdsweep.training.recipe import Recipe
+from kdsweep.training.schedules import Factor
+from kdsweep.training.teaching import TeacherSource
+
+SAVE_SECONDS = 30.0
+
+
+class DivergedError(KdsweepError):
+    """The loss is no longer a finite number."""
+
+
+class Training:
+    """A run that is stepped epoch by epoch.
+
+    Args:
+        recipe: What to train.
+        data: The prepared data set.
+        train: Its training split on the run's device.
+        val: Its validation split there.
+        teacher: Where the teacher's outputs come from.
+
+    Attributes:
+        epoch: Epochs done.
+        history: What `run_epoch` returned for each of them.
+        best_accuracy: The best validation accuracy so far.
+        student: The model.
+        first_layer_norm: Of the first layer's weights before training, which equal seeds make equal.
+        inference: What is judged and exported: the student, with the method's head where it has one.
+    """
+
+    def __init__(self, recipe: Recipe, data: PreparedData, train: Images, val: Images, teacher: TeacherSource):
+        self.recipe = recipe
+        self.epoch = 0
+        self.history: list[dict[str, float]] = []
+        self.best_accuracy = -1.0
+        self.best_epoch = 0
+        self._train, self._val, self._teacher = train, val, teacher
+        self._device = train.device
+        torch.manual_seed(derived_seed(recipe.seed, "weights"))
+        model = models.build(recipe.model, data.input_shape, data.num_classes, recipe.width, **recipe.options)
+        self.first_layer_norm = float(next(model.parameters()).detach().norm())
+        self.student = on_device(model, self._device)
+        self._tapped = models.Tapped(self.student, models.taps(recipe.model, model, data.input_shape))
+        self.method = methods.create(recipe.method, self._example(), teacher.example(), **recipe.method_params)
+        self.method.prepare(len(train))
+        self.method.to(self._device)
+        self._alpha = Factor(recipe.alpha_schedule, self._device)
+        self._cooling = Factor(recipe.temperature_schedule, self._device)
+        self.method.cool(self._cooling.value)
+        head = self.method.inference_head()
+        self.inference = HeadedStudent(model, self._tapped.taps, head) if head is not None else self.student
+        self._optimizer = make_optimizer(recipe.optimization, [*self.student.parameters(), *self.method.parameters()])
+        self._best: dict[str, torch.Tensor] = {}
+        self._autocast = autocast_dtype(recipe.optimization.precision)
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is spent."""
+        return self.epoch >= self.recipe.optimization.epochs
+
+    def run_epoch(self) -> dict[str, float]:
+        """Train one epoch and validate.
+
+        Returns:
+            epoch, train_loss, val_loss, val_accuracy (a fraction), lr at the end, seconds.
+
+        Raises:
+            DivergedError: If the training loss is no finite number.
+        """
+        started = time.perf_counter()
+        self.epoch += 1
+        torch.manual_seed(derived_seed(self.recipe.seed, "epoch", self.epoch))
+        train_loss = self._train_epoch()
+        if not math.isfinite(train_loss):
+            raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
+        accuracy, val_loss = evaluate(self.inference, self._val)
+        if accuracy > self.best_accuracy:
+            self.best_accuracy, self.best_epoch = accuracy, self.epoch
+            self._best = {name: tensor.detach().clone() for name, tensor in self.inference.state_dict().items()}
+        self.history.append({
+            "epoch": self.epoch,
+            "train_loss": train_loss,
+            "val_loss": val_loss,
+            "val_accuracy": accuracy,
+            "lr": self._optimizer.param_groups[0]["lr"],
+            "seconds": time.perf_counter() - started,
+        })  # fmt: skip
+        return self.history[-1]
+
+    def restore_best(self) -> None:
+        """Give the student the weights of its best epoch."""
+        self.inference.load_state_dict(self._best)
+
+    def save(self, state: Path, best: Path | None = None) -> None:
+        """Write the resumable state, and the best weights if asked for, each whole or not at all."""
+        tensors = {f"student/{name}": tensor for name, tensor in self.student.state_dict().items()}
+        tensors |= {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
+        for index, slots in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": slot for name, slot in slots.items() if slot is not None}
+        counters = {"best_accuracy": self.best_accuracy, "best_epoch": self.best_epoch, "history": self.history}
+        if best is not None:
+            head = self.method.inference_head()
+            weights.save(self._best, best, {"head": json.dumps(head.options)} if head is not None else {})
+        weights.save(tensors, state, {"kdsweep": json.dumps(counters)})
+
+    def load(self, state: Path) -> None:
+        """Go on from what `save` wrote.
+
+        Raises:
+            CheckpointError: If the file is damaged or of another run.
+        """
+        tensors = weights.load(state)
+        try:
+            counters = json.loads(weights.metadata(state)["kdsweep"])
+            self.student.load_state_dict(_under("student", tensors))
+            self.method.load_state_dict(_under("method", tensors))
+            optimizer = self._optimizer.state_dict()
+            parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+            slots: dict[int, dict[str, torch.Tensor]] = {}
+            for name, tensor in _under("optimizer", tensors).items():
+                index, _, slot = name.partition("/")
+                slots.setdefault(int(index), {})[slot] = _laid_out_as(parameters[int(index)], tensor)
+            self._optimizer.load_state_dict({**optimizer, "state": slots})
+            self._best = {name: tensor.to(self._device) for name, tensor in _under("best", tensors).items()}
+            self.history = list(counters["history"])
+            self.epoch = len(self.history)
+            self.best_accuracy, self.best_epoch = float(counters["best_accuracy"]), int(counters["best_epoch"])
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
+            what = str(error).splitlines()[0]
+            raise CheckpointError(f"trial state {state}: not the state of this run: {what}") from error
+
+    def _train_epoch(self) -> float:
+        recipe, optimization = self.recipe, self.recipe.optimization
+        count = len(self._train)
+        view = View(recipe.augment, recipe.view_seed, self.epoch, count, self._device)
+        teacher = self._teacher.epoch(self.epoch, view)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self._order_seed())).to(self._device)
+        # A last batch of one has no variance for batch normalisation, so it waits for the next epoch's order.
+        batches = list(order.split(optimization.batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1 < optimization.batch_size:
+            batches.pop()
+        self.student.train()
+        self.method.adapters.train()
+        total = torch.zeros((), device=self._device)
+        for step, (index, images) in enumerate(zip(batches, self._train.sequence(batches, view), strict=True)):
+            progress = (self.epoch - 1 + step / len(batches)) / optimization.epochs
+            self._set_rate(progress)
+            self._alpha.advance(progress)
+            self._cooling.advance(progress)
+            self.method.advance(progress, index)
+            loss = self._loss(images, self._train.labels[index], teacher(index, images))
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            total += loss.detach() * len(index)
+        return float(total.item() / sum(len(index) for index in batches))
+
+    def _loss(self, images: torch.Tensor, labels: torch.Tensor, teacher: Outputs) -> torch.Tensor:
+        recipe = self.recipe
+        enabled = self._autocast != torch.float32
+        with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
+            student = self._tapped(images)
+        task = task_loss(recipe.task_loss, student.logits.float(), labels, recipe.label_smoothing)
+        if recipe.alpha == 0:
+            return task
+        alpha = self._alpha.value * recipe.alpha
+        distill = self.method(student, teacher, labels)
+        return (1 - alpha) * task + alpha * self.method.weight * distill
+
+    def _set_rate(self, progress: float) -> None:
+        rate = self.recipe.optimization.lr * rate_factor(self.recipe.optimization, progress)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+    def _order_seed(self) -> int:
+        return derived_seed(self.recipe.seed, "order", self.epoch)
+
+    def _example(self) -> Outputs:
+        self.student.eval()
+        with torch.no_grad():
+            return self._tapped(self._train.batch(torch.arange(min(2, len(self._train)), device=self._device)))
+
+
+def resumed(begin: Callable[[], Training], state: Path) -> Training:
+    """A run that goes on where its state was saved, if it was.
+
+    Args:
+        begin: Makes the run. Called again where the state is damaged: nothing is lost but time, for a fresh run gives
+            the same curve.
+        state: What `Training.save` wrote.
+    """
+    training = begin()
+    if not state.is_file():
+        return training
+    try:
+        training.load(state)
+    except CheckpointError:
+        state.unlink(missing_ok=True)
+        return begin()
+    return training
+
+
+def run_through(training: Training, state: Path, on_epoch: Callable[[dict[str, float]], None]) -> None:
+    """Run what is left of a training, saving its state from time to time, and remove that at the end."""
+    saved = time.monotonic()
+    while not training.done:
+        on_epoch(training.run_epoch())
+        if time.monotonic() - saved > SAVE_SECONDS:
+            training.save(state)
+            saved = time.monotonic()
+    state.unlink(missing_ok=True)
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model, its convolutions laid out channels last as the images are."""
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def task_loss(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    """The loss on the labels: logits [B, C] and labels [B] to a scalar."""
+    if name == "multi_margin":
+        return F.multi_margin_loss(logits, labels)
+    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+
+def _laid_out_as(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in the memory layout of a parameter of its shape: fused optimizers step through both side by side."""
+    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
+
+
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}

@@ -1,0 +1,1 @@
+"""What stays warm between trials? Data, teacher outputs and settings of a process that trains."""

@@ -1,0 +1,136 @@
+"""What the machine does well with a sweep's students, measured before the search and kept with the sweep.
+
+Every trial, and every later `resume`, goes by what was measured once: a curve must not depend on the hour.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import KdsweepError
+from kdsweep.lazy import torch
+from kdsweep.search.space import Config
+from kdsweep.storage.files import write_json
+from kdsweep.storage.paths import SweepDir
+from kdsweep.training.recipe import Recipe
+from kdsweep.training.teaching import NoTeacher
+from kdsweep.training.trainer import Training
+
+if TYPE_CHECKING:
+    from kdsweep.worker.workbench import Workbench
+
+# bfloat16 must be faster by more than the clock's jitter, or the same sweep would choose now one, now the other.
+WORTH = 1.2
+STEPS = 4
+SECONDS = 1.0
+# A process holds a CUDA context, and kernels their workspace, beside what PyTorch counts.
+CONTEXT_BYTES = 600e6
+MARGIN = 0.9
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured with the widest student.
+
+    Attributes:
+        precision: Of trials whose precision is `auto`.
+        step_ms: Milliseconds a step, by precision; empty where there was no choice.
+        trial_bytes: GPU memory of the most demanding method's trial, its data and teacher outputs included.
+        gpu_bytes: Memory of the GPU; 0 on CPUs.
+    """
+
+    precision: str
+    step_ms: dict[str, float]
+    trial_bytes: int = 0
+    gpu_bytes: int = 0
+
+    @property
+    def trials_per_gpu(self) -> int:
+        """How many trials fit on a GPU at a time, with a margin."""
+        if not self.gpu_bytes:
+            return 1
+        return max(1, int(MARGIN * self.gpu_bytes / (self.trial_bytes + CONTEXT_BYTES)))
+
+
+def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
+    """What was measured for the sweep, now or before."""
+    found = stored(sweep)
+    if found is None:
+        found = measure(spec, bench)
+        write_json(sweep.probe, asdict(found))
+    return found
+
+
+def stored(sweep: SweepDir) -> Probe | None:
+    """What was measured for the sweep before, if anything."""
+    try:
+        return Probe(**json.loads(sweep.probe.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def measure(spec: SweepSpec, bench: Workbench) -> Probe:
+    """Measure a few steps, in this process's threads, on the workbench's device."""
+    plain: Config = {"method": "none", "width": spec.search_space.widest, "lr": spec.train.lr}
+    choices = _choices(spec, bench.device)
+    # A student that cannot take a few steps fails as a trial, with its reason, not here.
+    try:
+        step_ms = _step_ms(spec, bench, plain, choices) if len(choices) > 1 else {}
+    except (KdsweepError, RuntimeError):
+        return Probe("float32", {})
+    faster = bool(step_ms) and step_ms["float32"] > WORTH * step_ms["bfloat16"]
+    precision = "bfloat16" if faster or choices == ("bfloat16",) else "float32"
+    if bench.device.type != "cuda":
+        return Probe(precision, step_ms)
+    taken = max(_gpu_bytes(spec, bench, {**plain, "method": name}) for name in spec.search_space.methods())
+    return Probe(precision, step_ms, taken, torch.cuda.get_device_properties(bench.device).total_memory)
+
+
+def _choices(spec: SweepSpec, device: torch.device) -> tuple[str, ...]:
+    """The precisions that come into question."""
+    if spec.train.precision != "auto":
+        return (spec.train.precision,)
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return ("float32", "bfloat16") if has_bfloat16 else ("float32",)
+
+
+def _step_ms(spec: SweepSpec, bench: Workbench, config: Config, choices: tuple[str, ...]) -> dict[str, float]:
+    trainings = {choice: _short(spec, bench, {**config, "precision": choice}) for choice in choices}
+    seconds = {choice: [_timed(training)] for choice, training in trainings.items()}
+    rounds = min(10, max(2, int(SECONDS / max(first for (first,) in seconds.values()))))
+    for _ in range(rounds):  # in turns, so that a change of the machine's pace meets both
+        for choice, training in trainings.items():
+            seconds[choice].append(_timed(training))
+    return {choice: round(1000 * min(times[1:]) / STEPS, 3) for choice, times in seconds.items()}
+
+
+def _timed(training: Training) -> float:
+    started = time.perf_counter()
+    training.run_epoch()
+    return time.perf_counter() - started
+
+
+def _short(spec: SweepSpec, bench: Workbench, config: Config, teacher: bool = False) -> Training:
+    """A run whose epochs are a few steps."""
+    recipe = Recipe.of_trial(spec, config, seed=0)
+    recipe = replace(recipe, optimization=recipe.optimization.model_copy(update={"epochs": 1000}))
+    batch = recipe.optimization.batch_size
+    source = bench.source(recipe) if teacher else NoTeacher(bench.device)
+    return Training(recipe, bench.data, bench.train.first(STEPS * batch), bench.val.first(2), source)
+
+
+def _gpu_bytes(spec: SweepSpec, bench: Workbench, config: Config) -> int:
+    """The peak of a method's trial with its default parameters; 0 for one that cannot run, which fails as a trial."""
+    torch.cuda.reset_peak_memory_stats(bench.device)
+    try:
+        _short(spec, bench, config | ({"alpha": 0.5} if config["method"] != "none" else {}), teacher=True).run_epoch()
+    except (KdsweepError, RuntimeError):
+        return 0
+    return int(torch.cuda.max_memory_reserved(bench.device))

@@ -1,0 +1,487 @@
+"""Exported students: what is in the files, that they load elsewhere, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from html import unescape
+
+import pytest
+import torch
+from markdown_it import MarkdownIt
+from safetensors.torch import load_file, save_file
+
+import kdsweep
+from kdsweep import cli, models
+from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import CheckpointError, DataError, InputError
+from kdsweep.results import export
+from kdsweep.results.export import StudentConfig, evaluate_student, load_student, read_config
+from kdsweep.results.frames import load_results, write_frames
+from kdsweep.search.study import State, Study
+from kdsweep.storage.files import write_json
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks.image.splits import prepare, split_arrays
+from kdsweep.training.trainer import Training
+from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
+
+CPU = torch.device("cpu")
+
+
+def sweep_by_hand(root, points, student="mnist_student", **sections):
+    """A finished sweep over given configurations, made in this process without Ray."""
+    methods = list(dict.fromkeys(point["method"] for point in points))
+    spec = SweepSpec.model_validate({
+        "name": "byhand",
+        "dataset": {"name": "mnist_mini", "subset": 300, "val_fraction": 0.5},
+        "teacher": {"model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher"},
+        "student": {"model": student},
+        "space": {"method": methods, "width": {"uniform": [0.1, 1]}, "lr": 0.003},
+        "train": {"epochs": 2, "batch_size": 32},
+        "search": {"sampler": "random", "trials": len(points), "points": points},
+        "storage": str(root),
+    } | sections)  # fmt: skip
+    sweep = spec.sweep_dir
+    data = prepare(spec.dataset, spec.seed, sweep.store)
+    card = provide_teacher(spec, sweep, data, CPU, lambda metrics: None)
+    spec.save(sweep.spec)
+    write_json(sweep.data, data.described())
+    bench = Workbench(spec, sweep, data, card, CPU)
+    study = Study(spec, sweep, spec.search_space)
+    for _ in points:
+        trial = study.ask()
+        training = bench.training(trial.config, 1, sweep.trial(trial.key).state)
+        while not training.done:
+            step(study, trial.key, training)
+        training.save(sweep.trial(trial.key).state, sweep.trial(trial.key).best)
+        study.finish(trial.key, State.COMPLETE)
+    study.close()
+    write_frames(sweep)
+    return load_results(sweep.root)
+
+
+def step(study: Study, key: str, training: Training) -> None:
+    metrics = training.run_epoch()
+    student = training.inference
+    size = {"parameters": models.count_parameters(student), "size_mb": models.size_mb(student)}
+    study.report(key, {"epoch": training.epoch, **metrics, **size})
+
+
+def point(method, width=0.5, alpha=0.6):
+    return {"method": method, "width": width} | ({"alpha": alpha} if method != "none" else {})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Three finished trials; tests must not change it."""
+    return sweep_by_hand(tmp_path_factory.mktemp("made"), [point("hint"), point("simkd"), point("none")])
+
+
+def key_of(results, method):
+    return results.trials.set_index("method").loc[method, "trial"]
+
+
+@pytest.fixture
+def student(made, tmp_path):
+    """The folder of one student, to be damaged."""
+    return made.export(tmp_path / "students", trial=key_of(made, "hint"))[0]
+
+
+def rewrite(folder, **changes):
+    path = folder / export.CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+# A student loads elsewhere
+
+ELSEWHERE = """
+import json, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+import kdsweep
+from kdsweep.tasks.image.splits import split_arrays
+from kdsweep.results.export import evaluate_student
+from kdsweep.config.spec import DatasetSpec
+
+found = {}
+for folder in map(Path, sys.argv[1:]):
+    config = json.loads((folder / "config.json").read_text())
+    images, labels = split_arrays(DatasetSpec.model_validate(config["dataset"]), config["seed"])[1]
+    student = kdsweep.load_student(folder)
+    with torch.no_grad():
+        right = student(torch.from_numpy(images) / 255).argmax(1) == torch.from_numpy(labels)
+    told = evaluate_student(folder, "val")
+    counted = right.sum().item() / len(labels)
+    found[config["trial"]] = [config["val_accuracy"], told["accuracy"], counted, told["images"]]
+print(json.dumps(found))
+"""
+
+
+def elsewhere(folders):
+    """What a fresh process measures: for each trial its accuracy as recorded, as evaluated and by hand."""
+    command = [sys.executable, "-c", ELSEWHERE, *map(str, folders)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_fresh_process_measures_exactly_the_recorded_accuracy(swept, made, tmp_path):
+    results = load_results(swept)
+    folders = results.export(tmp_path / "swept", top=3)
+    recorded = results.trials.set_index("trial")["val_accuracy"]
+    recorded_by_hand = made.trials.set_index("trial")["val_accuracy"]
+    folders_by_hand = made.export(tmp_path / "made", top=3)
+    assert len(folders) == len(folders_by_hand) == 3
+    found = elsewhere([*folders, *folders_by_hand])
+    assert len(found) == 6
+    for key, (written, told, counted, images) in found.items():
+        expected, count = (recorded[key], 600) if key in recorded else (recorded_by_hand[key], 150)
+        assert written == told == counted == expected
+        assert images == count
+
+
+def test_a_student_normalises_its_own_input(student):
+    config = read_config(student)
+    images = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    bare = models.build("mnist_student", (1, 28, 28), 10, width=0.5)
+    bare.load_state_dict(load_file(student / export.WEIGHTS))
+    loaded = load_student(student)
+    assert not loaded.training
+    torch.testing.assert_close(loaded(images), bare.eval()((images - 0.1307) / 0.3081))
+    assert (config.mean, config.std) == ((0.1307,), (0.3081,))
+
+
+def test_the_best_are_exported_best_first_each_configuration_once(swept, tmp_path):
+    results = load_results(swept)
+    folders = results.export(tmp_path / "students", top=2)
+    expected = [f"small-{key}" for key in results.distinct(2)["trial"]]
+    assert [folder.name for folder in folders] == expected
+    assert sorted(path.name for path in (tmp_path / "students").iterdir()) == sorted(expected)
+    assert sorted(path.name for path in folders[0].iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+# What is in the files
+
+
+def test_adapters_are_not_exported(student):
+    state = load_file(student / export.WEIGHTS)
+    assert state.keys() == models.build("mnist_student", (1, 28, 28), 10, width=0.5).state_dict().keys()
+
+
+def test_the_head_of_simkd_is_exported_counted_and_used(made, tmp_path):
+    (folder,) = made.export(tmp_path, trial=key_of(made, "simkd"))
+    config, state = read_config(folder), load_file(folder / export.WEIGHTS)
+    assert {"head.classifier.weight", "student.conv1.weight"} <= state.keys()
+    loaded = load_student(folder)
+    assert (
+        config.parameters
+        == models.count_parameters(loaded)
+        > models.count_parameters(models.build("mnist_student", (1, 28, 28), 10, width=0.5))
+    )
+    teacher = load_file(made.sweep.teacher_weights)
+    assert torch.equal(state["head.classifier.weight"], teacher["fc.weight"])
+    with torch.no_grad():
+        loaded.model.head.classifier.weight.zero_()
+        logits = loaded(torch.rand(3, 1, 28, 28))
+    torch.testing.assert_close(logits, teacher["fc.bias"].expand(3, 10))
+
+
+def test_the_description_is_complete(made, student):
+    config = json.loads((student / export.CONFIG).read_text())
+    row = made.trial(key_of(made, "hint"))
+    assert config.keys() == StudentConfig.model_fields.keys()
+    assert config["model"] == "mnist_student"
+    assert (config["width"], config["input_shape"], config["head"]) == (0.5, [1, 28, 28], {})
+    assert config["class_names"] == list("0123456789")
+    assert (config["mean"], config["std"]) == ([0.1307], [0.3081])
+    assert config["parameters"] == row["parameters"] == models.count_parameters(load_student(student))
+    assert config["size_mb"] == row["size_mb"]
+    assert config["val_accuracy"] == row["val_accuracy"]
+    assert config["dataset"]["name"] == "mnist_mini"
+    assert config["settings"]["method"] == "hint"
+    assert config["settings"]["train"]["epochs"] == 2
+    assert config["settings"].items() >= made.config(row["trial"]).items()
+    assert config["teacher"] == made.teacher
+    assert (config["sweep"], config["trial"], config["kdsweep"]) == ("byhand", row["trial"], kdsweep.__version__)
+
+
+def test_what_was_confirmed_is_told(swept, tmp_path):
+    results = load_results(swept)
+    (folder,) = results.export(tmp_path, top=1)
+    (row,) = results.confirmed.to_dict("records")
+    told = read_config(folder).confirmed
+    assert told["test_accuracy"] == row["test_accuracy"]
+    assert told["kd_gain"] == row["kd_gain"]
+    card = (folder / export.CARD).read_text()
+    assert f"| test, 2 fresh seeds of these settings | {row['test_accuracy']:.2%} ± " in card
+    assert f"{row['kd_gain'] * 100:+.2f} points" in card
+    assert f"Its first layer's norm before training was {row['first_layer_norm']:.4f}" in card
+
+
+def rendered(card):
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(card)
+
+
+def test_the_card_says_what_it_is_and_how_to_load_it(made, student):
+    card = (student / export.CARD).read_text()
+    page = rendered(card)
+    assert page.count("<table>") == 2
+    assert page.count("<h2>") == 3
+    assert f"<td>{read_config(student).val_accuracy:.2%}</td>" in page
+    assert f"<td>{made.teacher['val_accuracy']:.2%}</td>" in page
+    code = card.split("```python\n")[1].split("```")[0]
+    logits = {}
+    exec(
+        code.replace('load_student(".")', f"load_student({str(student)!r})"),
+        {"images": torch.rand(2, 1, 28, 28)},
+        logits,
+    )
+    assert logits["logits"].shape == (2, 10)
+
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>", "](http://evil.example) [x", "| a | b |", "*bold* _it_", "`code`", "# heading",
+    "two\nlines\r\n# head", "![a](b)", "back\\slash\\", "&lt;b&gt;", "~~gone~~", "$x^2$",
+)  # fmt: skip
+
+
+def test_class_names_cannot_break_out_of_the_card(student):
+    config = read_config(student)
+    plain = rendered(export._card(config))
+    hostile = config.model_copy(update={"class_names": HOSTILE, "model": HOSTILE[1], "sweep": HOSTILE[2]})
+    page = rendered(export._card(hostile))
+    for tag in ("<img", "<a ", "<em>", "<strong>", "<s>"):
+        assert tag not in page
+    for tag in ("<table>", "<h1>", "<h2>", "<code", "<p>", "<td>"):
+        assert page.count(tag) == plain.count(tag), tag
+    text = unescape(page)
+    for name in HOSTILE:
+        assert " ".join(name.split()) in " ".join(text.split())
+
+
+# Which are exported
+
+
+def test_more_than_there_are_is_all_of_them(made, tmp_path):
+    assert len(made.export(tmp_path, top=50)) == 3
+
+
+def test_a_configuration_that_was_tried_twice_is_exported_once(tmp_path):
+    results = sweep_by_hand(tmp_path, [point("none"), point("none")])
+    assert len(results.trials) == 2
+    assert len(results.export(tmp_path / "students", top=2)) == 1
+
+
+def test_a_second_export_replaces_the_first(made, tmp_path):
+    (folder,) = made.export(tmp_path, top=1)
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / export.CARD).write_text("mine")
+    (folder / export.WEIGHTS).write_bytes(b"broken")
+    assert made.export(tmp_path, top=1) == [folder]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+def test_weights_that_were_not_kept_end_in_a_line_that_lists_those_that_were(made, tmp_path):
+    copy = SweepDir(shutil.copytree(made.path, tmp_path / "byhand"))
+    lost, *kept = (load_results(copy.root).best(3))["trial"]
+    copy.trial(lost).best.unlink()
+    with pytest.raises(InputError, match="weights were not kept") as caught:
+        load_results(copy.root).export(tmp_path / "students", top=3)
+    assert str(caught.value).endswith(f"accepted: {', '.join(sorted(kept))}")
+    assert not (tmp_path / "students").exists()
+    assert len(load_results(copy.root).export(tmp_path / "students", trial=kept[0])) == 1
+
+
+def test_kept_weights_that_are_damaged_are_refused_in_one_line(made, tmp_path):
+    copy = SweepDir(shutil.copytree(made.path, tmp_path / "byhand"))
+    key = key_of(made, "hint")
+    copy.trial(key).best.write_bytes(copy.trial(key).best.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"best\.safetensors: unreadable: ") as caught:
+        load_results(copy.root).export(tmp_path / "students", trial=key)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "students").exists()
+
+
+def test_a_sweep_without_results_has_nothing_to_export(made, tmp_path):
+    sweep = SweepDir(tmp_path / "empty")
+    sweep.root.mkdir()
+    shutil.copy(made.sweep.spec, sweep.spec)
+    with pytest.raises(InputError, match="no trial has reached an epoch yet"):
+        load_results(sweep.root).export(tmp_path / "students")
+
+
+def test_a_trial_that_still_runs_is_exported_with_the_accuracy_of_its_kept_weights(made, tmp_path):
+    copy = SweepDir(shutil.copytree(made.path, tmp_path / "byhand"))
+    shutil.copytree(made.sweep.store.root, copy.store.root)
+    spec = made.spec.replaced(
+        storage=str(tmp_path),
+        search=made.spec.search.model_copy(update={"trials": 4}),
+        train=made.spec.train.model_copy(update={"epochs": 20}),
+    )
+    study = Study(spec, copy, spec.search_space)
+    trial = study.ask()
+    data = prepare(spec.dataset, spec.seed, copy.store)
+    training = open_workbench(spec, copy, data, CPU).training(trial.config, 1, copy.trial(trial.key).state)
+    step(study, trial.key, training)
+    training.save(copy.trial(trial.key).state, copy.trial(trial.key).best)
+    kept = training.best_accuracy
+    while training.best_accuracy == kept:
+        step(study, trial.key, training)
+    study.close()
+    results = load_results(copy.root)
+    assert results.trial(trial.key)["state"] == "RUNNING"
+    assert results.trial(trial.key)["val_accuracy"] > kept
+    (folder,) = results.export(tmp_path / "students", trial=trial.key)
+    assert read_config(folder).val_accuracy == kept == evaluate_student(folder, "val")["accuracy"]
+
+
+# What is refused
+
+WRONG = {
+    "an unknown key": ({"evil": 1}, "evil: Extra inputs are not permitted"),
+    "another format": ({"format": 2}, "format: "),
+    "a width of text": ({"width": "wide"}, "width: "),
+    "a negative width": ({"width": -1}, "width: "),
+    "an infinite width": ({"width": 1e300}, "no model that can be built"),
+    "an unknown model": ({"model": "mnist_studnt"}, "did you mean 'mnist_student'?"),
+    "a path as model": ({"model": "../../etc/passwd"}, "unknown model"),
+    "an unknown option": ({"options": {"depth": 3}}, "has no option 'depth'"),
+    "an option that names an argument": ({"options": {"name": "x"}}, "no model that can be built"),
+    "other classes": ({"class_names": ["a", "b"]}, "fc.weight is [10, "),
+    "no classes": ({"class_names": []}, "num_classes 0"),
+    "another shape": ({"input_shape": [3, 28, 28]}, "conv1.weight is [8, 1, 3, 3], accepted: [8, 3, 3, 3]"),
+    "a huge shape": ({"input_shape": [1, 1000000, 1000000]}, "fc.weight is [10, "),
+    "a negative shape": ({"input_shape": [1, -28, 28]}, "input_shape is (1, -28, 28)"),
+    "two sizes": ({"input_shape": [28, 28]}, "input_shape"),
+    "a deviation of zero": ({"std": [0.0]}, "std above 0"),
+    "no mean": ({"mean": [], "std": []}, "0 means for 1 channels"),
+    "an unknown head": ({"head": {"evil": 1}}, "no model that can be built"),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_description_is_refused_in_one_line(fault, student):
+    changes, message = WRONG[fault]
+    rewrite(student, **changes)
+    with pytest.raises(InputError) as caught:
+        load_student(student)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"format": 1}', "\x00"])
+def test_a_description_that_is_none_is_refused_in_one_line(content, student):
+    (student / export.CONFIG).write_text(content)
+    with pytest.raises(InputError) as caught:
+        load_student(student)
+    assert str(student) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_student_is_refused(tmp_path, student):
+    with pytest.raises(InputError, match=r"no student, it holds no config.json; accepted: a folder of kdsweep export$"):
+        load_student(tmp_path)
+    with pytest.raises(InputError, match="unreadable"):
+        load_student(student / export.CONFIG)
+
+
+def test_weights_that_are_damaged_missing_or_another_models_are_refused(student):
+    weights = student / export.WEIGHTS
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: unreadable"):
+        load_student(student)
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_student(student)
+    save_file({"fc.weight": torch.zeros(10, 3)}, weights)
+    with pytest.raises(CheckpointError, match="fc.weight is"):
+        load_student(student)
+
+
+EVIL = "from pathlib import Path\nPath({marker!r}).touch()\ndef build(*arguments, **options):\n    raise RuntimeError\n"
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A module that leaves a mark where it is imported."""
+    (tmp_path / "evil_student.py").write_text(EVIL.format(marker=str(tmp_path / "mark")))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path / "mark"
+    sys.modules.pop("evil_student", None)
+
+
+def test_code_that_a_student_names_is_not_imported(student, evil):
+    rewrite(student, model="evil_student:build")
+    for load in (load_student, lambda folder: evaluate_student(folder, "val")):
+        with pytest.raises(InputError, match="is the code 'evil_student:build'; accepted: trust_code=True"):
+            load(student)
+    assert not evil.exists()
+    with pytest.raises(InputError, match="evil_student:build"):
+        load_student(student, trust_code=True)
+    assert evil.exists()
+
+
+def test_code_that_a_students_data_set_names_is_not_imported(student, evil):
+    rewrite(student, dataset=read_config(student).dataset | {"name": "evil_student:build"})
+    with pytest.raises(InputError, match="its data set is the code 'evil_student:build'"):
+        evaluate_student(student, "val")
+    assert not evil.exists()
+    assert evaluate_student(student, "test", dataset="mnist_mini")["images"] == 2000
+    assert not evil.exists()
+    with pytest.raises(DataError, match="evil_student:build"):
+        evaluate_student(student, "val", trust_code=True)
+    assert evil.exists()
+
+
+def test_a_students_own_model_loads_where_its_code_lies_and_is_trusted(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_student.py").write_text(
+        "from torch import nn\n"
+        "def build(input_shape, num_classes, width):\n"
+        "    hidden = round(32 * width)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, hidden), nn.Linear(hidden, num_classes))\n"
+    )
+    with monkeypatch.context() as context:
+        context.syspath_prepend(tmp_path)
+        results = sweep_by_hand(tmp_path, [point("none")], student="own_student:build")
+    monkeypatch.chdir(tmp_path)
+    for command in (["export", str(results.path), "--out", "students"],
+                    ["evaluate", "students/byhand-{key}", "--split", "val", "--trust-code"]):  # fmt: skip
+        monkeypatch.delitem(sys.modules, "own_student")
+        monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path)])
+        arguments = [argument.format(key=results.trials["trial"][0]) for argument in command]
+        monkeypatch.setattr(sys, "argv", ["kdsweep", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    assert f"accuracy   {results.trials['val_accuracy'][0]:.2%}\n" in out
+    (folder,) = (tmp_path / "students").iterdir()
+    with pytest.raises(InputError, match="trust_code"):
+        load_student(folder)
+
+
+# Evaluation
+
+
+def test_evaluation_reads_the_split_it_is_asked_for(made, student):
+    found = {split: evaluate_student(student, split) for split in ("train", "val", "test")}
+    assert [facts["images"] for facts in found.values()] == [150, 150, 2000]
+    images, labels = split_arrays(made.spec.dataset, made.spec.seed)[0]
+    with torch.no_grad():
+        logits = load_student(student)(torch.from_numpy(images) / 255)
+    assert found["train"]["accuracy"] == (logits.argmax(1) == torch.from_numpy(labels)).double().mean().item()
+    assert found["train"]["loss"] == pytest.approx(
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).item(), rel=1e-5
+    )
+
+
+def test_a_data_set_that_does_not_fit_the_student_is_refused(student):
+    with pytest.raises(DataError, match=r"has images \(3, 32, 32\) of 10 classes; accepted: \(1, 28, 28\) of 10"):
+        evaluate_student(student, "test", dataset="cifar10")
+    with pytest.raises(InputError, match="unknown dataset 'mnist_min'; did you mean 'mnist_mini'?"):
+        evaluate_student(student, "test", dataset="mnist_min")
+    rewrite(student, dataset={"name": "mnist_mini", "subset": "many"})
+    with pytest.raises(InputError, match=r"config\.json: dataset: subset: .*found 'many'"):
+        evaluate_student(student, "val")

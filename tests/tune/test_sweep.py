@@ -1,0 +1,311 @@
+"""Whole sweeps on a local Ray: what is written, what is refused, what fails and how."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+import kdsweep
+from kdsweep.errors import InputError, SweepDirError, SweepError
+from kdsweep.search.study import KEPT_WEIGHTS
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tune import driver
+from kdsweep.tune.driver import run
+from kdsweep.tune.trainable import DistillTrial
+from kdsweep.worker import process
+
+QUICK = {"confirm.top": 0, "search.trials": 4, "train.epochs": 2, "dataset.subset": 400}
+
+
+def states(results):
+    return dict(results.trials["state"].value_counts())
+
+
+def test_a_sweep_tries_exactly_what_was_asked_and_leaves_everything_in_its_directory(swept):
+    results = kdsweep.load_results(swept)
+    assert len(results.trials) == 10
+    assert set(states(results)) == {"COMPLETE", "PRUNED"}
+    first = results.trials.sort_values("number").iloc[0]
+    assert (first["method"], first["width"], first["temperature"], first["alpha"], first["lr"]) == (
+        "kd",
+        0.5,
+        4,
+        0.9,
+        3e-3,
+    )
+    sweep = SweepDir(swept)
+    for path in (
+        sweep.spec,
+        sweep.environment,
+        sweep.teacher_weights,
+        sweep.journal,
+        sweep.epochs_log,
+        sweep.trials_frame,
+    ):
+        assert path.is_file(), path
+    assert not sweep.tune.exists()
+    assert "test_images.bin" in {path.name for path in sweep.store.root.rglob("*.bin")}
+
+
+def test_a_stopped_trial_was_stopped_at_a_rung_and_a_complete_one_reached_the_end(swept):
+    trials = kdsweep.load_results(swept).trials
+    assert set(trials.loc[trials["state"] == "COMPLETE", "epochs"]) == {4}
+    assert set(trials.loc[trials["state"] == "PRUNED", "epochs"]) <= {1, 3}
+
+
+def test_optuna_opens_the_study_and_agrees_with_the_frames(swept):
+    results = kdsweep.load_results(swept)
+    storage = JournalStorage(JournalFileBackend(str(SweepDir(swept).journal)))
+    study = optuna.load_study(storage=storage, study_name=None)
+    names = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED"}
+    assert {t.number: names[t.state.name] for t in study.trials} == dict(
+        zip(results.trials["number"], results.trials["state"], strict=True)
+    )
+    best = dict(zip(results.trials["number"], results.trials["val_accuracy"], strict=True))
+    for trial in study.trials:
+        assert trial.intermediate_values[max(trial.intermediate_values)] == best[trial.number]
+        if trial.state.name == "COMPLETE":
+            assert trial.value == best[trial.number]
+
+
+def test_confirmation_trains_the_best_again_beside_a_plain_twin(swept):
+    results = kdsweep.load_results(swept)
+    (row,) = results.confirmed.to_dict("records")
+    assert row["trial"] == results.distinct(1)["trial"][0]
+    assert row["seeds"] == 2
+    assert row["kd_gain"] == pytest.approx(row["test_accuracy"] - row["plain_test_accuracy"])
+    assert row["kd_gain_tuned"] == pytest.approx(row["test_accuracy"] - row["tuned_plain_test_accuracy"], nan_ok=True)
+    assert row["within_noise"] == (not abs(row["kd_gain"]) > row["kd_gain_std"])
+    runs = [json.loads(path.read_text()) for path in SweepDir(swept).confirmed.glob("*/result.json")]
+    assert len(runs) >= (2 if row["method"] == "none" else 4)
+    assert 0.5 < results.teacher["test_accuracy"] <= 1
+
+
+def test_more_is_confirmed_later_without_training_anything_twice(local_ray, swept, tmp_path):
+    copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
+    shutil.copytree(SweepDir(swept).store.root, copy.store.root)
+    before = {path: path.stat().st_mtime_ns for path in copy.confirmed.glob("*/result.json")}
+    more = kdsweep.confirm(copy.root, top=2, seeds=3).confirmed
+    assert list(more["trial"]) == list(kdsweep.load_results(copy.root).distinct(2)["trial"])
+    assert set(more["seeds"]) == {3}
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    for row in more.to_dict("records"):
+        plain = kdsweep.load_results(copy.root).plain(width=row["width"])
+        assert pd.isna(row["kd_gain_tuned"]) == plain.empty
+        if len(plain):
+            assert row["tuned_plain_lr"] == plain["lr"][0]
+    # The same seeds make the same first weights, distilled or not.
+    norms = {}
+    for path in copy.confirmed.glob("*/result.json"):
+        run = json.loads(path.read_text())
+        norms.setdefault((run["parameters"], path.parent.name.split("-")[1]), set()).add(run["first_layer_norm"])
+    assert all(len(found) == 1 for found in norms.values())
+    assert not list(copy.confirmed.glob("*/state.safetensors"))
+
+
+def test_nothing_is_confirmed_of_a_sweep_that_has_not_run(tmp_path, sweep_file):
+    spec = kdsweep.load_spec(sweep_file)
+    spec.sweep_dir.root.mkdir(parents=True)
+    spec.save(spec.sweep_dir.spec)
+    with pytest.raises(InputError, match="no trial has finished an epoch"):
+        kdsweep.confirm(spec.sweep_dir.root)
+
+
+def test_weights_of_the_best_only_are_kept_and_no_state_of_ended_trials(swept):
+    sweep = SweepDir(swept)
+    kept = {path.parent.name for path in sweep.trials.glob("*/best.safetensors")}
+    best = list(kdsweep.load_results(swept).best(KEPT_WEIGHTS)["trial"])
+    assert kept >= set(best)
+    assert not list(sweep.trials.glob("*/state.safetensors"))
+
+
+def test_running_into_a_directory_that_holds_a_sweep_is_refused_with_what_differs(swept):
+    spec = kdsweep.load_spec(swept.parent.parent / "small.yaml")
+    with pytest.raises(SweepDirError, match="holds this sweep already; accepted: kdsweep resume"):
+        run(spec)
+    other = kdsweep.load_spec(swept.parent.parent / "small.yaml", {"train.epochs": 5})
+    with pytest.raises(SweepDirError, match=r"holds another sweep \(train.epochs: 4 -> 5\)"):
+        run(other)
+
+
+def test_a_second_driver_is_refused(swept):
+    with FileLock(SweepDir(swept).lock), pytest.raises(SweepDirError, match="another driver is at this sweep"):
+        kdsweep.resume(swept)
+
+
+def test_a_sweep_whose_data_changed_is_not_gone_on_with(swept, tmp_path):
+    copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
+    copy.data.write_text(copy.data.read_text().replace(json.loads(copy.data.read_text())["digest"], "another"))
+    with pytest.raises(SweepDirError, match="its data set has changed since it began"):
+        kdsweep.resume(copy.root, trials=12)
+
+
+def test_a_finished_sweep_is_extended_and_keeps_its_trials(local_ray, sweep_file):
+    first = kdsweep.run(kdsweep.load_spec(sweep_file, QUICK))
+    before = first.trials.set_index("trial")["val_accuracy"]
+    more = kdsweep.resume(first.path, trials=6)
+    assert len(more.trials) == 6
+    after = more.trials.set_index("trial")["val_accuracy"]
+    assert (after[before.index] == before).all()
+    with pytest.raises(InputError, match="--trials 3: accepted: at least 6"):
+        kdsweep.resume(first.path, trials=3)
+
+
+def test_the_same_spec_one_trial_at_a_time_gives_the_same_sweep(local_ray, sweep_file, tmp_path):
+    runs = []
+    for storage in ("a", "b"):
+        overrides = {
+            **QUICK,
+            "storage": str(tmp_path / storage),
+            "resources.max_concurrent": 1,
+            "search.startup_trials": 2,
+        }
+        runs.append(kdsweep.run(kdsweep.load_spec(sweep_file, overrides)))
+    first, second = (r.epochs.drop(columns="seconds") for r in runs)
+    assert first.equals(second)
+    assert list(runs[0].best(4)["trial"]) == list(runs[1].best(4)["trial"])
+
+
+def test_a_trial_whose_loss_is_no_number_fails_with_the_reason_and_the_sweep_goes_on(local_ray, sweep_file):
+    space = {"method": ["none"], "lr": {"choice": [1e-3, 1e3]}, "width": {"choice": [0.25, 0.5]}}
+    overrides = {**QUICK, "space": space, "search.points": [], "train.optimizer": "sgd", "search.sampler": "grid"}
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
+    failed = results.trials[results.trials["state"] == "FAILED"]
+    assert set(failed["lr"]) == {1e3}
+    assert all("the training loss became" in error for error in failed["error"])
+    assert len(results.trials) == 4
+    assert states(results)["FAILED"] == 2
+
+
+def test_a_sweep_whose_first_trials_fail_alike_stops_and_says_why(local_ray, sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "broken_models.py").write_text(
+        "from kdsweep import models\n"
+        "import torch\n"
+        "def student(input_shape, num_classes, width):\n"
+        "    model = models.build('mnist_student', input_shape, num_classes, width)\n"
+        "    if next(model.parameters()).device.type != 'meta':\n"
+        "        raise RuntimeError('no student today')\n"
+        "    return model\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    overrides = {**QUICK, "student.model": "broken_models:student", "search.trials": 30}
+    with pytest.raises(SweepError, match="the first 5 trials all failed alike: .*no student today"):
+        kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
+    results = kdsweep.load_results(tmp_path / "runs" / "small")
+    assert states(results)["FAILED"] >= 5
+    assert len(results.trials) < 30
+
+
+@pytest.mark.chaos
+def test_a_worker_lost_between_two_trials_costs_neither(local_ray, sweep_file, tmp_path, monkeypatch):
+    died = tmp_path / "died"
+
+    class LostWhileChanging(DistillTrial):
+        def reset_config(self, new_config):
+            if not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().reset_config(new_config)
+
+    monkeypatch.setattr(driver, "DistillTrial", LostWhileChanging)
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, QUICK))
+    assert died.exists()
+    assert len(results.trials) == 4
+    assert "FAILED" not in states(results)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("scheduler", [{"name": "asha", "grace_epochs": 1}, {"name": "none"}])
+def test_epochs_that_a_lost_worker_had_saved_but_not_told_are_told_by_the_next(
+    scheduler, local_ray, sweep_file, tmp_path, monkeypatch
+):
+    died = tmp_path / "died"
+
+    class LostBeforeTelling(DistillTrial):
+        def step(self):
+            told = super().step()
+            if not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return told
+
+    monkeypatch.setattr(driver, "DistillTrial", LostBeforeTelling)
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, {**QUICK, "scheduler": scheduler}))
+    assert died.exists()
+    for trial, rows in results.epochs.groupby("trial"):
+        assert list(rows["epoch"]) == list(range(1, len(rows) + 1)), trial
+    assert dict(results.epochs.groupby("trial").size()) == dict(results.trials.set_index("trial")["epochs"])
+    assert set(states(results)) <= {"COMPLETE", "PRUNED"}
+
+
+def test_workers_are_set_up_to_train_and_the_users_process_is_left_as_it_was(
+    local_ray, sweep_file, tmp_path, monkeypatch
+):
+    class Looked(DistillTrial):
+        def step(self):
+            told = super().step()
+            (tmp_path / "flushes").write_text(str(process.flushes_subnormals()))
+            return told
+
+    can_flush = torch.set_flush_denormal(False)
+    before = torch.get_num_threads(), process.flushes_subnormals()
+    monkeypatch.setattr(driver, "DistillTrial", Looked)
+    kdsweep.run(kdsweep.load_spec(sweep_file, {**QUICK, "search.trials": 1, "search.points": []}))
+    assert (tmp_path / "flushes").read_text() == str(can_flush)
+    assert (torch.get_num_threads(), process.flushes_subnormals()) == before
+
+
+def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):
+    overrides = {**QUICK, "constraints.parameters": 5_000, "search.points": []}
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
+    assert set(results.trials["width"]) == {0.25}
+    assert results.trials["parameters"].max() <= 5_000
+    with pytest.raises(InputError, match="constraints: no student mnist_student of width .* keeps {'parameters': 100}"):
+        kdsweep.run(kdsweep.load_spec(sweep_file, {**overrides, "constraints.parameters": 100, "name": "none"}))
+
+
+def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "my_models.py").write_text(
+        "from torch import nn\n"
+        "def tiny(input_shape, num_classes, width, hidden=8):\n"
+        "    features = input_shape[0] * input_shape[1] * input_shape[2]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(features, int(hidden * width)), nn.ReLU(),\n"
+        "                         nn.Linear(int(hidden * width), num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    space = {"method": ["kd", "none"], "width": {"choice": [1.0, 2.0]}}
+    student = {"model": "my_models:tiny", "options": {"hidden": 4}}
+    overrides = {**QUICK, "space": space, "student": student, "search.points": [], "dataset.augment": "crop_flip"}
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
+    assert set(results.trials["parameters"]) <= {785 * 4 + 50, 785 * 8 + 90}
+    assert "FAILED" not in states(results)
+    (folder,) = results.export(tmp_path / "students", top=1)
+    with pytest.raises(InputError, match="its model is the code 'my_models:tiny'; accepted: trust_code=True"):
+        kdsweep.load_student(folder)
+    assert kdsweep.load_student(folder, trust_code=True) is not None
+
+
+def test_a_mistake_ends_in_one_line_and_exit_code_2_without_a_traceback(swept, tmp_path):
+    kdsweep_command = [sys.executable, "-c", "from kdsweep.cli import main; main()"]
+    for arguments in (
+        ["run", str(tmp_path / "none.yaml")],
+        ["resume", str(tmp_path)],
+        ["results", str(tmp_path / "x")],
+    ):
+        done = subprocess.run([*kdsweep_command, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert done.stdout == ""

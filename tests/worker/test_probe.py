@@ -1,0 +1,95 @@
+"""What is measured of the machine before a search: once, and every trial goes by it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from kdsweep.config.spec import SweepSpec
+from kdsweep.tasks.image.splits import prepare
+from kdsweep.tune.cluster import _fitting, _packed
+from kdsweep.worker import probe
+from kdsweep.worker.probe import Probe
+from kdsweep.worker.workbench import open_workbench, provide_teacher
+
+CPU = torch.device("cpu")
+
+
+def opened(root, **train):
+    spec = SweepSpec.model_validate({
+        "name": "small",
+        "dataset": {"name": "mnist_mini", "subset": 400, "val_fraction": 0.5},
+        "teacher": {"model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher"},
+        "student": {"model": "mnist_student"},
+        "space": {"method": ["kd", "none"], "width": {"choice": [0.25, 1.0, 0.5]}},
+        "train": {"epochs": 2, "batch_size": 16} | train,
+        "storage": str(root),
+    })  # fmt: skip
+    data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
+    provide_teacher(spec, spec.sweep_dir, data, CPU, lambda metrics: None)
+    return spec, open_workbench(spec, spec.sweep_dir, data, CPU)
+
+
+def test_the_precision_is_measured_once_and_the_faster_is_taken_where_that_is_clear(tmp_path):
+    spec, bench = opened(tmp_path)
+    found = probe.provide(spec, spec.sweep_dir, bench)
+    steps = found.step_ms
+    if steps:
+        assert (found.precision == "bfloat16") == (steps["float32"] > probe.WORTH * steps["bfloat16"])
+    else:  # a processor without bfloat16
+        assert found.precision == "float32"
+    assert probe.provide(spec, spec.sweep_dir, bench) == found
+    spec.sweep_dir.probe.write_text("{")
+    assert probe.stored(spec.sweep_dir) is None
+    probe.provide(spec, spec.sweep_dir, bench)
+    assert probe.stored(spec.sweep_dir) is not None
+
+
+def test_a_precision_that_was_asked_for_is_not_measured(tmp_path):
+    spec, bench = opened(tmp_path, precision="bfloat16")
+    assert probe.provide(spec, spec.sweep_dir, bench) == Probe("bfloat16", {})
+
+
+@pytest.mark.parametrize("measured", ["float32", "bfloat16"])
+def test_trials_go_by_what_was_measured_unless_they_draw_their_own(measured, tmp_path):
+    spec, bench = opened(tmp_path)
+    spec.sweep_dir.probe.write_text(json.dumps({"precision": measured, "step_ms": {}}))
+    config = {"method": "none", "width": 0.25}
+    assert bench.training(config, 0, tmp_path / "none").recipe.optimization.precision == measured
+    drawn = bench.training({**config, "precision": "float32"}, 0, tmp_path / "none")
+    assert drawn.recipe.optimization.precision == "float32"
+
+
+def test_a_student_that_cannot_take_a_step_is_left_to_fail_as_a_trial(tmp_path):
+    spec, bench = opened(tmp_path, lr=1e30, optimizer="sgd", batch_size=4)
+    assert probe.measure(spec, bench).precision in ("float32", "bfloat16")
+
+
+def test_the_widest_student_is_the_one_measured(tmp_path):
+    spec, _ = opened(tmp_path)
+    assert spec.search_space.widest == 1.0
+    ranged = spec.replaced(space={"method": "none", "width": {"uniform": [0.25, 2]}})
+    assert ranged.search_space.widest == 2
+
+
+@pytest.mark.parametrize(("trial_gb", "gpu_gb", "expected"), [(0, 0, 1), (2, 80, 27), (0.4, 16, 14), (30, 16, 1)])
+def test_as_many_trials_share_a_gpu_as_fit_its_memory_with_a_margin(trial_gb, gpu_gb, expected):
+    assert Probe("float32", {}, int(trial_gb * 1e9), int(gpu_gb * 1e9)).trials_per_gpu == expected
+
+
+@pytest.mark.parametrize(
+    ("node", "cpus", "per_gpu", "share", "places"),
+    [
+        ({"CPU": 16, "GPU": 1}, 1, 27, 0.0625, 16),  # the cores are the limit
+        ({"CPU": 16, "GPU": 1}, 1, 3, 0.3333, 3),  # the memory is
+        ({"CPU": 16, "GPU": 4}, 2, 27, 0.5, 8),
+        ({"CPU": 2, "GPU": 2}, 1, 1, 1.0, 2),
+        ({"CPU": 1, "GPU": 1}, 2, 4, 1.0, 0),
+        ({"CPU": 4}, 1, 4, 0.0, 4),
+    ],
+)
+def test_trials_are_packed_by_memory_and_cores(node, cpus, per_gpu, share, places):
+    assert _packed([node], cpus, per_gpu) == share
+    assert _fitting(node, cpus, share) == places

@@ -10,6 +10,7 @@ Public names are imported at their first use, so that `import kdsweep` loads nei
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from kdsweep.results.export import load_student
     from kdsweep.results.frames import Results, load_results
     from kdsweep.tune.driver import confirm, resume, run
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "METHODS": "kdsweep.methods",
@@ -64,6 +63,8 @@ _PACKAGES = ("datasets", "methods", "models")
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f"kdsweep.{name}")
+    if name == "__version__":
+        return version("kdsweep")
     if name not in _HOMES:
         raise AttributeError(f"module 'kdsweep' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -20,7 +20,6 @@ app = typer.Typer(
     name="kdsweep",
     help="Hyperparameter sweeps for knowledge distillation on Ray Tune.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import optuna
 
 Value = bool | int | float | str
+# A configuration: `method`, `width`, `lr`, then what that method takes, dotted where it is one method's own.
+Config = dict[str, Value]
 
 
 class Distribution:

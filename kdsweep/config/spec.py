@@ -1,4 +1,4 @@
-"""The sweep file as types. `kdsweep.loading` reads one and reports every fault at once."""
+"""The sweep file as types. `kdsweep.config.load` reads one and reports every fault at once."""
 
 from __future__ import annotations
 
@@ -7,72 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from kdsweep.config import yaml as document
+from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import SpecError
+from kdsweep.search.section import ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
+from kdsweep.section import Count, Rate, Section, Weight
 from kdsweep.storage.paths import SweepDir
-
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Optimizer = Literal["adam", "adamw", "amsgrad", "sgd"]
-Schedule = Literal["constant", "cosine", "step"]
-Precision = Literal["auto", "float32", "bfloat16"]
-
-
-class Section(BaseModel):
-    """A section of a sweep file: unknown keys and loose types are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class DatasetSpec(Section):
-    """Which images, and how they are split and varied.
-
-    Attributes:
-        name: A data set of `kdsweep datasets`, or `package.module:function`.
-        root: Directory that holds it, or into which it is downloaded.
-        augment: How training images are varied: mirrored, or shifted within a border of an eighth and mirrored.
-        val_fraction: Share of the training images kept for selection, where the data set has no split of its own.
-        subset: Number of training images used, validation included; 0 is all.
-        resize: Side in pixels; 0 keeps the size.
-        stream: Decode images as they are needed, in processes beside each trial, rather than all of them once.
-        download: Whether missing files may be fetched.
-        normalize: Mean and spread of the data set, those of ImageNet, or none (0..1).
-    """
-
-    name: str
-    root: str = "data"
-    augment: Literal["none", "flip", "crop_flip"] = "none"
-    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    subset: Annotated[int, Field(ge=0)] = 0
-    resize: Annotated[int, Field(ge=0, le=4096)] = 0
-    stream: bool = False
-    download: bool = True
-    normalize: Literal["dataset", "imagenet", "none"] = "dataset"
-
-
-class OptimizationSpec(Section):
-    """How weights are trained; also how a teacher without a checkpoint is, once.
-
-    Attributes:
-        epochs: The full budget; also the horizon of the learning-rate schedule, whenever a trial is stopped.
-        milestones: Epochs after which `step` multiplies the rate by `gamma`.
-        precision: `auto` is bfloat16 autocast where the device is faster with it.
-    """
-
-    epochs: Count = 10
-    batch_size: Count = 128
-    optimizer: Optimizer = "adam"
-    lr: Rate = 1e-3
-    weight_decay: Weight = 0.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    schedule: Schedule = "cosine"
-    milestones: list[Count] = []
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
-    precision: Precision = "auto"
+from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 
 class TeacherSpec(Section):
@@ -89,7 +33,7 @@ class TeacherSpec(Section):
 
     model: str
     width: Rate = 1.0
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     checkpoint: str | None = None
     train: OptimizationSpec = OptimizationSpec()
     cache_gb: Weight = 8.0
@@ -99,59 +43,7 @@ class StudentSpec(Section):
     """The student; its width is searched."""
 
     model: str
-    options: dict[str, Any] = {}
-
-
-class TrainSpec(OptimizationSpec):
-    """How each student is trained; the space overrides what it searches.
-
-    Attributes:
-        task_loss: What the labels are learnt with.
-        label_smoothing: Of the cross entropy.
-    """
-
-    epochs: Count = 20
-    task_loss: Literal["cross_entropy", "multi_margin"] = "cross_entropy"
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class SearchSection(Section):
-    """How configurations are proposed.
-
-    Attributes:
-        sampler: Optuna's TPE, random, or every combination of a space of choices.
-        trials: How many; `grid` ends earlier when the space does.
-        startup_trials: Random ones before TPE begins.
-        points: Configurations tried first; what one leaves out is drawn.
-    """
-
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    trials: Count = 64
-    startup_trials: Annotated[int, Field(ge=0)] = 16
-    points: list[dict[str, Any]] = []
-
-
-class SchedulerSection(Section):
-    """When a trial is stopped early.
-
-    Attributes:
-        name: Asynchronous successive halving, or none.
-        grace_epochs: The first rung; 0 is a ninth of the budget.
-        reduction_factor: Of so many trials at a rung, one goes on.
-        group_by: Trials are compared within groups of equal values.
-    """
-
-    name: Literal["asha", "none"] = "asha"
-    grace_epochs: Annotated[int, Field(ge=0)] = 0
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
-    group_by: list[str] = ["width"]
-
-
-class ObjectiveSection(Section):
-    """What is best. Losses are not offered: their scale depends on the method."""
-
-    metric: Literal["val_accuracy"] = "val_accuracy"
-    mode: Literal["max"] = "max"
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class ConstraintsSection(Section):

@@ -84,3 +84,11 @@ def _by_term(name: str, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for term, parameter in takers:
             own[term][parameter] = params[key]
     return own
+
+
+def softens(term: str) -> bool:
+    """Whether a method's temperature softens class probabilities, and so is the one that a space searches for all.
+
+    A contrastive loss calls something else temperature.
+    """
+    return isinstance(get(term).params().get("temperature"), Temperature)

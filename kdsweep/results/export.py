@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kdsweep import __version__, models
-from kdsweep.config.spec import DatasetSpec
+from kdsweep import models
+from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import CheckpointError, DataError, InputError, KdsweepError
 from kdsweep.lazy import nn, torch
 from kdsweep.registry import is_user_object
@@ -236,7 +237,7 @@ def _config(results: Results, key: str, row: dict[str, Any]) -> StudentConfig:
         teacher=results.teacher,
         sweep=spec.name,
         trial=key,
-        kdsweep=__version__,
+        kdsweep=version("kdsweep"),
     )
 
 

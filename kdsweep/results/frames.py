@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
-from kdsweep.search.space import Config
 from kdsweep.search.stopping import Rungs
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir

@@ -17,8 +17,9 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from kdsweep.config.spec import SearchSection
-from kdsweep.search.space import Config, SearchSpace
+from kdsweep.distributions import Config
+from kdsweep.search.section import SearchSection
+from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, digest_of
 
 ATTEMPTS = 20

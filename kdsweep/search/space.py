@@ -12,16 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kdsweep import distributions, methods
-from kdsweep.distributions import Choice, Constant, Distribution, LogRandInt, QUniform, RandInt, Uniform, Value
+from kdsweep.distributions import Choice, Config, Constant, Distribution, LogRandInt, QUniform, RandInt, Uniform, Value
 from kdsweep.errors import InputError, did_you_mean
-from kdsweep.methods.base import TEMPERATURE, Temperature
+from kdsweep.methods.base import TEMPERATURE
 from kdsweep.registry import is_user_object
 from kdsweep.training.schedules import SHAPES
 
 if TYPE_CHECKING:
     import optuna
 
-Config = dict[str, Value]
 Fault = tuple[tuple[str | int, ...], str]
 
 OPTIMIZERS = ("adam", "adamw", "amsgrad", "sgd")
@@ -107,12 +106,12 @@ class SearchSpace:
             for name, param in methods.get(term).params().items():
                 if name in own:
                     takes[f"{term}.{name}"] = own[name]
-                elif name == "temperature" and name in self.shared and softens(term):
+                elif name == "temperature" and name in self.shared and methods.softens(term):
                     shared_temperature = True
                 elif param.search is not None:
                     takes[f"{term}.{name}"] = param.search
         unused = {"temperature"} if not shared_temperature else set()
-        if not any(softens(term) for term in methods.terms(method)):
+        if not any(methods.softens(term) for term in methods.terms(method)):
             unused.add("temperature_schedule")
         if method == "none":
             unused |= OF_DISTILLATION
@@ -217,14 +216,6 @@ class SearchSpace:
         for term, narrowed in self.own.items():
             own.setdefault(term, {parameter: d.written() for parameter, d in narrowed.items()})
         return {"method": self.method.written()} | {k: d.written() for k, d in self.shared.items()} | own
-
-
-def softens(term: str) -> bool:
-    """Whether a method's temperature softens class probabilities, and so is the one that a space searches for all.
-
-    A contrastive loss calls something else temperature.
-    """
-    return isinstance(methods.get(term).params().get("temperature"), Temperature)
 
 
 def _parse_method(written: object, faults: list[Fault]) -> Choice | Constant:

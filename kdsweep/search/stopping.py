@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from kdsweep.config.spec import SweepSpec
+from kdsweep.search.plan import Plan
 
 
 class Rungs:
@@ -32,7 +32,7 @@ class Rungs:
         self._values: dict[tuple[Hashable, int], dict[str, float]] = {}
 
     @classmethod
-    def of(cls, spec: SweepSpec) -> Rungs:
+    def of(cls, spec: Plan) -> Rungs:
         """The rungs of a sweep; none where nothing stops a trial."""
         if spec.scheduler.name == "none":
             return cls(spec.train.epochs, spec.scheduler.reduction_factor, spec.train.epochs)

@@ -17,11 +17,12 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from kdsweep.config.spec import SweepSpec
+from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
 from kdsweep.search.journal import BatchedJournal
+from kdsweep.search.plan import Plan
 from kdsweep.search.proposer import Proposer
-from kdsweep.search.space import Config, SearchSpace
+from kdsweep.search.space import SearchSpace
 from kdsweep.search.stopping import Rungs
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
@@ -105,7 +106,7 @@ class Study:
         same_error: Whether all failures were alike.
     """
 
-    def __init__(self, spec: SweepSpec, sweep: SweepDir, space: SearchSpace):
+    def __init__(self, spec: Plan, sweep: SweepDir, space: SearchSpace):
         self.spec = spec
         self.space = space
         self.running: dict[str, Trial] = {}

@@ -12,6 +12,7 @@ from typing import Any
 
 from kdsweep import models
 from kdsweep.config.load import checkpoint_path
+from kdsweep.config.recipes import teacher_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError, TeacherError
 from kdsweep.lazy import nn, torch
@@ -21,7 +22,6 @@ from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store, SweepDir
 from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.training.evaluate import evaluate
-from kdsweep.training.recipe import Recipe
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import Training, on_device, resumed, run_through
 
@@ -110,7 +110,7 @@ def make(
     val = data.split("val", device)
     if spec.teacher.checkpoint is None:
         state = root / "state.safetensors"
-        train, teacher = data.split("train", device), Recipe.of_teacher(spec)
+        train, teacher = data.split("train", device), teacher_recipe(spec)
         training = resumed(lambda: Training(teacher, data, train, val, NoTeacher(device)), state)
         run_through(training, state, on_epoch)
         model = training.student

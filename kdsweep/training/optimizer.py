@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from kdsweep.config.spec import OptimizationSpec
 from kdsweep.lazy import nn, torch
 from kdsweep.training.schedules import remaining
+from kdsweep.training.section import OptimizationSpec
 
 
 def rate_factor(optimization: OptimizationSpec, progress: float) -> float:

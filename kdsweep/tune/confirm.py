@@ -13,11 +13,12 @@ import ray
 import torch
 
 from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
 from kdsweep.results.frames import Results
-from kdsweep.search.space import OF_DISTILLATION, Config
+from kdsweep.search.space import OF_DISTILLATION
 from kdsweep.seeds import derived_seed, digest_of
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir

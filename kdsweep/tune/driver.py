@@ -211,7 +211,7 @@ def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Pro
         card, probe = prepare(spec, sweep, data, part, address is not None, progress)
         part = share(spec.resources, can_grow=address is not None, per_gpu=probe.trials_per_gpu)
         if search:
-            _search(Study(spec, sweep, space), sweep, data, card, part, progress)
+            _search(spec, Study(spec, sweep, space), sweep, data, card, part, progress)
         if spec.confirm.top:
             _confirm(spec, sweep, data, part, progress)
     shutil.rmtree(sweep.tune, ignore_errors=True)
@@ -258,11 +258,17 @@ def _within_constraints(spec: SweepSpec, data: PreparedData) -> SearchSpace:
 
 
 def _search(
-    study: Study, sweep: SweepDir, data: PreparedData, card: TeacherCard, part: Share, progress: Progress
+    spec: SweepSpec,
+    study: Study,
+    sweep: SweepDir,
+    data: PreparedData,
+    card: TeacherCard,
+    part: Share,
+    progress: Progress,
 ) -> None:
     try:
         if not study.done:
-            _run_trials(study, sweep, data, card, part, progress)
+            _run_trials(spec, study, sweep, data, card, part, progress)
     except BaseException:
         with suppress(OSError, KdsweepError):  # what ended the search is what the user must hear
             study.close()
@@ -273,7 +279,13 @@ def _search(
 
 
 def _run_trials(
-    study: Study, sweep: SweepDir, data: PreparedData, card: TeacherCard, part: Share, progress: Progress
+    spec: SweepSpec,
+    study: Study,
+    sweep: SweepDir,
+    data: PreparedData,
+    card: TeacherCard,
+    part: Share,
+    progress: Progress,
 ) -> None:
     """Run trials until every one has ended.
 
@@ -281,7 +293,6 @@ def _run_trials(
         KeyboardInterrupt: If it was stopped.
         SweepError: If the first trials all fail alike.
     """
-    spec = study.spec
     already = sum(len(trial.values) for trial in study.running.values())
     progress.phase(
         "search",
@@ -292,7 +303,7 @@ def _run_trials(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.places)
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # nothing of Ray Tune's own state is ever restored
     searcher = StudySearcher(study, places(sweep, data), part.places)
-    scheduler = StudyScheduler(study, status.changed)
+    scheduler = StudyScheduler(study, spec.resources, status.changed)
     tuner = tune.Tuner(
         tune.with_resources(DistillTrial, {"cpu": part.cpus, "gpu": part.gpus}),
         tune_config=tune.TuneConfig(

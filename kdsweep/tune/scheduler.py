@@ -9,6 +9,7 @@ from typing import Any
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from kdsweep.config.spec import ResourcesSection
 from kdsweep.search.study import State, Study
 
 
@@ -17,12 +18,14 @@ class StudyScheduler(FIFOScheduler):
 
     Args:
         study: The sweep's memory.
+        resources: What a trial takes, and how often it may be lost.
         on_change: Called after each answer of a worker, with the number of its epochs.
     """
 
-    def __init__(self, study: Study, on_change: Callable[[int], None]):
+    def __init__(self, study: Study, resources: ResourcesSection, on_change: Callable[[int], None]):
         super().__init__()
         self._study = study
+        self._resources = resources
         self._on_change = on_change
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
@@ -51,7 +54,7 @@ class StudyScheduler(FIFOScheduler):
             self._study.finish(key, State.FAILED, self._loss(key))
 
     def _loss(self, key: str) -> str:
-        resources = self._study.spec.resources
+        resources = self._resources
         hang = self._study.sweep.trial(key).hang
         if hang.is_file() and hang.stat().st_size:
             return f"an epoch took longer than step_timeout_seconds ({resources.step_timeout_seconds:g})"

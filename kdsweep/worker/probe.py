@@ -10,13 +10,13 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
+from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError
 from kdsweep.lazy import torch
-from kdsweep.search.space import Config
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
-from kdsweep.training.recipe import Recipe
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import Training
 
@@ -119,7 +119,7 @@ def _timed(training: Training) -> float:
 
 def _short(spec: SweepSpec, bench: Workbench, config: Config, teacher: bool = False) -> Training:
     """A run whose epochs are a few steps."""
-    recipe = Recipe.of_trial(spec, config, seed=0)
+    recipe = trial_recipe(spec, config, seed=0)
     recipe = replace(recipe, optimization=recipe.optimization.model_copy(update={"epochs": 1000}))
     batch = recipe.optimization.batch_size
     source = bench.source(recipe) if teacher else NoTeacher(bench.device)

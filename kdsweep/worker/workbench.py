@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
+from kdsweep.distributions import Config
 from kdsweep.errors import CheckpointError
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
-from kdsweep.search.space import Config
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
@@ -138,7 +139,7 @@ class Workbench:
         """
         if self.spec.train.precision == "auto":
             config = {"precision": self.precision, **config}
-        recipe = Recipe.of_trial(self.spec, config, seed)
+        recipe = trial_recipe(self.spec, config, seed)
         return resumed(lambda: Training(recipe, self.data, self.train, self.val, self.source(recipe)), state)
 
     def source(self, recipe: Recipe) -> TeacherSource:

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 
 from kdsweep import distributions, methods
 from kdsweep.config.load import load_spec
-from kdsweep.config.spec import OptimizationSpec, SweepSpec, TrainSpec
+from kdsweep.config.spec import SweepSpec
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SHARED
+from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.stem for path in (ROOT / "search_spaces").glob("*.yaml"))
@@ -170,7 +171,8 @@ def declared(section: type[BaseModel], prefix: str = "") -> dict[str, str]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found |= declared(kind, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = "required" if field.is_required() else f"`{in_yaml(field.default)}`"
+            default = field.get_default(call_default_factory=True)
+            found[f"{prefix}{name}"] = "required" if field.is_required() else f"`{in_yaml(default)}`"
     return found
 
 

@@ -14,9 +14,9 @@ from ruamel.yaml import YAML
 from torch.nn import functional as F
 
 from kdsweep import methods
+from kdsweep.config.recipes import method_params
 from kdsweep.methods import METHODS, Outputs, reference
 from kdsweep.search.space import SearchSpace
-from kdsweep.training.recipe import method_params
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "methods.md").read_text()

@@ -104,7 +104,7 @@ torch.set_num_threads(1)
 import kdsweep
 from kdsweep.tasks.image.splits import split_arrays
 from kdsweep.results.export import evaluate_student
-from kdsweep.config.spec import DatasetSpec
+from kdsweep.datasets.section import DatasetSpec
 
 found = {}
 for folder in map(Path, sys.argv[1:]):

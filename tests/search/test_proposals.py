@@ -6,9 +6,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from kdsweep.config.spec import SearchSection
+from kdsweep.distributions import Config
 from kdsweep.search.proposer import BEST, BoundedMemory, Proposer
-from kdsweep.search.space import Config, SearchSpace
+from kdsweep.search.section import SearchSection
+from kdsweep.search.space import SearchSpace
 
 SEARCH = SearchSection(sampler="tpe", trials=100, startup_trials=5)
 SPACE = SearchSpace.parse({

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kdsweep import datasets
-from kdsweep.config.spec import DatasetSpec
 from kdsweep.datasets import Source
+from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError
 from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.paths import Store

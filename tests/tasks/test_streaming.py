@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import kdsweep
-from kdsweep.config.spec import DatasetSpec
+from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError, SpecError
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.image.batches import StreamedImages

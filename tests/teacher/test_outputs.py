@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 
+from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.methods import Outputs
 from kdsweep.storage.arrays import map_array
@@ -23,7 +24,6 @@ from kdsweep.teacher.outputs import (
     sweep_needs,
     trial_needs,
 )
-from kdsweep.training.recipe import Recipe
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import Training
 from kdsweep.worker.workbench import Workbench, provide_teacher
@@ -58,7 +58,7 @@ def config_of(method):
 
 def curve(bench, method, source=None):
     """Train and validation losses by epoch."""
-    recipe = Recipe.of_trial(bench.spec, config_of(method), 1)
+    recipe = trial_recipe(bench.spec, config_of(method), 1)
     source = bench.source(recipe) if source is None else source
     training = Training(recipe, bench.data, bench.train, bench.val, source)
     epochs = [training.run_epoch() for _ in range(EPOCHS)]
@@ -92,7 +92,7 @@ def test_stored_outputs_give_the_curve_of_a_teacher_in_the_loop(augment, tmp_pat
     tolerances = {"kd": 1e-5, "at": 1e-5, "cosine": 1e-5, "hint": 1e-3}
     bench = open_bench(written(tmp_path, {"method": list(tolerances)}, dataset={"augment": augment}))
     for method, tolerance in tolerances.items():
-        recipe = Recipe.of_trial(bench.spec, config_of(method), 1)
+        recipe = trial_recipe(bench.spec, config_of(method), 1)
         assert isinstance(bench.source(recipe), StoredTeacher)
         in_loop = curve(bench, method, bench.teacher)
         assert curve(bench, method) == pytest.approx(in_loop, rel=tolerance)
@@ -289,7 +289,7 @@ def test_beyond_the_budget_the_teacher_runs_in_the_loop_with_the_same_curve(tmp_
     assert [path.name for path in stored_files(tmp_path / "tight")] == ["logits.bin"]
     assert stored_files(tmp_path / "none") == []
     sources = {
-        (name, method): type(bench.source(Recipe.of_trial(bench.spec, config_of(method), 1)))
+        (name, method): type(bench.source(trial_recipe(bench.spec, config_of(method), 1)))
         for name, bench in (("roomy", roomy), ("tight", tight), ("none", none))
         for method in ("kd", "hint")
     }
@@ -342,7 +342,7 @@ def test_a_sweep_needs_every_stage_that_may_be_drawn_and_no_other(stage, searche
 def test_a_stage_that_is_drawn_is_found_in_the_files(tmp_path):
     bench = open_bench(written(tmp_path, {"method": "hint", "hint": {"stage": {"randint": [-2, -1]}}}))
     for stage in (-2, -1):
-        recipe = Recipe.of_trial(bench.spec, config_of("hint") | {"hint.stage": stage}, 1)
+        recipe = trial_recipe(bench.spec, config_of("hint") | {"hint.stage": stage}, 1)
         assert isinstance(bench.source(recipe), StoredTeacher)
 
 

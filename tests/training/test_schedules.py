@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from kdsweep import methods
-from kdsweep.config.spec import OptimizationSpec, SweepSpec
-from kdsweep.methods import METHODS, Outputs
-from kdsweep.search.space import SearchSpace, SpaceError, softens
+from kdsweep.config.recipes import trial_recipe
+from kdsweep.config.spec import SweepSpec
+from kdsweep.methods import METHODS, Outputs, softens
+from kdsweep.search.space import SearchSpace, SpaceError
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.training.optimizer import rate_factor
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.schedules import SHAPES, Factor, remaining
+from kdsweep.training.section import OptimizationSpec
 from kdsweep.training.trainer import Training
 
 CPU = torch.device("cpu")
@@ -117,7 +119,7 @@ def test_a_configuration_tells_its_schedules_to_the_recipe():
          "student": {"model": "mnist_student"}, "space": SPACE}
     )  # fmt: skip
     for config in draws(spec.search_space, 40):
-        recipe = Recipe.of_trial(spec, {**config, "lr": 1e-3}, seed=0)
+        recipe = trial_recipe(spec, {**config, "lr": 1e-3}, seed=0)
         assert recipe.alpha_schedule == config.get("alpha_schedule", "constant")
         assert recipe.temperature_schedule == config.get("temperature_schedule", "constant")
 

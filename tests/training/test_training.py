@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from kdsweep import methods, models
-from kdsweep.config.spec import OptimizationSpec, SweepSpec
+from kdsweep.config.recipes import method_params, trial_recipe
+from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import prepare
@@ -20,7 +21,7 @@ from kdsweep.teacher import build as teachers
 from kdsweep.teacher.outputs import TeacherInLoop
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.optimizer import autocast_dtype, rate_factor
-from kdsweep.training.recipe import Recipe, method_params
+from kdsweep.training.section import OptimizationSpec
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import DivergedError, Training
 from kdsweep.worker.workbench import Workbench, provide_teacher
@@ -340,7 +341,7 @@ def digest(model):
 def test_training_leaves_the_teacher_as_it_was_and_in_eval(method, storage, tmp_path):
     spec, data, tapped = teacher_of(storage, tmp_path)
     before = digest(tapped.model)
-    recipe = Recipe.of_trial(spec, HINT | {"method": method}, 1)
+    recipe = trial_recipe(spec, HINT | {"method": method}, 1)
     source = TeacherInLoop(tapped, data.input_shape, CPU)
     training = Training(recipe, data, data.split("train", CPU), data.split("val", CPU), source)
     curve(training, until=2)
@@ -404,7 +405,7 @@ def test_adapters_are_trained_with_the_student(bench):
 @pytest.mark.parametrize(("count", "sizes"), [(65, [32, 32]), (66, [32, 32, 2]), (64, [32, 32]), (1, [1])])
 def test_a_last_batch_of_one_is_dropped(count, sizes, bench):
     train = Images(bench.train.images[:count], bench.train.labels[:count], (0.0,), (1.0,))
-    recipe = Recipe.of_trial(bench.spec, {"method": "none", "width": 0.25, "lr": 1e-3}, 1)
+    recipe = trial_recipe(bench.spec, {"method": "none", "width": 0.25, "lr": 1e-3}, 1)
     training = Training(recipe, bench.data, train, bench.val, NoTeacher(CPU))
     seen = []
     training.student.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, len(inputs[0]))))
@@ -413,7 +414,7 @@ def test_a_last_batch_of_one_is_dropped(count, sizes, bench):
 
 
 def test_batches_of_one_are_trained_on_where_they_were_asked_for(bench):
-    recipe = Recipe.of_trial(bench.spec, {"method": "none", "width": 0.25, "lr": 1e-3, "batch_size": 1}, 1)
+    recipe = trial_recipe(bench.spec, {"method": "none", "width": 0.25, "lr": 1e-3, "batch_size": 1}, 1)
     training = Training(recipe, bench.data, bench.train, bench.val, NoTeacher(CPU))
     assert math.isfinite(training.run_epoch()["train_loss"])
 
@@ -421,7 +422,7 @@ def test_batches_of_one_are_trained_on_where_they_were_asked_for(bench):
 def test_every_image_is_seen_once_an_epoch_in_an_order_of_its_own(bench):
     positions = torch.arange(80, dtype=torch.uint8)[:, None, None, None].expand(80, 1, 28, 28).contiguous()
     train = Images(positions, bench.train.labels, (0.0,), (1 / 255,))
-    recipe = Recipe.of_trial(bench.spec, {"method": "none", "width": 0.25, "lr": 1e-3}, 1)
+    recipe = trial_recipe(bench.spec, {"method": "none", "width": 0.25, "lr": 1e-3}, 1)
     training = Training(recipe, bench.data, train, bench.val, NoTeacher(CPU))
     seen = []
     training.student.register_forward_pre_hook(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kdsweep.config.spec import SweepSpec
-from kdsweep.methods import METHODS, get, terms
-from kdsweep.search.space import SearchSpace, softens
+from kdsweep.methods import METHODS, get, softens, terms
+from kdsweep.search.space import SearchSpace
 from kdsweep.tasks.image.splits import prepare
 from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep import datasets
-from kdsweep.config.spec import DatasetSpec
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
 from kdsweep.datasets.image_folder import SPLITS
+from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
 from kdsweep.registry import is_user_object

@@ -1,0 +1,63 @@
+"""What a sweep file says about one training run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdsweep import methods
+from kdsweep.config.spec import SweepSpec
+from kdsweep.distributions import Config
+from kdsweep.seeds import derived_seed
+from kdsweep.training.recipe import Recipe
+
+
+def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
+    """The recipe of one configuration of a sweep."""
+    settings = spec.train.model_dump()
+    searched = {key: config[key] for key in settings.keys() & config.keys()}
+    train = spec.train.model_copy(update=searched)
+    return Recipe(
+        model=spec.student.model,
+        width=float(config["width"]),
+        options=spec.student.options,
+        optimization=train,
+        seed=seed,
+        view_seed=spec.seed,
+        augment=spec.dataset.augment,
+        method=str(config["method"]),
+        method_params=method_params(config),
+        alpha=float(config.get("alpha", 0.0)),
+        alpha_schedule=str(config.get("alpha_schedule", "constant")),
+        temperature_schedule=str(config.get("temperature_schedule", "constant")),
+        task_loss=train.task_loss,
+        label_smoothing=train.label_smoothing,
+    )
+
+
+def teacher_recipe(spec: SweepSpec) -> Recipe:
+    """The recipe of a teacher that is trained."""
+    teacher = spec.teacher
+    return Recipe(
+        model=teacher.model,
+        width=teacher.width,
+        options=teacher.options,
+        optimization=teacher.train,
+        seed=derived_seed(spec.seed, "teacher"),
+        view_seed=spec.seed,
+        augment=spec.dataset.augment,
+    )
+
+
+def method_params(config: Config) -> dict[str, Any]:
+    """What of a configuration goes to `methods.create`: dotted for a sum, bare for a single method."""
+    terms = methods.terms(str(config["method"]))
+    params: dict[str, Any] = {}
+    for key, value in config.items():
+        term, dot, name = key.rpartition(".")
+        if dot and term in terms:
+            params[name if len(terms) == 1 else key] = value
+    if "temperature" in config:
+        softened = [term for term in terms if methods.softens(term)]
+        names = ["temperature"] if len(terms) == 1 else [f"{term}.temperature" for term in softened]
+        params = dict.fromkeys(names, config["temperature"]) | params
+    return params

@@ -83,15 +83,6 @@ def gradients(method: Method, student: Outputs) -> dict[str, torch.Tensor | None
     }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=list(METHODS))
 def name(request) -> str:
     return request.param

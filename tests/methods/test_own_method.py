@@ -21,15 +21,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "own-method.md"
 NAME = "my_methods:SureHint"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Work this small only waits for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     """A directory with the page's two files, from which kdsweep is called."""

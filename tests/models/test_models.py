@@ -24,15 +24,6 @@ SMALLEST = {"convnet3": 37}
 SIDES = {"mnist_teacher": 28, "mnist_student": 28, "convnet3": 128}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Such small convolutions run slower on several threads, by far on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(autouse=True)
 def _same_draws():
     torch.manual_seed(0)

@@ -30,15 +30,6 @@ SPACE = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize(
     ("shape", "values"),
     [("constant", (1, 1, 1, 1)), ("linear", (1, 0.75, 0.5, 0)), ("cosine", (1, 0.853553, 0.5, 0))],

@@ -16,7 +16,11 @@ PAGE, MEASURED = DOCS / "methods.md", DOCS / "data" / "methods.json"
 def page(text: str, measured: dict[str, Any]) -> str:
     """The page with its generated parts as they should be."""
     rows = reference.table()
-    parts = {"overview": overview(rows), "measured": results(measured), "methods": "\n\n".join(map(section, rows))}
+    parts = {
+        "overview": overview(rows),
+        "measured": results(measured, [row["name"] for row in rows]),
+        "methods": "\n\n".join(map(section, rows)),
+    }
     for name, part in parts.items():
         marks = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(marks, lambda found, part=part: f"{found[1]}{part}\n{found[2]}", text, flags=re.DOTALL)
@@ -62,8 +66,8 @@ def _range(search: Any) -> str:
     return f"`{reference.written(search)}`" if search is not None else "not searched"
 
 
-def results(measured: dict[str, Any]) -> str:
-    """The measured accuracies, in words and as one table for each data set."""
+def results(measured: dict[str, Any], names: list[str]) -> str:
+    """The measured accuracies of the methods `names`, in words and as one table for each data set."""
     if not measured:
         return "Not measured yet. `python benchmarks/methods.py --data DIR` measures every method on two data sets."
     machine = measured["environment"]
@@ -73,7 +77,10 @@ def results(measured: dict[str, Any]) -> str:
         f"({measured['workers']} processes of one thread each), {versions}, {measured['date']}.",
         measured["protocol"],
     ]
-    return "\n\n".join(said + [_table(setting) for setting in measured["settings"]])
+    known = {row["method"] for setting in measured["settings"] for row in setting["rows"]}
+    new = [f"`{name}`" for name in names if name not in known]
+    tables = [_table(setting) for setting in measured["settings"]]
+    return "\n\n".join(said + tables + [f"Not measured yet: {', '.join(new)}."] * bool(new))
 
 
 def _table(setting: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Sweep file -> SweepSpec, with every fault reported at once.
 
 Checks run from cheap to dear: the YAML, the types of each section, what the sections say of each other, and only when
-all of that holds the models themselves, on PyTorch's meta device.
+all of that holds the models themselves.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from kdsweep import datasets, methods, models
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
+from kdsweep.distributions import Choice
 from kdsweep.errors import InputError, MethodError, SpecError, did_you_mean
-from kdsweep.lazy import torch
 from kdsweep.registry import import_from, is_user_object
 from kdsweep.search.space import SearchSpace, SpaceError
 from kdsweep.storage import weights
@@ -292,35 +292,45 @@ def _info(spec: SweepSpec) -> DatasetInfo:
 
 
 def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
-    """Faults that show when the models are built, without memory, and looked at through the methods."""
+    """Faults of the models at every width that can be drawn, and of the methods between them.
+
+    Built-in models tell without torch what they hold and show; others are built and run once on the CPU.
+    """
     try:
         info = _info(spec)
     except InputError as error:
         yield ("dataset", "name"), str(error)
         return
-    tapped: dict[str, models.Tapped] = {}
-    for who, section, width in (("teacher", spec.teacher, spec.teacher.width), ("student", spec.student, 1.0)):
+    found: dict[str, list[models.Described]] = {}
+    widths = {"teacher": (spec.teacher.width,), "student": _widths(spec.search_space)}
+    for who, section in (("teacher", spec.teacher), ("student", spec.student)):
         try:
-            with torch.device("meta"):
-                model = models.architecture(
-                    section.model, info.input_shape, len(info.class_names), width, **section.options
-                )
-                tapped[who] = models.Tapped(model, models.taps(section.model, model, info.input_shape))
+            found[who] = [
+                models.describe(section.model, info.input_shape, len(info.class_names), width, **section.options)
+                for width in widths[who]
+            ]
         except InputError as error:
             yield (who, "model"), str(error)
-    if len(tapped) < 2:
+    if len(found) < 2:
         return
+    (teacher,) = found["teacher"]
     if spec.teacher.checkpoint is not None:
         path = checkpoint_path(spec.teacher.checkpoint)
         try:
-            weights.fit(tapped["teacher"].model, weights.load(path), f"checkpoint {path}")
+            weights.fit_shapes(teacher.state, weights.shapes(path), f"checkpoint {path}")
         except InputError as error:
             yield ("teacher", "checkpoint"), str(error)
-    example = torch.zeros(2, *info.input_shape, device="meta")
-    student, teacher = tapped["student"](example), tapped["teacher"](example)
     for method in spec.search_space.methods():
         try:
-            with torch.device("meta"):
-                methods.create(method, student, teacher)
+            for student in found["student"]:
+                methods.fit(method, student.shown, teacher.shown)
         except MethodError as error:
             yield ("space", "method"), f"{method}: {error}"
+
+
+def _widths(space: SearchSpace) -> tuple[float, ...]:
+    """Every width of a choice, the bounds of a range."""
+    width = space.shared["width"]
+    if isinstance(width, Choice):
+        return tuple(map(float, width.values))
+    return (space.narrowest, space.widest)

@@ -237,15 +237,10 @@ def _within_constraints(spec: SweepSpec, data: PreparedData) -> SearchSpace:
     if not limits.parameters and not limits.size_mb:
         return spec.search_space
 
-    def size(width: float) -> tuple[int, float]:
-        with torch.device("meta"):
-            student = models.architecture(
-                spec.student.model, data.input_shape, data.num_classes, width, **spec.student.options
-            )
-        return models.count_parameters(student), models.size_mb(student)
-
     def fits(width: float) -> bool:
-        parameters, size_mb = size(width)
+        parameters, size_mb = models.count(
+            spec.student.model, data.input_shape, data.num_classes, width, **spec.student.options
+        )
         small = not limits.parameters or parameters <= limits.parameters
         return small and (not limits.size_mb or size_mb <= limits.size_mb)
 

@@ -343,7 +343,7 @@ WRONG = {
     "another format": ({"format": 2}, "format: "),
     "a width of text": ({"width": "wide"}, "width: "),
     "a negative width": ({"width": -1}, "width: "),
-    "an infinite width": ({"width": 1e300}, "no model that can be built"),
+    "an infinite width": ({"width": 1e300}, "width: "),
     "an unknown model": ({"model": "mnist_studnt"}, "did you mean 'mnist_student'?"),
     "a path as model": ({"model": "../../etc/passwd"}, "unknown model"),
     "an unknown option": ({"options": {"depth": 3}}, "has no option 'depth'"),

@@ -21,10 +21,12 @@ from kdsweep.datasets import DatasetInfo, Source, embedded
 from kdsweep.distributions import Choice
 from kdsweep.errors import InputError, MethodError, SpecError, did_you_mean
 from kdsweep.registry import import_from, is_user_object
+from kdsweep.search.extent import configurations
 from kdsweep.search.space import SearchSpace, SpaceError
 from kdsweep.storage import weights
 
 SHIPPED = "kdsweep:"
+MOST_TRIALS = 1_000_000
 CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
 
 # Stand in for faulty or missing sections, so that the others can still be checked against each other.
@@ -71,6 +73,17 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
     if faults:
         raise SpecError(faults)
     return spec
+
+
+def notes(spec: SweepSpec) -> list[str]:
+    """What is allowed but hardly meant: a search of nothing, or of less than its trials."""
+    trials, there = spec.search.trials, configurations(spec.search_space)
+    if there == 1:
+        return ["the space holds one configuration: nothing is searched"]
+    if there >= trials:
+        return []
+    ends = "the search ends after them" if spec.search.sampler == "grid" else "some are tried again"
+    return [f"search.trials is {trials}, but the space holds {there:.0f} configurations: {ends}"]
 
 
 def source_of(spec: SweepSpec) -> Source:
@@ -209,7 +222,8 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
         yield ("dataset",), ("dataset", "subset"), f"found {section.subset}; accepted: {accepted}"
     if section.stream and (dataset is None or dataset.list_files is None):
-        accepted = "false, or a data set whose images are files of their own (image_folder)"
+        streamed = [name for name in datasets.DATASETS if datasets.DATASETS[name].list_files is not None]
+        accepted = f"false, or a data set whose images are files of their own ({', '.join(streamed)})"
         yield ("dataset",), ("dataset", "stream"), f"found true with {section.name!r}; accepted: {accepted}"
     if info is not None and section.normalize == "imagenet" and info.input_shape[0] != 3:
         accepted = "dataset or none for images of one channel"
@@ -276,6 +290,9 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
         if key not in drawn:
             message = f"found {key!r}; {did_you_mean(key, drawn)}"
             yield ("scheduler", "space"), ("scheduler", "group_by"), message
+    if spec.search.trials > MOST_TRIALS:
+        message = f"found {spec.search.trials}; accepted: at most {MOST_TRIALS}"
+        yield ("search",), ("search", "trials"), message
     for index, point in enumerate(spec.search.points):
         for path, message in space.point_faults(point):
             yield ("search", "space"), ("search", "points", index, *path), message

@@ -56,10 +56,11 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         KdsweepError: If the sweep cannot go on.
     """
     sweep = spec.sweep_dir
-    if sweep.spec.is_file():
+    if _has_begun(sweep):
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
     with _only_driver(sweep):
+        _clear_failed_start(sweep)
         spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
 
@@ -150,6 +151,19 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str =
         elif before != after:
             found.append(f"{prefix}{key}: {before} -> {after}")
     return found
+
+
+def _has_begun(sweep: SweepDir) -> bool:
+    """Whether a directory holds a sweep that reached its search."""
+    return sweep.spec.is_file() and sweep.journal.is_file() and sweep.journal.stat().st_size > 0
+
+
+def _clear_failed_start(sweep: SweepDir) -> None:
+    """Remove what a start left that failed before its search; data and teachers stay in the store."""
+    for path in (sweep.spec, sweep.data, sweep.environment, sweep.probe):
+        path.unlink(missing_ok=True)
+    for folder in (sweep.teacher, sweep.tune):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_directory(sweep: SweepDir) -> None:

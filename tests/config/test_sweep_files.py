@@ -339,6 +339,29 @@ def test_a_sweep_of_built_in_models_is_checked_without_torch(sweep_file):
     assert not any(loaded_after(sweep_file, VALIDATE).values())
 
 
+def test_a_pair_of_torchvision_is_checked_without_the_compiler(sweep_file):
+    text = sweep_file.read_text().replace("mnist_student", "torchvision/mobilenet_v2")
+    text = text.replace("mnist_teacher, width: 0.25", "torchvision/resnet18").replace("[kd, hint, none]", "[kd, none]")
+    sweep_file.write_text(text.replace('checkpoint: "kdsweep:mnist_mini_teacher"', "options: {}"))
+    loaded = loaded_after(sweep_file, VALIDATE)
+    assert loaded["torchvision"]
+    assert not any(loaded[name] for name in ("torch._dynamo", "torch._inductor", "sympy", "ray", "optuna"))
+
+
+def test_the_compiler_that_torchvision_was_spared_is_there_when_it_is_asked_for():
+    code = """
+import sys
+from kdsweep.lazy import import_torchvision
+ops = import_torchvision("ops")
+print("torch._dynamo" in sys.modules, ops.__name__)
+asked = ops.roi_align.__globals__["is_compile_supported"]("cpu")
+from torch._dynamo.utils import is_compile_supported
+print("sympy" in sys.modules, asked == is_compile_supported("cpu"))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "False torchvision.ops\nTrue True\n"
+
+
 def test_a_users_own_model_is_checked_without_the_compiler(sweep_file, tmp_path):
     (tmp_path / "plain_student.py").write_text(FRAGILE)
     text = sweep_file.read_text().replace("mnist_student", "'plain_student:build'").replace("hint, ", "")

@@ -162,12 +162,16 @@ def evaluate(
 @app.command()
 def validate(spec: SpecArgument, overrides: SetOption = []) -> None:  # noqa: B006 - Typer copies it
     """Check a sweep file and say what it would do."""
+    from kdsweep.config.load import notes
+    from kdsweep.search.extent import searched
+
     loaded = _load(spec, overrides, "", "")
-    space = loaded.search_space
     errors.print(f"{spec}: good", highlight=False, markup=False)
+    for note in notes(loaded):
+        errors.print(f"{spec}: note: {note}", highlight=False, markup=False, soft_wrap=True)
     typer.echo(
         f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.train.epochs} epochs over "
-        f"{', '.join(space.methods())}; searches {', '.join(sorted(space.keys()))}"
+        f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
     )
 
 

@@ -37,6 +37,11 @@ class Distribution:
         """As a sweep file writes it."""
         raise NotImplementedError
 
+    @property
+    def size(self) -> float:
+        """How many different values it has; infinite for a range of real numbers."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Constant(Distribution):
@@ -56,6 +61,11 @@ class Constant(Distribution):
     def written(self) -> Any:
         """The bare value."""
         return self.value
+
+    @property
+    def size(self) -> float:
+        """1."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,11 @@ class Choice(Distribution):
     def written(self) -> Any:
         """`{choice: [...]}`."""
         return {self.name: list(self.values)}
+
+    @property
+    def size(self) -> float:
+        """The length of the list."""
+        return len(self.values)
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,13 @@ class _Range(Distribution):
     def written(self) -> Any:
         """`{name: [low, high]}`."""
         return {self.name: [self.low, self.high]}
+
+    @property
+    def size(self) -> float:
+        """The whole numbers of the range; infinite unless only those count or the bounds are one."""
+        if self.low == self.high:
+            return 1
+        return int(self.high) - int(self.low) + 1 if self.integer else math.inf
 
 
 class Uniform(_Range):
@@ -180,6 +202,11 @@ class QUniform(_Range):
     def written(self) -> Any:
         """`{quniform: [low, high, step]}`."""
         return {self.name: [self.low, self.high, self.step]}
+
+    @property
+    def size(self) -> float:
+        """The steps from `low` to `high`, both included."""
+        return round((self._last() - self.low) / self.step) + 1
 
     def _last(self) -> float:
         return self.low + math.floor((self.high - self.low) / self.step + 1e-9) * self.step

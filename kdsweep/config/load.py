@@ -1,7 +1,7 @@
 """Sweep file -> SweepSpec, with every fault reported at once.
 
 Checks run from cheap to dear: the YAML, the types of each section, what the sections say of each other, and only when
-all of that holds the models themselves, on PyTorch's meta device.
+all of that holds the models themselves.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from kdsweep import datasets, methods, models
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
+from kdsweep.distributions import Choice
 from kdsweep.errors import InputError, MethodError, SpecError, did_you_mean
-from kdsweep.lazy import torch
 from kdsweep.registry import import_from, is_user_object
+from kdsweep.search.extent import configurations
 from kdsweep.search.space import SearchSpace, SpaceError
 from kdsweep.storage import weights
 
 SHIPPED = "kdsweep:"
+MOST_TRIALS = 1_000_000
 CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
 
 # Stand in for faulty or missing sections, so that the others can still be checked against each other.
@@ -71,6 +73,17 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
     if faults:
         raise SpecError(faults)
     return spec
+
+
+def notes(spec: SweepSpec) -> list[str]:
+    """What is allowed but hardly meant: a search of nothing, or of less than its trials."""
+    trials, there = spec.search.trials, configurations(spec.search_space)
+    if there == 1:
+        return ["the space holds one configuration: nothing is searched"]
+    if there >= trials:
+        return []
+    ends = "the search ends after them" if spec.search.sampler == "grid" else "some are tried again"
+    return [f"search.trials is {trials}, but the space holds {there:.0f} configurations: {ends}"]
 
 
 def source_of(spec: SweepSpec) -> Source:
@@ -209,7 +222,8 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
         yield ("dataset",), ("dataset", "subset"), f"found {section.subset}; accepted: {accepted}"
     if section.stream and (dataset is None or dataset.list_files is None):
-        accepted = "false, or a data set whose images are files of their own (image_folder)"
+        streamed = [name for name in datasets.DATASETS if datasets.DATASETS[name].list_files is not None]
+        accepted = f"false, or a data set whose images are files of their own ({', '.join(streamed)})"
         yield ("dataset",), ("dataset", "stream"), f"found true with {section.name!r}; accepted: {accepted}"
     if info is not None and section.normalize == "imagenet" and info.input_shape[0] != 3:
         accepted = "dataset or none for images of one channel"
@@ -276,6 +290,9 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
         if key not in drawn:
             message = f"found {key!r}; {did_you_mean(key, drawn)}"
             yield ("scheduler", "space"), ("scheduler", "group_by"), message
+    if spec.search.trials > MOST_TRIALS:
+        message = f"found {spec.search.trials}; accepted: at most {MOST_TRIALS}"
+        yield ("search",), ("search", "trials"), message
     for index, point in enumerate(spec.search.points):
         for path, message in space.point_faults(point):
             yield ("search", "space"), ("search", "points", index, *path), message
@@ -292,35 +309,45 @@ def _info(spec: SweepSpec) -> DatasetInfo:
 
 
 def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
-    """Faults that show when the models are built, without memory, and looked at through the methods."""
+    """Faults of the models at every width that can be drawn, and of the methods between them.
+
+    Built-in models tell without torch what they hold and show; others are built and run once on the CPU.
+    """
     try:
         info = _info(spec)
     except InputError as error:
         yield ("dataset", "name"), str(error)
         return
-    tapped: dict[str, models.Tapped] = {}
-    for who, section, width in (("teacher", spec.teacher, spec.teacher.width), ("student", spec.student, 1.0)):
+    found: dict[str, list[models.Described]] = {}
+    widths = {"teacher": (spec.teacher.width,), "student": _widths(spec.search_space)}
+    for who, section in (("teacher", spec.teacher), ("student", spec.student)):
         try:
-            with torch.device("meta"):
-                model = models.architecture(
-                    section.model, info.input_shape, len(info.class_names), width, **section.options
-                )
-                tapped[who] = models.Tapped(model, models.taps(section.model, model, info.input_shape))
+            found[who] = [
+                models.describe(section.model, info.input_shape, len(info.class_names), width, **section.options)
+                for width in widths[who]
+            ]
         except InputError as error:
             yield (who, "model"), str(error)
-    if len(tapped) < 2:
+    if len(found) < 2:
         return
+    (teacher,) = found["teacher"]
     if spec.teacher.checkpoint is not None:
         path = checkpoint_path(spec.teacher.checkpoint)
         try:
-            weights.fit(tapped["teacher"].model, weights.load(path), f"checkpoint {path}")
+            weights.fit_shapes(teacher.state, weights.shapes(path), f"checkpoint {path}")
         except InputError as error:
             yield ("teacher", "checkpoint"), str(error)
-    example = torch.zeros(2, *info.input_shape, device="meta")
-    student, teacher = tapped["student"](example), tapped["teacher"](example)
     for method in spec.search_space.methods():
         try:
-            with torch.device("meta"):
-                methods.create(method, student, teacher)
+            for student in found["student"]:
+                methods.fit(method, student.shown, teacher.shown)
         except MethodError as error:
             yield ("space", "method"), f"{method}: {error}"
+
+
+def _widths(space: SearchSpace) -> tuple[float, ...]:
+    """Every width of a choice, the bounds of a range."""
+    width = space.shared["width"]
+    if isinstance(width, Choice):
+        return tuple(map(float, width.values))
+    return (space.narrowest, space.widest)

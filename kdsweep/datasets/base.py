@@ -67,6 +67,8 @@ class Dataset:
         read: `read(source, split) -> Split`; images that are not of the source's size yet are resized then.
         list_files: `list_files(source, split) -> Split` of paths, where each image is a file of its own.
         read_file: `read_file(path, resize, shape)` reads one of those as [C, H, W] of that shape.
+        content: `content(source)` says as JSON what the images are, so that others at the same place are told apart;
+            None for a published data set, whose name says it wherever it lies.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Dataset:
     read: Callable[[Source, str], Split]
     list_files: Callable[[Source, str], Split] | None = None
     read_file: Callable[[str, int, tuple[int, int, int]], NDArray[np.uint8]] | None = None
+    content: Callable[[Source], dict[str, str]] | None = None
 
     def describe(self, source: Source) -> DatasetInfo:
         """What the data set holds, with the size that `load` will give its images.

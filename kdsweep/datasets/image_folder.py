@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register
 from kdsweep.datasets.images import in_threads, square
 from kdsweep.errors import DataError
+from kdsweep.seeds import digest_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,6 +79,22 @@ def _read(source: Source, split: str) -> Split:
 
     in_threads(read, len(paths))
     return Split(images, labels)
+
+
+def _content(source: Source) -> dict[str, str]:
+    """What lies in the splits, by name, size and time: a changed folder is decoded again."""
+    found: list[list[str | int]] = []
+    seen: set[str] = set()
+    for split in SPLITS:
+        for parent, folders, names in os.walk(source.root / split, followlinks=True):
+            if (real := os.path.realpath(parent)) in seen:  # a link that leads back up
+                folders.clear()
+                continue
+            seen.add(real)
+            for path in (Path(parent, name) for name in names):
+                if path.is_file():
+                    found.append([str(path.relative_to(source.root)), path.stat().st_size, path.stat().st_mtime_ns])
+    return {"files": digest_of(sorted(found))}
 
 
 def _room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.uint8]:
@@ -171,4 +188,8 @@ def _pixels(image: Image.Image, side: int, path: Path) -> NDArray[np.uint8]:
     return np.asarray(square(image, side) if side else image).transpose(2, 0, 1)
 
 
-register(Dataset("image_folder", f"your own images, laid out as {LAYOUT}", _inspect, _read, _list_files, _read_file))
+register(
+    Dataset(
+        "image_folder", f"your own images, laid out as {LAYOUT}", _inspect, _read, _list_files, _read_file, _content
+    )
+)

@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register
 from kdsweep.errors import DataError
+from kdsweep.lazy import import_torchvision
 
 DIGITS = tuple("0123456789")
 CLOTHES = (
@@ -65,7 +65,7 @@ class _Reader:
             raise DataError(f"data set {self.name!r} needs {self.needs}; accepted: pip install {self.needs}")
         from filelock import FileLock
 
-        kind = getattr(import_module("torchvision.datasets"), self.kind)
+        kind = getattr(import_torchvision("datasets"), self.kind)
         files = source.root / self.files.format(split=split)
 
         # What torchvision raises depends on the data set, its version and how a file is broken.

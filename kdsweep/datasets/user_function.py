@@ -12,6 +12,7 @@ split by a ValueError or a KeyError.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import reprlib
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, checked
 from kdsweep.errors import DataError, UnknownNameError
 from kdsweep.registry import load_user_object
+from kdsweep.seeds import digest_of
 
 SPLITS = ("train", "val", "test")
 MOST_CHANNELS = 4  # a longer axis is not taken for channels that stand last
@@ -82,7 +84,15 @@ def from_function(name: str) -> Dataset:
     def read(source: Source, split: str) -> Split:
         return ask(source, split).split
 
-    return Dataset(name, "your own function", inspect, read)
+    def content(source: Source) -> dict[str, str]:
+        return {"content": digest_of([_checksum(array) for array in dataset.load(source, "train")])}
+
+    dataset = Dataset(name, "your own function", inspect, read, content=content)
+    return dataset
+
+
+def _checksum(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 @contextmanager

@@ -5,26 +5,35 @@ A sweep names a method (`kd`), a sum (`kd+at`) or the user's own class (`package
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kdsweep.errors import MethodError, UnknownNameError, did_you_mean
-from kdsweep.methods.base import METHODS, Method, Outputs, Param, Temperature, register
+from kdsweep.lazy import nn, torch
+from kdsweep.methods.base import HEADS, METHODS, Method, Outputs, Param, Shape, Shapes, Temperature, register
 from kdsweep.methods.sum import MethodSum
 from kdsweep.registry import is_user_object, load_user_object
 
 __all__ = [
+    "HEADS",
     "METHODS",
     "Method",
     "MethodSum",
     "Outputs",
     "Param",
+    "Shape",
+    "Shapes",
     "Temperature",
     "create",
+    "fit",
     "get",
+    "head",
     "register",
     "terms",
 ]
+
+
+FIRST_HEAD = "transfer"  # what a student of kdsweep 0.1 has, which did not say
 
 
 def terms(name: str) -> tuple[str, ...]:
@@ -51,8 +60,7 @@ def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Meth
 
     Args:
         name: A registered name, a sum `a+b` or `package.module:Class`.
-        student: Example outputs of the student: every part of them, of any batch size. Shapes suffice, as on
-            the device `meta`.
+        student: Example outputs of the student: every part of them, of any batch size.
         teacher: Example outputs of the teacher, likewise.
         params: The method's parameters. In a sum, `kd.weight` goes to that term and a bare name to every term
             that declares it.
@@ -66,6 +74,49 @@ def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Meth
         return get(name)(student, teacher, **params)
     own = _by_term(name, params)
     return MethodSum({term: get(term)(student, teacher, **own[term]) for term in names})
+
+
+def head(options: Mapping[str, Any]) -> nn.Module:
+    """A head of the same shapes as the one whose `options` are given; see `Method.inference_head`.
+
+    Raises:
+        UnknownNameError: If there is no head of that kind.
+    """
+    shapes = {key: value for key, value in options.items() if key != "kind"}
+    kind = str(options.get("kind", FIRST_HEAD))
+    make: Callable[..., nn.Module] = load_user_object(kind, "head") if is_user_object(kind) else HEADS[kind]
+    return make(**shapes)
+
+
+def fit(name: str, student: Shapes, teacher: Shapes, **params: Any) -> None:
+    """Refuse a method that could not be created for models of these shapes.
+
+    A registered method tells by the shapes alone, without torch; the user's own is created for black outputs.
+
+    Args:
+        name: A registered name, a sum `a+b` or `package.module:Class`.
+        student: Of the student's outputs.
+        teacher: Of the teacher's.
+        params: As for `create`.
+
+    Raises:
+        UnknownNameError: If a term is not a method.
+        MethodError: If a parameter does not fit or the models cannot be bridged.
+    """
+    names = terms(name)
+    own = _by_term(name, params) if len(names) > 1 else {name: params}
+    for term in names:
+        if is_user_object(term):
+            get(term)(_black(student), _black(teacher), **own[term])
+        else:
+            get(term).fit(student, teacher, own[term])
+
+
+def _black(shapes: Shapes) -> Outputs:
+    features, classifier = (
+        tuple(torch.zeros(part.shape) for part in parts) for parts in (shapes.features, shapes.classifier)
+    )
+    return Outputs(torch.zeros(shapes.logits.shape), torch.zeros(shapes.embedding.shape), features, classifier)
 
 
 def _by_term(name: str, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import match_stages, pool, smaller_size
-
-
-def attention_map(features: torch.Tensor) -> torch.Tensor:
-    """Where a stage map is active: the root mean square over its channels.
-
-    Its square's mean over channels is that of the map itself, so a method made of that takes either.
-
-    Args:
-        features: A stage map [B, C, H, W].
-
-    Returns:
-        [B, 1, H, W], float32.
-    """
-    return features.float().pow(2).mean(dim=1, keepdim=True).sqrt()
 
 
 @register
@@ -34,6 +20,10 @@ class AttentionTransfer(Method):
     source = "Zagoruyko & Komodakis 2017, arXiv:1612.03928"
     needs = frozenset({"attention"})
     weight = Param(1000.0, "scale of the term", LogUniform(10, 5000), valid=WEIGHT)
+
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """Nothing to train; pairs the stages."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, cast, overload
 
 from kdsweep.distributions import Distribution, Uniform
@@ -13,6 +13,26 @@ from kdsweep.registry import Registry
 TEMPERATURE = Uniform(1e-3, 1e3)
 WEIGHT = Uniform(0.0, 1e9)
 FRACTION = Uniform(0.0, 1.0)
+
+
+class Shape(NamedTuple):
+    """Stands for a tensor of which only the shape is known."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+
+class Shapes(NamedTuple):
+    """The shapes of `Outputs`, part by part; a batch of any size stands first, as there."""
+
+    logits: Shape
+    embedding: Shape
+    features: tuple[Shape, ...] = ()
+    classifier: tuple[Shape, ...] = ()
 
 
 class Outputs(NamedTuple):
@@ -31,6 +51,14 @@ class Outputs(NamedTuple):
     embedding: torch.Tensor
     features: tuple[torch.Tensor, ...] = ()
     classifier: tuple[torch.Tensor, ...] = ()
+
+    def shapes(self) -> Shapes:
+        """The shapes alone."""
+        logits, embedding = (Shape(tuple(part.shape)) for part in (self.logits, self.embedding))
+        features, classifier = (
+            tuple(Shape(tuple(part.shape)) for part in parts) for parts in (self.features, self.classifier)
+        )
+        return Shapes(logits, embedding, features, classifier)
 
 
 class Param:
@@ -99,8 +127,8 @@ class Method:
     """A distillation term between a student and a teacher, with the adapters it trains.
 
     A subclass declares its parameters as `Param` attributes, says in `needs` which of the teacher's outputs
-    suffice, and computes `term`. It is declared without torch (see `kdsweep.lazy`), so it holds its adapters
-    rather than being a module itself.
+    suffice, refuses in `check` models that it cannot bridge, and computes `term`. It is declared without torch
+    (see `kdsweep.lazy`), so it holds its adapters rather than being a module itself.
 
     `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one, counted as
     Python does) and `attention` (every stage map F reduced by `attention_map` to [B, 1, H, W]).
@@ -126,13 +154,28 @@ class Method:
         cls.name = vars(cls).get("name", cls.__name__)
 
     def __init__(self, student: Outputs, teacher: Outputs, **params: Any):
+        self._set(params)
+        self.check(student.shapes(), teacher.shapes())
+        self.adapters: nn.Module = self.build(student, teacher)
+
+    @classmethod
+    def fit(cls, student: Shapes, teacher: Shapes, params: Mapping[str, Any]) -> None:
+        """Refuse what the constructor would, by shapes alone and without torch.
+
+        Raises:
+            MethodError: If a parameter is unknown or out of range, or the shapes cannot be bridged.
+        """
+        method = cls.__new__(cls)
+        method._set(params)
+        method.check(student, teacher)
+
+    def _set(self, params: Mapping[str, Any]) -> None:
         declared = self.params()
         for key in params:
             if key not in declared:
                 raise MethodError(f"method {self.name} has no parameter {key!r}; {did_you_mean(key, declared)}")
         for key, param in declared.items():
             setattr(self, key, params.get(key, param.default))
-        self.adapters: nn.Module = self.build(student, teacher)
 
     @classmethod
     def params(cls) -> dict[str, Param]:
@@ -146,6 +189,13 @@ class Method:
     def teacher_needs(cls, params: Mapping[str, Any]) -> frozenset[str]:
         """`needs` for these parameter values; a method whose stage is a parameter overrides it."""
         return cls.needs
+
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Refuse models that the method cannot bridge; `build` then may rely on it.
+
+        Raises:
+            MethodError: If the shapes cannot be bridged.
+        """
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """The adapters to train and the buffers to keep, made for these shapes.
@@ -194,7 +244,8 @@ class Method:
         """What turns the student's last stage map into the logits to use, where a method trains such a thing.
 
         It replaces the student's own classifier in evaluation and export and counts in its size; None keeps
-        the student as it is.
+        the student as it is. Its attribute `options` is what `kdsweep.methods.head` rebuilds it from: `kind`, its
+        class's name in `HEADS` or `package.module:Class`, and the keyword arguments of that class.
         """
         return None
 
@@ -222,6 +273,7 @@ class Method:
 
 
 METHODS: Registry[type[Method]] = Registry("method", "kdsweep.methods")
+HEADS: Registry[Callable[..., nn.Module]] = Registry("head", "kdsweep.methods.adapters")
 
 
 def register(cls: type[Method]) -> type[Method]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdsweep.distributions import Choice, LogUniform
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import stage
 from kdsweep.methods.vectors import unit
 
@@ -32,11 +32,14 @@ class Cosine(Method):
         """The embedding or the last stage map."""
         return frozenset({"stage:-1"}) if params.get("flat", cls.flat.default) else cls.needs
 
-    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The projection, or nothing to train where pooling does."""
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Flattened maps need maps."""
         if self.flat:
             stage(student.features, -1, self.name, "student")
             stage(teacher.features, -1, self.name, "teacher")
+
+    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
+        """The projection, or nothing to train where pooling does."""
         ours, theirs = self._compared(student).shape[1], self._compared(teacher).shape[1]
         self._pooled = theirs // ours if theirs % ours == 0 else 1
         return nn.Identity() if theirs % ours == 0 else nn.Linear(ours, theirs)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdsweep.distributions import Choice, LogUniform, RandInt
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import bridge, stage
 
 
@@ -32,11 +32,15 @@ class Hint(Method):
         """The chosen stage map."""
         return frozenset({f"stage:{params.get('stage', cls.stage.default)}"})
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have a map at the chosen stage."""
+        stage(student.features, int(self.stage), self.name, "student")
+        stage(teacher.features, int(self.stage), self.name, "teacher")
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """The regressor."""
         index, kernel = int(self.stage), int(self.kernel_size)
-        ours = stage(student.features, index, self.name, "student")
-        theirs = stage(teacher.features, index, self.name, "teacher")
+        ours, theirs = student.features[index], teacher.features[index]
         return nn.Conv2d(ours.shape[1], theirs.shape[1], kernel, padding=kernel // 2)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:

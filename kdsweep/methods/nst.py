@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import bridge, match_stages
 from kdsweep.methods.vectors import unit
 
@@ -21,6 +21,10 @@ class NeuronSelectivity(Method):
     source = "Huang & Wang 2017, arXiv:1707.01219"
     needs = frozenset({"features"})
     weight = Param(50.0, "scale of the term", LogUniform(5, 200), valid=WEIGHT)
+
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """Nothing to train; pairs the stages."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import bridge, match_stages
 
 
@@ -24,6 +24,10 @@ class FeatureOverhaul(Method):
     source = "Heo et al. 2019, arXiv:1904.01866, with margin 0"
     needs = frozenset({"features"})
     weight = Param(1e-3, "scale of the term", LogUniform(1e-4, 1e-2), valid=WEIGHT)
+
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """The connectors."""

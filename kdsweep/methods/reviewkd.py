@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import FRACTION, WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import FRACTION, WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.dkd import ramp, ramp_buffer
 from kdsweep.methods.stages import match_stages, pool
 
@@ -26,6 +26,10 @@ class KnowledgeReview(Method):
     needs = frozenset({"features"})
     warmup_fraction = Param(0.08, "share of training over which the term grows from 0", valid=FRACTION)
     weight = Param(5.0, "scale of the term", LogUniform(0.5, 10), valid=WEIGHT)
+
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """One block for each pair, from deep to shallow."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
-from kdsweep.lazy import nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.lazy import torch
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import stage
 from kdsweep.methods.vectors import unit
 
@@ -22,11 +22,10 @@ class SimilarityPreserving(Method):
     needs = frozenset({"stage:-1"})
     weight = Param(3000.0, "scale of the term", LogUniform(100, 1e4), valid=WEIGHT)
 
-    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """Nothing to train."""
-        for who, outputs in (("student", student), ("teacher", teacher)):
-            stage(outputs.features, -1, self.name, who)
-        return nn.Module()
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have a last stage map."""
+        stage(student.features, -1, self.name, "student")
+        stage(teacher.features, -1, self.name, "teacher")
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
         """Mean over all B² pairs."""

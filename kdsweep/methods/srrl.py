@@ -5,17 +5,21 @@ from __future__ import annotations
 from kdsweep.distributions import LogUniform
 from kdsweep.errors import MethodError
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 
 
-def frozen_classifier(teacher: Outputs, method: str) -> nn.Linear:
-    """A copy of the teacher's last linear layer that is not trained.
+def need_classifier(teacher: Shapes, method: str) -> None:
+    """Refuse a teacher whose last layer is not linear.
 
     Raises:
-        MethodError: If its last layer is not linear.
+        MethodError: If so.
     """
     if len(teacher.classifier) != 2:
         raise MethodError(f"method {method} needs a teacher that ends in a linear layer; this one does not")
+
+
+def frozen_classifier(teacher: Outputs) -> nn.Linear:
+    """A copy of the teacher's last linear layer that is not trained."""
     weight, bias = teacher.classifier
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight, layer.bias = (nn.Parameter(p.detach().float().clone()) for p in (weight, bias))
@@ -37,9 +41,13 @@ class SoftmaxRegression(Method):
     needs = frozenset({"embedding", "logits"})
     weight = Param(1.0, "scale of the term", LogUniform(0.1, 5), valid=WEIGHT)
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """The teacher ends in a linear layer."""
+        need_classifier(teacher, self.name)
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """The transfer and the frozen classifier."""
-        self._classifier = frozen_classifier(teacher, self.name)
+        self._classifier = frozen_classifier(teacher)
         self._transfer = nn.Linear(student.embedding.shape[1], self._classifier.in_features)
         return nn.ModuleDict({"transfer": self._transfer, "classifier": self._classifier})
 

@@ -6,7 +6,7 @@ import math
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import bridge, match_stages
 
 SMALLEST, START = 1e-5, 5.0
@@ -25,6 +25,10 @@ class VariationalInformation(Method):
     source = "Ahn et al. 2019, arXiv:1904.05835"
     needs = frozenset({"features"})
     weight = Param(1.0, "scale of the term", LogUniform(0.1, 5), valid=WEIGHT)
+
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """The predictors and the variances, which start at 5."""

@@ -6,19 +6,23 @@ builder `package.module:function`, called as `function(input_shape, num_classes,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from types import UnionType
 from typing import Any
 
 from kdsweep.errors import ModelError, UnknownNameError, did_you_mean
-from kdsweep.lazy import nn
+from kdsweep.lazy import nn, torch
+from kdsweep.methods.base import Shapes
 from kdsweep.models import options as _options
 from kdsweep.models import timm as _timm
 from kdsweep.models import torchvision as _torchvision
 from kdsweep.models.base import MODELS, ImageShape, ModelEntry, Tapped, Taps, register, scaled
-from kdsweep.models.foreign import check_logits, explained
+from kdsweep.models.blueprint import EXAMPLES, Blueprint
+from kdsweep.models.foreign import check_logits, explained, undisturbed
 from kdsweep.models.normalisation import normalised
 from kdsweep.models.size import count_parameters, size_mb
 from kdsweep.models.tracing import find_taps
@@ -26,14 +30,19 @@ from kdsweep.registry import is_user_object, load_user_object
 
 __all__ = [
     "MODELS",
+    "Blueprint",
+    "Described",
     "ImageShape",
     "ModelEntry",
     "Tapped",
     "Taps",
     "architecture",
+    "blueprint",
     "build",
     "check_options",
+    "count",
     "count_parameters",
+    "describe",
     "exists",
     "normalised",
     "register",
@@ -103,30 +112,107 @@ def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1
         UnknownNameError: With the nearest valid name.
         ModelError: If the model does not take such images, this width or an option.
     """
-    exists(name)
-    _check_numbers(name, input_shape, num_classes, width)
-    builder = _builder(name)
-    _options.check(name, builder, options)
-    if not _is_foreign(name):
-        return builder(input_shape, num_classes, width, **options)
-    with explained(f"model {name!r} cannot be built"):
-        model = builder(input_shape, num_classes, width, **options)
-    check_logits(name, model, input_shape, num_classes)
+    model = _built(name, input_shape, num_classes, width, options)
+    if _is_foreign(name):
+        check_logits(name, model, input_shape, num_classes)
     return model
 
 
 def architecture(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
-    """`build` without pretrained weights: to look at a model, or to load its own weights into it.
+    """A model to look at, or to load its own weights into: its parameters hold nothing yet, and it is not tried.
 
     Nothing is fetched, and no file is read that might hold code; a wrong name of weights is refused all the same.
+    A user's own builder is called as `build` does, since it may compute with what it has drawn.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If the model does not take this width or an option.
     """
+    from kdsweep.models.blocks import Undrawn
+
     exists(name)
     source, _, model = name.partition("/")
     if source == "torchvision" and options.get("weights") is not None:
         _torchvision.known_weights(model, options["weights"])
     others = ("weights", "checkpoint_path", "cache_dir")
     plain = {key: value for key, value in options.items() if key not in others and not key.startswith("pretrained")}
-    return build(name, input_shape, num_classes, width, **plain)
+    with nullcontext() if is_user_object(name) else Undrawn():
+        return _built(name, input_shape, num_classes, width, plain)
+
+
+def blueprint(
+    name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any
+) -> Blueprint | None:
+    """The blueprint of the model that `build` would give, without torch; None where it declares none.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If the model does not take such images, this width or an option.
+    """
+    exists(name)
+    draw = None if _is_foreign(name) else MODELS[name].blueprint
+    if draw is None:
+        return None
+    _check_numbers(name, input_shape, num_classes, width)
+    _options.check(name, draw, options)
+    return draw(input_shape, num_classes, width, **options)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of a model without its weights.
+
+    Attributes:
+        parameters: How many; shared ones once.
+        size_mb: Bytes of parameters and buffers / 1024².
+        state: Shapes in its state dict, by name.
+        shown: What it shows a method for two images.
+    """
+
+    parameters: int
+    size_mb: float
+    state: Mapping[str, tuple[int, ...]]
+    shown: Shapes
+
+
+def describe(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> Described:
+    """Describe the model that `build` would give, without torch where it has a blueprint.
+
+    Another is built without drawing weights and run once on two black images.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If the model does not take such images, this width or an option, or shows no embedding.
+    """
+    plan = blueprint(name, input_shape, num_classes, width, **options)
+    if plan is not None:
+        where = MODELS[name].taps
+        return Described(plan.count, plan.size_mb, plan.state, plan.shapes(where.stages, where.head))
+    model = architecture(name, input_shape, num_classes, width, **options)
+    check_logits(name, model, input_shape, num_classes)
+    tapped = Tapped(model, taps(name, model, input_shape))
+    first = next(model.parameters())
+    with undisturbed(model):
+        shown = tapped(torch.zeros(EXAMPLES, *input_shape, device=first.device, dtype=first.dtype)).shapes()
+    tapped.close()
+    state = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    return Described(count_parameters(model), size_mb(model), state, shown)
+
+
+def count(
+    name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any
+) -> tuple[int, float]:
+    """Parameters and MiB of the model that `build` would give, without torch where it has a blueprint.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If the model does not take this width or an option.
+    """
+    plan = blueprint(name, input_shape, num_classes, width, **options)
+    if plan is not None:
+        return plan.count, plan.size_mb
+    model = architecture(name, input_shape, num_classes, width, **options)
+    return count_parameters(model), size_mb(model)
 
 
 def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
@@ -146,6 +232,16 @@ def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
     """
     exists(name)
     return find_taps(name, model, input_shape) if _is_foreign(name) else MODELS[name].taps
+
+
+def _built(name: str, input_shape: ImageShape, num_classes: int, width: float, options: Mapping[str, Any]) -> nn.Module:
+    """What the builder returns, not tried yet."""
+    exists(name)
+    _check_numbers(name, input_shape, num_classes, width)
+    builder = _builder(name)
+    _options.check(name, builder, options)
+    with explained(f"model {name!r} cannot be built") if _is_foreign(name) else nullcontext():
+        return builder(input_shape, num_classes, width, **options)
 
 
 def _is_foreign(name: str) -> bool:

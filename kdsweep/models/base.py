@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from kdsweep.errors import ModelError
 from kdsweep.lazy import nn, torch
 from kdsweep.methods.base import Outputs
+from kdsweep.models.blueprint import Blueprint
 from kdsweep.registry import Registry
 
 ImageShape = tuple[int, int, int]
@@ -36,21 +37,30 @@ class ModelEntry:
         build: `build(input_shape, num_classes, width, **options) -> nn.Module` whose call returns logits.
         taps: Where its outputs are tapped.
         summary: One line for `kdsweep models`.
+        blueprint: What `build` of the same arguments would give, without torch; None if only building tells.
     """
 
     build: Callable[..., nn.Module]
     taps: Taps
     summary: str
+    blueprint: Callable[..., Blueprint] | None = None
 
 
 MODELS: Registry[ModelEntry] = Registry("model", "kdsweep.models")
 
 
-def register(name: str, *, stages: tuple[str, ...], head: str, summary: str) -> Callable[[Builder], Builder]:
-    """Decorate a builder `(input_shape, num_classes, width, **options) -> nn.Module`."""
+def register(
+    name: str,
+    *,
+    stages: tuple[str, ...],
+    head: str,
+    summary: str,
+    blueprint: Callable[..., Blueprint] | None = None,
+) -> Callable[[Builder], Builder]:
+    """Decorate a builder `(input_shape, num_classes, width, **options) -> nn.Module`; see `ModelEntry`."""
 
     def declare(build: Builder) -> Builder:
-        MODELS.add(name, ModelEntry(build, Taps(stages, head), summary))
+        MODELS.add(name, ModelEntry(build, Taps(stages, head), summary, blueprint))
         return build
 
     return declare

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from kdsweep.errors import KdsweepError, ModelError
 from kdsweep.lazy import nn, torch
 from kdsweep.models.base import ImageShape
-
-EXAMPLES = 2  # images of a trial run
+from kdsweep.models.blueprint import EXAMPLES
 
 
 @contextmanager

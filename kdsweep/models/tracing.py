@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from kdsweep.errors import ModelError
 from kdsweep.lazy import nn, torch
 from kdsweep.models.base import ImageShape, Taps
-from kdsweep.models.foreign import EXAMPLES, run_example
+from kdsweep.models.blueprint import EXAMPLES
+from kdsweep.models.foreign import run_example
 
 
 class _Call(NamedTuple):

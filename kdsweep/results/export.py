@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kdsweep import models
+from kdsweep import methods, models
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import CheckpointError, DataError, InputError, KdsweepError
 from kdsweep.lazy import nn, torch
@@ -46,7 +46,7 @@ class StudentConfig(BaseModel):
     Attributes:
         format: Of this file.
         model: A model's name; with `width` and `options` it is rebuilt.
-        head: Shapes of the head that the method put on the student; empty without one.
+        head: Kind and shapes of the head that the method put on the student; empty without one.
         input_shape: (channels, height, width).
         class_names: In the order of the logits.
         mean: Per channel, of images scaled to 0..1.
@@ -67,9 +67,9 @@ class StudentConfig(BaseModel):
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     model: str
-    width: Annotated[float, Field(gt=0)]
+    width: Annotated[float, Field(gt=0, le=100)]
     options: dict[str, Any]
-    head: dict[str, int | bool]
+    head: dict[str, int | bool | str]
     input_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
@@ -113,10 +113,11 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
     """
     folder = Path(path)
     config = read_config(folder)
-    if is_user_object(config.model) and not trust_code:
-        raise InputError(
-            f"{folder}: its model is the code {config.model!r}; accepted: trust_code=True, if you trust that code"
-        )
+    for what, name in (("model", config.model), ("head", str(config.head.get("kind", "")))):
+        if is_user_object(name) and not trust_code:
+            raise InputError(
+                f"{folder}: its {what} is the code {name!r}; accepted: trust_code=True, if you trust that code"
+            )
     model = _rebuilt(config, weights.load(folder / WEIGHTS), f"student {folder / WEIGHTS}")
     return models.normalised(model, config.mean, config.std).eval()
 
@@ -248,11 +249,9 @@ def _val_accuracy(trial: TrialDir, row: dict[str, Any]) -> float:
 
 
 def _rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
-    """The student with its weights; no memory is taken before its shapes are known to be theirs."""
+    """The student with its weights; no memory is filled before its shapes are known to be theirs."""
     try:
-        with torch.device("meta"):
-            weights.fit(_build(config), state, where)
-        model = _build(config)
+        model = _build(config, state, where)
     except KdsweepError:
         raise
     except Exception as error:  # on sizes and options that somebody made up, a builder raises nearly anything
@@ -270,16 +269,26 @@ def _first_fault(error: ValidationError) -> str:
     return f"{where}: {first['msg']}, found {str(first['input'])[:60]!r}"
 
 
-def _build(config: StudentConfig) -> nn.Module:
-    classes = len(config.class_names)
-    model = models.architecture(config.model, config.input_shape, classes, config.width, **config.options)
-    if not config.head:
-        return model
-    from kdsweep.methods.adapters.head import TransferHead
-    from kdsweep.models.blocks import HeadedStudent
+def _build(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
+    """The student without weights, if `state` fits it."""
+    from kdsweep.models.blocks import HeadedStudent, Undrawn
 
-    taps = models.taps(config.model, model, config.input_shape)
-    return HeadedStudent(model, taps, TransferHead(**config.head))  # type: ignore[arg-type]
+    with Undrawn():
+        head = methods.head(config.head) if config.head else None
+    own = state if head is None else {
+        name.removeprefix("student."): tensor for name, tensor in state.items() if name.startswith("student.")
+    }  # fmt: skip
+    classes = len(config.class_names)
+    plan = models.blueprint(config.model, config.input_shape, classes, config.width, **config.options)
+    if plan is not None:
+        weights.fit_shapes(plan.state, {name: tuple(tensor.shape) for name, tensor in own.items()}, where)
+    model = models.architecture(config.model, config.input_shape, classes, config.width, **config.options)
+    weights.fit(model, own, where)
+    if head is None:
+        return model
+    headed = HeadedStudent(model, models.taps(config.model, model, config.input_shape), head)
+    weights.fit(headed, state, where)
+    return headed
 
 
 def _card(config: StudentConfig) -> str:

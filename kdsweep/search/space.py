@@ -180,6 +180,12 @@ class SearchSpace:
         width = self.shared["width"]
         return max(map(float, _values(width))) if _is_finite(width) else float(cast(Any, width).high)
 
+    @property
+    def narrowest(self) -> float:
+        """The smallest width that can be drawn."""
+        width = self.shared["width"]
+        return min(map(float, _values(width))) if _is_finite(width) else float(cast(Any, width).low)
+
     def limit_width(self, fits: Callable[[float], bool]) -> SearchSpace | None:
         """The space without the widths that do not fit, where a wider student never fits if a narrower does not.
 

@@ -73,20 +73,30 @@ def metadata(path: Path) -> dict[str, str]:
         raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
 
 
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a checkpoint's tensors by name; of a safetensors file by its header alone, without torch.
+
+    Raises:
+        CheckpointError: As `load`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        return {name: tuple(tensor.shape) for name, tensor in load(path).items()}
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
+
+
 def check_classes(path: Path, head: str, num_classes: int) -> None:
     """Check the last layer of a safetensors file by its header alone, without torch.
 
     Raises:
         CheckpointError: If the file is unreadable or its last layer has another number of outputs.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            names = list(file.keys())
-            shape = file.get_slice(f"{head}.weight").get_shape() if f"{head}.weight" in names else None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
+    shape = shapes(path).get(f"{head}.weight")
     if shape is None:
         raise CheckpointError(f"checkpoint {path}: {head}.weight is missing")
     if shape[0] != num_classes:
@@ -96,18 +106,24 @@ def check_classes(path: Path, head: str, num_classes: int) -> None:
 
 
 def fit(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Check that weights belong to a model.
+    """Check that weights belong to a model; see `fit_shapes`."""
+    wanted, found = (
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (model.state_dict(), state)
+    )
+    fit_shapes(wanted, found, where)
+
+
+def fit_shapes(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Check that weights belong to a model by the shapes of their tensors.
 
     Args:
-        model: On any device, the meta device included.
-        state: Tensors by name.
+        wanted: Of the model's state dict, by name.
+        found: Of the weights.
         where: What the weights are called in the error.
 
     Raises:
         CheckpointError: Naming the first difference and how many there are.
     """
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     faults = [
         f"{name} is {list(found[name])}, accepted: {list(shape)}"
         for name, shape in wanted.items()

@@ -164,7 +164,7 @@ def adopt(card: TeacherCard, sweep: SweepDir) -> None:
 
 
 def build(spec: SweepSpec, data: PreparedData) -> nn.Module:
-    """The teacher's model with fresh weights; pretrained ones are not fetched, since its own are loaded."""
+    """The teacher's model, its weights still to be loaded."""
     teacher = spec.teacher
     return models.architecture(teacher.model, data.input_shape, data.num_classes, teacher.width, **teacher.options)
 

@@ -17,7 +17,7 @@ from kdsweep import methods
 from kdsweep.config.spec import SweepSpec
 from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
-from kdsweep.methods.at import attention_map
+from kdsweep.methods.stages import attention_map
 from kdsweep.models import Tapped
 from kdsweep.search.space import finite_values
 from kdsweep.seeds import digest_of

@@ -56,10 +56,11 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         KdsweepError: If the sweep cannot go on.
     """
     sweep = spec.sweep_dir
-    if sweep.spec.is_file():
+    if _has_begun(sweep):
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
     with _only_driver(sweep):
+        _clear_failed_start(sweep)
         spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
 
@@ -152,6 +153,19 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str =
     return found
 
 
+def _has_begun(sweep: SweepDir) -> bool:
+    """Whether a directory holds a sweep that reached its search."""
+    return sweep.spec.is_file() and sweep.journal.is_file() and sweep.journal.stat().st_size > 0
+
+
+def _clear_failed_start(sweep: SweepDir) -> None:
+    """Remove what a start left that failed before its search; data and teachers stay in the store."""
+    for path in (sweep.spec, sweep.data, sweep.environment, sweep.probe):
+        path.unlink(missing_ok=True)
+    for folder in (sweep.teacher, sweep.tune):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _make_directory(sweep: SweepDir) -> None:
     try:
         sweep.root.mkdir(parents=True, exist_ok=True)
@@ -237,15 +251,10 @@ def _within_constraints(spec: SweepSpec, data: PreparedData) -> SearchSpace:
     if not limits.parameters and not limits.size_mb:
         return spec.search_space
 
-    def size(width: float) -> tuple[int, float]:
-        with torch.device("meta"):
-            student = models.architecture(
-                spec.student.model, data.input_shape, data.num_classes, width, **spec.student.options
-            )
-        return models.count_parameters(student), models.size_mb(student)
-
     def fits(width: float) -> bool:
-        parameters, size_mb = size(width)
+        parameters, size_mb = models.count(
+            spec.student.model, data.input_shape, data.num_classes, width, **spec.student.options
+        )
         small = not limits.parameters or parameters <= limits.parameters
         return small and (not limits.size_mb or size_mb <= limits.size_mb)
 

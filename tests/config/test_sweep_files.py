@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
-from kdsweep.config.load import load_spec
+from kdsweep.config.load import load_spec, notes
 from kdsweep.config.spec import read_spec
 from kdsweep.errors import SpecError
+from kdsweep.methods import METHODS
+from kdsweep.search.extent import searched
 
 # What is wrong, how the small sweep file is changed, and what the line must say. Line numbers are those of the file.
 FAULTS = {
@@ -131,6 +134,11 @@ FAULTS = {
     "a tag": ("epochs: 4", "epochs: !!python/object:os.system 4", ":11: found the tag "),
     "an alias": ("name: small", "name: &n small\nseed: *n", ":2: found an alias; accepted: plain YAML values"),
     "unreadable YAML": ("train: {epochs", "train: {{epochs", ": not readable as YAML: "),
+    "more trials than a study can hold": (
+        "trials: 10",
+        "trials: 1000001",
+        ":12: search.trials: found 1000001; accepted: at most 1000000",
+    ),
     "imagenet statistics for grey images": (
         "subset: 1200",
         "normalize: imagenet",
@@ -238,6 +246,131 @@ def test_the_resolved_spec_reads_back_equal_with_every_range_spelled_out(sweep_f
     again = read_spec(sweep)
     assert again.comparable() == spec.comparable()
     assert again.space["hint"] == {"weight": {"loguniform": [0.1, 100]}}
+
+
+FRAGILE = """
+from torch import nn
+
+def build(input_shape, num_classes, width):
+    if width > 0.5:
+        raise ValueError(f"no width {width}")
+    return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[1] * input_shape[2], num_classes))
+"""
+
+
+@pytest.mark.parametrize(
+    ("widths", "fault"),
+    [({"choice": [0.25, 0.75, 0.5]}, "0.75"), ({"uniform": [0.25, 0.75]}, "0.75"), ({"uniform": [0.25, 0.5]}, "")],
+)
+def test_a_student_is_built_at_every_width_that_can_be_drawn(widths, fault, sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "fragile_student.py").write_text(FRAGILE)
+    monkeypatch.syspath_prepend(tmp_path)
+    sweep_file.write_text(sweep_file.read_text().replace("mnist_student", "'fragile_student:build'"))
+    changes = {"space.width": widths, "space.method": ["kd", "none"], "search.points": []}
+    if not fault:
+        assert load_spec(sweep_file, changes).student.model == "fragile_student:build"
+        return
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, changes)
+    (told,) = caught.value.faults
+    assert told == f"{sweep_file}:4: student.model: model 'fragile_student:build' cannot be built: no width {fault}"
+
+
+def test_methods_that_the_models_do_not_fit_are_one_line_each(sweep_file):
+    text = sweep_file.read_text().replace("[kd, hint, none]", "[kd, simkd, sum, none]").replace("sum", "kd+simkd")
+    sweep_file.write_text(text.replace("mnist_teacher, width: 0.25", "lightnn").replace("checkpoint:", "train: {} #"))
+    sweep_file.write_text(sweep_file.read_text().replace('mini_teacher"}', 'mini_teacher"\n  }'))
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file)
+    assert [fault.partition(" needs")[0].partition("space.")[2] for fault in caught.value.faults] == [
+        "method: simkd: method simkd", "method: kd+simkd: method simkd",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({}, []),
+        (
+            {"space": {"method": ["kd"], "alpha": 0.5, "temperature": 4}, "search.points": []},
+            ["the space holds one configuration: nothing is searched"],
+        ),
+        (
+            {"space": {"method": ["mse", "none"], "alpha": 0.5, "mse": {"weight": 1}, "width": {"choice": [0.5, 1]}},
+             "search": {"trials": 10}},
+            ["search.trials is 10, but the space holds 4 configurations: some are tried again"],
+        ),
+        (
+            {"space": {"method": ["none"], "width": {"quniform": [0.25, 1, 0.25]}, "batch_size": {"randint": [62, 64]}},
+             "search": {"sampler": "grid", "trials": 13}},
+            ["search.trials is 13, but the space holds 12 configurations: the search ends after them"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_search_of_less_than_it_says_is_told(changes, note, sweep_file):
+    assert notes(load_spec(sweep_file, changes)) == note
+
+
+def test_what_is_searched_has_more_than_one_value(sweep_file):
+    spec = load_spec(sweep_file, {"space.lr": 0.01, "space.temperature": {"uniform": [4, 4]}, "search.points": []})
+    assert searched(spec.search_space) == ("alpha", "hint.weight", "method", "width")
+
+
+def loaded_after(sweep_file, *commands) -> dict[str, bool]:
+    """Which modules a process has loaded that ran these lines of Python."""
+    code = "\n".join([
+        "import sys, json, os",
+        f"path = {str(sweep_file)!r}",
+        *commands,
+        "names = ('torch', 'torch._dynamo', 'torch._inductor', 'sympy', 'ray', 'optuna', 'torchvision')",
+        "print(json.dumps({name: name in sys.modules for name in names}))",
+    ])  # fmt: skip
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return json.loads(printed.splitlines()[-1])
+
+
+VALIDATE = "from kdsweep.cli import app; app(['validate', path], standalone_mode=False)"
+
+
+def test_a_sweep_of_built_in_models_is_checked_without_torch(sweep_file):
+    assert not any(loaded_after("search_spaces/quickstart.yaml", VALIDATE).values())
+    text = sweep_file.read_text().replace("[kd, hint, none]", str([*METHODS, "kd+at"]))
+    sweep_file.write_text(text.replace("storage:", "constraints: {parameters: 10000}\nstorage:"))
+    assert not any(loaded_after(sweep_file, VALIDATE).values())
+
+
+def test_a_pair_of_torchvision_is_checked_without_the_compiler(sweep_file):
+    text = sweep_file.read_text().replace("mnist_student", "torchvision/mobilenet_v2")
+    text = text.replace("mnist_teacher, width: 0.25", "torchvision/resnet18").replace("[kd, hint, none]", "[kd, none]")
+    sweep_file.write_text(text.replace('checkpoint: "kdsweep:mnist_mini_teacher"', "options: {}"))
+    loaded = loaded_after(sweep_file, VALIDATE)
+    assert loaded["torchvision"]
+    assert not any(loaded[name] for name in ("torch._dynamo", "torch._inductor", "sympy", "ray", "optuna"))
+
+
+def test_the_compiler_that_torchvision_was_spared_is_there_when_it_is_asked_for():
+    code = """
+import sys
+from kdsweep.lazy import import_torchvision
+ops = import_torchvision("ops")
+print("torch._dynamo" in sys.modules, ops.__name__)
+asked = ops.roi_align.__globals__["is_compile_supported"]("cpu")
+from torch._dynamo.utils import is_compile_supported
+print("sympy" in sys.modules, asked == is_compile_supported("cpu"))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "False torchvision.ops\nTrue True\n"
+
+
+def test_a_users_own_model_is_checked_without_the_compiler(sweep_file, tmp_path):
+    (tmp_path / "plain_student.py").write_text(FRAGILE)
+    text = sweep_file.read_text().replace("mnist_student", "'plain_student:build'").replace("hint, ", "")
+    sweep_file.write_text(text)
+    loaded = loaded_after(sweep_file, f"os.chdir({str(tmp_path)!r})", VALIDATE)
+    assert loaded == {
+        "torch": True, "torch._dynamo": False, "torch._inductor": False, "sympy": False, "ray": False,
+        "optuna": False, "torchvision": False,
+    }  # fmt: skip
 
 
 def test_faults_are_found_without_torch_and_ray(sweep_file):

@@ -11,15 +11,14 @@ import torch
 from kdsweep import methods
 from kdsweep.errors import MethodError, UnknownNameError
 from kdsweep.methods import METHODS, Method, Outputs, Param, reference
-from kdsweep.methods.at import attention_map
-from kdsweep.methods.stages import match_stages
+from kdsweep.methods.stages import attention_map, match_stages
 
 CLASSES, SAMPLES = 5, 40
 SIZES = {"student": (8, 4, 2), "teacher": (16, 8, 4, 2)}
 CHANNELS = {"student": (3, 4, 6), "teacher": (4, 5, 7, 8)}
 WIDTH = {"student": 6, "teacher": 8}
 
-# Which parts of the student a method trains, beside its adapters.
+# Which parts of the student a method trains, as published; of a method that is not listed its needs tell.
 TRAINS = {
     "none": "",
     **dict.fromkeys(("kd", "mse", "lskd", "dkd", "dist", "nkd", "ctkd", "tfkd"), "logits"),
@@ -27,6 +26,14 @@ TRAINS = {
     **dict.fromkeys(("simkd", "hint", "sp"), "last"),
     **dict.fromkeys(("at", "nst", "vid", "reviewkd", "ofd"), "first last"),
 }
+
+
+def trained(name: str) -> set[str]:
+    """The parts of the student that a method should reach, beside its adapters."""
+    if name in TRAINS:
+        return set(TRAINS[name].split())
+    maps = {"features": {"first", "last"}, "attention": {"first", "last"}, "stage:-1": {"last"}, "stage:0": {"first"}}
+    return set().union(*(maps.get(need, {need}) for need in METHODS[name].teacher_needs({})))
 
 
 def outputs(who: str, batch: int = 6, seed: int = 0, scale: float = 1.0) -> Outputs:
@@ -120,7 +127,7 @@ def test_the_gradient_reaches_the_used_parts_and_the_adapters_and_not_the_teache
     if name != "none":
         value(method, student, frozen, labels_of()).backward()
     found = {key for key, grad in gradients(method, student).items() if grad is not None and grad.any()}
-    assert found == set(TRAINS[name].split())
+    assert found == trained(name)
     for grad in gradients(method, student).values():
         assert grad is None or grad.isfinite().all()
     for parameter in method.parameters():
@@ -233,11 +240,53 @@ def test_the_declared_needs_suffice(name):
     torch.testing.assert_close(value(make(name), student, restricted, labels_of()), full)
 
 
-def test_shapes_alone_suffice_to_create(name):
-    student, teacher = (mapped(outputs(who), lambda part: part.to("meta")) for who in SIZES)
-    with torch.device("meta"):
-        method = methods.create(name, student, teacher)
-    assert method.state_dict().keys() == make(name).state_dict().keys()
+def odd_pairs() -> dict[str, tuple[Outputs, Outputs]]:
+    """Students and teachers of which some method can make nothing."""
+    student, teacher = outputs("student"), outputs("teacher")
+    tokens = (torch.rand(6, 10, 4),)
+    flat = teacher.features[-1].flatten(1)
+    wide = (torch.rand(CLASSES, flat.shape[1]), teacher.classifier[1])
+    return {
+        "ordinary": (student, teacher),
+        "a student without maps": (student._replace(features=()), teacher),
+        "a teacher without maps": (student, teacher._replace(features=())),
+        "a teacher of tokens": (student, teacher._replace(features=tokens)),
+        "a student of tokens": (student._replace(features=tokens), teacher),
+        "a teacher without a linear layer": (student, teacher._replace(classifier=())),
+        "a teacher that flattens": (student, teacher._replace(embedding=flat, classifier=wide)),
+        "a teacher with a hidden layer": (
+            student, teacher._replace(embedding=torch.rand(6, 7), classifier=(torch.rand(CLASSES, 7), wide[1]))
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", odd_pairs())
+def test_shapes_alone_tell_what_create_refuses(name, pair):
+    student, teacher = odd_pairs()[pair]
+    told = []
+    for attempt in (
+        lambda: methods.create(name, student, teacher),
+        lambda: methods.fit(name, student.shapes(), teacher.shapes()),
+    ):
+        try:
+            attempt()
+        except MethodError as error:
+            told.append(str(error))
+        else:
+            told.append("")
+    assert told[0] == told[1]
+
+
+def test_a_sum_and_a_users_class_fit_if_they_can_be_created():
+    student, teacher = outputs("student").shapes(), outputs("teacher").shapes()
+    methods.fit("kd+hint", student, teacher, **{"hint.stage": 1})
+    methods.fit(f"kd+{__name__}:Picky", student, teacher)
+    with pytest.raises(MethodError, match=r"stage 3 of the student, which has \[6, 3, 8, 8\]"):
+        methods.fit("kd+hint", student, teacher, **{"hint.stage": 3})
+    with pytest.raises(MethodError, match="wants a student of 6"):
+        methods.fit(f"kd+{__name__}:Picky", teacher, teacher)
+    with pytest.raises(MethodError, match="no parameter 'wieght'"):
+        methods.fit("kd", student, teacher, wieght=1)
 
 
 def test_a_parameter_out_of_range_says_what_is_accepted(name):
@@ -312,6 +361,15 @@ class Halved(Method):
 
     def term(self, student, teacher, labels):
         return (student.logits[:, 0] - teacher.logits[:, 0]).square().mean() / 2
+
+
+class Picky(Method):
+    """Refuses in `build`, as a class may that knows nothing of `check`."""
+
+    def build(self, student, teacher):
+        if student.embedding.shape[1] != 6:
+            raise MethodError("wants a student of 6")
+        return super().build(student, teacher)
 
 
 def test_a_users_class_is_a_method():
@@ -483,8 +541,6 @@ def test_the_teachers_classifier_is_kept_and_not_trained():
 
 
 def test_simkd_infers_with_the_teachers_classifier():
-    from kdsweep.methods.adapters.head import TransferHead
-
     student, teacher = outputs("student"), outputs("teacher")
     head = make("simkd").inference_head().eval()
     logits = head(student.features[-1])
@@ -492,7 +548,7 @@ def test_simkd_infers_with_the_teachers_classifier():
     imitation = head.transferred(student.features[-1])
     assert imitation.shape == teacher.features[-1].shape
     torch.testing.assert_close(logits, imitation.mean((2, 3)) @ weight.T + bias)
-    rebuilt = TransferHead(**head.options).eval()
+    rebuilt = methods.head(head.options).eval()
     rebuilt.load_state_dict(head.state_dict())
     assert torch.equal(rebuilt(student.features[-1]), logits)
     assert make("kd").inference_head() is None

@@ -304,7 +304,7 @@ def test_a_loaded_teacher_is_frozen_in_eval_and_draws_nothing(tmp_path):
     spec = written(tmp_path, {"model": "resnet", "options": {"depth": 8}})
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
     torch.manual_seed(1)
-    model = teacher.build(spec, data)
+    model = models.build("resnet", data.input_shape, data.num_classes, depth=8)
     model.bn1.running_mean.fill_(0.5)
     weights.save(model.state_dict(), tmp_path / "teacher.safetensors")
     before = torch.get_rng_state()

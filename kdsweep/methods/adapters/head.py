@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from kdsweep.methods.adapters.norm import BatchNorm2d
+from kdsweep.methods.base import HEADS
 from kdsweep.methods.stages import pool
 
 
+@HEADS.register("transfer")
 class TransferHead(nn.Module):
     """From a student's last stage map to logits: average pool, transfer, the teacher's frozen classifier.
-
-    `TransferHead(**head.options)` rebuilds one of the same shapes, to load its state into.
 
     Args:
         in_channels: Of the student's map.
@@ -27,7 +27,8 @@ class TransferHead(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, height: int, width: int, pooled: bool, num_classes: int):
         super().__init__()
-        self.options: dict[str, int | bool] = {
+        self.options: dict[str, int | bool | str] = {
+            "kind": "transfer",
             "in_channels": in_channels,
             "out_channels": out_channels,
             "height": height,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,11 +13,9 @@ from numpy.typing import NDArray
 
 from kdsweep import datasets
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
-from kdsweep.datasets.image_folder import SPLITS
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
-from kdsweep.registry import is_user_object
 from kdsweep.seeds import derived_seed, digest_of
 from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.files import write_json
@@ -97,21 +94,14 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     source, dataset = source_of(spec)
     info = dataset.describe(source)
     identity: dict[str, Any] = {**spec.model_dump(exclude={"download", "augment", "stream"}), "seed": seed, "layout": 2}
-    loaded: Split | None = None
-    if is_user_object(spec.name):
-        loaded = dataset.load(source, "train")
-        identity["content"] = digest_of([_checksum(loaded.images), _checksum(loaded.labels)])
-    elif spec.name == "image_folder":
-        identity["files"] = _listing(source.root)
-    else:
-        identity["root"] = ""
+    identity |= dataset.content(source) if dataset.content is not None else {"root": ""}
     if spec.stream:
         identity["stream"] = True
     digest = digest_of(identity)[:16]
     root = store.data(digest)
     if (root / "data.json").is_file() and all(_is_whole(root, name) for name in ("train", "val")):
         return PreparedData.load(root)
-    train, val = split_arrays(spec, seed, loaded)
+    train, val = split_arrays(spec, seed, dataset)
     for name, split in (("train", train), ("val", val)):
         _write(root, name, split)
     mean, std = _normalisation(spec, info, train)
@@ -127,22 +117,23 @@ def source_of(spec: DatasetSpec) -> tuple[Source, Dataset]:
     return Source(Path(spec.root), spec.download, spec.resize), datasets.get(spec.name)
 
 
-def split_arrays(spec: DatasetSpec, seed: int, loaded: Split | None = None) -> tuple[Split, Split]:
+def split_arrays(spec: DatasetSpec, seed: int, opened: Dataset | None = None) -> tuple[Split, Split]:
     """The training and validation images of a sweep, from the data set's own files; their paths if it is streamed.
 
     Args:
         spec: The data set.
         seed: Of the split.
-        loaded: All its training images, if they were read already.
+        opened: The data set, if it was looked at before: a function of the user's own is called once.
 
     Raises:
         DataError: If the data set cannot be read or is too small to split.
     """
-    source, dataset = source_of(spec)
-    train = loaded or _read(spec, "train")
+    source, found = source_of(spec)
+    dataset = opened or found
+    train = _read(spec, dataset, "train")
     train = _taken(train, stratified(train.labels, spec.subset or len(train.labels), seed)[0])
     if "val" in dataset.describe(source).splits:
-        val = _read(spec, "val")
+        val = _read(spec, dataset, "val")
     else:
         kept = round(len(train.labels) * (1 - spec.val_fraction))
         train_index, val_index = stratified(train.labels, kept, seed)
@@ -165,7 +156,7 @@ def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
     if "test" not in dataset.describe(source).splits:
         return False
     if not _is_whole(data.root, "test"):
-        _write(data.root, "test", _read(spec, "test"))
+        _write(data.root, "test", _read(spec, dataset, "test"))
     return True
 
 
@@ -182,7 +173,7 @@ def raw_images(spec: DatasetSpec, seed: int, split: str) -> Images:
     """
     source, dataset = source_of(spec)
     if split == "test":
-        images, labels = _read(spec, "test")
+        images, labels = _read(spec, dataset, "test")
     else:
         images, labels = split_arrays(spec, seed)[0 if split == "train" else 1]
     shape = dataset.describe(source).input_shape
@@ -218,9 +209,9 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArra
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(rest))
 
 
-def _read(spec: DatasetSpec, split: SplitName) -> Split:
+def _read(spec: DatasetSpec, dataset: Dataset, split: SplitName) -> Split:
     """A split as the data set has it: its images, or their paths where they are streamed."""
-    source, dataset = source_of(spec)
+    source, _ = source_of(spec)
     return dataset.files(source, split) if spec.stream else dataset.load(source, split)
 
 
@@ -270,28 +261,6 @@ def _chunks(spec: DatasetSpec, info: DatasetInfo, train: Split) -> Iterable[NDAr
     files = Files(spec.name, list(train.images), spec.resize, info.input_shape)
     images = StreamedImages(files, torch.from_numpy(train.labels))
     return (pixels.numpy() for pixels in images.decoded(torch.arange(len(files)).split(256)))
-
-
-def _listing(root: Path) -> str:
-    """What lies in an image folder's splits, by name, size and time: a changed folder is decoded again."""
-    found: list[list[str | int]] = []
-    seen: set[str] = set()
-    for split in SPLITS:
-        for parent, folders, names in os.walk(root / split, followlinks=True):
-            if (real := os.path.realpath(parent)) in seen:  # a link that leads back up
-                folders.clear()
-                continue
-            seen.add(real)
-            for path in (Path(parent, name) for name in names):
-                if path.is_file():
-                    found.append([str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns])
-    return digest_of(sorted(found))
-
-
-def _checksum(array: NDArray[Any]) -> str:
-    import hashlib
-
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _tuples(value: Any) -> Any:

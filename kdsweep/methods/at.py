@@ -9,9 +9,9 @@ from kdsweep.methods.stages import match_stages, pool, smaller_size
 
 
 def attention_map(features: torch.Tensor) -> torch.Tensor:
-    """Where a stage map is active: the root mean square over its channels.
+    """Reduce a stage map to one channel: the root mean square over its channels.
 
-    Its square's mean over channels is that of the map itself, so a method made of that takes either.
+    This keeps the mean square over channels, so methods that use only that accept the reduced map too.
 
     Args:
         features: A stage map [B, C, H, W].
@@ -24,7 +24,7 @@ def attention_map(features: torch.Tensor) -> torch.Tensor:
 
 @register
 class AttentionTransfer(Method):
-    """Attention transfer: the student's stages are active where the teacher's are.
+    """Attention transfer: match the spatial attention maps of student and teacher.
 
     Stages are paired by resolution; the larger attention map is average-pooled before it is normalised.
     """
@@ -36,12 +36,10 @@ class AttentionTransfer(Method):
     weight = Param(1000.0, "scale of the term", LogUniform(10, 5000), valid=WEIGHT)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """Nothing to train; pairs the stages."""
         self._pairs = match_stages(student.features, teacher.features)
         return nn.Module()
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Sum over paired stages of the mean over batch and positions."""
         total = student.logits.new_zeros((), dtype=torch.float32)
         for i, j in self._pairs:
             size = smaller_size(student.features[i], teacher.features[j])

@@ -1,4 +1,4 @@
-"""The teacher's classifier, reused."""
+"""Reuse of the teacher's classifier."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kdsweep.methods.stages import pool, smaller_size, stage
 
 @register
 class ReusedClassifier(Method):
-    """The teacher's classifier on top of a student that imitates the teacher's last stage map.
+    """Reuse the teacher's classifier on a student trained to reproduce the teacher's last stage map.
 
-    Adapters: three convolutions with batch normalisation (1 x 1, 3 x 3, 1 x 1, half the teacher's channels
-    inside). They and the teacher's classifier, which is kept frozen, are the student's head from then on:
-    they count in its size and are exported. The larger of two map sizes is average-pooled.
+    Adapters: three convolutions with batch normalisation (1 x 1, 3 x 3, 1 x 1, with half the teacher's channels in
+    between). Together with the teacher's frozen classifier they become the student's head: they count in its size
+    and are exported with it. The larger map is average-pooled.
     """
 
     name = "simkd"
@@ -24,10 +24,10 @@ class ReusedClassifier(Method):
     needs = frozenset({"stage:-1"})
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The transfer and the frozen classifier.
+        """Create the transfer and copy the teacher's classifier.
 
         Raises:
-            MethodError: If the teacher's classifier reads something else than its last stage map.
+            MethodError: If the input of the teacher's classifier is not its last stage map.
         """
         from kdsweep.methods.adapters.head import TransferHead
 
@@ -40,7 +40,7 @@ class ReusedClassifier(Method):
         if not _same(read, teacher.embedding):
             raise MethodError(
                 f"method simkd needs a teacher whose classifier reads its last map {list(theirs.shape)}, averaged "
-                f"over positions, or flattened where the student's {list(ours.shape)} is as large; "
+                f"over positions, or flattened if the student's map {list(ours.shape)} is as large; "
                 f"this one reads other values of shape {list(teacher.embedding.shape)}"
             )
         self._head = TransferHead(ours.shape[1], theirs.shape[1], *size, pooled, classifier.out_features)
@@ -48,17 +48,15 @@ class ReusedClassifier(Method):
         return self._head
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over batch, channels and positions."""
         imitation = self._head.transferred(student.features[-1].float())
         return F.mse_loss(imitation, pool(teacher.features[-1].float(), self._head.size))
 
     def inference_head(self) -> nn.Module:
-        """The transfer and the teacher's classifier."""
         return self._head
 
 
 def _same(read: torch.Tensor, embedding: torch.Tensor) -> bool:
-    """Whether the classifier's input is what is thought; shapes decide where there are no values."""
+    """Whether the classifier's input matches the expected one; on the meta device only shapes are compared."""
     if read.shape != embedding.shape or read.is_meta or embedding.is_meta:
         return read.shape == embedding.shape
     difference = (read - embedding).float().norm()

@@ -9,10 +9,10 @@ from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
 
 
 def frozen_classifier(teacher: Outputs, method: str) -> nn.Linear:
-    """A copy of the teacher's last linear layer that is not trained.
+    """Return a frozen copy of the teacher's last linear layer.
 
     Raises:
-        MethodError: If its last layer is not linear.
+        MethodError: If the teacher's last layer is not linear.
     """
     if len(teacher.classifier) != 2:
         raise MethodError(f"method {method} needs a teacher that ends in a linear layer; this one does not")
@@ -24,11 +24,10 @@ def frozen_classifier(teacher: Outputs, method: str) -> nn.Linear:
 
 @register
 class SoftmaxRegression(Method):
-    """Embeddings that the teacher's own classifier reads as the teacher's.
+    """Match the teacher's embedding, and its logits through the teacher's own classifier.
 
-    Adapters: a linear transfer from the student's embedding to the teacher's, without the batch normalisation
-    and ReLU of the source, since an embedding may be negative. The teacher's classifier is kept beside it,
-    frozen.
+    Adapters: a linear map from the student's embedding to the teacher's, without the paper's batch normalisation
+    and ReLU because embeddings may be negative; and a frozen copy of the teacher's classifier.
     """
 
     name = "srrl"
@@ -38,13 +37,11 @@ class SoftmaxRegression(Method):
     weight = Param(1.0, "scale of the term", LogUniform(0.1, 5), valid=WEIGHT)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The transfer and the frozen classifier."""
         self._classifier = frozen_classifier(teacher, self.name)
         self._transfer = nn.Linear(student.embedding.shape[1], self._classifier.in_features)
         return nn.ModuleDict({"transfer": self._transfer, "classifier": self._classifier})
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Each mean is over batch and width."""
         transferred = self._transfer(student.embedding.float())
         representation = F.mse_loss(transferred, teacher.embedding.float())
         return representation + F.mse_loss(self._classifier(transferred), teacher.logits.float())

@@ -1,4 +1,4 @@
-"""Stage maps of two models: which ones belong together, and how their sizes are bridged."""
+"""Pairing and pooling the stage maps of two models."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Pairs = list[tuple[int, int]]
 def match_stages(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor]) -> Pairs:
     """Pair the stage maps of two models by resolution, in order.
 
-    Every map of the model with fewer maps gets a partner: the closest resolutions overall, the deeper one
-    on a tie.
+    Every map of the model with fewer maps is paired so that the resolutions are closest overall; on a tie, the
+    deeper map is chosen.
 
     Args:
         student: Stage maps [B, C_i, H_i, W_i] from shallow to deep.
@@ -26,7 +26,7 @@ def match_stages(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor
         Pairs (i, j) of positions in `student` and `teacher`, from shallow to deep.
 
     Raises:
-        MethodError: If one of them has no maps.
+        MethodError: If one model has no stage maps.
     """
     ours, theirs = _maps(student), _maps(teacher)
     if not ours or not theirs:
@@ -42,7 +42,7 @@ def match_stages(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor
 
 
 def pool(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Average-pool [B, C, H, W] to `size`; maps of that size pass as they are."""
+    """Average-pool [B, C, H, W] to `size`; maps of that size are returned unchanged."""
     height, width = maps.shape[-2:]
     if (height, width) == size:
         return maps
@@ -52,18 +52,18 @@ def pool(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def smaller_size(student: torch.Tensor, teacher: torch.Tensor) -> tuple[int, int]:
-    """The smaller height and the smaller width of two maps."""
+    """Return the smaller height and the smaller width of two maps."""
     return min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1])
 
 
 def bridge(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two maps at the size of the smaller one, the larger average-pooled."""
+    """Average-pool the larger of two maps to the size of the smaller."""
     size = smaller_size(student, teacher)
     return pool(student, size), pool(teacher, size)
 
 
 def stage(features: Sequence[torch.Tensor], index: int, method: str, who: str) -> torch.Tensor:
-    """The stage map at `index`, counted as Python does.
+    """Return the stage map at `index`; negative indices count from the end.
 
     Raises:
         MethodError: If the model has no such map.
@@ -85,7 +85,7 @@ def _shapes(features: Sequence[torch.Tensor]) -> str:
 
 
 def _align(fewer: Sequence[torch.Tensor], more: Sequence[torch.Tensor]) -> Pairs:
-    """The cheapest pairing of all of `fewer` that keeps the order; cost is the log ratio of the areas."""
+    """Find the cheapest order-preserving pairing of all of `fewer`; the cost is the log ratio of the areas."""
     areas, others = [[math.log2(f.shape[-2] * f.shape[-1]) for f in maps] for maps in (fewer, more)]
 
     @cache

@@ -82,8 +82,8 @@ def _notes(results: Results) -> list[str]:
         seeds = int(results.confirmed["seeds"].iloc[0])
         notes.append(
             f"Confirmed on {seeds} fresh seeds: mean ± standard deviation on the test split; gains in points, paired "
-            "by seed. The plain twin has the same settings without distillation; the tuned plain student has the settings "
-            "of the best plain trial of the same width."
+            "by seed. The plain twin has the same settings without distillation; the tuned plain student has the "
+            "settings of the best plain trial of the same width."
         )
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
         notes.append(f"Norm of the first layer before training (equal for a plain twin of the same seed): {norms}.")

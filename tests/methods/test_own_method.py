@@ -81,7 +81,7 @@ def test_the_example_computes_its_formula(here, monkeypatch):
 def test_the_example_is_described_and_its_errors_are_reported(here, monkeypatch):
     monkeypatch.syspath_prepend(here)
     described = reference.describe(NAME)
-    assert described["summary"].startswith("The student's last map, through a regressor")
+    assert described["summary"].startswith("Regress the teacher's last stage map")
     assert described["needs"] == ["logits", "stage:-1"]
     assert [param["name"] for param in described["params"]] == ["focus", "weight"]
     assert f"  {NAME}:\n    focus: {{uniform: [0, 4]}}" in described["example"]

@@ -27,7 +27,7 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
 def fails(source, split="train", name="image_folder"):
-    """The one line that loading ends in."""
+    """Load, and return the one-line error."""
     with pytest.raises(DataError) as caught:
         datasets.get(name).load(source, split)
     assert "\n" not in str(caught.value)
@@ -51,7 +51,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-# What holds of every data set
+# All data sets
 
 
 def test_every_data_set_has_a_complete_description():
@@ -347,7 +347,7 @@ def test_a_truncated_mnist_file_is_a_one_line_error_with_or_without_download(tmp
 
 @pytest.fixture
 def server(tmp_path):
-    """A web server of `tmp_path / "server"`: its address."""
+    """The address of a web server for `tmp_path / "server"`."""
 
     class Handler(SimpleHTTPRequestHandler):
         def __init__(self, *args):
@@ -382,7 +382,7 @@ def test_mnist_is_downloaded_once_and_only_if_allowed(tmp_path, monkeypatch, ser
 
 
 class OldDtype:
-    """uint8 as the NumPy of 2009 pickled it: with an `align=0` that NumPy 2.4 warns of."""
+    """uint8 as NumPy pickled it in 2009, with an `align=0` that makes NumPy 2.4 warn."""
 
     def __reduce__(self):
         return np.dtype, ("u1", 0, 1)
@@ -630,7 +630,7 @@ def test_more_images_than_one_task_takes_are_read_in_order(tmp_path):
     assert labels.tolist() == [0] * 300 + [1] * 300
 
 
-# Functions of the user
+# User-defined functions
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from kdsweep.storage import weights
 
 
 def refused(path):
-    """The one line that loading ends in."""
+    """Load, and return the one-line error."""
     with pytest.raises(CheckpointError) as caught:
         weights.load(path)
     assert str(path) in str(caught.value)
@@ -126,7 +126,7 @@ def test_matching_weights_are_accepted_on_any_device():
     with torch.device("meta"):
         empty = model()
     weights.fit(empty, state, "w")
-    state.pop("1.num_batches_tracked")  # which old checkpoints lack
+    state.pop("1.num_batches_tracked")  # missing in old checkpoints
     weights.fit(model(), state, "w")
 
 

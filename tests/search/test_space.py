@@ -116,7 +116,7 @@ def test_a_distribution_draws_what_it_contains_and_reads_what_it_writes(written,
     [
         (None, "found None; accepted: a constant, or one of choice"),
         ({}, "found {}; accepted: a constant"),
-        ({"uniform": 3}, "uniform of 3; accepted: a list, as in {uniform: [low, high]}"),
+        ({"uniform": 3}, "uniform has 3; accepted: a list, as in {uniform: [low, high]}"),
         ({"uniform": [1]}, "uniform has 1 values; accepted: {uniform: [low, high]}"),
         ({"randint": [1, 2.5]}, "randint bound is 2.5; accepted: a whole number"),
         ({"uniform": [1, "2"]}, "uniform bound is '2'; accepted: a finite number"),

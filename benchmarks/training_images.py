@@ -1,9 +1,9 @@
-"""What it does to an accuracy to measure it on the training images.
+"""Show how misleading accuracy on the training images is.
 
     python benchmarks/training_images.py runs/course
 
-For the teacher of a sweep and the kept weights of each of its trials: accuracy on the images that they were trained on,
-and on the validation split that they were not.
+For the teacher of a sweep and the saved weights of its trials, print the accuracy on their training images and on the
+validation split.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kdsweep.training.evaluate import evaluate
 
 
 def main() -> None:
-    """Print a line for each model."""
+    """Print one line per model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path)
     results = kdsweep.load_results(parser.parse_args().sweep)

@@ -1,8 +1,8 @@
-"""PyTorch, imported at its first use.
+"""Lazy import of PyTorch.
 
-Importing torch takes seconds. What declares methods, models and data sets, and what checks a sweep file against
-those declarations, must not wait for it: `from kdsweep.lazy import F, nn, torch` looks like the real modules to the
-reader and the type checker, and loads them when a function first touches one.
+Importing torch takes seconds, and the modules that declare methods, models and data sets, or validate a sweep file, do
+not need it. `from kdsweep.lazy import F, nn, torch` looks like the real modules to readers and type checkers, and
+imports them on first use.
 """
 
 from __future__ import annotations

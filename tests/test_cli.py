@@ -98,7 +98,7 @@ def test_exit_codes_say_whose_fault_it_was():
     ("arguments", "message"),
     [
         (["results", "{dir}/gone"], "no such directory; accepted: a sweep directory such as runs/quickstart"),
-        (["results", "{dir}"], "not a sweep directory, it holds no spec.yaml"),
+        (["results", "{dir}"], "not a sweep directory: spec.yaml is missing"),
         (["resume", "{dir}/gone"], "no such directory"),
         (["export", "{dir}/gone", "--out", "{dir}/x"], "no such directory"),
         (["evaluate", "{dir}"], "no student, it holds no config.json; accepted: a folder of kdsweep export"),

@@ -1,6 +1,6 @@
-"""Data sets: one file each, found without editing a list.
+"""Data sets: one file each, discovered automatically.
 
-A sweep names one of the registry (`cifar10`), `image_folder` or the user's own `package.module:function`.
+A sweep names a built-in data set (`cifar10`), `image_folder` or a user-defined `package.module:function`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ __all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "Split", "get", "regi
 
 
 def get(name: str) -> Dataset:
-    """The data set of a registered name or of the user's function.
+    """Return a registered data set, or one defined by the user's function.
 
     Args:
         name: A registered name or `package.module:function`.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
+        UnknownNameError: If there is no such data set; the message suggests the closest name.
     """
     if is_user_object(name):
         return from_function(name)

@@ -1,6 +1,6 @@
-"""Distillation methods: one file each, found without editing a list.
+"""Distillation methods: one file each, discovered automatically.
 
-A sweep names a method (`kd`), a sum (`kd+at`) or the user's own class (`package.module:Class`).
+A sweep names a method (`kd`), a sum (`kd+at`) or a user-defined class (`package.module:Class`).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ FIRST_HEAD = "transfer"  # what a student of kdsweep 0.1 has, which did not say
 
 
 def terms(name: str) -> tuple[str, ...]:
-    """The names summed in `name`: `("kd", "at")` for `kd+at`."""
+    """Split a method name into its terms: `kd+at` gives `("kd", "at")`."""
     return tuple(name.split("+"))
 
 
 def get(name: str) -> type[Method]:
-    """The class of one term.
+    """Return the class of a single method, not a sum.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
+        UnknownNameError: If there is no such method; the message suggests the closest name.
     """
     if not is_user_object(name):
         return METHODS[name]
@@ -56,18 +56,18 @@ def get(name: str) -> type[Method]:
 
 
 def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Method:
-    """Make a method for models with these outputs.
+    """Create a method for a student and a teacher with these outputs.
 
     Args:
         name: A registered name, a sum `a+b` or `package.module:Class`.
         student: Example outputs of the student: every part of them, of any batch size.
         teacher: Example outputs of the teacher, likewise.
-        params: The method's parameters. In a sum, `kd.weight` goes to that term and a bare name to every term
-            that declares it.
+        params: The method's parameters. In a sum, `kd.weight` sets the weight of `kd`, and a bare name applies to
+            every term that declares it.
 
     Raises:
         UnknownNameError: If a term is not a method.
-        MethodError: If a parameter does not fit or the models cannot be bridged.
+        MethodError: If a parameter is unknown or out of range, or the method cannot connect the two models.
     """
     names = terms(name)
     if len(names) == 1:
@@ -120,10 +120,10 @@ def _black(shapes: Shapes) -> Outputs:
 
 
 def _by_term(name: str, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A sum's parameters, shared out; `kd.weight` wins over a bare `weight`."""
+    """Assign the parameters of a sum to its terms; `kd.weight` overrides a bare `weight`."""
     names = terms(name)
     if len(set(names)) < len(names) or "none" in names:
-        raise MethodError(f"method {name!r} is no sum; accepted: different methods, none of them 'none'")
+        raise MethodError(f"invalid sum {name!r}; accepted: different methods, none of them 'none'")
     declared = {term: get(term).params() for term in names}
     own: dict[str, dict[str, Any]] = {term: {} for term in names}
     for key in sorted(params, key=lambda key: "." in key):
@@ -138,8 +138,8 @@ def _by_term(name: str, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def softens(term: str) -> bool:
-    """Whether a method's temperature softens class probabilities, and so is the one that a space searches for all.
+    """Whether the method takes the temperature that a sweep shares among methods.
 
-    A contrastive loss calls something else temperature.
+    The temperature of a contrastive loss, for example, does not soften class probabilities.
     """
     return isinstance(get(term).params().get("temperature"), Temperature)

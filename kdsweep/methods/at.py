@@ -10,7 +10,7 @@ from kdsweep.methods.stages import match_stages, pool, smaller_size
 
 @register
 class AttentionTransfer(Method):
-    """Attention transfer: the student's stages are active where the teacher's are.
+    """Attention transfer: match the spatial attention maps of student and teacher.
 
     Stages are paired by resolution; the larger attention map is average-pooled before it is normalised.
     """
@@ -26,12 +26,10 @@ class AttentionTransfer(Method):
         match_stages(student.features, teacher.features)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """Nothing to train; pairs the stages."""
         self._pairs = match_stages(student.features, teacher.features)
         return nn.Module()
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Sum over paired stages of the mean over batch and positions."""
         total = student.logits.new_zeros((), dtype=torch.float32)
         for i, j in self._pairs:
             size = smaller_size(student.features[i], teacher.features[j])

@@ -11,7 +11,7 @@ from kdsweep.methods.vectors import unit
 
 @register
 class NeuronSelectivity(Method):
-    """Distribution of channels: what each stage's channels select, compared by maximum mean discrepancy.
+    """Neuron selectivity: match the distribution of channel activations by maximum mean discrepancy.
 
     Stages are paired by resolution; the larger map is average-pooled.
     """
@@ -27,12 +27,10 @@ class NeuronSelectivity(Method):
         match_stages(student.features, teacher.features)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """Nothing to train; pairs the stages."""
         self._pairs = match_stages(student.features, teacher.features)
         return nn.Module()
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Sum over paired stages of means over batch and pairs of channels."""
         total = student.logits.new_zeros((), dtype=torch.float32)
         for i, j in self._pairs:
             maps = bridge(student.features[i].float(), teacher.features[j].float())

@@ -1,4 +1,4 @@
-"""The teacher's classifier, reused."""
+"""Reuse of the teacher's classifier."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from kdsweep.methods.stages import pool, smaller_size, stage
 
 @register
 class ReusedClassifier(Method):
-    """The teacher's classifier on top of a student that imitates the teacher's last stage map.
+    """Reuse the teacher's classifier on a student trained to reproduce the teacher's last stage map.
 
-    Adapters: three convolutions with batch normalisation (1 x 1, 3 x 3, 1 x 1, half the teacher's channels
-    inside). They and the teacher's classifier, which is kept frozen, are the student's head from then on:
-    they count in its size and are exported. The larger of two map sizes is average-pooled.
+    Adapters: three convolutions with batch normalisation (1 x 1, 3 x 3, 1 x 1, with half the teacher's channels in
+    between). Together with the teacher's frozen classifier they become the student's head: they count in its size
+    and are exported with it. The larger map is average-pooled.
     """
 
     name = "simkd"
@@ -35,7 +35,7 @@ class ReusedClassifier(Method):
             raise _reads_otherwise(student, teacher)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The transfer and the frozen classifier.
+        """Create the transfer and copy the teacher's classifier.
 
         Raises:
             MethodError: If the teacher's classifier reads other values than those of its last stage map.
@@ -55,12 +55,10 @@ class ReusedClassifier(Method):
         return self._head
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over batch, channels and positions."""
         imitation = self._head.transferred(student.features[-1].float())
         return F.mse_loss(imitation, pool(teacher.features[-1].float(), self._head.size))
 
     def inference_head(self) -> nn.Module:
-        """The transfer and the teacher's classifier."""
         return self._head
 
 

@@ -11,9 +11,9 @@ from kdsweep.methods.vectors import unit
 
 @register
 class SimilarityPreserving(Method):
-    """Similarity of samples: the batch's Gram matrix of the last stage map.
+    """Similarity-preserving distillation: match the Gram matrices of the batch's last stage maps.
 
-    The scale falls with the batch size, so it is kept fixed within a study.
+    The loss scale falls with the batch size, so keep the batch size fixed within a sweep.
     """
 
     name = "sp"
@@ -28,7 +28,6 @@ class SimilarityPreserving(Method):
         stage(teacher.features, -1, self.name, "teacher")
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over all B² pairs."""
         ours, theirs = (_similarity(o.features[-1].float().flatten(1)) for o in (student, teacher))
         return (ours - theirs).square().mean()
 

@@ -28,11 +28,10 @@ def frozen_classifier(teacher: Outputs) -> nn.Linear:
 
 @register
 class SoftmaxRegression(Method):
-    """Embeddings that the teacher's own classifier reads as the teacher's.
+    """Match the teacher's embedding, and its logits through the teacher's own classifier.
 
-    Adapters: a linear transfer from the student's embedding to the teacher's, without the batch normalisation
-    and ReLU of the source, since an embedding may be negative. The teacher's classifier is kept beside it,
-    frozen.
+    Adapters: a linear map from the student's embedding to the teacher's, without the paper's batch normalisation
+    and ReLU because embeddings may be negative; and a frozen copy of the teacher's classifier.
     """
 
     name = "srrl"
@@ -52,7 +51,6 @@ class SoftmaxRegression(Method):
         return nn.ModuleDict({"transfer": self._transfer, "classifier": self._classifier})
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Each mean is over batch and width."""
         transferred = self._transfer(student.embedding.float())
         representation = F.mse_loss(transferred, teacher.embedding.float())
         return representation + F.mse_loss(self._classifier(transferred), teacher.logits.float())

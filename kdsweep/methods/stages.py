@@ -1,4 +1,4 @@
-"""Stage maps of two models: which ones belong together, and how their sizes are bridged."""
+"""Pairing and pooling the stage maps of two models."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ AnyShaped = TypeVar("AnyShaped", bound=Shaped)
 def match_stages(student: Sequence[Shaped], teacher: Sequence[Shaped]) -> Pairs:
     """Pair the stage maps of two models by resolution, in order.
 
-    Every map of the model with fewer maps gets a partner: the closest resolutions overall, the deeper one
-    on a tie.
+    Every map of the model with fewer maps is paired so that the resolutions are closest overall; on a tie, the
+    deeper map is chosen.
 
     Args:
         student: Stage maps [B, C_i, H_i, W_i] from shallow to deep.
@@ -42,7 +42,7 @@ def match_stages(student: Sequence[Shaped], teacher: Sequence[Shaped]) -> Pairs:
         Pairs (i, j) of positions in `student` and `teacher`, from shallow to deep.
 
     Raises:
-        MethodError: If one of them has no maps.
+        MethodError: If one model has no stage maps.
     """
     ours, theirs = _maps(student), _maps(teacher)
     if not ours or not theirs:
@@ -72,7 +72,7 @@ def attention_map(features: torch.Tensor) -> torch.Tensor:
 
 
 def pool(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Average-pool [B, C, H, W] to `size`; maps of that size pass as they are."""
+    """Average-pool [B, C, H, W] to `size`; maps of that size are returned unchanged."""
     height, width = maps.shape[-2:]
     if (height, width) == size:
         return maps
@@ -87,7 +87,7 @@ def smaller_size(student: Shaped, teacher: Shaped) -> tuple[int, int]:
 
 
 def bridge(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two maps at the size of the smaller one, the larger average-pooled."""
+    """Average-pool the larger of two maps to the size of the smaller."""
     size = smaller_size(student, teacher)
     return pool(student, size), pool(teacher, size)
 

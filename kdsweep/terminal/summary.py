@@ -1,4 +1,4 @@
-"""The end of a sweep: the best students beside plain twins and teacher, where it all lies, what comes next."""
+"""The summary at the end of a sweep: the best students, their baselines, the teacher, and suggested next commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = (
 
 
 def print_summary(results: Results) -> None:
-    """Print it to standard output."""
+    """Print the summary to standard output."""
     out = console()
     table = Table(box=box.SIMPLE_HEAD, title=f"{escape(results.spec.name)}: the best students", title_justify="left")
     table.add_column("trial")
@@ -81,11 +81,12 @@ def _notes(results: Results) -> list[str]:
     if not results.confirmed.empty:
         seeds = int(results.confirmed["seeds"].iloc[0])
         notes.append(
-            f"Confirmed on {seeds} fresh seeds, mean ± spread on the test split, gains in points and paired by seed. "
-            "The plain twin has the same settings; the tuned plain student those of the best plain trial of its width."
+            f"Confirmed on {seeds} fresh seeds: mean ± standard deviation on the test split; gains in points, paired "
+            "by seed. The plain twin has the same settings without distillation; the tuned plain student has the "
+            "settings of the best plain trial of the same width."
         )
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
-        notes.append(f"Norm of the first layer before training, which a plain twin of the same seed shares: {norms}.")
+        notes.append(f"Norm of the first layer before training (equal for a plain twin of the same seed): {norms}.")
         notes += _warnings(results)
     more = 2 * len(results.trials)
     commands = (
@@ -95,13 +96,13 @@ def _notes(results: Results) -> list[str]:
 
 
 def _warnings(results: Results) -> list[str]:
-    """What a reader should not take for a finding."""
+    """Warn about gains that may be noise, and explain missing baselines."""
     confirmed = results.confirmed[results.confirmed["method"] != "none"]
     tuned = confirmed["within_noise_tuned"] & confirmed["kd_gain_tuned"].notna()
     noise = confirmed.loc[confirmed["within_noise"] | tuned, "trial"]
-    lines = [f"Warning: {key}: a gain is no larger than its spread over the seeds, so it may be none." for key in noise]
+    lines = [f"Warning: {key}: a gain is no larger than its spread over the seeds; it may be noise." for key in noise]
     if confirmed["kd_gain_tuned"].isna().any():
-        lines.append("Some have no tuned plain student beside them: the sweep tried no plain student of their width.")
+        lines.append("Some rows have no tuned plain student: the sweep tried no plain student of that width.")
     return lines
 
 

@@ -157,7 +157,7 @@ def test_a_term_beside_a_whole_cross_entropy_takes_the_published_steps(load, met
 def documented() -> dict[str, str]:
     """The rows of docs/sweep-files.md: default by key, both as the page writes them."""
     text = (ROOT / "docs" / "sweep-files.md").read_text(encoding="utf-8")
-    keys, _, _ = text.partition("## What is in the sweep directory")
+    keys, _, _ = text.partition("## The sweep directory")
     return dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*?) \|", keys, re.MULTILINE))
 
 

@@ -31,12 +31,12 @@ FAULTS = {
     "inverted range": (
         "[2, 8]",
         "[8, 2]",
-        ":8: space.temperature: loguniform range is inverted: [8, 2]; accepted: low <= high",
+        ":8: space.temperature: loguniform range is reversed: [8, 2]; accepted: low <= high",
     ),
     "log range from 0": (
         "[2, 8]",
         "[0, 2]",
-        ":8: space.temperature: loguniform starts at 0; accepted: a bound above 0",
+        ":8: space.temperature: loguniform lower bound is 0; accepted: a number above 0",
     ),
     "unknown method": ("[kd, hint, none]", "[kd, hnt]", ":6: space.method: unknown method 'hnt'; did you mean 'hint'?"),
     "sum with none": (
@@ -66,7 +66,7 @@ FAULTS = {
         "grace_epochs: 5",
         ":13: scheduler.grace_epochs: found 5; accepted: at most train.epochs (4)",
     ),
-    "empty choice": ("choice: [0.25, 0.5]", "choice: []", ":7: space.width: choice of nothing"),
+    "empty choice": ("choice: [0.25, 0.5]", "choice: []", ":7: space.width: choice is empty"),
     "no method": (
         "  method: [kd, hint, none]\n",
         "",
@@ -85,7 +85,7 @@ FAULTS = {
     "unknown shipped checkpoint": (
         "mnist_mini_teacher",
         "mnist_mini_techer",
-        ":3: teacher.checkpoint: kdsweep comes with no file",
+        ":3: teacher.checkpoint: kdsweep does not include a file",
     ),
     "zero width": (
         "choice: [0.25, 0.5]",

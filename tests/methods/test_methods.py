@@ -1,4 +1,4 @@
-"""The contract that every registered method keeps; formulas are pinned in test_method_formulas.py."""
+"""Contract tests for every registered method; test_method_formulas.py checks the formulas."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def trained(name: str) -> set[str]:
 
 
 def outputs(who: str, batch: int = 6, seed: int = 0, scale: float = 1.0) -> Outputs:
-    """A model's outputs whose embedding is the pooled last map, and whose logits are its classifier's."""
+    """Outputs whose embedding is the pooled last map and whose logits come from the classifier."""
     draw = torch.Generator().manual_seed(seed + 1000 * (who == "teacher"))
     maps = tuple(
         torch.randn(batch, channels, size, size, generator=draw).relu()
@@ -55,7 +55,7 @@ def mapped(given: Outputs, change) -> Outputs:
 
 
 def leaves(given: Outputs) -> Outputs:
-    """The same values, each a leaf that takes gradient."""
+    """The same values as leaf tensors that require gradients."""
     return mapped(given, lambda part: part.detach().clone().requires_grad_())
 
 
@@ -75,7 +75,7 @@ def make(name: str, seed: int = 0, **params) -> Method:
 
 
 def value(method: Method, student: Outputs, teacher: Outputs, labels: torch.Tensor, progress: float = 1.0):
-    """The term as training calls it, with the same draws each time."""
+    """The term as training computes it, with a fixed random seed."""
     torch.manual_seed(1)
     method.advance(progress, torch.arange(len(labels)))
     return method(student, teacher, labels)
@@ -95,7 +95,7 @@ def name(request) -> str:
     return request.param
 
 
-def test_every_method_says_what_it_is(name):
+def test_every_method_is_documented(name):
     cls = METHODS[name]
     assert cls.name == name
     assert cls.__doc__
@@ -200,7 +200,7 @@ def test_small_and_uniform_batches_are_finite(name, batch, labels):
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_outputs_without_variation_are_finite(name, level):
-    """Dead maps, coincident rows and constant logits are what a collapsed student shows."""
+    """A collapsed student has dead maps, identical rows and constant logits."""
     method = make(name)
     student = leaves(mapped(outputs("student"), lambda part: torch.full_like(part, level)))
     term = value(method, student, outputs("teacher"), labels_of())
@@ -297,14 +297,14 @@ def test_a_parameter_out_of_range_says_what_is_accepted(name):
 
 
 @pytest.mark.parametrize("name", ["kd", "mse", "lskd", "dkd", "dist", "ctkd"])
-def test_a_student_that_equals_its_teacher_on_logits_has_nothing_to_learn(name):
+def test_logit_methods_are_zero_when_student_equals_teacher(name):
     teacher = outputs("teacher")
     term = value(make(name), teacher, teacher, labels_of())
     torch.testing.assert_close(term, torch.zeros(()), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["cosine", "rkd", "pkt", "at", "sp", "nst"])
-def test_a_student_that_equals_its_teacher_inside_has_nothing_to_learn(name):
+def test_feature_methods_are_zero_when_student_equals_teacher(name):
     teacher = outputs("teacher")
     method = methods.create(name, teacher, teacher)
     torch.testing.assert_close(method(teacher, teacher, labels_of()), torch.zeros(()), atol=1e-6, rtol=0)
@@ -328,17 +328,17 @@ def test_a_sum_weighs_its_terms():
     assert total.weight == 1
 
 
-def test_in_a_sum_the_dotted_parameter_wins_whatever_the_order():
+def test_in_a_sum_the_dotted_parameter_overrides_the_bare_one_in_any_order():
     for params in ({"temperature": 2.0, "kd.temperature": 8.0}, {"kd.temperature": 8.0, "temperature": 2.0}):
         total = make("kd+dkd", **params)
         assert [total.parts[part].temperature for part in ("kd", "dkd")] == [8.0, 2.0]
 
 
-def test_a_sum_names_the_parameters_it_takes():
+def test_a_sum_lists_the_parameters_it_accepts():
     message = r"no parameter 'at.wieght'; did you mean 'at.weight'\? accepted: .*kd.weight"
     with pytest.raises(MethodError, match=message):
         make("kd+at", **{"at.wieght": 1.0})
-    with pytest.raises(MethodError, match=r"'kd\+kd' is no sum"):
+    with pytest.raises(MethodError, match=r"invalid sum 'kd\+kd'"):
         make("kd+kd")
 
 
@@ -346,7 +346,7 @@ def test_hint_needs_the_stage_that_it_is_given():
     assert METHODS["hint"].teacher_needs({"stage": 1}) == {"stage:1"}
 
 
-def test_a_sum_hands_on_the_progress():
+def test_a_sum_forwards_progress_to_its_terms():
     total = make("kd+dkd", weight=1.0)
     student, teacher, labels = outputs("student"), outputs("teacher"), labels_of()
     plain = make("kd")(student, teacher, labels)
@@ -405,14 +405,14 @@ def test_a_model_without_stage_maps_is_refused_with_both_shapes(name):
         methods.create(name, outputs("student"), tokens)
 
 
-def test_the_attention_map_is_as_good_as_the_stage_map():
+def test_attention_maps_give_the_same_loss_as_stage_maps():
     stage = outputs("teacher").features[0]
     reduced = attention_map(stage)
     assert reduced.shape == (6, 1, 16, 16)
     torch.testing.assert_close(reduced.square().mean(1), stage.square().mean(1))
 
 
-def test_cosine_pools_a_teacher_whose_width_is_a_multiple():
+def test_cosine_pools_a_teacher_whose_width_is_a_multiple_of_the_students():
     teacher = outputs("teacher")
     student = outputs("student")._replace(embedding=teacher.embedding.reshape(6, 4, 2).mean(2))
     method = methods.create("cosine", student, teacher)
@@ -420,7 +420,7 @@ def test_cosine_pools_a_teacher_whose_width_is_a_multiple():
     torch.testing.assert_close(method(student, teacher, labels_of()), torch.zeros(()), atol=1e-6, rtol=0)
 
 
-def test_dkd_warms_up_over_its_fraction_and_stands_in_full_when_never_told():
+def test_dkd_warms_up_over_its_fraction_and_has_full_weight_without_advance():
     student, teacher = outputs("student"), outputs("teacher")
     full = make("dkd")(student, teacher, labels_of())
     for progress, share in ((0.0, 0.0), (0.05, 0.25), (0.2, 1.0), (0.9, 1.0)):
@@ -465,7 +465,7 @@ def test_reviewkd_warms_up_over_its_fraction():
         torch.testing.assert_close(value(make("reviewkd"), student, teacher, labels_of(), progress), full * share)
 
 
-def test_ofd_forgives_a_student_that_is_less_active_than_an_inactive_teacher():
+def test_ofd_ignores_positions_where_the_student_is_below_an_inactive_teacher():
     student, teacher = outputs("student"), outputs("teacher")
     method = make("ofd")
     with torch.no_grad():
@@ -499,7 +499,7 @@ def test_crd_remembers_the_batch_and_leaves_out_its_classes():
     assert after["student.log_normaliser"].isfinite()
 
 
-def test_crd_without_a_negative_of_another_class_contrasts_nothing():
+def test_crd_is_zero_without_negatives_of_another_class():
     method = make("crd", dim=8)
     method.adapters.classes.fill_(2)
     student = leaves(outputs("student"))
@@ -519,12 +519,12 @@ def test_crd_keeps_the_normalisers_of_its_first_batch():
     assert seen[0] == seen[1]
 
 
-def test_crd_that_was_not_told_of_its_samples_says_so():
+def test_crd_without_prepare_and_advance_raises():
     method = methods.create("crd", outputs("student"), outputs("teacher"))
-    with pytest.raises(MethodError, match=r"prepare\(\) and advance\(\): it knows of 0"):
+    with pytest.raises(MethodError, match=r"call prepare\(\) once and advance\(\) before each step; it knows 0"):
         method(outputs("student"), outputs("teacher"), labels_of())
     method.prepare(SAMPLES)
-    with pytest.raises(MethodError, match="of 0 for a batch of 6"):
+    with pytest.raises(MethodError, match="0 sample indices for a batch of 6"):
         method(outputs("student"), outputs("teacher"), labels_of())
 
 
@@ -570,7 +570,7 @@ def test_simkd_takes_a_classifier_that_reads_the_flattened_map_and_refuses_anoth
             methods.create("simkd", small, wrong)
 
 
-def test_the_reference_holds_what_is_declared():
+def test_the_reference_matches_the_declarations():
     table = {row["name"]: row for row in reference.table()}
     assert set(table) == set(METHODS)
     assert table["dkd"]["needs"] == ["logits"]
@@ -599,5 +599,5 @@ def test_a_step_on_a_gpu_does_not_wait_for_it(name):
                 term.backward()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    if name != "crd":  # its draws differ between devices
+    if name != "crd":  # its random draws differ between devices
         torch.testing.assert_close(term.detach().cpu(), expected.detach(), rtol=0.1, atol=1e-2)

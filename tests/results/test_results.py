@@ -397,7 +397,7 @@ def test_a_name_of_no_trial_or_of_several_is_refused(name, message, told):
 def test_what_is_no_sweep_is_refused_in_one_line(tmp_path, told):
     with pytest.raises(SweepDirError, match="no such directory; accepted: a sweep directory such as runs/quickstart$"):
         load_results(tmp_path / "gone")
-    with pytest.raises(SweepDirError, match="not a sweep directory, it holds no spec.yaml$"):
+    with pytest.raises(SweepDirError, match="not a sweep directory: spec.yaml is missing$"):
         load_results(tmp_path)
     told.journal.write_text("no journal\n")
     with pytest.raises(SweepDirError, match="not a readable journal") as caught:

@@ -159,7 +159,7 @@ def test_a_damaged_log_is_refused_with_its_line(spec):
     study.close()
     log = spec.sweep_dir.epochs_log
     lines = log.read_text().splitlines(keepends=True)
-    for damaged, message in (("not json\n", ":3: damaged: "), ("[1]\n", ":3: damaged; accepted: a line of JSON with")):
+    for damaged, message in (("not json\n", ":3: damaged: "), ("[1]\n", ":3: damaged; accepted: a JSON object with")):
         log.write_text("".join([*lines[:2], damaged, *lines[3:]]))
         with pytest.raises(SweepDirError, match=message):
             opened(spec)

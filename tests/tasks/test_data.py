@@ -350,7 +350,7 @@ def test_arrays_come_back_as_they_were_and_damaged_ones_not_at_all(tmp_path):
     with (tmp_path / "array.bin").open("ab") as file:
         file.write(b"x")
     assert not has_array(tmp_path / "array.bin")
-    with pytest.raises(DataError, match=r"array\.bin: missing or cut short"):
+    with pytest.raises(DataError, match=r"array\.bin: missing or truncated"):
         map_array(tmp_path / "array.bin")
 
 

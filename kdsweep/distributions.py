@@ -20,7 +20,23 @@ Value = bool | int | float | str
 Config = dict[str, Value]
 
 
-class Distribution:
+class Valid:
+    """A set of values."""
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` is one of them."""
+        raise NotImplementedError
+
+    def described(self) -> str:
+        """All of them, in words."""
+        raise NotImplementedError
+
+    def fault(self, value: object) -> str:
+        """What is wrong with a value that is none of them; empty for one that is."""
+        return "" if self.contains(value) else f"found {value!r}; accepted: {self.described()}"
+
+
+class Distribution(Valid):
     """One searched value's distribution."""
 
     name: ClassVar[str]
@@ -29,13 +45,13 @@ class Distribution:
         """Draw a value for the parameter `name` of an Optuna trial."""
         raise NotImplementedError
 
-    def contains(self, value: object) -> bool:
-        """Whether `value` can be drawn."""
-        raise NotImplementedError
-
     def written(self) -> Any:
         """As a sweep file writes it."""
         raise NotImplementedError
+
+    def described(self) -> str:
+        """Its values, in words."""
+        return str(self.written())
 
 
 @dataclass(frozen=True)
@@ -81,8 +97,12 @@ class Choice(Distribution):
         return chosen
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is listed."""
-        return value in self.values
+        """Whether `value` is listed; true is not 1."""
+        return any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in self.values)
+
+    def described(self) -> str:
+        """The list."""
+        return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in self.values)
 
     def written(self) -> Any:
         """`{choice: [...]}`."""
@@ -124,6 +144,10 @@ class _Range(Distribution):
     def written(self) -> Any:
         """`{name: [low, high]}`."""
         return {self.name: [self.low, self.high]}
+
+    def described(self) -> str:
+        """The bounds."""
+        return f"a {'whole ' if self.integer else ''}number from {self.low:g} to {self.high:g}"
 
 
 class Uniform(_Range):
@@ -193,7 +217,7 @@ def parse(written: object) -> Distribution:
     """Read a distribution as a sweep file writes it.
 
     Args:
-        written: A bare constant or a mapping of one key such as `{loguniform: [1, 16]}`.
+        written: A bare constant, a list of choices, or a mapping of one key such as `{loguniform: [1, 16]}`.
 
     Raises:
         ValueError: Saying what was found and what is accepted.
@@ -202,6 +226,8 @@ def parse(written: object) -> Distribution:
         if isinstance(written, float) and not math.isfinite(written):
             raise ValueError(f"found {written}; accepted: a finite number")
         return Constant(written)
+    if isinstance(written, list | tuple):
+        return Choice(tuple(written))
     if not isinstance(written, Mapping) or len(written) != 1:
         raise ValueError(f"found {_short(written)}; accepted: a constant, or one of {', '.join(NAMES)}")
     (name, arguments) = next(iter(written.items()))

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kdsweep.errors import MethodError, UnknownNameError, did_you_mean
-from kdsweep.methods.base import METHODS, Method, Outputs, Param, Temperature, register
+from kdsweep.errors import MethodError, did_you_mean
+from kdsweep.methods.base import METHODS, Method, Outputs, Temperature, register
 from kdsweep.methods.sum import MethodSum
-from kdsweep.registry import is_user_object, load_user_object
+from kdsweep.params import Param
 
 __all__ = [
     "METHODS",
@@ -38,12 +38,7 @@ def get(name: str) -> type[Method]:
     Raises:
         UnknownNameError: With the nearest valid name.
     """
-    if not is_user_object(name):
-        return METHODS[name]
-    cls = load_user_object(name, "method")
-    if not (isinstance(cls, type) and issubclass(cls, Method)):
-        raise UnknownNameError(f"method {name!r} is {cls!r}; accepted: a subclass of kdsweep.methods.Method")
-    return cls
+    return METHODS.find(name)
 
 
 def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Method:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, cast, overload
 
 from kdsweep.distributions import Distribution, Uniform
-from kdsweep.errors import MethodError, did_you_mean
+from kdsweep.errors import MethodError
 from kdsweep.lazy import nn, torch
-from kdsweep.registry import Registry
+from kdsweep.params import Declared, Parts
+from kdsweep.params import Param as Param
 
 TEMPERATURE = Uniform(1e-3, 1e3)
 WEIGHT = Uniform(0.0, 1e9)
@@ -33,43 +34,7 @@ class Outputs(NamedTuple):
     classifier: tuple[torch.Tensor, ...] = ()
 
 
-class Param:
-    """One parameter of a method: its default, its default search range and what it means.
-
-    Declared as a class attribute, read from an instance as the value.
-
-    Args:
-        default: The value when nothing is said.
-        meaning: One line for the reader, with the unit.
-        search: What a sweep draws it from when the method is only named; None if it keeps its default.
-        valid: The values that make sense at all.
-    """
-
-    def __init__(self, default: float, meaning: str, search: Distribution | None = None, *, valid: Distribution):
-        self.default = default
-        self.meaning = meaning
-        self.search = search
-        self.valid = valid
-        self.name = ""
-
-    def __set_name__(self, owner: type[Method], name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type[Method]) -> Param: ...
-    @overload
-    def __get__(self, instance: Method, owner: type[Method]) -> float: ...
-    def __get__(self, instance: Method | None, owner: type[Method]) -> Param | float:
-        return self if instance is None else cast(float, instance.__dict__[self.name])
-
-    def __set__(self, instance: Method, value: float) -> None:
-        if not self.valid.contains(value):
-            accepted = self.valid.written()
-            raise MethodError(f"{type(instance).name}.{self.name} is {value!r}; accepted: {accepted}")
-        instance.__dict__[self.name] = value
-
-
-class Temperature(Param):
+class Temperature(Param[float]):
     """The temperature that softens class probabilities: the one that a sweep searches and schedules for all methods.
 
     Read from an instance as what it is at this point of training: a number, or where a schedule takes it to 1 a
@@ -85,17 +50,18 @@ class Temperature(Param):
         super().__init__(default, meaning, search, valid=TEMPERATURE)
 
     @overload
-    def __get__(self, instance: None, owner: type[Method]) -> Temperature: ...
+    def __get__(self, instance: None, owner: type[Declared]) -> Temperature: ...
     @overload
-    def __get__(self, instance: Method, owner: type[Method]) -> float: ...
-    def __get__(self, instance: Method | None, owner: type[Method]) -> Temperature | float:
+    def __get__(self, instance: Declared, owner: type[Declared]) -> float: ...
+    def __get__(self, instance: Declared | None, owner: type[Declared]) -> Temperature | float:
         if instance is None:
             return self
+        assert isinstance(instance, Method)
         # At a share of 1 this is the value itself, to the last bit.
         return cast(float, instance.cooling * instance.__dict__[self.name] + (1 - instance.cooling))
 
 
-class Method:
+class Method(Declared):
     """A distillation term between a student and a teacher, with the adapters it trains.
 
     A subclass declares its parameters as `Param` attributes, says in `needs` which of the teacher's outputs
@@ -114,33 +80,22 @@ class Method:
         MethodError: If a parameter is unknown or out of range, or the shapes cannot be bridged.
     """
 
-    name: ClassVar[str] = ""
+    kind = "method"
+    error = MethodError
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     weight = Param(1.0, "scale of the term", valid=WEIGHT)
     cooling: float | torch.Tensor = 1.0
 
-    def __init_subclass__(cls) -> None:
-        """Let errors call a class without a name by its class name."""
-        cls.name = vars(cls).get("name", cls.__name__)
-
     def __init__(self, student: Outputs, teacher: Outputs, **params: Any):
-        declared = self.params()
-        for key in params:
-            if key not in declared:
-                raise MethodError(f"method {self.name} has no parameter {key!r}; {did_you_mean(key, declared)}")
-        for key, param in declared.items():
-            setattr(self, key, params.get(key, param.default))
+        super().__init__(**params)
         self.adapters: nn.Module = self.build(student, teacher)
 
     @classmethod
-    def params(cls) -> dict[str, Param]:
+    def params(cls) -> dict[str, Param[Any]]:
         """The declared parameters by name, `weight` last."""
-        found: dict[str, Param] = {}
-        for base in reversed(cls.__mro__):
-            found |= {key: value for key, value in vars(base).items() if isinstance(value, Param)}
-        return dict(sorted(found.items(), key=lambda item: item[0] == "weight"))
+        return dict(sorted(super().params().items(), key=lambda item: item[0] == "weight"))
 
     @classmethod
     def teacher_needs(cls, params: Mapping[str, Any]) -> frozenset[str]:
@@ -221,7 +176,7 @@ class Method:
         return self
 
 
-METHODS: Registry[type[Method]] = Registry("method", "kdsweep.methods")
+METHODS: Parts[Method] = Parts(Method, "kdsweep.methods")
 
 
 def register(cls: type[Method]) -> type[Method]:

@@ -53,7 +53,7 @@ def test_each_file_loads_under_its_own_name_without_fetching_anything(load, name
 @pytest.mark.parametrize("name", REPRODUCTIONS)
 def test_the_first_trials_are_the_points_to_the_last_value(load, name):
     spec = load(name)
-    proposer = Proposer(spec.search, spec.search_space, spec.seed)
+    proposer = Proposer.of(spec.search, spec.search_space, spec.seed)
     for number, point in enumerate(spec.search.points):
         constants = {
             key: drawn.value

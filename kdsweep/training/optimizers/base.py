@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from kdsweep.distributions import Uniform
 from kdsweep.lazy import nn, torch
 from kdsweep.params import Declared, Param, Parts
 
-State = dict[str, torch.Tensor]
+State: TypeAlias = "dict[str, torch.Tensor]"  # quoted: torch is not imported yet
 
 
 class Optimizer(Declared):

@@ -295,7 +295,7 @@ def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
 
 
 def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
-    for path, message in space.part_faults():
+    for path, message in dict.fromkeys(space.part_faults()):
         yield ("space", "train"), path, message
     yield from _unused_faults(spec, space)
     drawn = space.keys()

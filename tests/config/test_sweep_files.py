@@ -193,6 +193,11 @@ FAULTS = {
         "optimizer: sgd, momentum: 0.0, nesterov: true, epochs: 4",
         ":11: train.nesterov: found true with momentum 0 and dampening 0; accepted: ",
     ),
+    "nesterov beside a momentum that may be drawn as 0": (
+        "  lr: {loguniform: [1e-3, 1e-2]}\ntrain: {epochs",
+        "  momentum: [0.0, 0.9]\n  weight_decay: [0, 1]\n  lr: 1e-3\ntrain: {optimizer: sgd, nesterov: true, epochs",
+        ": train.nesterov: found true with momentum 0 and dampening 0; accepted: ",
+    ),
     "step without milestones, searched": (
         "  lr:",
         "  schedule: [cosine, step]\n  lr:",

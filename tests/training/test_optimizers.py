@@ -172,6 +172,23 @@ print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in
     assert printed.splitlines()[-1] == "[]"
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["adam", "adamw", "amsgrad", "sgd"])
+def test_a_step_does_not_wait_for_a_gpu(name):
+    weights = [nn.Parameter(torch.ones(4, device="cuda"))]
+    optimizer = OPTIMIZERS.create(name, weights)
+    rates = [0.1, torch.tensor(0.1, device="cuda")]
+    weights[0].grad = torch.ones_like(weights[0])
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for optimizer.rate in rates:
+            optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert (weights[0] < 1).all()
+
+
 class TestAdam(OptimizerContract):
     def make(self, weights) -> Optimizer:
         return OPTIMIZERS.create("adam", weights, lr=0.02)

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdsweep import models
-from kdsweep.training.optimizer import autocast_dtype
+from kdsweep.training.precision import autocast_dtype
 from kdsweep.worker import process
 
 BATCH, STEPS = 128, 20

@@ -22,7 +22,7 @@ from watch import Moment, Stopwatch
 
 import kdsweep
 from kdsweep.search.proposer import Proposer
-from kdsweep.search.stopping import Rungs
+from kdsweep.search.stopping import rule_of
 from kdsweep.search.study import State, Study, Trial
 from kdsweep.storage.paths import SweepDir
 
@@ -156,9 +156,9 @@ def compare_searches(options: argparse.Namespace, folder: Path) -> None:
 
 
 def best_so_far(spec: Any, options: argparse.Namespace, remembered: dict[str, int]) -> list[float]:
-    """After each trial, the best noise-free final accuracy among the trials that were not stopped."""
-    proposer = Proposer(spec.search, spec.search_space, spec.seed, **remembered)
-    rungs = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, synthetic.EPOCHS)
+    """The best final accuracy, noise aside, among the trials that were not stopped, after each trial."""
+    proposer = Proposer.of(spec.search, spec.search_space, spec.seed, **remembered)
+    rule = rule_of(spec)
     running: dict[int, list[float]] = {}
     configs: dict[int, Any] = {}
     best: list[float] = []
@@ -170,7 +170,7 @@ def best_so_far(spec: Any, options: argparse.Namespace, remembered: dict[str, in
         for number, values in list(running.items()):
             config, epoch = configs[number], len(values) + 1
             values.append(max([synthetic.accuracy(config, number, epoch), *values[-1:]]))
-            weak = rungs.reached(config["width"], str(number), epoch, values[-1])
+            weak = rule.reached(config["width"], str(number), epoch, values[-1])
             if weak or epoch == synthetic.EPOCHS:
                 del running[number]
                 proposer.tell(config, TrialState.PRUNED if weak else TrialState.COMPLETE, values)

@@ -218,6 +218,51 @@ def datasets() -> None:
     tables.print_rows(rows)
 
 
+@app.command()
+def optimizers() -> None:
+    """List the optimizers."""
+    from kdsweep.terminal import tables
+    from kdsweep.training.optimizers import OPTIMIZERS
+
+    tables.print_rows(tables.part_rows(OPTIMIZERS))
+
+
+@app.command()
+def schedules() -> None:
+    """List the learning-rate schedules."""
+    from kdsweep.terminal import tables
+    from kdsweep.training.schedules import SCHEDULES
+
+    tables.print_rows(tables.part_rows(SCHEDULES))
+
+
+@app.command()
+def losses() -> None:
+    """List the losses on the labels."""
+    from kdsweep.tasks.losses import LOSSES
+    from kdsweep.terminal import tables
+
+    tables.print_rows(tables.part_rows(LOSSES))
+
+
+@app.command()
+def samplers() -> None:
+    """List the samplers, which propose configurations."""
+    from kdsweep.search.samplers import SAMPLERS
+    from kdsweep.terminal import tables
+
+    tables.print_rows(tables.part_rows(SAMPLERS))
+
+
+@app.command()
+def schedulers() -> None:
+    """List the stopping rules."""
+    from kdsweep.search.stopping import STOPPING_RULES
+    from kdsweep.terminal import tables
+
+    tables.print_rows(tables.part_rows(STOPPING_RULES))
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from kdsweep import __version__

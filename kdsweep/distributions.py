@@ -20,17 +20,29 @@ Value = bool | int | float | str
 Config = dict[str, Value]
 
 
-class Distribution:
-    """The distribution of one setting."""
+class Valid:
+    """A set of values."""
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` is one of them."""
+        raise NotImplementedError
+
+    def described(self) -> str:
+        """All of them, in words."""
+        raise NotImplementedError
+
+    def fault(self, value: object) -> str:
+        """What is wrong with a value that is none of them; empty for one that is."""
+        return "" if self.contains(value) else f"found {value!r}; accepted: {self.described()}"
+
+
+class Distribution(Valid):
+    """One searched value's distribution."""
 
     name: ClassVar[str]
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """Sample the parameter `name` of an Optuna trial."""
-        raise NotImplementedError
-
-    def contains(self, value: object) -> bool:
-        """Whether `value` is in the distribution's support."""
         raise NotImplementedError
 
     def written(self) -> Any:
@@ -41,6 +53,10 @@ class Distribution:
     def size(self) -> float:
         """How many different values it has; infinite for a range of real numbers."""
         raise NotImplementedError
+
+    def described(self) -> str:
+        """Its values, in words."""
+        return str(self.written())
 
 
 @dataclass(frozen=True)
@@ -88,7 +104,12 @@ class Choice(Distribution):
         return chosen
 
     def contains(self, value: object) -> bool:
-        return value in self.values
+        """Whether `value` is listed; true is not 1."""
+        return any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in self.values)
+
+    def described(self) -> str:
+        """The list."""
+        return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in self.values)
 
     def written(self) -> Any:
         return {self.name: list(self.values)}
@@ -138,6 +159,10 @@ class _Range(Distribution):
         if self.low == self.high:
             return 1
         return int(self.high) - int(self.low) + 1 if self.integer else math.inf
+
+    def described(self) -> str:
+        """The bounds."""
+        return f"a {'whole ' if self.integer else ''}number from {self.low:g} to {self.high:g}"
 
 
 class Uniform(_Range):
@@ -218,6 +243,8 @@ def parse(written: object) -> Distribution:
         if isinstance(written, float) and not math.isfinite(written):
             raise ValueError(f"found {written}; accepted: a finite number")
         return Constant(written)
+    if isinstance(written, list | tuple):
+        return Choice(tuple(written))
     if not isinstance(written, Mapping) or len(written) != 1:
         raise ValueError(f"found {_short(written)}; accepted: a constant, or one of {', '.join(NAMES)}")
     (name, arguments) = next(iter(written.items()))

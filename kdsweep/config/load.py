@@ -19,11 +19,16 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
 from kdsweep.distributions import Choice
-from kdsweep.errors import InputError, MethodError, SpecError, did_you_mean
+from kdsweep.errors import InputError, MethodError, SpecError, UnknownNameError, did_you_mean
+from kdsweep.params import Parts
 from kdsweep.registry import import_from, is_user_object
 from kdsweep.search.extent import configurations
-from kdsweep.search.space import SearchSpace, SpaceError
+from kdsweep.search.samplers import SAMPLERS, sampler_of
+from kdsweep.search.space import DECIDED_BY, PARTS, SearchSpace, SpaceError
+from kdsweep.search.stopping import STOPPING_RULES
+from kdsweep.section import Section
 from kdsweep.storage import weights
+from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 SHIPPED = "kdsweep:"
 MOST_TRIALS = 1_000_000
@@ -200,14 +205,16 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     yield from _dataset_faults(spec)
     yield from _teacher_faults(spec)
     yield from _named_model_faults("student", spec.student.model, spec.student.options)
-    yield from _training_faults(spec)
+    part_faults = list(_part_faults(spec))
+    yield from part_faults
     try:
         space = spec.search_space
     except SpaceError as error:
         for path, message in error.faults:
             yield ("space",), ("space", *path), message
     else:
-        yield from _search_faults(spec, space)
+        if not part_faults:
+            yield from _search_faults(spec, space)
 
 
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -269,22 +276,42 @@ def _named_model_faults(who: str, name: str, options: Mapping[str, Any]) -> Iter
         yield (who,), (who, "options"), str(error)
 
 
-def _training_faults(spec: SweepSpec) -> Iterator[Related]:
-    for name, train in (("train", spec.train), ("teacher", spec.teacher.train)):
-        keys: Keys = (name,) if name == "train" else (name, "train")
-        if train.schedule == "step" and not train.milestones:
-            yield (name,), (*keys, "milestones"), "missing; accepted: the epochs at which schedule step lowers the rate"
-        if sorted(set(train.milestones)) != train.milestones:
-            yield (name,), (*keys, "milestones"), f"found {train.milestones}; accepted: rising epochs"
-    if spec.train.task_loss != "cross_entropy" and spec.train.label_smoothing:
-        message = f"found {spec.train.label_smoothing}; accepted: 0 with task_loss {spec.train.task_loss}"
-        yield ("train",), ("train", "label_smoothing"), message
-    if spec.scheduler.name == "asha" and spec.scheduler.grace_epochs > spec.train.epochs:
-        message = f"found {spec.scheduler.grace_epochs}; accepted: at most train.epochs ({spec.train.epochs})"
-        yield ("scheduler", "train"), ("scheduler", "grace_epochs"), message
+def _part_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Faults in what the sections say of the parts that they name."""
+    trainings: dict[Keys, OptimizationSpec] = {("train",): spec.train, ("teacher", "train"): spec.teacher.train}
+    for keys, train in trainings.items():
+        for key in PARTS.keys() & type(train).model_fields.keys():
+            yield from _faults_of_part(PARTS[key], train, (*keys, key), train.epochs)
+    yield from _faults_of_part(SAMPLERS, spec.search, ("search", "sampler"), spec.train.epochs)
+    yield from _faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), spec.train.epochs)
+
+
+def _faults_of_part(parts: Parts[Any], section: Section, keys: Keys, epochs: int) -> Iterator[Related]:
+    written = getattr(section, str(keys[-1]))
+    within: Keys = (*keys, "name") if isinstance(written, dict) else keys
+    sections = (str(keys[0]), "train")
+    try:
+        for name, message in section.part_faults(parts, written, epochs):
+            own = isinstance(written, dict) and name in written
+            yield sections, (*(keys if own else keys[:-1]), name), message
+    except UnknownNameError as error:
+        yield sections[:1], within, str(error)
+
+
+def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
+    """Settings that were changed though no part that is trained with takes them."""
+    alone = SearchSpace(space.method, {}, {}).beside(TrainSpec(**spec.teacher.train.model_dump()))
+    for keys, train, known in ((("train",), spec.train, space), (("teacher", "train"), spec.teacher.train, alone)):
+        for name in DECIDED_BY.keys() & type(train).model_fields.keys():
+            default, found = type(train).model_fields[name].default, getattr(train, name)
+            if found != default and (unused := known.unused(name)):
+                yield (str(keys[0]), "space"), (*keys, name), f"found {found}; accepted: {default} {unused}"
 
 
 def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
+    for path, message in dict.fromkeys(space.part_faults()):
+        yield ("space", "train"), path, message
+    yield from _unused_faults(spec, space)
     drawn = space.keys()
     for key in spec.scheduler.group_by:
         if key not in drawn:
@@ -296,12 +323,11 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     for index, point in enumerate(spec.search.points):
         for path, message in space.point_faults(point):
             yield ("search", "space"), ("search", "points", index, *path), message
-    if spec.search.sampler == "grid":
-        try:
-            next(space.grid())
-        except SpaceError as error:
-            for path, message in error.faults:
-                yield ("search", "space"), ("space", *path), message
+    try:
+        next(sampler_of(spec.search).listed(space), None)
+    except SpaceError as error:
+        for path, message in error.faults:
+            yield ("search", "space"), ("space", *path), message
 
 
 def _info(spec: SweepSpec) -> DatasetInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -103,18 +102,13 @@ class SweepSpec(Section):
 
     @cached_property
     def search_space(self) -> SearchSpace:
-        """`space`, with the training settings that it leaves alone as constants."""
-        return SearchSpace.parse(self.space).with_default("lr", self.train.lr)
+        """`space`, which knows the training settings that it leaves alone."""
+        return SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
 
     @property
     def sweep_dir(self) -> SweepDir:
         """Where the sweep lies."""
         return SweepDir(Path(self.storage) / self.name)
-
-    @property
-    def grace_epochs(self) -> int:
-        """The first rung, in epochs."""
-        return self.scheduler.grace_epochs or math.ceil(self.train.epochs / 9)
 
     def comparable(self) -> dict[str, Any]:
         """The resolved values, to tell whether two specs ask for the same sweep."""

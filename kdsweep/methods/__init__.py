@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kdsweep.errors import MethodError, UnknownNameError, did_you_mean
+from kdsweep.errors import MethodError, did_you_mean
 from kdsweep.lazy import nn, torch
-from kdsweep.methods.base import HEADS, METHODS, Method, Outputs, Param, Shape, Shapes, Temperature, register
+from kdsweep.methods.base import HEADS, METHODS, Method, Outputs, Shape, Shapes, Temperature, register
 from kdsweep.methods.sum import MethodSum
+from kdsweep.params import Param
 from kdsweep.registry import is_user_object, load_user_object
 
 __all__ = [
@@ -47,12 +48,7 @@ def get(name: str) -> type[Method]:
     Raises:
         UnknownNameError: If there is no such method; the message suggests the closest name.
     """
-    if not is_user_object(name):
-        return METHODS[name]
-    cls = load_user_object(name, "method")
-    if not (isinstance(cls, type) and issubclass(cls, Method)):
-        raise UnknownNameError(f"method {name!r} is {cls!r}; accepted: a subclass of kdsweep.methods.Method")
-    return cls
+    return METHODS.find(name)
 
 
 def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Method:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, cast, overload
 
 from kdsweep.distributions import Distribution, Uniform
-from kdsweep.errors import MethodError, did_you_mean
+from kdsweep.errors import MethodError
 from kdsweep.lazy import nn, torch
+from kdsweep.params import Declared, Parts
+from kdsweep.params import Param as Param
 from kdsweep.registry import Registry
 
 TEMPERATURE = Uniform(1e-3, 1e3)
@@ -61,44 +63,8 @@ class Outputs(NamedTuple):
         return Shapes(logits, embedding, features, classifier)
 
 
-class Param:
-    """A method parameter: its default, search range, valid range and description.
-
-    Declare it as a class attribute; on an instance the attribute is the value.
-
-    Args:
-        default: The default value.
-        meaning: A one-line description, with the unit.
-        search: The distribution a sweep searches by default; None keeps the default value.
-        valid: All accepted values.
-    """
-
-    def __init__(self, default: float, meaning: str, search: Distribution | None = None, *, valid: Distribution):
-        self.default = default
-        self.meaning = meaning
-        self.search = search
-        self.valid = valid
-        self.name = ""
-
-    def __set_name__(self, owner: type[Method], name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type[Method]) -> Param: ...
-    @overload
-    def __get__(self, instance: Method, owner: type[Method]) -> float: ...
-    def __get__(self, instance: Method | None, owner: type[Method]) -> Param | float:
-        return self if instance is None else cast(float, instance.__dict__[self.name])
-
-    def __set__(self, instance: Method, value: float) -> None:
-        if not self.valid.contains(value):
-            accepted = self.valid.written()
-            raise MethodError(f"{type(instance).name}.{self.name} is {value!r}; accepted: {accepted}")
-        instance.__dict__[self.name] = value
-
-
-class Temperature(Param):
-    """The softmax temperature, which a sweep searches and schedules for all methods together.
+class Temperature(Param[float]):
+    """The temperature that softens class probabilities: the one that a sweep searches and schedules for all methods.
 
     On an instance the attribute is the current temperature: a number, or a float32 scalar on the device if a
     schedule lowers it to 1.
@@ -113,18 +79,19 @@ class Temperature(Param):
         super().__init__(default, meaning, search, valid=TEMPERATURE)
 
     @overload
-    def __get__(self, instance: None, owner: type[Method]) -> Temperature: ...
+    def __get__(self, instance: None, owner: type[Declared]) -> Temperature: ...
     @overload
-    def __get__(self, instance: Method, owner: type[Method]) -> float: ...
-    def __get__(self, instance: Method | None, owner: type[Method]) -> Temperature | float:
+    def __get__(self, instance: Declared, owner: type[Declared]) -> float: ...
+    def __get__(self, instance: Declared | None, owner: type[Declared]) -> Temperature | float:
         if instance is None:
             return self
-        # If cooling is 1, this is bit for bit the stored value.
+        assert isinstance(instance, Method)
+        # At a share of 1 this is the value itself, to the last bit.
         return cast(float, instance.cooling * instance.__dict__[self.name] + (1 - instance.cooling))
 
 
-class Method:
-    """A distillation loss between a student and a teacher, with its trainable adapters.
+class Method(Declared):
+    """A distillation term between a student and a teacher, with the adapters it trains.
 
     A subclass declares its parameters as `Param` attributes, says in `needs` which of the teacher's outputs
     suffice, refuses in `check` models that it cannot bridge, and computes `term`. It is declared without torch
@@ -142,18 +109,16 @@ class Method:
         MethodError: If a parameter is unknown or out of range, or the method cannot connect the two models.
     """
 
-    name: ClassVar[str] = ""
+    kind = "method"
+    error = MethodError
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     weight = Param(1.0, "scale of the term", valid=WEIGHT)
     cooling: float | torch.Tensor = 1.0
 
-    def __init_subclass__(cls) -> None:
-        cls.name = vars(cls).get("name", cls.__name__)  # for error messages
-
     def __init__(self, student: Outputs, teacher: Outputs, **params: Any):
-        self._set(params)
+        super().__init__(**params)
         self.check(student.shapes(), teacher.shapes())
         self.adapters: nn.Module = self.build(student, teacher)
 
@@ -165,24 +130,13 @@ class Method:
             MethodError: If a parameter is unknown or out of range, or the shapes cannot be bridged.
         """
         method = cls.__new__(cls)
-        method._set(params)
+        Declared.__init__(method, **params)
         method.check(student, teacher)
 
-    def _set(self, params: Mapping[str, Any]) -> None:
-        declared = self.params()
-        for key in params:
-            if key not in declared:
-                raise MethodError(f"method {self.name} has no parameter {key!r}; {did_you_mean(key, declared)}")
-        for key, param in declared.items():
-            setattr(self, key, params.get(key, param.default))
-
     @classmethod
-    def params(cls) -> dict[str, Param]:
+    def params(cls) -> dict[str, Param[Any]]:
         """Return the declared parameters by name, `weight` last."""
-        found: dict[str, Param] = {}
-        for base in reversed(cls.__mro__):
-            found |= {key: value for key, value in vars(base).items() if isinstance(value, Param)}
-        return dict(sorted(found.items(), key=lambda item: item[0] == "weight"))
+        return dict(sorted(super().params().items(), key=lambda item: item[0] == "weight"))
 
     @classmethod
     def teacher_needs(cls, params: Mapping[str, Any]) -> frozenset[str]:
@@ -272,8 +226,8 @@ class Method:
         return self
 
 
-METHODS: Registry[type[Method]] = Registry("method", "kdsweep.methods")
 HEADS: Registry[Callable[..., nn.Module]] = Registry("head", "kdsweep.methods.adapters")
+METHODS: Parts[Method] = Parts(Method, "kdsweep.methods")
 
 
 def register(cls: type[Method]) -> type[Method]:

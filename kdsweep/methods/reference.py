@@ -65,6 +65,8 @@ def written(search: Any) -> str:
         return "{" + ", ".join(f"{key}: {written(value)}" for key, value in search.items()) + "}"
     if isinstance(search, list | tuple):
         return "[" + ", ".join(map(written, search)) + "]"
+    if isinstance(search, bool):
+        return str(search).lower()
     return f"{search:g}" if isinstance(search, float) else str(search)
 
 

@@ -13,7 +13,8 @@ import pandas as pd
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
-from kdsweep.search.stopping import Rungs
+from kdsweep.params import named
+from kdsweep.search.stopping import STOPPING_RULES, rule_of
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
 
@@ -247,9 +248,8 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
 def _rung_columns(sweep: SweepDir, trials: pd.Series, epochs: pd.DataFrame) -> pd.DataFrame:
     """What each trial had reached at each rung; missing where it did not come so far."""
     spec = read_spec(sweep)
-    if spec.scheduler.name == "none":
-        return pd.DataFrame(index=trials.index)
-    milestones = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs).milestones
+    # The user's own rule may not lie where results are read.
+    milestones = rule_of(spec).milestones if named(spec.scheduler.name)[0] in STOPPING_RULES else ()
     ordered = epochs.astype({"epoch": int, "val_accuracy": float}).sort_values("epoch")
     reached = ordered.assign(best=ordered.groupby("trial")["val_accuracy"].cummax())
     return pd.DataFrame({

@@ -34,7 +34,3 @@ class Plan(Protocol):
     @property
     def objective(self) -> ObjectiveSection:
         """What is best."""
-
-    @property
-    def grace_epochs(self) -> int:
-        """The first rung, in epochs."""

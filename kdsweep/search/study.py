@@ -23,7 +23,7 @@ from kdsweep.search.journal import BatchedJournal
 from kdsweep.search.plan import Plan
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
-from kdsweep.search.stopping import Rungs
+from kdsweep.search.stopping import rule_of
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
@@ -116,9 +116,9 @@ class Study:
         self.last_error = ""
         self.same_error = True
         self.sweep = sweep
-        self._rungs = Rungs.of(spec)
+        self._rule = rule_of(spec)
         self._kept: list[Trial] = []
-        self._proposer = Proposer(spec.search, space, spec.seed)
+        self._proposer = Proposer.of(spec.search, space, spec.seed)
         sweep.root.mkdir(parents=True, exist_ok=True)
         sweep.journal.touch()
         self._backend = BatchedJournal(sweep.journal)
@@ -233,7 +233,7 @@ class Study:
         if self.leader is None or trial.best > self.leader.best:
             self.leader = trial
         group = tuple(trial.config.get(name) for name in self.spec.scheduler.group_by)
-        return self._rungs.reached(group, trial.key, epoch, trial.best)
+        return self._rule.reached(group, trial.key, epoch, trial.best)
 
     def _replay(self) -> None:
         """Take up what the logs say: trials, their epochs in the order of arrival, and the rungs."""

@@ -68,7 +68,7 @@ def teacher_digest(spec: SweepSpec, data: PreparedData) -> str:
         with checkpoint_path(teacher.checkpoint).open("rb") as file:
             identity["checkpoint"] = hashlib.file_digest(file, "sha256").hexdigest()
     else:
-        identity |= {"train": teacher.train.model_dump(), "seed": spec.seed, "augment": spec.dataset.augment}
+        identity |= {"train": teacher.train.identity(), "seed": spec.seed, "augment": spec.dataset.augment}
     return digest_of(identity)[:16]
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from kdsweep.errors import InputError, did_you_mean
 from kdsweep.methods.reference import needed, written
+from kdsweep.params import Parts, summary
 from kdsweep.results.frames import Results
 
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
@@ -98,6 +99,20 @@ def method_row(described: Mapping[str, Any]) -> dict[str, str]:
     """One method in the list of methods."""
     params = (f"{p['name']} {p['default']:g}{_range(p['search'])}" for p in described["params"])
     return {"method": described["name"], "what it does": described["summary"], "parameters": ", ".join(params)}
+
+
+def part_rows(parts: Parts[Any]) -> list[dict[str, str]]:
+    """The registered parts of one kind, and how to name one's own."""
+    rows = [
+        {
+            parts.kind: name,
+            "what it does": summary(parts[name]),
+            "parameters": ", ".join(f"{key} {written(param.default)}" for key, param in parts[name].params().items()),
+        }
+        for name in parts
+    ]
+    own = {parts.kind: "package.module:Class", "what it does": "your own, see docs/own-parts.md", "parameters": ""}
+    return [*rows, own]
 
 
 def print_method(described: Mapping[str, Any]) -> None:

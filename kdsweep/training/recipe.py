@@ -24,10 +24,10 @@ class Recipe:
         method: The distillation method.
         method_params: Its parameters that differ from the defaults.
         alpha: Share of distillation in the loss, 0..1.
-        alpha_schedule: How alpha goes from there to 0 over training, one of `schedules.SHAPES`.
+        alpha_schedule: How alpha goes from there to 0 over training, one of `shapes.SHAPES`.
         temperature_schedule: How a temperature that softens goes to 1, likewise.
         task_loss: What the labels are learnt with.
-        label_smoothing: Of the cross entropy.
+        task_loss_params: Its parameters that differ from the defaults.
     """
 
     model: str
@@ -43,4 +43,4 @@ class Recipe:
     alpha_schedule: str = "constant"
     temperature_schedule: str = "constant"
     task_loss: str = "cross_entropy"
-    label_smoothing: float = 0.0
+    task_loss_params: Mapping[str, Any] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kdsweep import methods, models
 from kdsweep.errors import CheckpointError, KdsweepError
-from kdsweep.lazy import F, nn, torch
+from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.models.blocks import HeadedStudent
 from kdsweep.seeds import derived_seed
@@ -24,10 +24,11 @@ from kdsweep.storage import weights
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.tasks.image.views import View
+from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.evaluate import evaluate
-from kdsweep.training.optimizer import autocast_dtype, make_optimizer, rate_factor
+from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
-from kdsweep.training.schedules import Factor
+from kdsweep.training.shapes import Factor
 from kdsweep.training.teaching import TeacherSource
 
 SAVE_SECONDS = 30.0
@@ -77,7 +78,9 @@ class Training:
         self.method.cool(self._cooling.value)
         head = self.method.inference_head()
         self.inference = HeadedStudent(model, self._tapped.taps, head) if head is not None else self.student
-        self._optimizer = make_optimizer(recipe.optimization, [*self.student.parameters(), *self.method.parameters()])
+        self._optimizer = recipe.optimization.make_optimizer([*self.student.parameters(), *self.method.parameters()])
+        self._schedule = recipe.optimization.make_schedule()
+        self._task_loss = LOSSES.create(recipe.task_loss, **recipe.task_loss_params)
         self._best: dict[str, torch.Tensor] = {}
         self._autocast = autocast_dtype(recipe.optimization.precision)
 
@@ -110,7 +113,7 @@ class Training:
             "train_loss": train_loss,
             "val_loss": val_loss,
             "val_accuracy": accuracy,
-            "lr": self._optimizer.param_groups[0]["lr"],
+            "lr": float(self._optimizer.rate),
             "seconds": time.perf_counter() - started,
         })  # fmt: skip
         return self.history[-1]
@@ -124,8 +127,7 @@ class Training:
         tensors = {f"student/{name}": tensor for name, tensor in self.student.state_dict().items()}
         tensors |= {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
-        for index, slots in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": slot for name, slot in slots.items() if slot is not None}
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
         counters = {"best_accuracy": self.best_accuracy, "best_epoch": self.best_epoch, "history": self.history}
         if best is not None:
             head = self.method.inference_head()
@@ -143,13 +145,7 @@ class Training:
             counters = json.loads(weights.metadata(state)["kdsweep"])
             self.student.load_state_dict(_under("student", tensors))
             self.method.load_state_dict(_under("method", tensors))
-            optimizer = self._optimizer.state_dict()
-            parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-            slots: dict[int, dict[str, torch.Tensor]] = {}
-            for name, tensor in _under("optimizer", tensors).items():
-                index, _, slot = name.partition("/")
-                slots.setdefault(int(index), {})[slot] = _laid_out_as(parameters[int(index)], tensor)
-            self._optimizer.load_state_dict({**optimizer, "state": slots})
+            self._optimizer.load_state_dict(_under("optimizer", tensors))
             self._best = {name: tensor.to(self._device) for name, tensor in _under("best", tensors).items()}
             self.history = list(counters["history"])
             self.epoch = len(self.history)
@@ -178,7 +174,7 @@ class Training:
             self._cooling.advance(progress)
             self.method.advance(progress, index)
             loss = self._loss(images, self._train.labels[index], teacher(index, images))
-            self._optimizer.zero_grad(set_to_none=True)
+            self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
             total += loss.detach() * len(index)
@@ -189,7 +185,7 @@ class Training:
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
             student = self._tapped(images)
-        task = task_loss(recipe.task_loss, student.logits.float(), labels, recipe.label_smoothing)
+        task = self._task_loss(student.logits.float(), labels)
         if recipe.alpha == 0:
             return task
         alpha = self._alpha.value * recipe.alpha
@@ -197,9 +193,7 @@ class Training:
         return (1 - alpha) * task + alpha * self.method.weight * distill
 
     def _set_rate(self, progress: float) -> None:
-        rate = self.recipe.optimization.lr * rate_factor(self.recipe.optimization, progress)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        self._optimizer.rate = self.recipe.optimization.lr * self._schedule.factor(progress)
 
     def _order_seed(self) -> int:
         return derived_seed(self.recipe.seed, "order", self.epoch)
@@ -243,18 +237,6 @@ def run_through(training: Training, state: Path, on_epoch: Callable[[dict[str, f
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a model, its convolutions laid out channels last as the images are."""
     return model.to(device).to(memory_format=torch.channels_last)
-
-
-def task_loss(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """The loss on the labels: logits [B, C] and labels [B] to a scalar."""
-    if name == "multi_margin":
-        return F.multi_margin_loss(logits, labels)
-    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-
-
-def _laid_out_as(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in the memory layout of a parameter of its shape: fused optimizers step through both side by side."""
-    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

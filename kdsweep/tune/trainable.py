@@ -17,7 +17,7 @@ from kdsweep.config.spec import read_spec
 from kdsweep.errors import KdsweepError
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
-from kdsweep.search.stopping import Rungs
+from kdsweep.search.stopping import rule_of
 from kdsweep.seeds import derived_seed
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks.image.splits import PreparedData
@@ -122,12 +122,12 @@ class DistillTrial(tune.Trainable):
         process.set_up(spec.resources.cpus_per_trial)
         data = PreparedData.load(Path(self._places["data"]))
         self._bench = open_workbench(spec, self._sweep, data, torch.device("cuda" if gpu else "cpu"))
-        self._rungs = Rungs.of(spec)
+        self._milestones = rule_of(spec).milestones
         return self._bench
 
     def _may_end(self, training: Training) -> bool:
         """Whether the scheduler may stop the trial here."""
-        return training.done or training.epoch in self._rungs.milestones
+        return training.done or training.epoch in self._milestones
 
     def _save_if_due(self) -> None:
         """Save where the trial may end here or where much would be lost."""

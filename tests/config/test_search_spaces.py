@@ -42,7 +42,7 @@ def load(tmp_path_factory):
 
 
 def test_every_promised_file_is_there():
-    assert {*REPRODUCTIONS, "quickstart", "image_folder"} <= set(FILES)
+    assert {*REPRODUCTIONS, "quickstart", "image_folder", "cifar10_margin"} <= set(FILES)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -53,7 +53,7 @@ def test_each_file_loads_under_its_own_name_without_fetching_anything(load, name
 @pytest.mark.parametrize("name", REPRODUCTIONS)
 def test_the_first_trials_are_the_points_to_the_last_value(load, name):
     spec = load(name)
-    proposer = Proposer(spec.search, spec.search_space, spec.seed)
+    proposer = Proposer.of(spec.search, spec.search_space, spec.seed)
     for number, point in enumerate(spec.search.points):
         constants = {
             key: drawn.value
@@ -125,6 +125,23 @@ def test_the_papers_on_cifar100_are_repeated(load):
     assert {key: dkd[key] for key in ("method", *shared, "temperature", "dkd.beta")} == {
         "method": "dkd", **shared, "temperature": 4, "dkd.beta": 2
     }  # fmt: skip
+
+
+def test_losses_and_optimizers_are_compared_with_the_settings_that_each_takes(load):
+    spec = load("cifar10_margin")
+    drawn = set()
+    proposer = Proposer.of(spec.search, spec.search_space, spec.seed)
+    for number in range(20):
+        config = proposer.propose(number)
+        drawn.add((config["task_loss"], config["optimizer"], config.get("nesterov")))
+        assert ("label_smoothing" in config) is (config["task_loss"] == "cross_entropy")
+        assert ("momentum" in config) is ("nesterov" in config) is (config["optimizer"] == "sgd")
+        if number < len(spec.search.points):
+            assert config == spec.search.points[number]
+    assert {(loss, optimizer) for loss, optimizer, _ in drawn} == {
+        (loss, optimizer) for loss in ("cross_entropy", "multi_margin") for optimizer in ("adam", "sgd")
+    }
+    assert {nesterov for _, _, nesterov in drawn} == {True, False, None}
 
 
 @pytest.mark.parametrize(

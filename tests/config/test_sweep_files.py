@@ -131,6 +131,91 @@ FAULTS = {
     ),
     "subset too small to split": ("subset: 1200", "subset: 1", ":2: dataset.subset: found 1; accepted: at least 3"),
     "not a number": ("epochs: 4", "lr: .nan, epochs: 4", ":11: train.lr: found nan; accepted: "),
+    "unknown optimizer": (
+        "epochs: 4",
+        "optimizer: adm, epochs: 4",
+        ":11: train.optimizer: unknown optimizer 'adm'; did you mean 'adam'?",
+    ),
+    "unknown task loss in the space": (
+        "  lr:",
+        "  task_loss: [cross_entropy, multi_margn]\n  lr:",
+        ":10: space.task_loss: unknown task loss 'multi_margn'; did you mean 'multi_margin'?",
+    ),
+    "unknown sampler": (
+        "search: {trials",
+        "search: {sampler: tpee, trials",
+        ":12: search.sampler: unknown sampler 'tpee'; did you mean 'tpe'?",
+    ),
+    "unknown stopping rule": (
+        "grace_epochs: 1",
+        "name: asha2",
+        ":13: scheduler.name: unknown scheduler 'asha2'; did you mean 'asha'?",
+    ),
+    "a part that is no name": (
+        "epochs: 4",
+        "optimizer: 3, epochs: 4",
+        ":11: train.optimizer: found 3; accepted: a name, or a name with parameters: {name: package.module:Class,",
+    ),
+    "own class that is not there": (
+        "epochs: 4",
+        'schedule: "math:Ramp", epochs: 4',
+        ":11: train.schedule: schedule 'math:Ramp': module 'math' has no 'Ramp'",
+    ),
+    "unknown parameter of a part": (
+        "epochs: 4",
+        "optimizer: {name: adam, bta1: 0.5}, epochs: 4",
+        ":11: train.optimizer.bta1: unknown parameter 'bta1' of adam; did you mean 'beta1'?",
+    ),
+    "parameter of a part out of range": (
+        "epochs: 4",
+        "optimizer: {name: adam, beta1: 1.5}, epochs: 4",
+        ":11: train.optimizer.beta1: found 1.5; accepted: a number from 0 to 1",
+    ),
+    "parameter of a part that is a key": (
+        "epochs: 4",
+        "optimizer: {name: sgd, momentum: 0.5}, epochs: 4",
+        ":11: train.optimizer.momentum: given with sgd; accepted: as a key beside it",
+    ),
+    "momentum without an optimizer that takes it": (
+        "epochs: 4",
+        "momentum: 0.5, epochs: 4",
+        ":11: train.momentum: found 0.5; accepted: 0.9 with optimizer adam",
+    ),
+    "searched momentum without an optimizer that takes it": (
+        "  lr:",
+        "  momentum: [0.5, 0.9]\n  lr:",
+        ":10: space.momentum: found momentum with optimizer adam; accepted: with sgd",
+    ),
+    "label smoothing of a margin": (
+        "epochs: 4",
+        "task_loss: multi_margin, label_smoothing: 0.1, epochs: 4",
+        ":11: train.label_smoothing: found 0.1; accepted: 0.0 with task_loss multi_margin",
+    ),
+    "nesterov without momentum": (
+        "epochs: 4",
+        "optimizer: sgd, momentum: 0.0, nesterov: true, epochs: 4",
+        ":11: train.nesterov: found true with momentum 0 and dampening 0; accepted: ",
+    ),
+    "nesterov beside a momentum that may be drawn as 0": (
+        "  lr: {loguniform: [1e-3, 1e-2]}\ntrain: {epochs",
+        "  momentum: [0.0, 0.9]\n  weight_decay: [0, 1]\n  lr: 1e-3\ntrain: {optimizer: sgd, nesterov: true, epochs",
+        ": train.nesterov: found true with momentum 0 and dampening 0; accepted: ",
+    ),
+    "step without milestones, searched": (
+        "  lr:",
+        "  schedule: [cosine, step]\n  lr:",
+        ": train.milestones: missing; accepted: the epochs at which schedule step lowers the rate",
+    ),
+    "step with falling milestones": (
+        "epochs: 4",
+        "schedule: step, milestones: [3, 2], epochs: 4",
+        ":11: train.milestones: found [3, 2]; accepted: rising epochs",
+    ),
+    "a word for a switch": (
+        "  lr:",
+        "  optimizer: sgd\n  nesterov: [true, 1]\n  lr:",
+        "space.nesterov: ",
+    ),
     "a tag": ("epochs: 4", "epochs: !!python/object:os.system 4", ":11: found the tag "),
     "an alias": ("name: small", "name: &n small\nseed: *n", ":2: found an alias; accepted: plain YAML values"),
     "unreadable YAML": ("train: {epochs", "train: {{epochs", ": not readable as YAML: "),

@@ -20,7 +20,7 @@ from kdsweep.tasks.image.splits import prepare
 from kdsweep.teacher import build as teachers
 from kdsweep.teacher.outputs import TeacherInLoop
 from kdsweep.training.evaluate import evaluate
-from kdsweep.training.optimizer import autocast_dtype, rate_factor
+from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.section import OptimizationSpec
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import DivergedError, Training
@@ -183,19 +183,19 @@ def test_a_searched_temperature_goes_to_every_term_that_softens_and_to_no_other(
 
 def test_cosine_falls_from_one_to_zero_by_half_a_cosine():
     cosine = OptimizationSpec(schedule="cosine", epochs=10)
-    factors = [rate_factor(cosine, progress) for progress in (0, 1 / 4, 1 / 2, 3 / 4, 1)]
+    factors = [cosine.make_schedule().factor(progress) for progress in (0, 1 / 4, 1 / 2, 3 / 4, 1)]
     assert factors == pytest.approx([1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125), 0])
 
 
 def test_step_multiplies_by_gamma_from_each_milestone_on():
     step = OptimizationSpec(schedule="step", epochs=10, milestones=[3, 7], gamma=0.1)
-    by_epoch = [rate_factor(step, epoch / 10) for epoch in range(10)]
+    by_epoch = [step.make_schedule().factor(epoch / 10) for epoch in range(10)]
     assert by_epoch == pytest.approx([1] * 3 + [0.1] * 4 + [0.01] * 3)
-    assert rate_factor(step, 2.99 / 10) == 1
+    assert step.make_schedule().factor(2.99 / 10) == 1
 
 
 def test_constant_stays():
-    assert {rate_factor(OptimizationSpec(schedule="constant"), p) for p in (0, 0.5, 1)} == {1.0}
+    assert {OptimizationSpec(schedule="constant").make_schedule().factor(p) for p in (0, 0.5, 1)} == {1.0}
 
 
 def test_the_horizon_of_the_rate_is_the_whole_budget_step_by_step(bench):

@@ -35,14 +35,14 @@ class DatasetInfo:
     """What is known of a data set before its images are read.
 
     Attributes:
-        input_shape: (channels, height, width) of one image.
+        input_shape: (channels, height, width) of one image; for other tasks the shape of one sample.
         class_names: In the order of the labels.
         mean: Per channel, of images scaled to 0..1; empty when it is to be computed from the training split.
         std: Per channel; empty likewise.
         splits: The splits it has: `train`, and `val` and `test` where they exist.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -50,7 +50,10 @@ class DatasetInfo:
 
 
 class Split(NamedTuple):
-    """One split: images [N, C, H, W] of uint8, or the paths [N] of their files, and labels [N] of int64."""
+    """One split: images [N, C, H, W] of uint8, or the paths [N] of their files, and labels [N] of int64.
+
+    For a task of other samples, `images` are its samples [N, ...].
+    """
 
     images: NDArray[Any]
     labels: NDArray[np.int64]
@@ -67,6 +70,8 @@ class Dataset:
         read: `read(source, split) -> Split`; images that are not of the source's size yet are resized then.
         list_files: `list_files(source, split) -> Split` of paths, where each image is a file of its own.
         read_file: `read_file(path, resize, shape)` reads one of those as [C, H, W] of that shape.
+        task: What is learnt from it: a task's name or the user's own `package.module:Class`. A task of other samples
+            than images calls `read` and checks what it returns.
     """
 
     name: str
@@ -75,6 +80,7 @@ class Dataset:
     read: Callable[[Source, str], Split]
     list_files: Callable[[Source, str], Split] | None = None
     read_file: Callable[[str, int, tuple[int, int, int]], NDArray[np.uint8]] | None = None
+    task: str = "image"
 
     def describe(self, source: Source) -> DatasetInfo:
         """What the data set holds, with the size that `load` will give its images.

@@ -17,7 +17,7 @@ from kdsweep.lazy import nn
 from kdsweep.models import options as _options
 from kdsweep.models import timm as _timm
 from kdsweep.models import torchvision as _torchvision
-from kdsweep.models.base import MODELS, ImageShape, ModelEntry, Tapped, Taps, register, scaled
+from kdsweep.models.base import MODELS, ImageShape, Input, InputSpec, ModelEntry, Tapped, Taps, register, scaled
 from kdsweep.models.foreign import check_logits, explained
 from kdsweep.models.normalisation import normalised
 from kdsweep.models.size import count_parameters, size_mb
@@ -27,6 +27,7 @@ from kdsweep.registry import is_user_object, load_user_object
 __all__ = [
     "MODELS",
     "ImageShape",
+    "InputSpec",
     "ModelEntry",
     "Tapped",
     "Taps",
@@ -83,7 +84,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
         _options.check(name, _builder(name), options)
 
 
-def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
+def build(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
     """Build a model with weights drawn from the global random state alone.
 
     A model that is not of the registry is tried on two black images, which changes neither it nor the random
@@ -91,31 +92,32 @@ def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1
 
     Args:
         name: A registered name, `torchvision/<name>`, `timm/<name>` or `package.module:function`.
-        input_shape: (channels, height, width) of one image.
+        input_shape: (channels, height, width) of one image, or an `InputSpec` of samples of another kind.
         num_classes: Outputs of the last layer.
         width: Multiplies the channels.
         options: The builder's own keyword arguments.
 
     Returns:
-        A module whose call on [B, C, H, W] returns logits [B, num_classes].
+        A module whose call on images [B, C, H, W], or on such samples, returns logits [B, num_classes].
 
     Raises:
         UnknownNameError: With the nearest valid name.
         ModelError: If the model does not take such images, this width or an option.
     """
     exists(name)
-    _check_numbers(name, input_shape, num_classes, width)
+    shape = InputSpec.of(input_shape).shape
+    _check_numbers(name, shape, num_classes, width)
     builder = _builder(name)
     _options.check(name, builder, options)
     if not _is_foreign(name):
-        return builder(input_shape, num_classes, width, **options)
+        return builder(shape, num_classes, width, **options)
     with explained(f"model {name!r} cannot be built"):
-        model = builder(input_shape, num_classes, width, **options)
+        model = builder(shape, num_classes, width, **options)
     check_logits(name, model, input_shape, num_classes)
     return model
 
 
-def architecture(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
+def architecture(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
     """`build` without pretrained weights: to look at a model, or to load its own weights into it.
 
     Nothing is fetched, and no file is read that might hold code; a wrong name of weights is refused all the same.
@@ -129,7 +131,7 @@ def architecture(name: str, input_shape: ImageShape, num_classes: int, width: fl
     return build(name, input_shape, num_classes, width, **plain)
 
 
-def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
+def taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
     """Where to tap a model that `build` made.
 
     A registered model declares it; another is run once on two black images (see `kdsweep.models.tracing`),
@@ -138,7 +140,7 @@ def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
     Args:
         name: The name that it was built by.
         model: The model.
-        input_shape: (channels, height, width) of one image.
+        input_shape: As it was built for.
 
     Raises:
         UnknownNameError: With the nearest valid name.
@@ -166,9 +168,11 @@ def _builder(name: str) -> Callable[..., nn.Module]:
     return MODELS[name].build
 
 
-def _check_numbers(name: str, input_shape: ImageShape, num_classes: int, width: float) -> None:
+def _check_numbers(name: str, input_shape: tuple[int, ...], num_classes: int, width: float) -> None:
     counts = (*input_shape, num_classes)
-    if len(counts) != 4 or not all(_is_number(n, int) and n > 0 for n in counts):
+    sizes = len(input_shape)
+    fits = sizes == 3 or (sizes > 0 and is_user_object(name))
+    if not fits or not all(_is_number(n, int) and n > 0 for n in counts):
         raise ModelError(
             f"model {name!r}: input_shape is {input_shape} and num_classes {num_classes!r}; "
             "accepted: (channels, height, width) and a number of classes, all whole and above 0"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from kdsweep.section import Count, Section
+from kdsweep.tasks import Goal
 
 
 class SearchSection(Section):
@@ -42,7 +43,12 @@ class SchedulerSection(Section):
 
 
 class ObjectiveSection(Section):
-    """What is best. Losses are not offered: their scale depends on the method."""
+    """What is best.
 
-    metric: Literal["val_accuracy"] = "val_accuracy"
-    mode: Literal["max"] = "max"
+    Attributes:
+        metric: A metric of the task on the validation split, or the user's own `package.module:name`.
+        mode: Whether its largest or smallest value is best; `auto` is what the metric declares.
+    """
+
+    metric: str = Goal.metric
+    mode: Literal["auto", "max", "min"] = "auto"

@@ -13,8 +13,8 @@ from kdsweep.search.plan import Plan
 class Rungs:
     """What each trial had reached at each rung, and who goes on from there.
 
-    A rung's value is the best validation accuracy up to its epoch. Trials are compared within their group only, for a
-    wide student would always stop a narrow one.
+    A rung's value is the best score up to its epoch: the objective, or its negative where small values are best. Trials
+    are compared within their group only, for a wide student would always stop a narrow one.
 
     Args:
         grace_epochs: The first rung.
@@ -49,7 +49,7 @@ class Rungs:
             group: Whom it is compared with.
             key: The trial.
             epoch: Which it has done.
-            value: The best accuracy so far.
+            value: The best score so far; higher is better.
         """
         if epoch not in self.milestones:
             return False

@@ -9,8 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kdsweep import datasets, models, tasks
 from kdsweep.datasets import Dataset, Source
@@ -78,14 +77,6 @@ class StudentConfig(BaseModel):
     trial: str
     kdsweep: str
 
-    @model_validator(mode="after")
-    def _measured(self) -> StudentConfig:
-        """Refuse keys that are no metric on the validation split."""
-        unknown = [name for name in self.__pydantic_extra__ if not name.startswith("val_")]
-        if unknown:
-            raise PydanticCustomError("extra_forbidden", "unknown key {key}", {"key": unknown[0]})
-        return self
-
     @property
     def measured(self) -> dict[str, float]:
         """The objective on the validation split."""
@@ -136,13 +127,18 @@ def read_config(folder: Path) -> StudentConfig:
     """
     path = folder / CONFIG
     try:
-        return StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        config = StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{folder}: no student, it holds no {CONFIG}; accepted: a folder of kdsweep export") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path}: unreadable: {error}") from error
     except ValidationError as error:
         raise InputError(f"{path}: {_first_fault(error)}") from error
+    unknown = [name for name in config.measured if not name.startswith("val_")]
+    if unknown or len(config.measured) != 1:
+        what = f"{unknown[0]}: unknown key" if unknown else f"{len(config.measured)} metrics on the validation split"
+        raise InputError(f"{path}: {what}; accepted: the keys that kdsweep export writes, with one val_NAME")
+    return config
 
 
 def evaluate_student(

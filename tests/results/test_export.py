@@ -339,7 +339,7 @@ def test_a_trial_that_still_runs_is_exported_with_the_accuracy_of_its_kept_weigh
 # What is refused
 
 WRONG = {
-    "an unknown key": ({"evil": 1}, "evil: Extra inputs are not permitted"),
+    "an unknown key": ({"evil": 1}, "evil: unknown key"),
     "another format": ({"format": 2}, "format: "),
     "a width of text": ({"width": "wide"}, "width: "),
     "a negative width": ({"width": -1}, "width: "),

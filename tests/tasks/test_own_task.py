@@ -49,7 +49,7 @@ def test_a_whole_sweep_of_tokens_runs_and_goes_by_the_users_metric(local_ray, he
     results = kdsweep.run(load_spec(here / "texts.yaml", {"storage": str(here / "runs")}))
     trials, sweep = results.trials, SweepDir(results.path)
     assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
-    assert results.best()[OBJECTIVE][0] == results.epochs[OBJECTIVE].max() > 0.4
+    assert results.best()[OBJECTIVE][0] == results.epochs[OBJECTIVE].max() > 0.3
     assert {OBJECTIVE, f"{OBJECTIVE}_last", "val_accuracy", "val_loss"} <= set(trials.columns)
     # The teacher spoke once, for all trials.
     assert {path.name for path in sweep.store.root.glob("outputs/*/view/*.bin")} == {"logits.bin", "embedding.bin"}
@@ -82,7 +82,7 @@ def test_a_run_reads_stored_outputs_and_records_what_its_loss_is_made_of(here):
     spec.sweep_dir.root.mkdir(parents=True)
     provide_teacher(spec, spec.sweep_dir, data, CPU, lambda metrics: None)
     bench = open_workbench(spec, spec.sweep_dir, data, CPU)
-    config = {"method": "kd", "width": 0.25, "alpha": 0.7, "lr": 1e-2, "kd.temperature": 2.0, "kd.weight": 1.0}
+    config = {"method": "kd", "width": 0.5, "alpha": 0.7, "lr": 1e-2, "kd.temperature": 2.0, "kd.weight": 1.0}
     training = bench.training(config, 0, here / "state")
     assert not isinstance(bench.source(training.recipe), type(bench.teacher))
     before = {name: tensor.clone() for name, tensor in training.student.state_dict().items()}

@@ -76,7 +76,7 @@ def trained(where: Workbench, method: str, seed: int) -> float:
     training: Training = where.training(config, seed, Path("no state"))
     while not training.done:
         training.run_epoch()
-    return training.best_accuracy
+    return training.best_value
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks.image import splits as datasets
 from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks.metrics import METRICS
 from kdsweep.training.evaluate import evaluate
 from kdsweep.worker import process
 from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
@@ -199,7 +200,8 @@ def train(root: Path, name: str, seed: int) -> dict[str, float]:
     while not training.done:
         training.run_epoch()
     seconds = time.process_time() - started
-    return {"accuracy": evaluate(training.inference, bench.test)[0], "epoch_seconds": seconds / training.epoch}
+    accuracy = evaluate(training.inference, bench.test, {"accuracy": METRICS["accuracy"]})["accuracy"]
+    return {"accuracy": accuracy, "epoch_seconds": seconds / training.epoch}
 
 
 def row(name: str, seeds: int, found: dict[tuple[str, int], dict[str, float]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import kdsweep
 from kdsweep import models
 from kdsweep.storage import weights
 from kdsweep.tasks.image.splits import PreparedData, prepare
+from kdsweep.tasks.metrics import METRICS
 from kdsweep.training.evaluate import evaluate
 
 
@@ -38,7 +39,9 @@ def row(name: str, model: str, width: float, path: Path, data: PreparedData) -> 
     """One model's accuracies."""
     network = models.architecture(model, data.input_shape, data.num_classes, width)
     network.load_state_dict(weights.load(path))
-    measured = (evaluate(network, data.split(split, torch.device("cpu")))[0] for split in ("train", "val"))
+    accuracy = {"accuracy": METRICS["accuracy"]}
+    cpu = torch.device("cpu")
+    measured = (evaluate(network, data.split(split, cpu), accuracy)["accuracy"] for split in ("train", "val"))
     return " | ".join([f"| {name}", *(f"{accuracy:.2%}" for accuracy in measured)]) + " |"
 
 

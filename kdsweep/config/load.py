@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from kdsweep import datasets, methods, models
+from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
@@ -77,7 +77,7 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
     faults = [document.fault(keys, message) for keys, message in _model_faults(spec)]
     if faults:
         raise SpecError(faults)
-    return spec
+    return spec.replaced(objective=spec.objective.model_copy(update={"mode": spec.goal.mode}))
 
 
 def notes(spec: SweepSpec) -> list[str]:
@@ -203,6 +203,7 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
         accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
         yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
     yield from _dataset_faults(spec)
+    yield from _objective_faults(spec)
     yield from _teacher_faults(spec)
     yield from _named_model_faults("student", spec.student.model, spec.student.options)
     part_faults = list(_part_faults(spec))
@@ -228,13 +229,25 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     if section.subset and section.subset * section.val_fraction < 1:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
         yield ("dataset",), ("dataset", "subset"), f"found {section.subset}; accepted: {accepted}"
-    if section.stream and (dataset is None or dataset.list_files is None):
-        streamed = [name for name in datasets.DATASETS if datasets.DATASETS[name].list_files is not None]
-        accepted = f"false, or a data set whose images are files of their own ({', '.join(streamed)})"
-        yield ("dataset",), ("dataset", "stream"), f"found true with {section.name!r}; accepted: {accepted}"
-    if info is not None and section.normalize == "imagenet" and info.input_shape[0] != 3:
-        accepted = "dataset or none for images of one channel"
-        yield ("dataset",), ("dataset", "normalize"), f"found 'imagenet'; accepted: {accepted}"
+    if dataset is not None and info is not None:
+        for key, message in tasks.get(dataset.task).faults(section, dataset, info):
+            yield ("dataset",), ("dataset", key), message
+
+
+def _objective_faults(spec: SweepSpec) -> Iterator[Related]:
+    section = spec.objective
+    try:
+        task = tasks.of(spec.dataset)
+    except InputError:
+        return  # told as a fault of the data set
+    try:
+        metric = task.metric(section.metric)
+    except InputError as error:
+        yield ("objective", "dataset"), ("objective", "metric"), str(error)
+        return
+    if section.mode not in ("auto", metric.mode):
+        message = f"found {section.mode!r}; accepted: {metric.mode!r}, which is best for {section.metric}"
+        yield ("objective", "dataset"), ("objective", "mode"), message
 
 
 def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -344,12 +357,20 @@ def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     except InputError as error:
         yield ("dataset", "name"), str(error)
         return
+    task = tasks.of(spec.dataset)
+    if is_user_object(spec.dataset.name):  # the others were looked at before
+        for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
+            yield ("dataset", key), message
+    if len(info.class_names) < (least := task.metric(spec.objective.metric).least_classes):
+        message = f"found {spec.objective.metric!r}; accepted: a metric for {len(info.class_names)} classes"
+        yield ("objective", "metric"), f"{message}, which this one needs {least} for"
+    input_spec = task.input_spec(info.input_shape)
     found: dict[str, list[models.Described]] = {}
     widths = {"teacher": (spec.teacher.width,), "student": _widths(spec.search_space)}
     for who, section in (("teacher", spec.teacher), ("student", spec.student)):
         try:
             found[who] = [
-                models.describe(section.model, info.input_shape, len(info.class_names), width, **section.options)
+                models.describe(section.model, input_spec, len(info.class_names), width, **section.options)
                 for width in widths[who]
             ]
         except InputError as error:

@@ -24,6 +24,7 @@ def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
         seed=seed,
         view_seed=spec.seed,
         augment=spec.dataset.augment,
+        goal=spec.goal,
         method=str(config["method"]),
         method_params=method_params(config),
         alpha=float(config.get("alpha", 0.0)),
@@ -45,6 +46,7 @@ def teacher_recipe(spec: SweepSpec) -> Recipe:
         seed=derived_seed(spec.seed, "teacher"),
         view_seed=spec.seed,
         augment=spec.dataset.augment,
+        goal=spec.goal,
     )
 
 

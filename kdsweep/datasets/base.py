@@ -42,7 +42,7 @@ class DatasetInfo:
         splits: The available splits: always `train`, optionally `val` and `test`.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -69,6 +69,8 @@ class Dataset:
         read_file: `read_file(path, resize, shape)` reads one of those as [C, H, W] of that shape.
         content: `content(source)` says as JSON what the images are, so that others at the same place are told apart;
             None for a published data set, whose name says it wherever it lies.
+        task: What is learnt from it: a task's name or the user's own `package.module:Class`. A task of other samples
+            than images calls `read` and checks what it returns.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Dataset:
     list_files: Callable[[Source, str], Split] | None = None
     read_file: Callable[[str, int, tuple[int, int, int]], NDArray[np.uint8]] | None = None
     content: Callable[[Source], dict[str, str]] | None = None
+    task: str = "image"
 
     def describe(self, source: Source) -> DatasetInfo:
         """Describe the data set, with the image size after resizing.

@@ -15,12 +15,12 @@ from types import UnionType
 from typing import Any
 
 from kdsweep.errors import ModelError, UnknownNameError, did_you_mean
-from kdsweep.lazy import nn, torch
+from kdsweep.lazy import nn
 from kdsweep.methods.base import Shapes
 from kdsweep.models import options as _options
 from kdsweep.models import timm as _timm
 from kdsweep.models import torchvision as _torchvision
-from kdsweep.models.base import MODELS, ImageShape, ModelEntry, Tapped, Taps, register, scaled
+from kdsweep.models.base import MODELS, ImageShape, Input, InputSpec, ModelEntry, Tapped, Taps, register, scaled
 from kdsweep.models.blueprint import EXAMPLES, Blueprint
 from kdsweep.models.foreign import check_logits, explained, undisturbed
 from kdsweep.models.normalisation import normalised
@@ -33,6 +33,7 @@ __all__ = [
     "Blueprint",
     "Described",
     "ImageShape",
+    "InputSpec",
     "ModelEntry",
     "Tapped",
     "Taps",
@@ -92,7 +93,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
         _options.check(name, _builder(name), options)
 
 
-def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
+def build(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
     """Build a model with weights drawn from the global random state alone.
 
     A model that is not of the registry is tried on two black images, which changes neither it nor the random
@@ -100,13 +101,13 @@ def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1
 
     Args:
         name: A registered name, `torchvision/<name>`, `timm/<name>` or `package.module:function`.
-        input_shape: (channels, height, width) of one image.
+        input_shape: (channels, height, width) of one image, or an `InputSpec` of samples of another kind.
         num_classes: Outputs of the last layer.
         width: Multiplies the channels.
         options: The builder's own keyword arguments.
 
     Returns:
-        A module whose call on [B, C, H, W] returns logits [B, num_classes].
+        A module whose call on images [B, C, H, W], or on such samples, returns logits [B, num_classes].
 
     Raises:
         UnknownNameError: With the nearest valid name.
@@ -118,7 +119,7 @@ def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1
     return model
 
 
-def architecture(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
+def architecture(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
     """A model to look at, or to load its own weights into: its parameters hold nothing yet, and it is not tried.
 
     Nothing is fetched, and no file is read that might hold code; a wrong name of weights is refused all the same.
@@ -140,9 +141,7 @@ def architecture(name: str, input_shape: ImageShape, num_classes: int, width: fl
         return _built(name, input_shape, num_classes, width, plain)
 
 
-def blueprint(
-    name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any
-) -> Blueprint | None:
+def blueprint(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> Blueprint | None:
     """The blueprint of the model that `build` would give, without torch; None where it declares none.
 
     Raises:
@@ -153,9 +152,10 @@ def blueprint(
     draw = None if _is_foreign(name) else MODELS[name].blueprint
     if draw is None:
         return None
-    _check_numbers(name, input_shape, num_classes, width)
+    shape = InputSpec.of(input_shape).shape
+    _check_numbers(name, shape, num_classes, width)
     _options.check(name, draw, options)
-    return draw(input_shape, num_classes, width, **options)
+    return draw(shape, num_classes, width, **options)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Described:
     shown: Shapes
 
 
-def describe(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> Described:
+def describe(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> Described:
     """Describe the model that `build` would give, without torch where it has a blueprint.
 
     Another is built without drawing weights and run once on two black images.
@@ -191,17 +191,14 @@ def describe(name: str, input_shape: ImageShape, num_classes: int, width: float 
     model = architecture(name, input_shape, num_classes, width, **options)
     check_logits(name, model, input_shape, num_classes)
     tapped = Tapped(model, taps(name, model, input_shape))
-    first = next(model.parameters())
     with undisturbed(model):
-        shown = tapped(torch.zeros(EXAMPLES, *input_shape, device=first.device, dtype=first.dtype)).shapes()
+        shown = tapped(InputSpec.of(input_shape).example(EXAMPLES, next(model.parameters()).device)).shapes()
     tapped.close()
     state = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     return Described(count_parameters(model), size_mb(model), state, shown)
 
 
-def count(
-    name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any
-) -> tuple[int, float]:
+def count(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> tuple[int, float]:
     """Parameters and MiB of the model that `build` would give, without torch where it has a blueprint.
 
     Raises:
@@ -215,7 +212,7 @@ def count(
     return count_parameters(model), size_mb(model)
 
 
-def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
+def taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
     """Where to tap a model that `build` made.
 
     A registered model declares it; another is run once on two black images (see `kdsweep.models.tracing`),
@@ -224,7 +221,7 @@ def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
     Args:
         name: The name that it was built by.
         model: The model.
-        input_shape: (channels, height, width) of one image.
+        input_shape: As it was built for.
 
     Raises:
         UnknownNameError: With the nearest valid name.
@@ -234,14 +231,15 @@ def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
     return find_taps(name, model, input_shape) if _is_foreign(name) else MODELS[name].taps
 
 
-def _built(name: str, input_shape: ImageShape, num_classes: int, width: float, options: Mapping[str, Any]) -> nn.Module:
+def _built(name: str, input_shape: Input, num_classes: int, width: float, options: Mapping[str, Any]) -> nn.Module:
     """What the builder returns, not tried yet."""
     exists(name)
-    _check_numbers(name, input_shape, num_classes, width)
+    shape = InputSpec.of(input_shape).shape
+    _check_numbers(name, shape, num_classes, width)
     builder = _builder(name)
     _options.check(name, builder, options)
     with explained(f"model {name!r} cannot be built") if _is_foreign(name) else nullcontext():
-        return builder(input_shape, num_classes, width, **options)
+        return builder(shape, num_classes, width, **options)
 
 
 def _is_foreign(name: str) -> bool:
@@ -262,9 +260,11 @@ def _builder(name: str) -> Callable[..., nn.Module]:
     return MODELS[name].build
 
 
-def _check_numbers(name: str, input_shape: ImageShape, num_classes: int, width: float) -> None:
+def _check_numbers(name: str, input_shape: tuple[int, ...], num_classes: int, width: float) -> None:
     counts = (*input_shape, num_classes)
-    if len(counts) != 4 or not all(_is_number(n, int) and n > 0 for n in counts):
+    sizes = len(input_shape)
+    fits = sizes == 3 or (sizes > 0 and is_user_object(name))
+    if not fits or not all(_is_number(n, int) and n > 0 for n in counts):
         raise ModelError(
             f"model {name!r}: input_shape is {input_shape} and num_classes {num_classes!r}; "
             "accepted: (channels, height, width) and a number of classes, all whole and above 0"

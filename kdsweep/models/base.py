@@ -12,8 +12,33 @@ from kdsweep.methods.base import Outputs
 from kdsweep.models.blueprint import Blueprint
 from kdsweep.registry import Registry
 
-ImageShape = tuple[int, int, int]
+ImageShape = tuple[int, int, int]  # (channels, height, width)
 Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model takes for one sample.
+
+    Attributes:
+        shape: Of one sample: (channels, height, width) of an image, (length,) of a sequence.
+        dtype: PyTorch's name for the type of its numbers.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @classmethod
+    def of(cls, given: tuple[int, ...] | InputSpec) -> InputSpec:
+        """A shape alone is one of float32."""
+        return given if isinstance(given, InputSpec) else cls(tuple(given))
+
+    def example(self, count: int, device: torch.device | str | None = None) -> torch.Tensor:
+        """So many samples of nothing but zeros, [count, *shape]."""
+        return torch.zeros(count, *self.shape, dtype=getattr(torch, self.dtype), device=device)
+
+
+Input = ImageShape | tuple[int, ...] | InputSpec
 
 
 @dataclass(frozen=True)

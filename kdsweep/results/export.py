@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kdsweep import methods, models
+from kdsweep import datasets, methods, models, tasks
+from kdsweep.datasets import Dataset, Source
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import CheckpointError, DataError, InputError, KdsweepError
 from kdsweep.lazy import nn, torch
@@ -20,24 +21,11 @@ from kdsweep.results.frames import Results
 from kdsweep.storage import weights
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import TrialDir
-from kdsweep.tasks.image.splits import raw_images, source_of
+from kdsweep.tasks.metrics import Goal, is_fraction, shown, shown_gain
 from kdsweep.training.evaluate import evaluate
+from kdsweep.training.trainer import best_value
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-CONFIRMED = (
-    "seeds",
-    "test_accuracy",
-    "test_accuracy_std",
-    "plain_test_accuracy",
-    "plain_test_accuracy_std",
-    "kd_gain",
-    "kd_gain_std",
-    "tuned_plain_test_accuracy",
-    "tuned_plain_test_accuracy_std",
-    "kd_gain_tuned",
-    "kd_gain_tuned_std",
-    "first_layer_norm",
-)
 
 
 class StudentConfig(BaseModel):
@@ -47,44 +35,52 @@ class StudentConfig(BaseModel):
         format: Of this file.
         model: A model's name; with `width` and `options` it is rebuilt.
         head: Kind and shapes of the head that the method put on the student; empty without one.
-        input_shape: (channels, height, width).
+        task: What it was trained for.
+        input_shape: Of one sample; (channels, height, width) of an image.
         class_names: In the order of the logits.
-        mean: Per channel, of images scaled to 0..1.
-        std: Per channel.
+        mean: Per channel, of images scaled to 0..1; empty for other tasks.
+        std: Per channel, likewise.
         parameters: How many.
         size_mb: Parameters and buffers, in MiB.
         dataset: What it was trained on; with `seed` its validation split is found again.
         settings: The trial's configuration.
-        val_accuracy: Of these weights on the validation split, a fraction.
         confirmed: Means over fresh seeds, where the sweep confirmed this trial.
         teacher: What is known of the teacher.
         sweep: The sweep's name.
         trial: The trial's key.
         kdsweep: The version that wrote it.
+
+    The sweep's objective, of these weights on the validation split, is a key of its own: `val_NAME`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, float] = Field(init=False)
 
     format: Annotated[int, Field(ge=1, le=1)] = 1
     model: str
     width: Annotated[float, Field(gt=0, le=100)]
     options: dict[str, Any]
     head: dict[str, int | bool | str]
-    input_shape: tuple[int, int, int]
+    task: str = Dataset.task
+    input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     parameters: int
     size_mb: float
     dataset: dict[str, Any]
     seed: int
     settings: dict[str, Any]
-    val_accuracy: float
     confirmed: dict[str, float]
     teacher: dict[str, Any]
     sweep: str
     trial: str
     kdsweep: str
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The objective on the validation split."""
+        return dict(self.__pydantic_extra__)
 
 
 def export_students(results: Results, out: Path, top: int = 3, trial: str = "") -> list[Path]:
@@ -106,20 +102,22 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
         trust_code: Whether a model that is the user's own `package.module:function` may be imported.
 
     Returns:
-        A module in eval mode that takes images [B, C, H, W] scaled to 0..1 and returns logits [B, classes].
+        A module in eval mode that takes images [B, C, H, W] scaled to 0..1, or the samples of its task, and returns
+        logits [B, classes].
 
     Raises:
         InputError: If the folder is no student, or is damaged.
     """
     folder = Path(path)
     config = read_config(folder)
-    for what, name in (("model", config.model), ("head", str(config.head.get("kind", "")))):
+    kind = str(config.head.get("kind", ""))
+    for what, name in (("model", config.model), ("head", kind), ("task", config.task)):
         if is_user_object(name) and not trust_code:
             raise InputError(
                 f"{folder}: its {what} is the code {name!r}; accepted: trust_code=True, if you trust that code"
             )
     model = _rebuilt(config, weights.load(folder / WEIGHTS), f"student {folder / WEIGHTS}")
-    return models.normalised(model, config.mean, config.std).eval()
+    return _exported(config, model, f"student {folder / WEIGHTS}").eval()
 
 
 def read_config(folder: Path) -> StudentConfig:
@@ -130,13 +128,18 @@ def read_config(folder: Path) -> StudentConfig:
     """
     path = folder / CONFIG
     try:
-        return StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        config = StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise InputError(f"{folder}: no student, it holds no {CONFIG}; accepted: a folder of kdsweep export") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path}: unreadable: {error}") from error
     except ValidationError as error:
         raise InputError(f"{path}: {_first_fault(error)}") from error
+    unknown = [name for name in config.measured if not name.startswith("val_")]
+    if unknown or len(config.measured) != 1:
+        what = f"{unknown[0]}: unknown key" if unknown else f"{len(config.measured)} metrics on the validation split"
+        raise InputError(f"{path}: {what}; accepted: the keys that kdsweep export writes, with one val_NAME")
+    return config
 
 
 def evaluate_student(
@@ -152,7 +155,8 @@ def evaluate_student(
         trust_code: As for `load_student`; also whether a data set that is the user's own function may be imported.
 
     Returns:
-        student, dataset, split, images, accuracy (a fraction), loss.
+        student, dataset, split, images (or what the samples of its task are called), and its metrics: accuracy (a
+        fraction), loss.
 
     Raises:
         InputError: If the student or the data set cannot be read, or they do not fit.
@@ -170,23 +174,18 @@ def evaluate_student(
             f"{folder}: its data set is the code {spec.name!r}; accepted: trust_code=True (--trust-code), if you trust "
             "that code, or another data set (--dataset)"
         )
-    source, found = source_of(spec)
-    info = found.describe(source)
+    task, found = tasks.get(config.task), datasets.get(spec.name)
+    info = found.describe(Source(Path(spec.root), spec.download, spec.resize))
     if info.input_shape != config.input_shape or len(info.class_names) != len(config.class_names):
         raise DataError(
-            f"dataset {spec.name!r} has images {info.input_shape} of {len(info.class_names)} classes; accepted: "
+            f"dataset {spec.name!r} has {task.noun} {info.input_shape} of {len(info.class_names)} classes; accepted: "
             f"{config.input_shape} of {len(config.class_names)}, which the student was trained on"
         )
-    plain = raw_images(spec, config.seed, split)
-    accuracy, loss = evaluate(student.to(memory_format=torch.channels_last), plain)
-    return {
-        "student": str(folder),
-        "dataset": spec.name,
-        "split": split,
-        "images": len(plain),
-        "accuracy": accuracy,
-        "loss": loss,
-    }
+    samples = task.exported_split(spec, config.seed, split)
+    measured = evaluate(
+        student.to(memory_format=torch.channels_last), samples, {name: task.metrics[name] for name in task.always}
+    )
+    return {"student": str(folder), "dataset": spec.name, "split": split, task.noun: len(samples), **measured}
 
 
 def _need_weights(results: Results, key: str) -> None:
@@ -218,34 +217,43 @@ def _config(results: Results, key: str, row: dict[str, Any]) -> StudentConfig:
     described = json.loads(results.sweep.data.read_text())
     confirmed = results.confirmed
     own = confirmed[confirmed["trial"] == key] if not confirmed.empty else confirmed
-    measured = {name: float(own.iloc[0][name]) for name in CONFIRMED} if not own.empty else {}
+    columns = _confirmed_columns(results.goal)
+    measured = {name: float(own.iloc[0][name]) for name in columns} if not own.empty else {}
+    best: dict[str, Any] = {results.goal.column: _best_value(results.sweep.trial(key), row[results.goal.column])}
     return StudentConfig(
         model=spec.student.model,
         width=float(settings["width"]),
         options=spec.student.options,
         head=json.loads(weights.metadata(results.sweep.trial(key).best).get("head", "{}")),
+        task=described.get("task", Dataset.task),
         input_shape=tuple(described["input_shape"]),
         class_names=tuple(described["class_names"]),
-        mean=tuple(described["mean"]),
-        std=tuple(described["std"]),
+        mean=tuple(described.get("mean", ())),
+        std=tuple(described.get("std", ())),
         parameters=int(row["parameters"]),
         size_mb=float(row["size_mb"]),
         dataset=spec.dataset.model_dump(),
         seed=spec.seed,
         settings=settings | {"train": spec.train.model_dump()},
-        val_accuracy=_val_accuracy(results.sweep.trial(key), row),
         confirmed={name: value for name, value in measured.items() if math.isfinite(value)},
         teacher=results.teacher,
         sweep=spec.name,
         trial=key,
         kdsweep=version("kdsweep"),
+        **best,
     )
 
 
-def _val_accuracy(trial: TrialDir, row: dict[str, Any]) -> float:
+def _confirmed_columns(goal: Goal) -> list[str]:
+    test = goal.test_column
+    means = [test, f"plain_{test}", "kd_gain", f"tuned_plain_{test}", "kd_gain_tuned"]
+    return ["seeds", *(column for mean in means for column in (mean, f"{mean}_std")), "first_layer_norm"]
+
+
+def _best_value(trial: TrialDir, recorded: float) -> float:
     """What the kept weights reached; a trial that still runs may be further than when they were written."""
     kept = weights.metadata(trial.state).get("kdsweep") if trial.state.is_file() else None
-    return float(json.loads(kept)["best_accuracy"] if kept else row["val_accuracy"])
+    return best_value(json.loads(kept)) if kept else float(recorded)
 
 
 def _rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
@@ -257,10 +265,17 @@ def _rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Modu
     except Exception as error:  # on sizes and options that somebody made up, a builder raises nearly anything
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{where}: {CONFIG} describes no model that can be built: {reason}") from error
-    if len(config.mean) != config.input_shape[0]:
-        raise InputError(f"{where}: {len(config.mean)} means for {config.input_shape[0]} channels")
+    _exported(config, model, where)
     model.load_state_dict(state, strict=False)
     return model
+
+
+def _exported(config: StudentConfig, model: nn.Module, where: str) -> nn.Module:
+    """The model as users call it."""
+    try:
+        return tasks.get(config.task).exported(model, config.model_dump())
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -279,14 +294,15 @@ def _build(config: StudentConfig, state: weights.State, where: str) -> nn.Module
         name.removeprefix("student."): tensor for name, tensor in state.items() if name.startswith("student.")
     }  # fmt: skip
     classes = len(config.class_names)
-    plan = models.blueprint(config.model, config.input_shape, classes, config.width, **config.options)
+    shape = tasks.get(config.task).input_spec(config.input_shape)
+    plan = models.blueprint(config.model, shape, classes, config.width, **config.options)
     if plan is not None:
         weights.fit_shapes(plan.state, {name: tuple(tensor.shape) for name, tensor in own.items()}, where)
-    model = models.architecture(config.model, config.input_shape, classes, config.width, **config.options)
+    model = models.architecture(config.model, shape, classes, config.width, **config.options)
     weights.fit(model, own, where)
     if head is None:
         return model
-    headed = HeadedStudent(model, models.taps(config.model, model, config.input_shape), head)
+    headed = HeadedStudent(model, models.taps(config.model, model, shape), head)
     weights.fit(headed, state, where)
     return headed
 
@@ -297,10 +313,13 @@ def _card(config: StudentConfig) -> str:
     used = {**searched, **{key: value for key, value in config.settings["train"].items() if key not in searched}}
     settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in used.items())
     teacher = config.teacher
-    accuracies = [f"| validation (selected by) | {config.val_accuracy:.2%} |"]
+    task = tasks.get(config.task)
+    ((column, value),) = config.measured.items()
+    metric = column.removeprefix("val_")
+    rows = [f"| validation (selected by) | {shown(column, value)} |"]
     start = ""
     if config.confirmed:
-        accuracies += _confirmed_rows(config.confirmed)
+        rows += _confirmed_rows(config.confirmed, metric)
         norm = config.confirmed["first_layer_norm"]
         start = f"\nIts first layer's norm before training was {norm:.4f} (first fresh seed), as its plain twin's.\n"
     smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
@@ -315,18 +334,18 @@ def _card(config: StudentConfig) -> str:
 import kdsweep
 
 student = kdsweep.load_student(".")  # this folder
-logits = student(images)  # images [B, {", ".join(str(size) for size in config.input_shape)}] scaled to 0..1
+{task.exported_call(config.input_shape)}
 ```
 
-It normalises its own input (mean {_cell(list(config.mean))}, std {_cell(list(config.std))}). Classes, in the order of
+{task.exported_note(config.model_dump())} Classes, in the order of
 the logits: {", ".join(_text(name) for name in config.class_names)}.
 
-## Accuracy
+## {metric.replace("_", " ").capitalize()}
 
-| measured on | accuracy |
+| measured on | {metric.replace("_", " ")} |
 |---|---|
-{chr(10).join(accuracies)}
-| its teacher, validation | {teacher.get("val_accuracy", float("nan")):.2%} |
+{chr(10).join(rows)}
+| its teacher, validation | {shown(column, teacher.get(column, float("nan")))} |
 
 ## How it was trained
 
@@ -339,13 +358,13 @@ Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("
 """
 
 
-def _confirmed_rows(confirmed: dict[str, float]) -> list[str]:
+def _confirmed_rows(confirmed: dict[str, float], metric: str) -> list[str]:
     """What confirmation measured; what it did not is left out."""
     lines = (
-        ("test_accuracy", f"test, {confirmed['seeds']:.0f} fresh seeds of these settings"),
-        ("plain_test_accuracy", "test, plain student, same settings and seeds"),
+        (f"test_{metric}", f"test, {confirmed['seeds']:.0f} fresh seeds of these settings"),
+        (f"plain_test_{metric}", "test, plain student, same settings and seeds"),
         ("kd_gain", "gain over it, paired by seed"),
-        ("tuned_plain_test_accuracy", "test, plain student, the best of the sweep's plain settings"),
+        (f"tuned_plain_test_{metric}", "test, plain student, the best of the sweep's plain settings"),
         ("kd_gain_tuned", "gain over it, paired by seed"),
     )
     rows = []
@@ -353,8 +372,9 @@ def _confirmed_rows(confirmed: dict[str, float]) -> list[str]:
         if name not in confirmed:
             continue
         gain = name.startswith("kd_gain")
-        value = f"{confirmed[name] * 100:+.2f} points" if gain else f"{confirmed[name]:.2%}"
-        spread = f" ± {confirmed[f'{name}_std']:.2%}" if f"{name}_std" in confirmed else ""
+        points = " points" if is_fraction(metric) else ""
+        value = shown_gain(metric, confirmed[name]) + points if gain else shown(metric, confirmed[name])
+        spread = f" ± {shown(metric, confirmed[f'{name}_std'])}" if f"{name}_std" in confirmed else ""
         rows.append(f"| {meaning} | {value}{spread} |")
     return rows
 

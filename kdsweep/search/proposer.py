@@ -90,7 +90,7 @@ class Proposer:
         Args:
             config: Its configuration.
             state: As Optuna calls it.
-            values: The best accuracy after each epoch.
+            values: The best score after each epoch; higher is better.
         """
         trial = self._open.pop(digest_of(config), None)
         if trial is None:

@@ -9,6 +9,7 @@ from pydantic import Field
 from kdsweep.search.samplers.tpe import TPE
 from kdsweep.search.stopping.asha import ASHA
 from kdsweep.section import Count, PartName, Section
+from kdsweep.tasks import Goal
 
 
 class SearchSection(Section):
@@ -44,7 +45,12 @@ class SchedulerSection(Section):
 
 
 class ObjectiveSection(Section):
-    """What is best. Losses are not offered: their scale depends on the method."""
+    """What is best.
 
-    metric: Literal["val_accuracy"] = "val_accuracy"
-    mode: Literal["max"] = "max"
+    Attributes:
+        metric: A metric of the task on the validation split, or the user's own `package.module:name`.
+        mode: Whether its largest or smallest value is best; `auto` is what the metric declares.
+    """
+
+    metric: str = Goal.metric
+    mode: Literal["auto", "max", "min"] = "auto"

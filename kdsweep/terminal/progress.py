@@ -5,6 +5,7 @@ All output goes to standard error; standard output is for data.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.tasks.metrics import shown
+
 PLAIN_SECONDS = 5.0
 
 
@@ -25,15 +28,16 @@ class SearchStatus:
     """The progress of a search.
 
     Attributes:
-        target: Total number of trials to run.
-        running: Number of running trials.
-        complete: Number of trials that reached the last epoch.
-        pruned: Number of trials stopped early.
-        failed: Number of failed trials.
-        epochs: Epochs trained by all trials in this session.
-        best_accuracy: Best validation accuracy so far; negative before the first epoch.
-        best_config: Settings of the trial with that accuracy.
-        teacher_accuracy: Validation accuracy of the teacher.
+        target: Trials there will be.
+        running: Under way.
+        complete: Reached the last epoch.
+        pruned: Stopped early.
+        failed: Failed.
+        epochs: Epochs trained by all trials of this session.
+        objective: The column of what is best.
+        best_value: Its best value so far; NaN before the first.
+        best_config: Its configuration.
+        teacher_value: The teacher's, for comparison.
     """
 
     target: int
@@ -42,9 +46,10 @@ class SearchStatus:
     pruned: int
     failed: int
     epochs: int
-    best_accuracy: float
+    objective: str
+    best_value: float
     best_config: Mapping[str, Any]
-    teacher_accuracy: float
+    teacher_value: float
 
     @property
     def ended(self) -> int:
@@ -202,10 +207,10 @@ def _counts(status: SearchStatus) -> str:
 
 
 def _best(status: SearchStatus) -> str:
-    if status.best_accuracy < 0:
-        return f"no results yet (teacher {status.teacher_accuracy:.2%})"
-    best = f"best {status.best_accuracy:.2%} (teacher {status.teacher_accuracy:.2%})"
-    return f"{best}: {config_text(status.best_config)}"
+    teacher = f"(teacher {shown(status.objective, status.teacher_value)})"
+    if math.isnan(status.best_value):
+        return f"no epoch yet {teacher}"
+    return f"best {shown(status.objective, status.best_value)} {teacher}: {config_text(status.best_config)}"
 
 
 def _duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec
 
 
@@ -20,7 +21,7 @@ class Recipe:
         optimization: Epochs, optimizer, rate, schedule, precision.
         seed: Of weights, order and dropout.
         view_seed: Of the augmentation, one for all trials of a sweep.
-        augment: How training images are varied.
+        augment: How training samples are varied.
         method: The distillation method.
         method_params: Its parameters that differ from the defaults.
         alpha: Share of distillation in the loss, 0..1.
@@ -28,6 +29,7 @@ class Recipe:
         temperature_schedule: How a temperature that softens goes to 1, likewise.
         task_loss: What the labels are learnt with.
         task_loss_params: Its parameters that differ from the defaults.
+        goal: By which an epoch is the best.
     """
 
     model: str
@@ -44,3 +46,4 @@ class Recipe:
     temperature_schedule: str = "constant"
     task_loss: str = "cross_entropy"
     task_loss_params: Mapping[str, Any] = field(default_factory=dict)
+    goal: Goal = field(default_factory=Goal)

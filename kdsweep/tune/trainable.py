@@ -13,6 +13,7 @@ import ray
 import torch
 from ray import tune
 
+from kdsweep import tasks
 from kdsweep.config.spec import read_spec
 from kdsweep.errors import KdsweepError
 from kdsweep.models import count_parameters, size_mb
@@ -20,7 +21,6 @@ from kdsweep.registry import import_from
 from kdsweep.search.stopping import rule_of
 from kdsweep.seeds import derived_seed
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.training.trainer import SAVE_SECONDS, Training
 from kdsweep.worker import process
 from kdsweep.worker.workbench import Workbench, open_workbench
@@ -120,7 +120,7 @@ class DistillTrial(tune.Trainable):
         spec = read_spec(self._sweep)
         gpu = ray.get_gpu_ids() and torch.cuda.is_available()
         process.set_up(spec.resources.cpus_per_trial)
-        data = PreparedData.load(Path(self._places["data"]))
+        data = tasks.of(spec.dataset).load(Path(self._places["data"]))
         self._bench = open_workbench(spec, self._sweep, data, torch.device("cuda" if gpu else "cpu"))
         self._milestones = rule_of(spec).milestones
         return self._bench

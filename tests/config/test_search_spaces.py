@@ -15,6 +15,7 @@ from kdsweep.config.load import load_spec
 from kdsweep.config.spec import SweepSpec
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SHARED
+from kdsweep.tasks.metrics import METRICS
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 ROOT = Path(__file__).parents[2]
@@ -218,6 +219,12 @@ def test_the_teachers_training_differs_from_the_students_as_the_page_says():
 def test_the_page_on_sweep_files_lists_everything_that_a_space_may_search():
     rows = {key.removeprefix("space.") for key in documented() if key.startswith("space.")}
     assert rows == {*SHARED, "method"}
+
+
+def test_the_page_on_sweep_files_lists_every_metric_with_its_direction():
+    text = (ROOT / "docs" / "sweep-files.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| val_(\w+) \| (max|min) \|", text, re.MULTILINE))
+    assert rows == {name: METRICS[name].mode for name in METRICS}
 
 
 def test_the_page_on_sweep_files_shows_every_distribution():

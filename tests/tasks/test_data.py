@@ -19,8 +19,9 @@ from kdsweep.errors import DataError
 from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.image.batches import Images
-from kdsweep.tasks.image.splits import IMAGENET, PreparedData, prepare, prepare_test, split_arrays, stratified
+from kdsweep.tasks.image.splits import IMAGENET, PreparedData, prepare, prepare_test, split_arrays
 from kdsweep.tasks.image.views import View
+from kdsweep.tasks.split import stratified
 
 CPU = torch.device("cpu")
 

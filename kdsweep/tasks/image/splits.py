@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from kdsweep import datasets
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
 from kdsweep.datasets.section import DatasetSpec
-from kdsweep.errors import DataError
 from kdsweep.lazy import torch
-from kdsweep.seeds import derived_seed, digest_of
+from kdsweep.models import InputSpec
+from kdsweep.seeds import digest_of
 from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store
+from kdsweep.tasks.base import TASKS, SplitName, Task
 from kdsweep.tasks.image.batches import Files, Images, StreamedImages
+from kdsweep.tasks.split import train_and_val
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RESIDENT_SHARE = 0.25
-SplitName = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,23 @@ class PreparedData:
     resize: int = 0
 
     @property
+    def task(self) -> Task:
+        """Image classification."""
+        return TASKS["image"]
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """Normalised images."""
+        return InputSpec(self.input_shape)
+
+    @property
     def num_classes(self) -> int:
         """How many classes."""
         return len(self.class_names)
+
+    def count(self, name: SplitName) -> int:
+        """How many images a split has."""
+        return len(map_array(self.root / f"{name}_labels.bin"))
 
     def split(self, name: SplitName, device: torch.device) -> Images:
         """One split for a device: mapped on a CPU, copied to a GPU where it takes a small part of its memory."""
@@ -130,20 +145,11 @@ def split_arrays(spec: DatasetSpec, seed: int, opened: Dataset | None = None) ->
     """
     source, found = source_of(spec)
     dataset = opened or found
-    train = _read(spec, dataset, "train")
-    train = _taken(train, stratified(train.labels, spec.subset or len(train.labels), seed)[0])
-    if "val" in dataset.describe(source).splits:
-        val = _read(spec, dataset, "val")
-    else:
-        kept = round(len(train.labels) * (1 - spec.val_fraction))
-        train_index, val_index = stratified(train.labels, kept, seed)
-        train, val = _taken(train, train_index), _taken(train, val_index)
-    if not len(train.labels) or not len(val.labels):
-        raise DataError(
-            f"dataset {spec.name!r}: {len(train.labels)} images to train on and {len(val.labels)} to select by; "
-            "accepted: at least one of each (dataset.subset, dataset.val_fraction)"
-        )
-    return train, val
+
+    def read(name: str) -> Split:
+        return _read(spec, dataset, name)
+
+    return train_and_val(spec, seed, dataset.describe(source).splits, read, "images")
 
 
 def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
@@ -176,49 +182,16 @@ def raw_images(spec: DatasetSpec, seed: int, split: str) -> Images:
         images, labels = _read(spec, dataset, "test")
     else:
         images, labels = split_arrays(spec, seed)[0 if split == "train" else 1]
-    shape = dataset.describe(source).input_shape
+    shape = cast(tuple[int, int, int], dataset.describe(source).input_shape)
     if spec.stream:
         return StreamedImages(Files(spec.name, list(images), spec.resize, shape), torch.from_numpy(labels))
     return Images(torch.from_numpy(images), torch.from_numpy(labels))
 
 
-def stratified(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split positions so that each class keeps its share.
-
-    Args:
-        labels: [N].
-        count: Size of the first part; larger than N is N.
-        seed: Of the draw.
-
-    Returns:
-        Sorted positions of the first part and of the rest. Classes get their share by largest remainder.
-    """
-    count = min(count, len(labels))
-    classes, sizes = np.unique(labels, return_counts=True)
-    exact = sizes * (count / len(labels))
-    quota = np.floor(exact).astype(np.int64)
-    remainder = np.argsort(-(exact - quota), kind="stable")[: count - quota.sum()]
-    quota[remainder] += 1
-    first: list[NDArray[np.int64]] = []
-    rest: list[NDArray[np.int64]] = []
-    for label, take in zip(classes, quota, strict=True):
-        generator = np.random.default_rng(derived_seed(seed, "split", int(label)))
-        members = generator.permutation(np.flatnonzero(labels == label))
-        first.append(members[:take])
-        rest.append(members[take:])
-    return np.sort(np.concatenate(first)), np.sort(np.concatenate(rest))
-
-
-def _read(spec: DatasetSpec, dataset: Dataset, split: SplitName) -> Split:
+def _read(spec: DatasetSpec, dataset: Dataset, split: str) -> Split:
     """A split as the data set has it: its images, or their paths where they are streamed."""
     source, _ = source_of(spec)
     return dataset.files(source, split) if spec.stream else dataset.load(source, split)
-
-
-def _taken(split: Split, index: NDArray[np.int64]) -> Split:
-    if len(index) == len(split.labels):
-        return split
-    return Split(split.images[index], split.labels[index])
 
 
 def _is_whole(root: Path, name: str) -> bool:
@@ -258,7 +231,8 @@ def _chunks(spec: DatasetSpec, info: DatasetInfo, train: Split) -> Iterable[NDAr
     """All training images [n, C, H, W], however they are held."""
     if not spec.stream:
         return [train.images]
-    files = Files(spec.name, list(train.images), spec.resize, info.input_shape)
+    shape = cast(tuple[int, int, int], info.input_shape)
+    files = Files(spec.name, list(train.images), spec.resize, shape)
     images = StreamedImages(files, torch.from_numpy(train.labels))
     return (pixels.numpy() for pixels in images.decoded(torch.arange(len(files)).split(256)))
 

@@ -11,6 +11,7 @@ KdsweepError                 exit 1: it failed while running
 │   └── SweepDirError        a sweep directory that is missing, foreign or in use
 ├── TeacherError             a teacher that is not worth distilling from
 ├── SweepError               a sweep that cannot go on
+├── DeviceError              a GPU that was leased but cannot be used
 └── Interrupted              exit 130: stopped by the user or the machine, resumable
 """
 
@@ -73,6 +74,10 @@ class TeacherError(KdsweepError):
 
 class SweepError(KdsweepError):
     """A sweep that cannot go on."""
+
+
+class DeviceError(KdsweepError):
+    """A GPU that was leased but cannot be used."""
 
 
 class Interrupted(KdsweepError):  # noqa: N818 - it is a state, not a fault

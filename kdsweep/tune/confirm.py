@@ -5,29 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import ray
-import torch
 
-from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError
 from kdsweep.models import count_parameters, size_mb
-from kdsweep.registry import import_from
 from kdsweep.results.frames import Results
 from kdsweep.search.space import OF_DISTILLATION
 from kdsweep.seeds import derived_seed, digest_of
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import run_through
 from kdsweep.tune.cluster import Share
-from kdsweep.worker import process
-from kdsweep.worker.workbench import Workbench, open_workbench
+from kdsweep.tune.lease import warm_workbench
+from kdsweep.worker.place import WorkerPlace
 
 Measured = dict[str, float]
 
@@ -88,7 +84,7 @@ def plain_twin(config: Config) -> Config:
 def confirm(
     spec: SweepSpec,
     sweep: SweepDir,
-    places: dict[str, str],
+    place: WorkerPlace,
     chosen: list[Chosen],
     share: Share,
     on_done: Callable[[int, int], None],
@@ -98,7 +94,7 @@ def confirm(
     Args:
         spec: The sweep.
         sweep: Its directory; runs found there are not repeated.
-        places: Where a worker finds it, its data (the test split among it) and the user's code.
+        place: Where a worker finds it, its data (the test split among it) and the user's code.
         chosen: The best first.
         share: What one run takes of the cluster.
         on_done: Hears how many of the runs are done.
@@ -114,9 +110,9 @@ def confirm(
     resources: dict[str, Any] = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": 3}
     train, judge_teacher = ray.remote(**resources)(_train), ray.remote(**resources)(_judge_teacher)
     missing = [(name, run) for name, run in wanted.items() if name not in results]
-    pending: dict[Any, str] = {train.remote(places, run.config, run.seed): name for name, run in missing}
+    pending: dict[Any, str] = {train.remote(place, run.config, run.seed): name for name, run in missing}
     if not sweep.teacher_test.is_file():
-        pending[judge_teacher.remote(places)] = ""
+        pending[judge_teacher.remote(place)] = ""
     while pending:
         (ready,), _ = ray.wait(list(pending), num_returns=1)
         if name := pending.pop(ready):
@@ -169,25 +165,9 @@ def _result(sweep: SweepDir, name: str) -> Measured:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-_open: dict[str, Workbench] = {}
-
-
-def _bench(places: dict[str, str]) -> tuple[SweepDir, Workbench]:
-    """The sweep's workbench, in a worker that keeps it between runs."""
-    import_from(places["code"])
-    sweep = SweepDir(Path(places["sweep"]))
-    if places["sweep"] not in _open:
-        spec = read_spec(sweep)
-        process.set_up(spec.resources.cpus_per_trial)
-        gpu = ray.get_gpu_ids() and torch.cuda.is_available()
-        data = PreparedData.load(Path(places["data"]))
-        _open[places["sweep"]] = open_workbench(spec, sweep, data, torch.device("cuda" if gpu else "cpu"))
-    return sweep, _open[places["sweep"]]
-
-
-def _train(places: dict[str, str], config: Config, seed: int) -> Measured:
+def _train(place: WorkerPlace, config: Config, seed: int) -> Measured:
     """One run, and its one look at the test split."""
-    sweep, bench = _bench(places)
+    sweep, bench = place.sweep, warm_workbench(place)
     folder = sweep.confirmation(Run(config, seed).name)
     training = bench.training(config, seed, folder.state)
     student = training.inference
@@ -213,8 +193,8 @@ def _train(places: dict[str, str], config: Config, seed: int) -> Measured:
     return measured
 
 
-def _judge_teacher(places: dict[str, str]) -> None:
+def _judge_teacher(place: WorkerPlace) -> None:
     """The teacher's one look at the test split."""
-    sweep, bench = _bench(places)
+    sweep, bench = place.sweep, warm_workbench(place)
     accuracy, loss = evaluate(bench.teacher.model, bench.test)
     write_json(sweep.teacher_test, {"test_accuracy": accuracy, "test_loss": loss})

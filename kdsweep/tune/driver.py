@@ -34,7 +34,7 @@ from kdsweep.terminal.progress import Progress, SearchStatus, Silent
 from kdsweep.tune.cluster import Share, connected, share
 from kdsweep.tune.confirm import Chosen
 from kdsweep.tune.confirm import confirm as train_again
-from kdsweep.tune.prepare import places, prepare
+from kdsweep.tune.prepare import place_of, prepare
 from kdsweep.tune.scheduler import StudyScheduler
 from kdsweep.tune.searcher import StudySearcher
 from kdsweep.tune.trainable import DistillTrial
@@ -302,7 +302,7 @@ def _run_trials(
     status = _StatusReporter(study, card, progress)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.places)
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # nothing of Ray Tune's own state is ever restored
-    searcher = StudySearcher(study, places(sweep, data), part.places)
+    searcher = StudySearcher(study, place_of(sweep, data), part.places)
     scheduler = StudyScheduler(study, spec.resources, status.changed)
     tuner = tune.Tuner(
         tune.with_resources(DistillTrial, {"cpu": part.cpus, "gpu": part.gpus}),
@@ -382,7 +382,7 @@ def _confirm(spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, 
     def on_done(done: int, total: int) -> None:
         progress.counted("confirm", done, total, "trainings")
 
-    write_frame(train_again(spec, sweep, places(sweep, data), chosen, part, on_done), sweep.confirmed_frame)
+    write_frame(train_again(spec, sweep, place_of(sweep, data), chosen, part, on_done), sweep.confirmed_frame)
 
 
 @contextmanager

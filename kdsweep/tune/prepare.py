@@ -18,9 +18,11 @@ from kdsweep.teacher import build as teachers
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune.cluster import Share
+from kdsweep.tune.lease import leased_device
 from kdsweep.worker import probe, process
-from kdsweep.worker.probe import Probe
-from kdsweep.worker.workbench import open_workbench, provide_teacher
+from kdsweep.worker.capacity import Probe
+from kdsweep.worker.place import WorkerPlace
+from kdsweep.worker.workbench import Workbench, provide_teacher
 
 Prepared = tuple[TeacherCard, Probe]
 
@@ -62,9 +64,9 @@ def prepare(
     return card, measured
 
 
-def places(sweep: SweepDir, data: PreparedData) -> dict[str, str]:
+def place_of(sweep: SweepDir, data: PreparedData) -> WorkerPlace:
     """Where a worker finds the sweep, its data and the user's own code."""
-    return {"sweep": str(sweep.root), "data": str(data.root), "code": str(Path.cwd())}
+    return WorkerPlace(sweep, data.root, Path.cwd())
 
 
 def _here(
@@ -76,7 +78,7 @@ def _here(
 ) -> Prepared:
     card = provide_teacher(spec, sweep, data, device, on_epoch)
     torch.set_num_threads(spec.resources.cpus_per_trial)
-    return card, probe.provide(spec, sweep, open_workbench(spec, sweep, data, device))
+    return card, probe.provide(spec, sweep, Workbench.of(spec, sweep, data, device))
 
 
 def _remotely(
@@ -84,7 +86,7 @@ def _remotely(
 ) -> Prepared:
     sweep.teacher_epochs.unlink(missing_ok=True)
     work = ray.remote(num_cpus=part.cpus, num_gpus=1 if part.gpus else 0, max_retries=3)(_in_worker)
-    task = work.remote(places(sweep, data))
+    task = work.remote(place_of(sweep, data))
     seen = 0
     while True:
         ready, _ = ray.wait([task], timeout=0.5)
@@ -97,15 +99,15 @@ def _remotely(
             return prepared
 
 
-def _in_worker(places: dict[str, str]) -> Prepared:
-    import_from(places["code"])
-    sweep = SweepDir(Path(places["sweep"]))
+def _in_worker(place: WorkerPlace) -> Prepared:
+    import_from(str(place.code))
+    sweep = place.sweep
     spec = read_spec(sweep)
+    device = leased_device()
     process.set_up(spec.resources.cpus_per_trial)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sweep.teacher.mkdir(parents=True, exist_ok=True)
     log = LineLog(sweep.teacher_epochs)
     try:
-        return _here(spec, sweep, PreparedData.load(Path(places["data"])), device, log.append)
+        return _here(spec, sweep, PreparedData.load(place.data), device, log.append)
     finally:
         log.close()

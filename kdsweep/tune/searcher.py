@@ -7,6 +7,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from kdsweep.search.study import Study
+from kdsweep.worker.place import WorkerPlace
 
 
 class StudySearcher(Searcher):
@@ -14,14 +15,14 @@ class StudySearcher(Searcher):
 
     Args:
         study: The sweep's memory.
-        fixed: What every trial's configuration carries beside its own.
+        place: Where a worker finds the sweep.
         max_concurrent: Trials at a time.
     """
 
-    def __init__(self, study: Study, fixed: dict[str, Any], max_concurrent: int):
+    def __init__(self, study: Study, place: WorkerPlace, max_concurrent: int):
         super().__init__(metric="val_accuracy", mode="max")
         self._study = study
-        self._fixed = fixed
+        self._place = place
         self._max_concurrent = max_concurrent
         self.keys: dict[str, str] = {}
 
@@ -33,7 +34,7 @@ class StudySearcher(Searcher):
         if trial is None:
             return Searcher.FINISHED
         self.keys[trial_id] = trial.key
-        return {**self._fixed, "key": trial.key, "config": trial.config}
+        return {"place": self._place, "key": trial.key, "config": trial.config}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial left its worker; what became of it, the scheduler has heard."""

@@ -9,21 +9,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray import tune
 
-from kdsweep.config.spec import read_spec
 from kdsweep.errors import KdsweepError
 from kdsweep.models import count_parameters, size_mb
-from kdsweep.registry import import_from
 from kdsweep.search.stopping import Rungs
 from kdsweep.seeds import derived_seed
-from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.training.trainer import SAVE_SECONDS, Training
-from kdsweep.worker import process
-from kdsweep.worker.workbench import Workbench, open_workbench
+from kdsweep.tune.lease import warm_workbench
+from kdsweep.worker.place import WorkerPlace
+from kdsweep.worker.workbench import Workbench
 
 # Short epochs are told together: Ray's part of each would cost more than it.
 TOGETHER_SECONDS = 1.0
@@ -32,7 +28,7 @@ TOGETHER_SECONDS = 1.0
 class DistillTrial(tune.Trainable):
     """Steps one trial by an epoch, or by several short ones.
 
-    The configuration names the sweep's directory, its data, where the user's code lies, and the trial's key. Set up
+    The configuration says where the sweep lies and names the trial's key. Set up
     with a key whose state exists, the trial goes on from there; that one rule serves a lost worker, a lost node and a
     resumed sweep. It never says that it is done: the scheduler, which hears every epoch, stops it.
 
@@ -47,8 +43,8 @@ class DistillTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin the worker's first trial. Files are opened by its first step, which can report what is wrong."""
-        self._sweep = SweepDir(Path(config["sweep"]))
-        self._places = {"code": config["code"], "data": config["data"]}
+        self._place: WorkerPlace = config["place"]
+        self._sweep = self._place.sweep
         self._bench: Workbench | None = None
         self._begin(config)
 
@@ -116,13 +112,8 @@ class DistillTrial(tune.Trainable):
 
     def _open(self) -> Workbench:
         """Open the sweep's data and teacher, once per worker."""
-        import_from(self._places["code"])
-        spec = read_spec(self._sweep)
-        gpu = ray.get_gpu_ids() and torch.cuda.is_available()
-        process.set_up(spec.resources.cpus_per_trial)
-        data = PreparedData.load(Path(self._places["data"]))
-        self._bench = open_workbench(spec, self._sweep, data, torch.device("cuda" if gpu else "cpu"))
-        self._rungs = Rungs.of(spec)
+        self._bench = warm_workbench(self._place)
+        self._rungs = Rungs.of(self._bench.spec)
         return self._bench
 
     def _may_end(self, training: Training) -> bool:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from kdsweep.config.recipes import trial_recipe
-from kdsweep.config.spec import SweepSpec
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import CheckpointError
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
+from kdsweep.registry import import_from
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
@@ -30,7 +31,8 @@ from kdsweep.teacher.outputs import (
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.teaching import NoTeacher, TeacherSource
 from kdsweep.training.trainer import Training, resumed
-from kdsweep.worker import probe
+from kdsweep.worker import capacity
+from kdsweep.worker.place import WorkerPlace
 
 
 def provide_teacher(
@@ -62,10 +64,19 @@ def provide_teacher(
     return card
 
 
-def open_workbench(spec: SweepSpec, sweep: SweepDir, data: PreparedData, device: torch.device) -> Workbench:
-    """The workbench of a sweep whose teacher was adopted, in a process that trains."""
-    card = TeacherCard(**json.loads(sweep.teacher_card.read_text()))
-    return Workbench(spec, sweep, data, card, device)
+@lru_cache(maxsize=1)
+def open_workbench(place: WorkerPlace, device: torch.device) -> Workbench:
+    """The workbench of a sweep whose teacher was adopted: opened once per process and kept.
+
+    Args:
+        place: Where the sweep lies.
+        device: Where the runs are trained.
+
+    Raises:
+        SpecError: If the sweep's file is damaged.
+    """
+    import_from(str(place.code))
+    return Workbench.of(read_spec(place.sweep), place.sweep, PreparedData.load(place.data), device)
 
 
 class Workbench:
@@ -86,10 +97,15 @@ class Workbench:
         self._sweep = sweep
         self._card = card
 
+    @classmethod
+    def of(cls, spec: SweepSpec, sweep: SweepDir, data: PreparedData, device: torch.device) -> Workbench:
+        """The workbench of a sweep whose teacher was adopted."""
+        return cls(spec, sweep, data, TeacherCard(**json.loads(sweep.teacher_card.read_text())), device)
+
     @cached_property
     def precision(self) -> str:
         """What `auto` means for this sweep."""
-        known = probe.stored(self._sweep)
+        known = capacity.stored(self._sweep)
         return known.precision if known else "float32"
 
     @cached_property

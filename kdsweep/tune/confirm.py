@@ -8,42 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import ray
 
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
-from kdsweep.errors import KdsweepError
-from kdsweep.models import count_parameters, size_mb
-from kdsweep.results.frames import Results
+from kdsweep.errors import SweepError
+from kdsweep.results.frames import Results, load_results, write_frame
 from kdsweep.search.space import OF_DISTILLATION
-from kdsweep.seeds import derived_seed, digest_of
-from kdsweep.storage.files import write_json
+from kdsweep.seeds import derived_seed
 from kdsweep.storage.paths import SweepDir
-from kdsweep.training.evaluate import evaluate
-from kdsweep.training.trainer import run_through
-from kdsweep.tune.cluster import Share
-from kdsweep.tune.lease import warm_workbench
+from kdsweep.terminal.progress import Progress
+from kdsweep.tune.agenda import Background
+from kdsweep.tune.work import ConfirmRun, JudgeTeacher, Work, run_name
 from kdsweep.worker.place import WorkerPlace
 
 Measured = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training of the confirmation.
-
-    Attributes:
-        config: The configuration.
-        seed: Of weights, order and dropout.
-    """
-
-    config: Config
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Its folder."""
-        return f"{digest_of(self.config)[:12]}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -81,51 +59,109 @@ def plain_twin(config: Config) -> Config:
     return {**kept, "method": "none"}
 
 
-def confirm(
-    spec: SweepSpec,
-    sweep: SweepDir,
-    place: WorkerPlace,
-    chosen: list[Chosen],
-    share: Share,
-    on_done: Callable[[int, int], None],
-) -> pd.DataFrame:
-    """Train the chosen configurations and their plain students on fresh seeds, and score each once on the test split.
+class Confirmation:
+    """Train the best configurations and their plain students on fresh seeds, and score each once on the test split.
+
+    What was trained before is not trained again.
 
     Args:
         spec: The sweep.
-        sweep: Its directory; runs found there are not repeated.
-        place: Where a worker finds it, its data (the test split among it) and the user's code.
-        chosen: The best first.
-        share: What one run takes of the cluster.
-        on_done: Hears how many of the runs are done.
-
-    Returns:
-        One row per configuration, as `Results.confirmed` describes it.
+        place: Where a worker finds it.
+        has_test: Has the test split made ready; says whether the data set has one.
+        progress: Hears of it.
     """
-    seeds = [derived_seed(spec.seed, "confirm", number) % 2**31 for number in range(spec.confirm.seeds)]
-    runs = [Run(config, seed) for one in chosen for config in one.settings() for seed in seeds]
-    wanted = {run.name: run for run in runs}
-    results = {name: found for name in wanted if (found := _result(sweep, name))}
-    on_done(len(results), len(wanted))
-    resources: dict[str, Any] = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": 3}
-    train, judge_teacher = ray.remote(**resources)(_train), ray.remote(**resources)(_judge_teacher)
-    missing = [(name, run) for name, run in wanted.items() if name not in results]
-    pending: dict[Any, str] = {train.remote(place, run.config, run.seed): name for name, run in missing}
-    if not sweep.teacher_test.is_file():
-        pending[judge_teacher.remote(place)] = ""
-    while pending:
-        (ready,), _ = ray.wait(list(pending), num_returns=1)
-        if name := pending.pop(ready):
-            results[name] = ray.get(ready)
-            on_done(len(results), len(wanted))
-        else:
-            ray.get(ready)
-    return pd.DataFrame([_row(one, seeds, results) for one in chosen])
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        place: Background[WorkerPlace],
+        has_test: Callable[[], bool],
+        progress: Progress,
+    ):
+        self._spec = spec
+        self._sweep = spec.sweep_dir
+        self._place = place
+        self._has_test = has_test
+        self._progress = progress
+        self._chosen: list[Chosen] = []
+        self._seeds = [derived_seed(spec.seed, "confirm", number) % 2**31 for number in range(spec.confirm.seeds)]
+        self._wanted: dict[str, Work] = {}
+        self._waiting: list[Work] = []
+        self._results: dict[str, Measured] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether every run was measured."""
+        return self._wanted.keys() <= self._results.keys()
+
+    def begin(self) -> None:
+        """Choose by what the search found."""
+        if not self._has_test():
+            self._progress.phase("confirm", f"left out: {self._spec.dataset.name} has no test split")
+            return
+        results = load_results(self._sweep.root)
+        self._chosen = [Chosen.of(results, str(key)) for key in results.distinct(self._spec.confirm.top)["trial"]]
+        place = self._place.result()
+        runs = [
+            ConfirmRun(place, config, seed) for one in self._chosen for config in one.settings() for seed in self._seeds
+        ]
+        self._wanted = {run.name: run for run in runs}
+        self._results = {name: found for name in self._wanted if (found := _result(self._sweep, name))}
+        self._waiting = [run for name, run in self._wanted.items() if name not in self._results]
+        count = len(self._chosen)
+        self._progress.phase("confirm", f"the best {count} and their plain students on {len(self._seeds)} fresh seeds")
+        self._tell(len(self._results), len(self._wanted))
+        if not self._sweep.teacher_test.is_file():
+            judge = JudgeTeacher(place)
+            self._wanted[judge.name] = judge
+            self._waiting.append(judge)
+
+    def next(self) -> Work | None:
+        """The next run."""
+        return self._waiting.pop(0) if self._waiting else None
+
+    def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
+        """Take what a run measured.
+
+        Raises:
+            SweepError: If it cannot be done.
+        """
+        if "failure" in told:
+            raise told.get("error") or SweepError(f"the confirmation cannot go on: {told['failure']}")
+        for measured in [*told.get("confirmed", ()), *told.get("judged", ())]:
+            self._results[work.name] = measured
+            judges = JudgeTeacher.name in self._wanted
+            if work.name != JudgeTeacher.name:
+                done = len(self._results.keys() - {JudgeTeacher.name})
+                self._tell(done, len(self._wanted) - judges)
+        return work.name not in self._results
+
+    def give_back(self, work: Work) -> None:
+        """Have a run done by another lane."""
+        self._waiting.append(work)
+
+    def lost(self, work: Work) -> None:
+        """It cannot be done.
+
+        Raises:
+            SweepError: Always.
+        """
+        times = self._spec.resources.max_failures
+        raise SweepError(f"the worker of a confirmation was lost more than {times} times (killed, or out of memory)")
+
+    def close(self) -> None:
+        """Write the frame of `Results.confirmed`, if everything was measured."""
+        if self._chosen and self.done:
+            frame = pd.DataFrame([_row(one, self._seeds, self._results) for one in self._chosen])
+            write_frame(frame, self._sweep.confirmed_frame)
+
+    def _tell(self, done: int, total: int) -> None:
+        self._progress.counted("confirm", done, total, "trainings")
 
 
 def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured]) -> dict[str, Any]:
     def measured(config: Config) -> pd.DataFrame:
-        return pd.DataFrame([results[Run(config, seed).name] for seed in seeds])
+        return pd.DataFrame([results[run_name(config, seed)] for seed in seeds])
 
     ours, plain = measured(chosen.config), measured(chosen.twin)
     row: dict[str, Any] = {
@@ -163,38 +199,3 @@ def _within_noise(gain: float, std: float) -> bool:
 def _result(sweep: SweepDir, name: str) -> Measured:
     path = sweep.confirmation(name).result
     return dict(json.loads(path.read_text())) if path.is_file() else {}
-
-
-def _train(place: WorkerPlace, config: Config, seed: int) -> Measured:
-    """One run, and its one look at the test split."""
-    sweep, bench = place.sweep, warm_workbench(place)
-    folder = sweep.confirmation(Run(config, seed).name)
-    training = bench.training(config, seed, folder.state)
-    student = training.inference
-    measured = {
-        "parameters": count_parameters(student),
-        "size_mb": size_mb(student),
-        "first_layer_norm": training.first_layer_norm,
-        "epochs": training.recipe.optimization.epochs,
-    }
-    try:
-        run_through(training, folder.state, lambda metrics: None)
-    except KdsweepError:  # it diverged on this seed, which is a result too
-        measured |= dict.fromkeys(("val_accuracy", "test_accuracy", "test_loss"), float("nan"))
-    else:
-        training.restore_best()
-        test_accuracy, test_loss = evaluate(student, bench.test)
-        measured |= {
-            "val_accuracy": training.best_accuracy,
-            "test_accuracy": test_accuracy,
-            "test_loss": test_loss,
-        }
-    write_json(folder.result, measured)
-    return measured
-
-
-def _judge_teacher(place: WorkerPlace) -> None:
-    """The teacher's one look at the test split."""
-    sweep, bench = place.sweep, warm_workbench(place)
-    accuracy, loss = evaluate(bench.teacher.model, bench.test)
-    write_json(sweep.teacher_test, {"test_accuracy": accuracy, "test_loss": loss})

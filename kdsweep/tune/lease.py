@@ -46,6 +46,11 @@ def warm_workbench(place: WorkerPlace) -> Workbench:
     return bench
 
 
+def device_name(device: torch.device) -> str:
+    """What a GPU is called; empty for a CPU."""
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else ""
+
+
 def nvidia_driver() -> str:
     """The version of this node's NVIDIA driver, or `none`."""
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -42,6 +42,18 @@ def provide_teacher(
     device: torch.device,
     on_epoch: Callable[[dict[str, float]], None],
 ) -> TeacherCard:
+    """`prepared_teacher`, with a function that hears of each epoch of training."""
+    steps = prepared_teacher(spec, sweep, data, device)
+    while True:
+        try:
+            on_epoch(next(steps))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def prepared_teacher(
+    spec: SweepSpec, sweep: SweepDir, data: PreparedData, device: torch.device
+) -> Generator[dict[str, float], None, TeacherCard]:
     """Have the teacher in the sweep's directory and, without augmentation, its outputs in the store.
 
     Args:
@@ -49,13 +61,20 @@ def provide_teacher(
         sweep: Its directory.
         data: Its data.
         device: Where the teacher runs.
-        on_epoch: Hears of each epoch of training.
+
+    Yields:
+        What each epoch of training measured, if it is trained now.
+
+    Returns:
+        What is known of the teacher.
 
     Raises:
         CheckpointError: If the checkpoint does not fit.
         TeacherError: If the teacher is not worth distilling from.
     """
-    card = teachers.stored(spec, data, sweep) or teachers.make(spec, data, sweep.store, device, on_epoch)
+    card = teachers.stored(spec, data, sweep)
+    if card is None:
+        card = yield from teachers.make(spec, data, sweep.store, device)
     teachers.judge(card, data.num_classes)
     teachers.adopt(card, sweep)
     bench = Workbench(spec, sweep, data, card, device)

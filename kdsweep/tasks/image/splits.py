@@ -20,7 +20,7 @@ from kdsweep.errors import DataError
 from kdsweep.lazy import torch
 from kdsweep.registry import is_user_object
 from kdsweep.seeds import derived_seed, digest_of
-from kdsweep.storage.arrays import has_array, map_array, save_array
+from kdsweep.storage.arrays import array_shape, has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.image.batches import Files, Images, StreamedImages
@@ -71,6 +71,10 @@ class PreparedData:
         if device.type != "cuda" or images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             images = images.to(device)
         return Images(images, labels.to(device), self.mean, self.std)
+
+    def count(self, name: SplitName) -> int:
+        """How many images a split has."""
+        return array_shape(self.root / f"{name}_labels.bin")[0]
 
     def described(self) -> dict[str, Any]:
         """Everything but where it lies, as JSON."""

@@ -232,15 +232,11 @@ def resumed(begin: Callable[[], Training], state: Path) -> Training:
 def run_through(training: Training, state: Path) -> Iterator[dict[str, float]]:
     """Run what is left of a training epoch by epoch; its state is saved from time to time, and removed at the end."""
     saved = time.monotonic()
-    try:
-        while not training.done:
-            yield training.run_epoch()
-            if time.monotonic() - saved > SAVE_SECONDS:
-                training.save(state)
-                saved = time.monotonic()
-    except GeneratorExit:  # nobody wants to hear more: it goes on another time
-        training.save(state)
-        raise
+    while not training.done:
+        yield training.run_epoch()
+        if time.monotonic() - saved > SAVE_SECONDS:
+            training.save(state)
+            saved = time.monotonic()
     state.unlink(missing_ok=True)
 
 

@@ -19,7 +19,7 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.tasks.image import splits as datasets
 from kdsweep.training.trainer import Training
 from kdsweep.worker import process
-from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
+from kdsweep.worker.workbench import Workbench, provide_teacher
 
 METHODS = ("hint", "sp", "nst", "vid", "reviewkd", "ofd")
 CPU = torch.device("cpu")
@@ -67,7 +67,7 @@ def bench(folder: Path, name: str, gigabytes: float) -> Workbench:
     })  # fmt: skip
     data = datasets.prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
     provide_teacher(spec, spec.sweep_dir, data, CPU, lambda metrics: None)
-    return open_workbench(spec, spec.sweep_dir, data, CPU)
+    return Workbench.of(spec, spec.sweep_dir, data, CPU)
 
 
 def trained(where: Workbench, method: str, seed: int) -> float:

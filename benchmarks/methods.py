@@ -39,7 +39,7 @@ from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.tasks.metrics import METRICS
 from kdsweep.training.evaluate import evaluate
 from kdsweep.worker import process
-from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
+from kdsweep.worker.workbench import Workbench, provide_teacher
 
 ALPHA, OTHER_ALPHAS = 0.5, {"simkd": 1.0, "none": 0.0}
 CPU = torch.device("cpu")
@@ -174,7 +174,7 @@ def prepare(spec: SweepSpec) -> dict[str, Any]:
 def workbench(root: Path) -> Workbench:
     """The setting's workbench, opened once in each process."""
     sweep = SweepDir(root)
-    return open_workbench(read_spec(sweep), sweep, PreparedData.load(Path(sweep.data.read_text())), CPU)
+    return Workbench.of(read_spec(sweep), sweep, PreparedData.load(Path(sweep.data.read_text())), CPU)
 
 
 def config(root: Path, name: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import sweeps
 from measure import arguments, report, say, shown, spread
 
 START = "KDSWEEP_BENCHMARK_STARTED"
-WORKERS = (b"ray::DistillTrial", b"ray::ResourceTrainable")  # Ray's names for an idle and a busy worker
+WORKERS = (b"ray::Lane", b"ray::ResourceTrainable")  # as Ray calls one that rests, and one at work
 
 
 def main() -> None:

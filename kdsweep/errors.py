@@ -11,6 +11,7 @@ KdsweepError                 exit 1: failed while running
 │   └── SweepDirError        sweep directory missing, invalid or in use
 ├── TeacherError             teacher too weak to distil from
 ├── SweepError               sweep cannot continue
+├── DeviceError              leased GPU cannot be used
 └── Interrupted              exit 130: stopped by the user or the machine; can be resumed
 """
 
@@ -73,6 +74,10 @@ class TeacherError(KdsweepError):
 
 class SweepError(KdsweepError):
     """The sweep cannot continue."""
+
+
+class DeviceError(KdsweepError):
+    """A GPU that was leased but cannot be used."""
 
 
 class Interrupted(KdsweepError):  # noqa: N818 - a state, not an error

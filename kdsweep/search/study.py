@@ -101,7 +101,6 @@ class Study:
         running: Trials that have not ended, by key.
         counts: How many ended in which state.
         leader: The best trial so far.
-        abort: Why the sweep must stop at once, if it must.
         last_error: Why a trial failed last.
         same_error: Whether all failures were alike.
     """
@@ -112,7 +111,6 @@ class Study:
         self.running: dict[str, Trial] = {}
         self.counts = dict.fromkeys(State, 0)
         self.leader: Trial | None = None
-        self.abort = ""
         self.last_error = ""
         self.same_error = True
         self.sweep = sweep

@@ -78,6 +78,11 @@ def has_array(path: Path) -> bool:
     return path.stat().st_size == math.prod(shape) * dtype.itemsize
 
 
+def array_shape(path: Path) -> list[int]:
+    """The shape of an array that was written to its end."""
+    return _described(path)[0]
+
+
 def _described(path: Path) -> tuple[list[int], torch.dtype]:
     described = json.loads(_sidecar(path).read_text())
     return described["shape"], getattr(torch, described["dtype"])

@@ -12,11 +12,13 @@ from typing import Any
 PACKAGES = ("kdsweep", "torch", "torchvision", "ray", "optuna", "numpy")
 
 
-def describe_environment(command: Sequence[str]) -> dict[str, Any]:
-    """Collect versions, hardware and the command line for `environment.json`."""
-    import torch
+def describe_environment(command: Sequence[str], gpus: Sequence[str] = ()) -> dict[str, Any]:
+    """Facts that a reader of the results may ask for.
 
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    Args:
+        command: The command line.
+        gpus: What the GPUs are called that the workers found.
+    """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(command),
@@ -25,7 +27,7 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpu_count": os.cpu_count(),
-        "gpus": gpus,
+        "gpus": list(gpus),
     }
 
 

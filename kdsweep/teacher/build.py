@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,20 +103,18 @@ def _whole(folder: Path) -> TeacherCard | None:
 
 
 def make(
-    spec: SweepSpec,
-    data: Prepared,
-    store: Store,
-    device: torch.device,
-    on_epoch: Callable[[dict[str, float]], None],
-) -> TeacherCard:
-    """Load the checkpoint or train the teacher, judge it and store it.
+    spec: SweepSpec, data: Prepared, store: Store, device: torch.device
+) -> Generator[dict[str, float], None, TeacherCard]:
+    """Load the checkpoint or train the teacher, judge it and store it. Yields what each epoch of training measured.
 
     Args:
         spec: The sweep.
         data: Its data.
         store: Where the teacher is kept for further sweeps.
         device: Where it is trained.
-        on_epoch: Hears of each epoch of training.
+
+    Returns:
+        What is known of it.
 
     Raises:
         CheckpointError: If the checkpoint does not fit.
@@ -129,7 +127,7 @@ def make(
         state = root / "state.safetensors"
         train, teacher = data.split("train", device), teacher_recipe(spec)
         training = resumed(lambda: Training(teacher, data, train, val, NoTeacher(device)), state)
-        run_through(training, state, on_epoch)
+        yield from run_through(training, state)
         model = training.student
     else:
         model = build(spec, data)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -241,11 +241,11 @@ def resumed(begin: Callable[[], Training], state: Path) -> Training:
     return training
 
 
-def run_through(training: Training, state: Path, on_epoch: Callable[[dict[str, float]], None]) -> None:
-    """Run what is left of a training, saving its state from time to time, and remove that at the end."""
+def run_through(training: Training, state: Path) -> Iterator[dict[str, float]]:
+    """Run what is left of a training epoch by epoch; its state is saved from time to time, and removed at the end."""
     saved = time.monotonic()
     while not training.done:
-        on_epoch(training.run_epoch())
+        yield training.run_epoch()
         if time.monotonic() - saved > SAVE_SECONDS:
             training.save(state)
             saved = time.monotonic()

@@ -5,50 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import ray
-import torch
 
-from kdsweep import tasks
-from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
-from kdsweep.errors import KdsweepError
-from kdsweep.models import count_parameters, size_mb
-from kdsweep.registry import import_from
-from kdsweep.results.frames import Results
+from kdsweep.errors import SweepError
+from kdsweep.results.frames import Results, load_results, write_frame
 from kdsweep.search.space import OF_DISTILLATION
-from kdsweep.seeds import derived_seed, digest_of
-from kdsweep.storage.files import write_json
+from kdsweep.seeds import derived_seed
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
-from kdsweep.training.evaluate import evaluate
-from kdsweep.training.trainer import run_through
-from kdsweep.tune.cluster import Share
-from kdsweep.worker import process
-from kdsweep.worker.workbench import Workbench, open_workbench
+from kdsweep.terminal.progress import Progress
+from kdsweep.tune.agenda import Background
+from kdsweep.tune.work import ConfirmRun, JudgeTeacher, Work, run_name
+from kdsweep.worker.place import WorkerPlace
 
 Measured = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training of the confirmation.
-
-    Attributes:
-        config: The configuration.
-        seed: Of weights, order and dropout.
-    """
-
-    config: Config
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Its folder."""
-        return f"{digest_of(self.config)[:12]}-{self.seed}"
 
 
 @dataclass(frozen=True)
@@ -86,51 +60,109 @@ def plain_twin(config: Config) -> Config:
     return {**kept, "method": "none"}
 
 
-def confirm(
-    spec: SweepSpec,
-    sweep: SweepDir,
-    places: dict[str, str],
-    chosen: list[Chosen],
-    share: Share,
-    on_done: Callable[[int, int], None],
-) -> pd.DataFrame:
-    """Train the chosen configurations and their plain students on fresh seeds, and score each once on the test split.
+class Confirmation:
+    """Train the best configurations and their plain students on fresh seeds, and score each once on the test split.
+
+    What was trained before is not trained again.
 
     Args:
         spec: The sweep.
-        sweep: Its directory; runs found there are not repeated.
-        places: Where a worker finds it, its data (the test split among it) and the user's code.
-        chosen: The best first.
-        share: What one run takes of the cluster.
-        on_done: Hears how many of the runs are done.
-
-    Returns:
-        One row per configuration, as `Results.confirmed` describes it.
+        place: Where a worker finds it.
+        has_test: Has the test split made ready; says whether the data set has one.
+        progress: Hears of it.
     """
-    seeds = [derived_seed(spec.seed, "confirm", number) % 2**31 for number in range(spec.confirm.seeds)]
-    runs = [Run(config, seed) for one in chosen for config in one.settings() for seed in seeds]
-    wanted = {run.name: run for run in runs}
-    results = {name: found for name in wanted if (found := _result(sweep, name))}
-    on_done(len(results), len(wanted))
-    resources: dict[str, Any] = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": 3}
-    train, judge_teacher = ray.remote(**resources)(_train), ray.remote(**resources)(_judge_teacher)
-    missing = [(name, run) for name, run in wanted.items() if name not in results]
-    pending: dict[Any, str] = {train.remote(places, run.config, run.seed): name for name, run in missing}
-    if not sweep.teacher_test.is_file():
-        pending[judge_teacher.remote(places)] = ""
-    while pending:
-        (ready,), _ = ray.wait(list(pending), num_returns=1)
-        if name := pending.pop(ready):
-            results[name] = ray.get(ready)
-            on_done(len(results), len(wanted))
-        else:
-            ray.get(ready)
-    return pd.DataFrame([_row(one, seeds, results, spec.goal) for one in chosen])
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        place: Background[WorkerPlace],
+        has_test: Callable[[], bool],
+        progress: Progress,
+    ):
+        self._spec = spec
+        self._sweep = spec.sweep_dir
+        self._place = place
+        self._has_test = has_test
+        self._progress = progress
+        self._chosen: list[Chosen] = []
+        self._seeds = [derived_seed(spec.seed, "confirm", number) % 2**31 for number in range(spec.confirm.seeds)]
+        self._wanted: dict[str, Work] = {}
+        self._waiting: list[Work] = []
+        self._results: dict[str, Measured] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether every run was measured."""
+        return self._wanted.keys() <= self._results.keys()
+
+    def begin(self) -> None:
+        """Choose by what the search found."""
+        if not self._has_test():
+            self._progress.phase("confirm", f"left out: {self._spec.dataset.name} has no test split")
+            return
+        results = load_results(self._sweep.root)
+        self._chosen = [Chosen.of(results, str(key)) for key in results.distinct(self._spec.confirm.top)["trial"]]
+        place = self._place.result()
+        runs = [
+            ConfirmRun(place, config, seed) for one in self._chosen for config in one.settings() for seed in self._seeds
+        ]
+        self._wanted = {run.name: run for run in runs}
+        self._results = {name: found for name in self._wanted if (found := _result(self._sweep, name))}
+        self._waiting = [run for name, run in self._wanted.items() if name not in self._results]
+        count = len(self._chosen)
+        self._progress.phase("confirm", f"the best {count} and their plain students on {len(self._seeds)} fresh seeds")
+        self._tell(len(self._results), len(self._wanted))
+        if not self._sweep.teacher_test.is_file():
+            judge = JudgeTeacher(place)
+            self._wanted[judge.name] = judge
+            self._waiting.append(judge)
+
+    def next(self) -> Work | None:
+        """The next run."""
+        return self._waiting.pop(0) if self._waiting else None
+
+    def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
+        """Take what a run measured.
+
+        Raises:
+            SweepError: If it cannot be done.
+        """
+        if "failure" in told:
+            raise told.get("error") or SweepError(f"the confirmation cannot go on: {told['failure']}")
+        for measured in [*told.get("confirmed", ()), *told.get("judged", ())]:
+            self._results[work.name] = measured
+            judges = JudgeTeacher.name in self._wanted
+            if work.name != JudgeTeacher.name:
+                done = len(self._results.keys() - {JudgeTeacher.name})
+                self._tell(done, len(self._wanted) - judges)
+        return work.name not in self._results
+
+    def give_back(self, work: Work) -> None:
+        """Have a run done by another lane."""
+        self._waiting.append(work)
+
+    def lost(self, work: Work) -> None:
+        """It cannot be done.
+
+        Raises:
+            SweepError: Always.
+        """
+        times = self._spec.resources.max_failures
+        raise SweepError(f"the worker of a confirmation was lost more than {times} times (killed, or out of memory)")
+
+    def close(self) -> None:
+        """Write the frame of `Results.confirmed`, if everything was measured."""
+        if self._chosen and self.done:
+            frame = pd.DataFrame([_row(one, self._seeds, self._results, self._spec.goal) for one in self._chosen])
+            write_frame(frame, self._sweep.confirmed_frame)
+
+    def _tell(self, done: int, total: int) -> None:
+        self._progress.counted("confirm", done, total, "trainings")
 
 
 def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured], goal: Goal) -> dict[str, Any]:
     def measured(config: Config) -> pd.DataFrame:
-        return pd.DataFrame([results[Run(config, seed).name] for seed in seeds])
+        return pd.DataFrame([results[run_name(config, seed)] for seed in seeds])
 
     test = goal.test_column
     ours, plain = measured(chosen.config), measured(chosen.twin)
@@ -169,55 +201,3 @@ def _within_noise(gain: float, std: float) -> bool:
 def _result(sweep: SweepDir, name: str) -> Measured:
     path = sweep.confirmation(name).result
     return dict(json.loads(path.read_text())) if path.is_file() else {}
-
-
-_open: dict[str, Workbench] = {}
-
-
-def _bench(places: dict[str, str]) -> tuple[SweepDir, Workbench]:
-    """The sweep's workbench, in a worker that keeps it between runs."""
-    import_from(places["code"])
-    sweep = SweepDir(Path(places["sweep"]))
-    if places["sweep"] not in _open:
-        spec = read_spec(sweep)
-        process.set_up(spec.resources.cpus_per_trial)
-        gpu = ray.get_gpu_ids() and torch.cuda.is_available()
-        data = tasks.of(spec.dataset).load(Path(places["data"]))
-        _open[places["sweep"]] = open_workbench(spec, sweep, data, torch.device("cuda" if gpu else "cpu"))
-    return sweep, _open[places["sweep"]]
-
-
-def _train(places: dict[str, str], config: Config, seed: int) -> Measured:
-    """One run, and its one look at the test split."""
-    sweep, bench = _bench(places)
-    folder = sweep.confirmation(Run(config, seed).name)
-    training = bench.training(config, seed, folder.state)
-    student = training.inference
-    measured = {
-        "parameters": count_parameters(student),
-        "size_mb": size_mb(student),
-        "first_layer_norm": training.first_layer_norm,
-        "epochs": training.recipe.optimization.epochs,
-    }
-    try:
-        run_through(training, folder.state, lambda metrics: None)
-    except KdsweepError:  # it diverged on this seed, which is a result too
-        metrics = bench.data.task.measured(bench.spec.goal)
-        measured |= dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in metrics)), float("nan"))
-    else:
-        training.restore_best()
-        measured |= {bench.spec.goal.column: training.best_value} | _tested(bench, student)
-    write_json(folder.result, measured)
-    return measured
-
-
-def _judge_teacher(places: dict[str, str]) -> None:
-    """The teacher's one look at the test split."""
-    sweep, bench = _bench(places)
-    write_json(sweep.teacher_test, _tested(bench, bench.teacher.model))
-
-
-def _tested(bench: Workbench, model: torch.nn.Module) -> Measured:
-    """A model's metrics on the test split."""
-    measured = evaluate(model, bench.test, bench.data.task.measured(bench.spec.goal))
-    return {f"test_{name}": value for name, value in measured.items()}

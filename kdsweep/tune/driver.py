@@ -1,44 +1,25 @@
-"""Runs a sweep: data, teacher, search, confirmation."""
+"""Runs, resumes and confirms a sweep: one driver at a time in its directory."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import shutil
-import signal
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from ray import tune
 from ray.exceptions import RayError
 from ray.tune import TuneError
 
-from kdsweep import models, tasks
 from kdsweep.config.spec import SweepSpec, read_spec
-from kdsweep.errors import InputError, Interrupted, KdsweepError, SweepDirError, SweepError
-from kdsweep.results.frames import Results, load_results, write_frame, write_frames
-from kdsweep.search.space import SearchSpace
-from kdsweep.search.study import State, Study
-from kdsweep.storage.environment import describe_environment
-from kdsweep.storage.files import write_json
+from kdsweep.errors import InputError, Interrupted, SweepDirError, SweepError
+from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks import Prepared
-from kdsweep.teacher.build import TeacherCard
-from kdsweep.terminal.progress import Progress, SearchStatus, Silent
-from kdsweep.tune.cluster import Share, connected, share
-from kdsweep.tune.confirm import Chosen
-from kdsweep.tune.confirm import confirm as train_again
-from kdsweep.tune.prepare import places, prepare
-from kdsweep.tune.scheduler import StudyScheduler
-from kdsweep.tune.searcher import StudySearcher
-from kdsweep.tune.trainable import DistillTrial
-
-SAME_FAILURE_LIMIT = 5
+from kdsweep.terminal.progress import Progress, Silent
+from kdsweep.tune.agenda import End
+from kdsweep.tune.phases import run_phases
+from kdsweep.tune.signals import terminable
 
 
 def run(spec: SweepSpec, address: str | None = None, progress: Progress | None = None) -> Results:
@@ -192,224 +173,22 @@ def _only_driver(sweep: SweepDir) -> Iterator[None]:
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
     go_on = f"go on with: kdsweep resume {sweep.root}"
-    with _terminable(), progress:
+    with terminable(), progress:
         try:
-            _phases(spec, sweep, address, progress, search)
+            outcome = run_phases(spec, address, progress, search)
+            if outcome.reason is not None:
+                raise outcome.reason
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; everything is kept, {go_on}") from None
+        except SweepError as error:
+            raise SweepError(f"{error}; what was written is kept, {go_on}") from error
         except OSError as error:
             what = f"{error.strerror or error}: {error.filename or sweep.root}"
             raise SweepError(f"the storage fails: {what}; what was written is kept, {go_on}") from error
         except (RayError, TuneError) as error:
             lines = [line for line in str(error).strip().splitlines() if line.strip()]
             last = lines[-1].strip() if lines else type(error).__name__
-            # Ray hands on what a callback of ours raised as text.
-            what = f"the storage fails: {last.partition('] ')[2]}" if "Error: [Errno" in last else f"Ray failed: {last}"
-            raise SweepError(f"{what}; what was written is kept, {go_on}") from error
+            raise SweepError(f"Ray failed: {last}; what was written is kept, {go_on}") from error
+    if outcome.end is End.INTERRUPTED:
+        raise Interrupted(f"interrupted; everything is kept, {go_on}")
     return load_results(sweep.root)
-
-
-def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool) -> None:
-    progress.phase("data", spec.dataset.name)
-    task = tasks.of(spec.dataset)
-    data = task.prepare(spec.dataset, spec.seed, sweep.store)
-    _note_data(sweep, data)
-    shape = "x".join(str(size) for size in data.input_spec.shape)
-    train, val = data.count("train"), data.count("val")
-    progress.phase("data", f"{train} training {task.noun}, {val} for validation, {shape}, {data.num_classes} classes")
-    space = _within_constraints(spec, data)
-    with connected(address), _terminable():  # again: joining Ray installs a handler of its own
-        part = share(spec.resources, can_grow=address is not None)
-        write_json(sweep.environment, describe_environment(sys.argv))
-        card, probe = prepare(spec, sweep, data, part, address is not None, progress)
-        part = share(spec.resources, can_grow=address is not None, per_gpu=probe.trials_per_gpu)
-        if search:
-            _search(spec, Study(spec, sweep, space), sweep, data, card, part, progress)
-        if spec.confirm.top:
-            _confirm(spec, sweep, data, part, progress)
-    shutil.rmtree(sweep.tune, ignore_errors=True)
-
-
-def _note_data(sweep: SweepDir, data: Prepared) -> None:
-    """Keep what the data are.
-
-    Raises:
-        SweepDirError: If the sweep began with others: its trials could not be compared.
-    """
-    before = json.loads(sweep.data.read_text())["digest"] if sweep.data.is_file() else data.digest
-    if before != data.digest:
-        raise SweepDirError(
-            f"{sweep.root}: its data set has changed since it began; accepted: the data it began with, or a new sweep"
-        )
-    write_json(sweep.data, data.described())
-
-
-def _within_constraints(spec: SweepSpec, data: Prepared) -> SearchSpace:
-    """The space without students that would break a constraint."""
-    limits = spec.constraints
-    if not limits.parameters and not limits.size_mb:
-        return spec.search_space
-
-    def fits(width: float) -> bool:
-        parameters, size_mb = models.count(
-            spec.student.model, data.input_spec, data.num_classes, width, **spec.student.options
-        )
-        small = not limits.parameters or parameters <= limits.parameters
-        return small and (not limits.size_mb or size_mb <= limits.size_mb)
-
-    space = spec.search_space.limit_width(fits)
-    if space is None:
-        widths = spec.search_space.shared["width"].written()
-        wanted = {key: value for key, value in limits.model_dump().items() if value}
-        raise InputError(f"constraints: no student {spec.student.model} of width {widths} keeps {wanted}")
-    return space
-
-
-def _search(
-    spec: SweepSpec,
-    study: Study,
-    sweep: SweepDir,
-    data: Prepared,
-    card: TeacherCard,
-    part: Share,
-    progress: Progress,
-) -> None:
-    try:
-        if not study.done:
-            _run_trials(spec, study, sweep, data, card, part, progress)
-    except BaseException:
-        with suppress(OSError, KdsweepError):  # what ended the search is what the user must hear
-            study.close()
-            write_frames(sweep)
-        raise
-    study.close()
-    write_frames(sweep)
-
-
-def _run_trials(
-    spec: SweepSpec,
-    study: Study,
-    sweep: SweepDir,
-    data: Prepared,
-    card: TeacherCard,
-    part: Share,
-    progress: Progress,
-) -> None:
-    """Run trials until every one has ended.
-
-    Raises:
-        KeyboardInterrupt: If it was stopped.
-        SweepError: If the first trials all fail alike.
-    """
-    already = sum(len(trial.values) for trial in study.running.values())
-    progress.phase(
-        "search",
-        f"{study.target} trials of {spec.train.epochs} epochs, {part.places} at a time"
-        + (f", going on with {len(study.running)} after {already} epochs" if study.running else ""),
-    )
-    status = _StatusReporter(study, card, progress)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.places)
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # nothing of Ray Tune's own state is ever restored
-    searcher = StudySearcher(study, places(sweep, data), part.places)
-    scheduler = StudyScheduler(study, spec.resources, status.changed)
-    tuner = tune.Tuner(
-        tune.with_resources(DistillTrial, {"cpu": part.cpus, "gpu": part.gpus}),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=-1,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: str(trial.config["key"]),
-            trial_dirname_creator=lambda trial: str(trial.config["key"]),
-        ),
-        run_config=tune.RunConfig(
-            name="search",
-            storage_path=str(sweep.tune),
-            failure_config=tune.FailureConfig(max_failures=spec.resources.max_failures),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            verbose=0,
-        ),
-    )
-    tuner.fit()
-    if study.abort:
-        raise SweepError(f"{study.abort}; what was written is kept, go on with: kdsweep resume {sweep.root}")
-    if not study.done:
-        raise KeyboardInterrupt
-    if not any(study.counts[state] for state in (State.COMPLETE, State.PRUNED)):
-        raise SweepError(f"all {study.counts[State.FAILED]} trials failed: {study.last_error}")
-
-
-class _StatusReporter:
-    """Turns the study's state into what is shown, and sees when a sweep is hopeless."""
-
-    def __init__(self, study: Study, card: TeacherCard, progress: Progress):
-        self._study = study
-        self._card = card
-        self._progress = progress
-        self._epochs = 0
-        self._stopping = False
-        progress.search(self.status())
-
-    def changed(self, epochs: int) -> None:
-        """Epochs were noted or a trial ended."""
-        study = self._study
-        self._epochs += epochs
-        self._progress.search(self.status())
-        failed = study.counts[State.FAILED]
-        others = study.counts[State.COMPLETE] + study.counts[State.PRUNED]
-        if failed >= SAME_FAILURE_LIMIT and not others and study.same_error:
-            study.abort = f"the first {failed} trials all failed alike: {study.last_error}"
-        if study.abort and not self._stopping:
-            self._stopping = True
-            signal.raise_signal(signal.SIGINT)  # Ray Tune's own way of being asked to stop
-
-    def status(self) -> SearchStatus:
-        """The present state."""
-        study = self._study
-        return SearchStatus(
-            target=study.target,
-            running=len(study.running),
-            complete=study.counts[State.COMPLETE],
-            pruned=study.counts[State.PRUNED],
-            failed=study.counts[State.FAILED],
-            epochs=self._epochs,
-            objective=study.spec.goal.column,
-            best_value=study.leader.best if study.leader else math.nan,
-            best_config=study.leader.config if study.leader else {},
-            teacher_value=self._card.measured.get(study.spec.goal.column, math.nan),
-        )
-
-
-def _confirm(spec: SweepSpec, sweep: SweepDir, data: Prepared, part: Share, progress: Progress) -> None:
-    results = load_results(sweep.root)
-    chosen = [Chosen.of(results, str(key)) for key in results.distinct(spec.confirm.top)["trial"]]
-    if not data.task.prepare_test(spec.dataset, data):
-        progress.phase("confirm", f"left out: {spec.dataset.name} has no test split")
-        return
-    progress.phase("confirm", f"the best {len(chosen)} and their plain students on {spec.confirm.seeds} fresh seeds")
-
-    def on_done(done: int, total: int) -> None:
-        progress.counted("confirm", done, total, "trainings")
-
-    write_frame(train_again(spec, sweep, places(sweep, data), chosen, part, on_done), sweep.confirmed_frame)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Treat SIGTERM, which schedulers and spot machines send, as Ctrl-C."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        # A shell has what it runs in the background ignore SIGINT; while trials run, Ray Tune handles it nevertheless.
-        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-            raise KeyboardInterrupt
-        signal.raise_signal(signal.SIGINT)
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever runs us there handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,114 +1,110 @@
-"""What comes before the search: the teacher, its outputs, and a look at what the machine does well."""
+"""The stage before the search: the teacher, its outputs, and a look at what the machine does well."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from typing import Any
 
-import ray
-import torch
-
-from kdsweep import tasks
-from kdsweep.config.spec import SweepSpec, read_spec
-from kdsweep.registry import import_from
-from kdsweep.storage.jsonl import LineLog, read_lines
-from kdsweep.storage.paths import SweepDir
+from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import SweepError
 from kdsweep.tasks.metrics import shown
-from kdsweep.teacher import build as teachers
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress
-from kdsweep.tune.cluster import Share
-from kdsweep.worker import probe, process
-from kdsweep.worker.probe import Probe
-from kdsweep.worker.workbench import open_workbench, provide_teacher
-
-Prepared = tuple[TeacherCard, Probe]
+from kdsweep.tune.agenda import Background
+from kdsweep.tune.work import Prepare, Work
+from kdsweep.worker.capacity import Probe
+from kdsweep.worker.place import WorkerPlace
 
 
-def prepare(
-    spec: SweepSpec, sweep: SweepDir, data: tasks.Prepared, part: Share, remote: bool, progress: Progress
-) -> Prepared:
-    """Have the teacher, its outputs and the probe ready in the sweep's directory.
+class Preparation:
+    """Have the data read, and the teacher, its outputs and the probe ready in the sweep's directory.
 
     Args:
         spec: The sweep.
-        sweep: Its directory.
-        data: Its data.
-        part: What a trial takes of the cluster.
-        remote: Whether the cluster may be elsewhere; then a node of it does the work.
+        place: Is being found out: where a worker finds the sweep, once its data are read.
+        threads: That the teacher is trained with.
         progress: Hears of it.
+        on_prepared: Hears what the device is called, once all is there.
+
+    Attributes:
+        card: The teacher, once it is there.
+        probe: What was measured of the machine, once it was.
     """
-    epochs = spec.teacher.train.epochs
-    known = teachers.stored(spec, data, sweep)
-    origin = "from the store" if known else spec.teacher.checkpoint or f"training {epochs} epochs"
-    progress.phase("teacher", f"{spec.teacher.model}, {origin}")
 
-    column = spec.goal.column
-    called = column.replace("_", " ")
+    def __init__(
+        self,
+        spec: SweepSpec,
+        place: Background[WorkerPlace],
+        threads: int,
+        progress: Progress,
+        on_prepared: Callable[[str], None],
+    ):
+        self._spec = spec
+        self._place = place
+        self._threads = threads
+        self._progress = progress
+        self._on_prepared = on_prepared
+        self._handed_out = False
+        self._epochs = 0
+        self.card: TeacherCard
+        self.probe: Probe | None = None
 
-    def on_epoch(metrics: Mapping[str, float]) -> None:
-        progress.counted("teacher", int(metrics["epoch"]), epochs, f"epochs, {called} {shown(column, metrics[column])}")
+    @property
+    def done(self) -> bool:
+        """Whether all is there."""
+        return self.probe is not None
 
-    if remote or part.gpus:
-        card, measured = _remotely(spec, sweep, data, part, on_epoch)
-    else:
-        with process.lent(os.cpu_count() or 1):
-            card, measured = _here(spec, sweep, data, torch.device("cpu"), on_epoch)
-    progress.phase(
-        "teacher",
-        f"{called} {shown(column, card.measured[column])}, {card.parameters:,} parameters, {card.size_mb:.3f} MB",
-    )
-    if measured.step_ms:
-        steps = ", ".join(f"{name} {milliseconds:g}" for name, milliseconds in measured.step_ms.items())
-        progress.phase("probe", f"{measured.precision} for the students (milliseconds a step: {steps})")
-    return card, measured
+    def begin(self) -> None:
+        """Nothing: the data are read already."""
 
+    def next(self) -> Work | None:
+        """One piece of work, once the data are read."""
+        if self._handed_out or not self._place.done():
+            return None
+        place = self._place.result()
+        self._handed_out = True
+        self._progress.phase("teacher", self._spec.teacher.model)
+        return Prepare(place, self._threads)
 
-def places(sweep: SweepDir, data: tasks.Prepared) -> dict[str, str]:
-    """Where a worker finds the sweep, its data and the user's own code."""
-    return {"sweep": str(sweep.root), "data": str(data.root), "code": str(Path.cwd())}
+    def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
+        """Take the teacher's epochs, and at the end what is known of it."""
+        if "failure" in told:
+            raise told.get("error") or SweepError(f"the teacher cannot be prepared: {told['failure']}")
+        for metrics in told.get("epochs", ()):
+            text = f"epochs, {self._shown(metrics)}"
+            self._progress.counted("teacher", int(metrics["epoch"]), self._spec.teacher.train.epochs, text)
+        for card, probe, device in told.get("prepared", ()):
+            self._take(card, probe, device)
+        return not self.done
 
+    def give_back(self, work: Work) -> None:
+        """Have it done by another lane."""
+        self._handed_out = False
 
-def _here(
-    spec: SweepSpec,
-    sweep: SweepDir,
-    data: tasks.Prepared,
-    device: torch.device,
-    on_epoch: Callable[[dict[str, float]], None],
-) -> Prepared:
-    card = provide_teacher(spec, sweep, data, device, on_epoch)
-    torch.set_num_threads(spec.resources.cpus_per_trial)
-    return card, probe.provide(spec, sweep, open_workbench(spec, sweep, data, device))
+    def lost(self, work: Work) -> None:
+        """It cannot be done.
 
+        Raises:
+            SweepError: Always.
+        """
+        times = self._spec.resources.max_failures
+        raise SweepError(
+            f"the worker that prepares the teacher was lost more than {times} times (killed, or out of memory)"
+        )
 
-def _remotely(
-    spec: SweepSpec, sweep: SweepDir, data: tasks.Prepared, part: Share, on_epoch: Callable[[Mapping[str, float]], None]
-) -> Prepared:
-    sweep.teacher_epochs.unlink(missing_ok=True)
-    work = ray.remote(num_cpus=part.cpus, num_gpus=1 if part.gpus else 0, max_retries=3)(_in_worker)
-    task = work.remote(places(sweep, data))
-    seen = 0
-    while True:
-        ready, _ = ray.wait([task], timeout=0.5)
-        lines = list(read_lines(sweep.teacher_epochs))
-        if len(lines) > seen:
-            seen = len(lines)
-            on_epoch(lines[-1])
-        if ready:
-            prepared: Prepared = ray.get(task)
-            return prepared
+    def close(self) -> None:
+        """Nothing: the lane has written it."""
 
+    def _shown(self, measured: Mapping[str, float]) -> str:
+        """The objective's value, such as `val accuracy 98.90%`."""
+        column = self._spec.goal.column
+        return f"{column.replace('_', ' ')} {shown(column, measured[column])}"
 
-def _in_worker(places: dict[str, str]) -> Prepared:
-    import_from(places["code"])
-    sweep = SweepDir(Path(places["sweep"]))
-    spec = read_spec(sweep)
-    process.set_up(spec.resources.cpus_per_trial)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sweep.teacher.mkdir(parents=True, exist_ok=True)
-    log = LineLog(sweep.teacher_epochs)
-    try:
-        return _here(spec, sweep, tasks.of(spec.dataset).load(Path(places["data"])), device, log.append)
-    finally:
-        log.close()
+    def _take(self, card: TeacherCard, probe: Probe, device: str) -> None:
+        self.card, self.probe = card, probe
+        self._on_prepared(device)
+        size = f"{card.parameters:,} parameters, {card.size_mb:.3f} MB"
+        self._progress.phase("teacher", f"{card.origin}, {self._shown(card.measured)}, {size}")
+        if probe.step_ms:
+            steps = ", ".join(f"{name} {milliseconds:g}" for name, milliseconds in probe.step_ms.items())
+            self._progress.phase("probe", f"{probe.precision} for the students (milliseconds a step: {steps})")

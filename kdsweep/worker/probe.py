@@ -5,10 +5,8 @@ Every trial, and every later `resume`, goes by what was measured once: a curve m
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
 
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
@@ -19,41 +17,13 @@ from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import Training
-
-if TYPE_CHECKING:
-    from kdsweep.worker.workbench import Workbench
+from kdsweep.worker.capacity import Probe, stored
+from kdsweep.worker.workbench import Workbench
 
 # bfloat16 must be faster by more than the clock's jitter, or the same sweep would choose now one, now the other.
 WORTH = 1.2
 STEPS = 4
 SECONDS = 1.0
-# A process holds a CUDA context, and kernels their workspace, beside what PyTorch counts.
-CONTEXT_BYTES = 600e6
-MARGIN = 0.9
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What was measured with the widest student.
-
-    Attributes:
-        precision: Of trials whose precision is `auto`.
-        step_ms: Milliseconds a step, by precision; empty where there was no choice.
-        trial_bytes: GPU memory of the most demanding method's trial, its data and teacher outputs included.
-        gpu_bytes: Memory of the GPU; 0 on CPUs.
-    """
-
-    precision: str
-    step_ms: dict[str, float]
-    trial_bytes: int = 0
-    gpu_bytes: int = 0
-
-    @property
-    def trials_per_gpu(self) -> int:
-        """How many trials fit on a GPU at a time, with a margin."""
-        if not self.gpu_bytes:
-            return 1
-        return max(1, int(MARGIN * self.gpu_bytes / (self.trial_bytes + CONTEXT_BYTES)))
 
 
 def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
@@ -63,14 +33,6 @@ def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
         found = measure(spec, bench)
         write_json(sweep.probe, asdict(found))
     return found
-
-
-def stored(sweep: SweepDir) -> Probe | None:
-    """What was measured for the sweep before, if anything."""
-    try:
-        return Probe(**json.loads(sweep.probe.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def measure(spec: SweepSpec, bench: Workbench) -> Probe:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Generator
+from functools import cached_property, lru_cache
 from pathlib import Path
 
+from kdsweep import tasks
 from kdsweep.config.recipes import trial_recipe
-from kdsweep.config.spec import SweepSpec
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import CheckpointError
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
+from kdsweep.registry import import_from
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.teacher import build as teachers
@@ -28,7 +30,8 @@ from kdsweep.teacher.outputs import (
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.teaching import NoTeacher, TeacherSource
 from kdsweep.training.trainer import Training, resumed
-from kdsweep.worker import probe
+from kdsweep.worker import capacity
+from kdsweep.worker.place import WorkerPlace
 
 
 def provide_teacher(
@@ -38,6 +41,18 @@ def provide_teacher(
     device: torch.device,
     on_epoch: Callable[[dict[str, float]], None],
 ) -> TeacherCard:
+    """`prepared_teacher`, with a function that hears of each epoch of training."""
+    steps = prepared_teacher(spec, sweep, data, device)
+    while True:
+        try:
+            on_epoch(next(steps))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def prepared_teacher(
+    spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device
+) -> Generator[dict[str, float], None, TeacherCard]:
     """Have the teacher in the sweep's directory and, without augmentation, its outputs in the store.
 
     Args:
@@ -45,13 +60,20 @@ def provide_teacher(
         sweep: Its directory.
         data: Its data.
         device: Where the teacher runs.
-        on_epoch: Hears of each epoch of training.
+
+    Yields:
+        What each epoch of training measured, if it is trained now.
+
+    Returns:
+        What is known of the teacher.
 
     Raises:
         CheckpointError: If the checkpoint does not fit.
         TeacherError: If the teacher is not worth distilling from.
     """
-    card = teachers.stored(spec, data, sweep) or teachers.make(spec, data, sweep.store, device, on_epoch)
+    card = teachers.stored(spec, data, sweep)
+    if card is None:
+        card = yield from teachers.make(spec, data, sweep.store, device)
     card = teachers.with_objective(card, spec, data, sweep, device)
     teachers.judge(card, data)
     teachers.adopt(card, sweep)
@@ -61,10 +83,20 @@ def provide_teacher(
     return card
 
 
-def open_workbench(spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device) -> Workbench:
-    """The workbench of a sweep whose teacher was adopted, in a process that trains."""
-    card = TeacherCard.read(sweep.teacher_card)
-    return Workbench(spec, sweep, data, card, device)
+@lru_cache(maxsize=1)
+def open_workbench(place: WorkerPlace, device: torch.device) -> Workbench:
+    """The workbench of a sweep whose teacher was adopted: opened once per process and kept.
+
+    Args:
+        place: Where the sweep lies.
+        device: Where the runs are trained.
+
+    Raises:
+        SpecError: If the sweep's file is damaged.
+    """
+    import_from(str(place.code))
+    spec = read_spec(place.sweep)
+    return Workbench.of(spec, place.sweep, tasks.of(spec.dataset).load(place.data), device)
 
 
 class Workbench:
@@ -85,10 +117,15 @@ class Workbench:
         self._sweep = sweep
         self._card = card
 
+    @classmethod
+    def of(cls, spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device) -> Workbench:
+        """The workbench of a sweep whose teacher was adopted."""
+        return cls(spec, sweep, data, TeacherCard.read(sweep.teacher_card), device)
+
     @cached_property
     def precision(self) -> str:
         """What `auto` means for this sweep."""
-        known = probe.stored(self._sweep)
+        known = capacity.stored(self._sweep)
         return known.precision if known else "float32"
 
     @cached_property

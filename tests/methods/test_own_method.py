@@ -15,7 +15,7 @@ from kdsweep.errors import MethodError, SpecError
 from kdsweep.methods import Outputs, reference
 from kdsweep.search.space import SearchSpace
 from kdsweep.tasks.image import splits as datasets
-from kdsweep.worker.workbench import open_workbench, provide_teacher
+from kdsweep.worker.workbench import Workbench, provide_teacher
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-method.md"
 NAME = "my_methods:SureHint"
@@ -41,7 +41,7 @@ def test_the_example_validates_and_trains(here):
     sweep.root.mkdir(parents=True)
     data = datasets.prepare(spec.dataset, spec.seed, sweep.store)
     provide_teacher(spec, sweep, data, device, lambda metrics: None)
-    bench = open_workbench(spec, sweep, data, device)
+    bench = Workbench.of(spec, sweep, data, device)
     common = {"width": 0.25, "alpha": 0.5, "lr": 3e-3, f"{NAME}.focus": 0.5, f"{NAME}.weight": 2.0}
     for method in (NAME, f"kd+{NAME}"):
         training = bench.training({**common, "method": method}, 0, here / "state.safetensors")

@@ -26,7 +26,7 @@ from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks.image.splits import prepare, split_arrays
 from kdsweep.training.trainer import Training
-from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
+from kdsweep.worker.workbench import Workbench, provide_teacher
 
 CPU = torch.device("cpu")
 
@@ -323,7 +323,7 @@ def test_a_trial_that_still_runs_is_exported_with_the_accuracy_of_its_kept_weigh
     study = Study(spec, copy, spec.search_space)
     trial = study.ask()
     data = prepare(spec.dataset, spec.seed, copy.store)
-    training = open_workbench(spec, copy, data, CPU).training(trial.config, 1, copy.trial(trial.key).state)
+    training = Workbench.of(spec, copy, data, CPU).training(trial.config, 1, copy.trial(trial.key).state)
     step(study, trial.key, training)
     training.save(copy.trial(trial.key).state, copy.trial(trial.key).best)
     kept = training.best_value

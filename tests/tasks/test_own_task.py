@@ -17,7 +17,7 @@ from kdsweep.config.load import load_spec
 from kdsweep.errors import DataError, InputError, SpecError
 from kdsweep.results.export import evaluate_student, read_config
 from kdsweep.storage.paths import SweepDir
-from kdsweep.worker.workbench import open_workbench, provide_teacher
+from kdsweep.worker.workbench import Workbench, provide_teacher
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-task.md"
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def test_a_whole_sweep_of_tokens_runs_and_goes_by_the_users_metric(local_ray, he
     student = kdsweep.load_student(folder, trust_code=True)
     data = json.loads(sweep.data.read_text())
     assert (data["task"], data["input_shape"]) == ("my_texts:Texts", [12])
-    val = open_workbench(results.spec, sweep, prepared(results.spec), CPU).val
+    val = Workbench.of(results.spec, sweep, prepared(results.spec), CPU).val
     assert least_accuracy(student, val) == pytest.approx(results.best()[OBJECTIVE][0])
     assert read_config(folder).measured == {OBJECTIVE: results.best()[OBJECTIVE][0]}
     told = evaluate_student(folder, "val", trust_code=True)
@@ -81,7 +81,7 @@ def test_a_run_reads_stored_outputs_and_records_what_its_loss_is_made_of(here):
     data = prepared(spec)
     spec.sweep_dir.root.mkdir(parents=True)
     provide_teacher(spec, spec.sweep_dir, data, CPU, lambda metrics: None)
-    bench = open_workbench(spec, spec.sweep_dir, data, CPU)
+    bench = Workbench.of(spec, spec.sweep_dir, data, CPU)
     config = {"method": "kd", "width": 0.5, "alpha": 0.7, "lr": 1e-2, "kd.temperature": 2.0, "kd.weight": 1.0}
     training = bench.training(config, 0, here / "state")
     assert not isinstance(bench.source(training.recipe), type(bench.teacher))

@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster of several nodes with pretended GPUs."""
+"""A sweep on a Ray cluster of several nodes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SCRIPT = """
 import json, sys
 from ray.cluster_utils import Cluster
 import kdsweep
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0, "include_dashboard": False})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 for _ in range(2):
-    cluster.add_node(num_cpus=2, num_gpus=1)
+    cluster.add_node(num_cpus=2)
 cluster.wait_for_nodes()
-results = kdsweep.run(kdsweep.load_spec(sys.argv[1], {"resources.gpus_per_trial": 0.5}), address=cluster.address)
+results = kdsweep.run(kdsweep.load_spec(sys.argv[1]), address=cluster.address)
 states = {state: int(count) for state, count in results.trials["state"].value_counts().items()}
 print(json.dumps({"states": states, "confirmed": len(results.confirmed)}))
 cluster.shutdown()
@@ -24,7 +24,7 @@ cluster.shutdown()
 
 
 @pytest.mark.cluster
-def test_a_sweep_runs_unchanged_on_several_nodes_with_gpus(sweep_file):
+def test_a_sweep_runs_unchanged_on_several_nodes(sweep_file):
     """In a process of its own: the other tests share a local Ray."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(sweep_file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -22,9 +22,9 @@ import kdsweep
 from kdsweep.errors import InputError, SweepDirError, SweepError
 from kdsweep.search.study import KEPT_WEIGHTS
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tune import driver
+from kdsweep.tune import lanes
 from kdsweep.tune.driver import run
-from kdsweep.tune.trainable import DistillTrial
+from kdsweep.tune.trainable import Lane
 from kdsweep.worker import process
 
 QUICK = {"confirm.top": 0, "search.trials": 4, "train.epochs": 2, "dataset.subset": 400}
@@ -213,14 +213,14 @@ def test_a_sweep_whose_first_trials_fail_alike_stops_and_says_why(local_ray, swe
 def test_a_worker_lost_between_two_trials_costs_neither(local_ray, sweep_file, tmp_path, monkeypatch):
     died = tmp_path / "died"
 
-    class LostWhileChanging(DistillTrial):
+    class LostWhileChanging(Lane):
         def reset_config(self, new_config):
             if not died.exists():
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().reset_config(new_config)
 
-    monkeypatch.setattr(driver, "DistillTrial", LostWhileChanging)
+    monkeypatch.setattr(lanes, "Lane", LostWhileChanging)
     results = kdsweep.run(kdsweep.load_spec(sweep_file, QUICK))
     assert died.exists()
     assert len(results.trials) == 4
@@ -234,7 +234,7 @@ def test_epochs_that_a_lost_worker_had_saved_but_not_told_are_told_by_the_next(
 ):
     died = tmp_path / "died"
 
-    class LostBeforeTelling(DistillTrial):
+    class LostBeforeTelling(Lane):
         def step(self):
             told = super().step()
             if not died.exists():
@@ -242,7 +242,7 @@ def test_epochs_that_a_lost_worker_had_saved_but_not_told_are_told_by_the_next(
                 os.kill(os.getpid(), signal.SIGKILL)
             return told
 
-    monkeypatch.setattr(driver, "DistillTrial", LostBeforeTelling)
+    monkeypatch.setattr(lanes, "Lane", LostBeforeTelling)
     results = kdsweep.run(kdsweep.load_spec(sweep_file, {**QUICK, "scheduler": scheduler}))
     assert died.exists()
     for trial, rows in results.epochs.groupby("trial"):
@@ -254,7 +254,7 @@ def test_epochs_that_a_lost_worker_had_saved_but_not_told_are_told_by_the_next(
 def test_workers_are_set_up_to_train_and_the_users_process_is_left_as_it_was(
     local_ray, sweep_file, tmp_path, monkeypatch
 ):
-    class Looked(DistillTrial):
+    class Looked(Lane):
         def step(self):
             told = super().step()
             (tmp_path / "flushes").write_text(str(process.flushes_subnormals()))
@@ -262,7 +262,7 @@ def test_workers_are_set_up_to_train_and_the_users_process_is_left_as_it_was(
 
     can_flush = torch.set_flush_denormal(False)
     before = torch.get_num_threads(), process.flushes_subnormals()
-    monkeypatch.setattr(driver, "DistillTrial", Looked)
+    monkeypatch.setattr(lanes, "Lane", Looked)
     kdsweep.run(kdsweep.load_spec(sweep_file, {**QUICK, "search.trials": 1, "search.points": []}))
     assert (tmp_path / "flushes").read_text() == str(can_flush)
     assert (torch.get_num_threads(), process.flushes_subnormals()) == before

@@ -11,7 +11,7 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.methods import METHODS, get, softens, terms
 from kdsweep.search.space import SearchSpace
 from kdsweep.tasks.image.splits import prepare
-from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
+from kdsweep.worker.workbench import Workbench, provide_teacher
 
 SOFTENING = {"kd", "lskd", "dkd", "dist", "nkd", "tfkd"}
 SUMS = ("kd+at", "hint+cosine", "dkd+crd")
@@ -96,7 +96,7 @@ def benches(tmp_path_factory) -> dict[str, Workbench]:
         device = torch.device("cpu")
         data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
         provide_teacher(spec, spec.sweep_dir, data, device, lambda metrics: None)
-        found[name] = open_workbench(spec, spec.sweep_dir, data, device)
+        found[name] = Workbench.of(spec, spec.sweep_dir, data, device)
     return found
 
 

@@ -10,9 +10,9 @@ import torch
 from kdsweep.config.spec import SweepSpec
 from kdsweep.tasks.image.splits import prepare
 from kdsweep.tune.cluster import _fitting, _packed
-from kdsweep.worker import probe
-from kdsweep.worker.probe import Probe
-from kdsweep.worker.workbench import open_workbench, provide_teacher
+from kdsweep.worker import capacity, probe
+from kdsweep.worker.capacity import Probe
+from kdsweep.worker.workbench import Workbench, provide_teacher
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def opened(root, **train):
     })  # fmt: skip
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
     provide_teacher(spec, spec.sweep_dir, data, CPU, lambda metrics: None)
-    return spec, open_workbench(spec, spec.sweep_dir, data, CPU)
+    return spec, Workbench.of(spec, spec.sweep_dir, data, CPU)
 
 
 def test_the_precision_is_measured_once_and_the_faster_is_taken_where_that_is_clear(tmp_path):
@@ -42,9 +42,9 @@ def test_the_precision_is_measured_once_and_the_faster_is_taken_where_that_is_cl
         assert found.precision == "float32"
     assert probe.provide(spec, spec.sweep_dir, bench) == found
     spec.sweep_dir.probe.write_text("{")
-    assert probe.stored(spec.sweep_dir) is None
+    assert capacity.stored(spec.sweep_dir) is None
     probe.provide(spec, spec.sweep_dir, bench)
-    assert probe.stored(spec.sweep_dir) is not None
+    assert capacity.stored(spec.sweep_dir) is not None
 
 
 def test_a_precision_that_was_asked_for_is_not_measured(tmp_path):

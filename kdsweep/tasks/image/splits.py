@@ -17,7 +17,7 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.lazy import torch
 from kdsweep.models import InputSpec
 from kdsweep.seeds import digest_of
-from kdsweep.storage.arrays import has_array, map_array, save_array
+from kdsweep.storage.arrays import array_shape, has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.base import TASKS, SplitName, Task
@@ -67,10 +67,6 @@ class PreparedData:
         """How many classes."""
         return len(self.class_names)
 
-    def count(self, name: SplitName) -> int:
-        """How many images a split has."""
-        return len(map_array(self.root / f"{name}_labels.bin"))
-
     def split(self, name: SplitName, device: torch.device) -> Images:
         """One split for a device: mapped on a CPU, copied to a GPU where it takes a small part of its memory."""
         labels = map_array(self.root / f"{name}_labels.bin")
@@ -83,6 +79,10 @@ class PreparedData:
         if device.type != "cuda" or images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             images = images.to(device)
         return Images(images, labels.to(device), self.mean, self.std)
+
+    def count(self, name: SplitName) -> int:
+        """How many images a split has."""
+        return array_shape(self.root / f"{name}_labels.bin")[0]
 
     def described(self) -> dict[str, Any]:
         """Everything but where it lies, as JSON."""

@@ -1,0 +1,170 @@
+"""Runs an agenda on a cluster: Ray Tune keeps the lanes, and starts a lost one again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from kdsweep.tune.agenda import Agenda, Outcome
+from kdsweep.tune.cluster import Share
+from kdsweep.tune.trainable import Lane
+from kdsweep.tune.work import Wait, Work
+
+T = TypeVar("T")
+
+
+def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path) -> Outcome:
+    """Run an agenda to its end.
+
+    Args:
+        agenda: What is to be done.
+        part: What a lane takes of the cluster, and how many there are.
+        max_failures: How often a piece of work goes on elsewhere when its worker is lost.
+        scratch: Ray Tune's own directory, of no use afterwards.
+
+    Returns:
+        How it ended; an exception within the agenda aborts it.
+    """
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.places)
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # nothing of Ray Tune's own state is ever restored
+    tuner = tune.Tuner(
+        tune.with_resources(Lane, {"cpu": part.cpus, "gpu": part.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=LaneSearcher(agenda, part.places),
+            scheduler=LaneScheduler(agenda),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name="lanes",
+            storage_path=str(scratch),
+            stop=AgendaStopper(agenda),
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    try:
+        tuner.fit()
+    finally:
+        agenda.close()
+    return agenda.outcome
+
+
+class AgendaStopper(tune.Stopper):
+    """Stops everything once the agenda is aborted."""
+
+    def __init__(self, agenda: Agenda):
+        self._agenda = agenda
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Single trials are stopped by the scheduler."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the agenda is aborted."""
+        return self._agenda.aborted
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing that Ray Tune could restore."""
+        return {}
+
+
+class LaneSearcher(Searcher):
+    """Hands the agenda's work to Ray Tune.
+
+    Args:
+        agenda: What is to be done.
+        lanes: Pieces of work at a time.
+    """
+
+    def __init__(self, agenda: Agenda, lanes: int):
+        super().__init__(metric="val_accuracy", mode="max")
+        self._agenda = agenda
+        self._lanes = lanes
+        self._busy: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """The next work, None while all lanes have some, FINISHED at the end."""
+        if len(self._busy) >= self._lanes:
+            return None
+        work = _guarded(self._agenda, self._agenda.next, None)
+        if work is None:
+            return Searcher.FINISHED
+        self._busy.add(trial_id)
+        return {"work": work}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A lane is free."""
+        self._busy.discard(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the sweep's directory is the memory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the sweep's directory is the memory."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing that Ray Tune could restore."""
+        return {}
+
+
+class LaneScheduler(FIFOScheduler):
+    """Tells the agenda what each lane told, and Ray Tune which work goes on.
+
+    Args:
+        agenda: What is to be done.
+    """
+
+    def __init__(self, agenda: Agenda):
+        super().__init__()
+        self._agenda = agenda
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        """Every step of every lane, in the order of arrival."""
+        goes_on = _guarded(self._agenda, lambda: self._agenda.heard(_work(trial), result), False)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
+        """The next that waits, sought among those that have not ended: their number does not grow with the sweep."""
+        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == TuneTrial.PENDING]
+        return min(waiting, key=lambda trial: (isinstance(_work(trial), Wait), _work(trial).name), default=None)
+
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """A lane was lost. Ray Tune starts its work again, but for two cases."""
+        if trial.status == TuneTrial.PENDING:
+            # Lost while it changed from one work to the next: Ray Tune hears of that twice, and gives the work up.
+            _guarded(self._agenda, lambda: self._agenda.give_back(_work(trial)), None)
+        elif not trial.should_recover():
+            _guarded(self._agenda, lambda: self._agenda.lost(_work(trial)), None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing that Ray Tune could restore."""
+        return {}
+
+
+def _guarded(agenda: Agenda, call: Callable[[], T], otherwise: T) -> T:
+    """Ask the agenda; what goes wrong in it aborts it, and does not pass through Ray Tune, which would retell it."""
+    try:
+        return call()
+    except Exception as error:
+        agenda.abort(error)
+        return otherwise
+
+
+def _work(trial: TuneTrial) -> Work:
+    work: Work = trial.config["work"]
+    return work
+
+
+def _name(trial: TuneTrial) -> str:
+    return _work(trial).name

@@ -1,0 +1,163 @@
+"""The phases of a sweep: data, teacher, search, confirmation. What does not wait for each other overlaps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from kdsweep import models, tasks
+from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import InputError, SweepDirError
+from kdsweep.search.space import SearchSpace
+from kdsweep.search.study import Study
+from kdsweep.storage.environment import describe_environment
+from kdsweep.storage.files import write_json
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks import Prepared
+from kdsweep.terminal.progress import Progress
+from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
+from kdsweep.tune.cluster import Share, connected, share
+from kdsweep.tune.confirm import Confirmation
+from kdsweep.tune.lanes import run_lanes
+from kdsweep.tune.prepare import Preparation
+from kdsweep.tune.search import Search
+from kdsweep.tune.signals import terminable
+from kdsweep.worker import capacity
+from kdsweep.worker.place import WorkerPlace
+
+
+def run_phases(spec: SweepSpec, address: str | None, progress: Progress, search: bool) -> Outcome:
+    """Run a sweep to its end.
+
+    Args:
+        spec: The sweep.
+        address: Of a Ray cluster; None starts a local one.
+        progress: Hears of it.
+        search: Whether trials are run; otherwise the best of those there are confirmed.
+
+    Returns:
+        How it ended.
+    """
+    return _Phases(spec, address, progress).run(search)
+
+
+class _Phases:
+    def __init__(self, spec: SweepSpec, address: str | None, progress: Progress):
+        self._spec = spec
+        self._sweep = spec.sweep_dir
+        self._address = address
+        self._progress = progress
+        progress.phase("data", spec.dataset.name)
+        self._data = Background(self._read_data)
+        self._place = Background(lambda: WorkerPlace(self._sweep, self._data.result().root, Path.cwd()))
+
+    def run(self, search: bool) -> Outcome:
+        with connected(self._address), terminable():  # again: joining Ray installs a handler of its own
+            if self._data.done():
+                self._data.result()  # what is wrong with the data is said at once
+            self._write_environment("")
+            part = self._share(capacity.stored(self._sweep), search)
+            threads = self._spec.resources.cpus_per_trial if self._address else os.cpu_count() or 1
+            preparation = Preparation(self._spec, self._place, threads, self._progress, self._on_prepared)
+            stages: list[Stage] = [preparation]
+            if part.gpus and self._spec.resources.gpus_per_trial == "auto" and capacity.stored(self._sweep) is None:
+                # How many trials share a GPU is measured on a whole one, so the lanes are cut to size afterwards.
+                outcome = self._run_lanes(stages, Share(part.cpus, 1, 1))
+                if outcome.end is not End.ENDED:
+                    return outcome
+                part, stages = self._share(preparation.probe, search), []
+            searching = Search(
+                self._spec, self._place, self._study, lambda: preparation.card, part.places, self._progress
+            )
+            if search:
+                stages.append(searching)
+            if self._spec.confirm.top:
+                stages.append(Confirmation(self._spec, self._place, lambda: self._has_test.result(), self._progress))
+            try:
+                outcome = self._run_lanes(stages, part)
+            except BaseException:
+                with suppress(Exception):  # what ended the sweep is what the user must hear
+                    searching.finish()
+                raise
+            searching.finish()
+        shutil.rmtree(self._sweep.tune, ignore_errors=True)
+        return outcome
+
+    def _run_lanes(self, stages: Sequence[Stage], part: Share) -> Outcome:
+        resources = self._spec.resources
+        agenda = Agenda(stages, part.places, resources.cpus_per_trial)
+        return run_lanes(agenda, part, resources.max_failures, self._sweep.tune)
+
+    def _share(self, probe: capacity.Probe | None, search: bool) -> Share:
+        """What a lane takes, and how many lanes there are: no more than there is work for."""
+        spec = self._spec
+        per_gpu = probe.trials_per_gpu if probe else 1
+        part = share(spec.resources, can_grow=self._address is not None, per_gpu=per_gpu)
+        settings = 3  # a student, its plain twin and the tuned plain student
+        most = max(spec.search.trials if search else 1, settings * spec.confirm.top * spec.confirm.seeds)
+        return replace(part, places=min(part.places, most))
+
+    def _read_data(self) -> Prepared:
+        task = tasks.of(self._spec.dataset)
+        data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
+        _note_data(self._sweep, data)
+        shape = "x".join(str(size) for size in data.input_spec.shape)
+        self._progress.phase(
+            "data",
+            f"{data.count('train')} training {task.noun}, {data.count('val')} for validation, {shape}, "
+            f"{data.num_classes} classes",
+        )
+        return data
+
+    def _on_prepared(self, device: str) -> None:
+        self._write_environment(device)
+        if self._spec.confirm.top:
+            data = self._data.result()
+            self._has_test = Background(lambda: data.task.prepare_test(self._spec.dataset, data))
+
+    def _study(self) -> Study:
+        return Study(self._spec, self._sweep, _within_constraints(self._spec, self._data.result()))
+
+    def _write_environment(self, device: str) -> None:
+        write_json(self._sweep.environment, describe_environment(sys.argv, [device] if device else []))
+
+
+def _note_data(sweep: SweepDir, data: Prepared) -> None:
+    """Keep what the data are.
+
+    Raises:
+        SweepDirError: If the sweep began with others: its trials could not be compared.
+    """
+    before = json.loads(sweep.data.read_text())["digest"] if sweep.data.is_file() else data.digest
+    if before != data.digest:
+        raise SweepDirError(
+            f"{sweep.root}: its data set has changed since it began; accepted: the data it began with, or a new sweep"
+        )
+    write_json(sweep.data, data.described())
+
+
+def _within_constraints(spec: SweepSpec, data: Prepared) -> SearchSpace:
+    """The space without students that would break a constraint."""
+    limits = spec.constraints
+    if not limits.parameters and not limits.size_mb:
+        return spec.search_space
+
+    def fits(width: float) -> bool:
+        parameters, size_mb = models.count(
+            spec.student.model, data.input_spec, data.num_classes, width, **spec.student.options
+        )
+        small = not limits.parameters or parameters <= limits.parameters
+        return small and (not limits.size_mb or size_mb <= limits.size_mb)
+
+    space = spec.search_space.limit_width(fits)
+    if space is None:
+        widths = spec.search_space.shared["width"].written()
+        wanted = {key: value for key, value in limits.model_dump().items() if value}
+        raise InputError(f"constraints: no student {spec.student.model} of width {widths} keeps {wanted}")
+    return space

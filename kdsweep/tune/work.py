@@ -1,0 +1,291 @@
+"""What a lane can be given to do. Each piece of work is made by the driver, travels to a lane and runs there.
+
+Every piece can be begun again anywhere: it goes on from the state that it finds in the sweep's directory. That one rule
+serves a lost worker, a lost node, a killed driver and a resumed sweep.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from kdsweep import tasks
+from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.distributions import Config
+from kdsweep.errors import KdsweepError
+from kdsweep.lazy import nn
+from kdsweep.models import count_parameters, size_mb
+from kdsweep.registry import import_from
+from kdsweep.search.stopping import rule_of
+from kdsweep.seeds import derived_seed, digest_of
+from kdsweep.storage.files import write_json
+from kdsweep.training.evaluate import evaluate
+from kdsweep.training.trainer import SAVE_SECONDS, Training
+from kdsweep.tune.lease import device_name, leased_device, warm_workbench
+from kdsweep.worker import probe, process
+from kdsweep.worker.place import WorkerPlace
+from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
+
+
+@dataclass(frozen=True)
+class Told:
+    """Something that a lane tells the driver.
+
+    Attributes:
+        kind: What it is.
+        value: Its value.
+        pause: Whether the driver must hear it before the work goes on.
+    """
+
+    kind: str
+    value: Any
+    pause: bool = False
+
+
+class Work:
+    """A piece of work.
+
+    Attributes:
+        name: Unlike any other of the sweep.
+    """
+
+    name: str
+
+    def steps(self) -> Iterator[Told]:
+        """Do it, telling the driver what it must know."""
+        raise NotImplementedError
+
+    def save(self) -> None:
+        """The lane is asked to stop: keep what was done."""
+
+
+class Wait(Work):
+    """Import what all other work needs, then wait for some.
+
+    Args:
+        number: Tells one wait from another.
+        seconds: Between two looks.
+        threads: Of PyTorch.
+    """
+
+    def __init__(self, number: int, seconds: float, threads: int):
+        self.name = f"wait-{number}"
+        self._seconds = seconds
+        self._threads = threads
+
+    def steps(self) -> Iterator[Told]:
+        """Tell that the lane is still there, now and then."""
+        process.set_up(self._threads)
+        while True:
+            yield Told("waits", True, pause=True)
+            time.sleep(self._seconds)
+
+
+class Prepare(Work):
+    """Have the teacher, its outputs and the probe in the sweep's directory.
+
+    Tells `epochs` of the teacher's training, and at the end `prepared`: its card, the probe and the device's name.
+
+    Args:
+        place: Where the sweep lies.
+        threads: That the teacher is trained with; no student trains meanwhile.
+    """
+
+    name = "prepare"
+
+    def __init__(self, place: WorkerPlace, threads: int):
+        self._place = place
+        self._threads = threads
+
+    def steps(self) -> Iterator[Told]:
+        """Train the teacher or take it from the store, then probe."""
+        import_from(str(self._place.code))
+        sweep, device = self._place.sweep, leased_device()
+        spec = read_spec(sweep)
+        data = tasks.of(spec.dataset).load(self._place.data)
+        process.set_up(self._threads)
+        card = yield from _told("epochs", prepared_teacher(spec, sweep, data, device))
+        process.set_up(spec.resources.cpus_per_trial)
+        measured = probe.provide(spec, sweep, open_workbench(self._place, device))
+        yield Told("prepared", (card, measured, device_name(device)), pause=True)
+
+
+class TrialRun(Work):
+    """Train one trial. Tells `epochs`, and `before`: those that its state already held, which may not have been told.
+
+    It pauses where the scheduler may stop the trial, so that nothing is trained in vain, and saves its state there.
+
+    Args:
+        place: Where the sweep lies.
+        key: The trial.
+        config: Its configuration.
+    """
+
+    def __init__(self, place: WorkerPlace, key: str, config: Config):
+        self.name = key
+        self._config = config
+        self._place = place
+        self._run: _Run | None = None
+
+    def steps(self) -> Iterator[Told]:
+        """Train epoch by epoch."""
+        bench = warm_workbench(self._place)
+        milestones = rule_of(bench.spec).milestones
+        folder = self._place.sweep.trial(self.name)
+        folder.root.mkdir(parents=True, exist_ok=True)
+        run = self._run = _Run(folder.state, folder.best, folder.hang, bench.spec)
+        run.watch()
+        training = run.training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), folder.state)
+        student = sizes(training)
+        yield from (Told("before", metrics | student) for metrics in training.history)
+        while not training.done:
+            metrics = run.epoch()
+            may_end = training.done or training.epoch in milestones
+            run.save_if(may_end)
+            yield Told("epochs", metrics | student, pause=may_end)
+
+    def save(self) -> None:
+        """Save, unless the driver has given the trial up."""
+        if self._run is not None:
+            self._run.save()
+
+
+class ConfirmRun(Work):
+    """Train a configuration on a fresh seed, and look once at the test split. Tells `confirmed`: what was measured.
+
+    Args:
+        place: Where the sweep lies.
+        config: The configuration.
+        seed: Of weights, order and dropout.
+    """
+
+    def __init__(self, place: WorkerPlace, config: Config, seed: int):
+        self.name = run_name(config, seed)
+        self.seed = seed
+        self._config = config
+        self._place = place
+        self._run: _Run | None = None
+
+    def steps(self) -> Iterator[Told]:
+        """Train to the end, restore the best epoch, evaluate."""
+        bench = warm_workbench(self._place)
+        folder = self._place.sweep.confirmation(self.name)
+        folder.root.mkdir(parents=True, exist_ok=True)
+        run = self._run = _Run(folder.state, None, folder.hang, bench.spec)
+        run.watch()
+        training = run.training = bench.training(self._config, self.seed, folder.state)
+        measured = {
+            **sizes(training),
+            "first_layer_norm": training.first_layer_norm,
+            "epochs": training.recipe.optimization.epochs,
+        }
+        try:
+            while not training.done:
+                metrics = run.epoch()
+                run.save_if(False)
+                yield Told("epochs", metrics)
+        except KdsweepError:  # it diverged on this seed, which is a result too
+            metrics_of = bench.data.task.measured(bench.spec.goal)
+            measured |= dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in metrics_of)), float("nan"))
+        else:
+            training.restore_best()
+            measured |= {bench.spec.goal.column: training.best_value} | tested(bench, training.inference)
+        write_json(folder.result, measured)
+        self._run = None
+        for done_with in (folder.state, folder.hang):
+            done_with.unlink(missing_ok=True)
+        yield Told("confirmed", measured, pause=True)
+
+    def save(self) -> None:
+        """Save what is not yet measured."""
+        if self._run is not None:
+            self._run.save()
+
+
+class JudgeTeacher(Work):
+    """Look once at the test split with the teacher. Tells `judged`.
+
+    Args:
+        place: Where the sweep lies.
+    """
+
+    name = "judge-teacher"
+
+    def __init__(self, place: WorkerPlace):
+        self._place = place
+
+    def steps(self) -> Iterator[Told]:
+        """Evaluate."""
+        bench = warm_workbench(self._place)
+        write_json(self._place.sweep.teacher_test, tested(bench, bench.teacher.model))
+        yield Told("judged", True, pause=True)
+
+
+class _Run:
+    """A training in its folder: saved from time to time, and watched.
+
+    A hang cannot be reported from within: a watchdog outside Python ends the process after a while, and the work goes
+    on from its state in another.
+    """
+
+    def __init__(self, state: Path, best: Path | None, hang: Path, spec: SweepSpec):
+        self.training: Training | None = None
+        self._state, self._best = state, best
+        self._timeout = spec.resources.step_timeout_seconds
+        self._hang: IO[str] = hang.open("w")
+        self._saved_at = time.monotonic()
+        self._saved_epoch = 0
+
+    def watch(self) -> None:
+        """Give the next epoch its time, and end the process after it."""
+        faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._hang)
+
+    def epoch(self) -> dict[str, float]:
+        """Train one epoch."""
+        assert self.training is not None
+        self.watch()
+        return self.training.run_epoch()
+
+    def save_if(self, wanted: bool) -> None:
+        """Save where it is wanted, or where much would be lost."""
+        if wanted or time.monotonic() - self._saved_at > SAVE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Save unless there is nothing new, or the driver has removed the folder."""
+        training = self.training
+        if training is None or training.epoch == self._saved_epoch or not self._state.parent.is_dir():
+            return
+        training.save(self._state, self._best)
+        self._saved_at = time.monotonic()
+        self._saved_epoch = training.epoch
+
+
+def run_name(config: Config, seed: int) -> str:
+    """The name of a confirmation run, and of its folder."""
+    return f"{digest_of(config)[:12]}-{seed}"
+
+
+def sizes(training: Training) -> dict[str, float]:
+    """The size of what is judged and exported."""
+    return {"parameters": count_parameters(training.inference), "size_mb": size_mb(training.inference)}
+
+
+def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:
+    """A model's metrics on the test split."""
+    measured = evaluate(model, bench.test, bench.data.task.measured(bench.spec.goal))
+    return {f"test_{name}": value for name, value in measured.items()}
+
+
+def _told(kind: str, values: Any) -> Any:
+    """Tell every value of a generator; what it returns is the result."""
+    while True:
+        try:
+            value = next(values)
+        except StopIteration as end:
+            return end.value
+        yield Told(kind, value)

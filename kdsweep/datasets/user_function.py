@@ -54,7 +54,7 @@ def from_function(name: str) -> Dataset:
     """
     function = load_user_object(name, "dataset")
     if not callable(function):
-        raise UnknownNameError(f"dataset {name!r}: a {type(function).__name__}; accepted: a function or a Dataset")
+        raise UnknownNameError(f"dataset {name!r} is a {type(function).__name__}; accepted: a function or a Dataset")
 
     @lru_cache(maxsize=len(SPLITS))
     def ask(source: Source, split: str) -> _Answer:

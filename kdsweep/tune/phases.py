@@ -107,6 +107,7 @@ class _Phases:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
         _note_data(self._sweep, data)
+        self._space = _within_constraints(self._spec, data)  # before anything is trained
         shape = "x".join(str(size) for size in data.input_spec.shape)
         self._progress.phase(
             "data",
@@ -122,7 +123,7 @@ class _Phases:
             self._has_test = Background(lambda: data.task.prepare_test(self._spec.dataset, data))
 
     def _study(self) -> Study:
-        return Study(self._spec, self._sweep, _within_constraints(self._spec, self._data.result()))
+        return Study(self._spec, self._sweep, self._space)
 
     def _write_environment(self, device: str) -> None:
         write_json(self._sweep.environment, describe_environment(sys.argv, [device] if device else []))

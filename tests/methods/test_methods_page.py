@@ -62,7 +62,7 @@ def test_every_measured_method_beats_guessing(page):
 
 def test_a_method_that_was_not_measured_says_so(page):
     measured = page.measurements()
-    assert page.results(measured, [*METHODS, "brand_new"]).endswith("\n\nNot measured yet: `brand_new`.")
+    assert page.results(measured, ["kd", "brand_new"]).endswith("\n\nNot measured yet: `brand_new`.")
     known = {row["method"] for setting in measured["settings"] for row in setting["rows"]}
     assert "Not measured yet" not in page.results(measured, sorted(known))
 

@@ -13,7 +13,8 @@ from kdsweep.results.frames import load_results, write_frames
 from kdsweep.search.study import State, Study
 from kdsweep.terminal.progress import SearchStatus, _best
 from kdsweep.terminal.tables import ranked
-from kdsweep.tune.confirm import Chosen, Run, _row
+from kdsweep.tune.confirm import Chosen, _row
+from kdsweep.tune.work import run_name
 
 # Losses by epoch, the parameters, and how the trial ends unless a rung stops it.
 STORY = [
@@ -111,7 +112,7 @@ def test_a_gain_is_positive_where_the_loss_is_smaller(told, spec):
     results = load_results(told.sweep.root)
     chosen = Chosen("0002-aaaaaa", {"method": "kd", "width": 0.5, "lr": 1e-3}, {"method": "none", "width": 0.5}, None)
     measured = {
-        Run(config, 7).name: {"parameters": 1, "size_mb": 1.0, "first_layer_norm": 1.0, "val_loss": loss,
+        run_name(config, 7): {"parameters": 1, "size_mb": 1.0, "first_layer_norm": 1.0, "val_loss": loss,
                               "test_loss": loss} for config, loss in ((chosen.config, 0.5), (chosen.twin, 0.75))
     }  # fmt: skip
     row = _row(chosen, [7], measured, results.goal)

@@ -331,7 +331,8 @@ def teacher_of(storage, tmp_path):
     spec = written(storage, teacher={"model": "resnet", "options": {"depth": 8}, "checkpoint": None})
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
     torch.manual_seed(3)
-    teacher = models.build(spec.teacher.model, data.input_spec, data.num_classes, **spec.teacher.options)
+    section = spec.teacher
+    teacher = models.build(section.model, data.input_spec, data.num_classes, section.width, **section.options)
     weights.save(teacher.state_dict(), tmp_path / "teacher.safetensors")
     return spec, data, teachers.load(spec, data, tmp_path / "teacher.safetensors", CPU)
 

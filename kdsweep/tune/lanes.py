@@ -88,7 +88,7 @@ class LaneSearcher(Searcher):
     """
 
     def __init__(self, agenda: Agenda, lanes: int):
-        super().__init__(metric="val_accuracy", mode="max")
+        super().__init__()
         self._agenda = agenda
         self._lanes = lanes
         self._busy: set[str] = set()

@@ -15,6 +15,7 @@ from kdsweep.errors import SpecError
 from kdsweep.search.section import ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.section import Count, Rate, Section, Weight
+from kdsweep.storage.files import replacing
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec, TrainSpec
@@ -135,9 +136,8 @@ class SweepSpec(Section):
 
     def save(self, path: Path) -> None:
         """Write the resolved sweep file; reading it gives an equal spec."""
-        partial = path.with_suffix(".partial")
-        document.dump(self.comparable(), partial, "the sweep file as kdsweep resolved it")
-        partial.replace(path)
+        with replacing(path) as partial:
+            document.dump(self.comparable(), partial, "the sweep file as kdsweep resolved it")
 
 
 def read_spec(sweep: SweepDir) -> SweepSpec:

@@ -16,6 +16,7 @@ from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
 from kdsweep.search.stopping import STOPPING_RULES, rule_of
+from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal, Task
@@ -201,9 +202,8 @@ def write_frames(sweep: SweepDir) -> None:
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as parquet, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    frame.to_parquet(partial, index=False)
-    partial.replace(path)
+    with replacing(path) as partial:
+        frame.to_parquet(partial, index=False)
 
 
 def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:

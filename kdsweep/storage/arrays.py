@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
-from kdsweep.storage.files import write_json
+from kdsweep.storage.files import partial_of, write_json
 
 
 class ArrayWriter:
@@ -21,7 +20,7 @@ class ArrayWriter:
 
     def __init__(self, path: Path):
         self._path = path
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        self._partial = partial_of(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._partial.open("wb")
         self._rows = 0

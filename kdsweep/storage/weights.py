@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import warnings
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from kdsweep.errors import CheckpointError
 from kdsweep.lazy import nn, torch
+from kdsweep.storage.files import replacing
 
 State = dict[str, "torch.Tensor"]
 
@@ -25,11 +25,9 @@ def save(state: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, s
     """
     from safetensors.torch import save as encode
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-    partial.write_bytes(encode(tensors, metadata=dict(metadata or {})))
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(encode(tensors, metadata=dict(metadata or {})))
 
 
 def load(path: Path) -> State:

@@ -107,13 +107,19 @@ def results(
     importance: Annotated[
         bool, typer.Option("--importance", help="Which settings mattered, by the trials that ran to the end.")
     ] = False,
-    output: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
+    output: Annotated[
+        Format | None, typer.Option("--format", help="How to write it. Default: as FILE is named, else a table.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write to a file; .csv, .json and .parquet name their format."),
+    ] = None,
 ) -> None:
     """Show what a sweep found, the best trials first; also while it runs."""
     from kdsweep.results.frames import load_results
     from kdsweep.terminal import tables
 
+    how = tables.format_of(output.value if output else "", out)
     found = load_results(directory)
     if epochs + confirmed + importance > 1:
         raise InputError("--epochs, --confirmed, --importance: accepted: one of them")
@@ -123,7 +129,7 @@ def results(
         complete = int((found.trials["state"] == "COMPLETE").sum())
         errors.print(f"by the {complete} of {len(found.trials)} trials that ran to the end", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)
-    tables.write(frame, output.value, out)
+    tables.write(frame, how, out)
 
 
 @app.command()

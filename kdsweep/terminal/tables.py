@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,9 @@ from rich.table import Table
 from kdsweep.errors import InputError, did_you_mean
 from kdsweep.methods.reference import needed, written
 from kdsweep.results.frames import Results
+from kdsweep.terminal.conditions import matching
 
+FORMATS = ("csv", "json", "parquet")  # by the endings of their files
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
 SHOWN_CONFIRMED = (
     "trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds",
@@ -40,21 +41,34 @@ def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -
 
     Args:
         frame: Trials or epochs.
-        where: An expression over columns, as pandas' `query` takes it; dotted columns may be written as they are.
+        where: A condition over columns; see `conditions.matching`.
         sort: A column; `-column` for the largest first.
         top: How many rows; 0 is all.
 
     Raises:
-        InputError: If the expression or the column is wrong.
+        InputError: If the condition or the column is wrong.
     """
     if where:
-        frame = _query(frame, where)
+        frame = matching(frame, where)
     if sort:
         column = sort.removeprefix("-")
         if column not in frame.columns:
             raise InputError(f"--sort {sort}: no column {column!r}; {did_you_mean(column, frame.columns)}")
         frame = frame.sort_values(column, ascending=not sort.startswith("-"), kind="stable", na_position="last")
     return (frame.head(top) if top else frame).reset_index(drop=True)
+
+
+def format_of(asked: str, out: Path | None) -> str:
+    """How to write: as asked, else as the file's name says, else as a table.
+
+    Raises:
+        InputError: If the format and the file's name contradict each other.
+    """
+    named = out.suffix.lower().removeprefix(".") if out else ""
+    named = named if named in FORMATS else ""
+    if asked and named and asked != named:
+        raise InputError(f"--format {asked} --out {out}: accepted: a file named .{asked}, or no --format")
+    return asked or named or "table"
 
 
 def write(frame: pd.DataFrame, how: str, out: Path | None) -> None:
@@ -119,24 +133,6 @@ def print_method(described: Mapping[str, Any]) -> None:
 
 def _range(search: Any) -> str:
     return f" ({written(search)})" if search is not None else ""
-
-
-def _query(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    # pandas wants names with dots in backticks; nobody should have to know that.
-    dotted = sorted((column for column in frame.columns if "." in column), key=len, reverse=True)
-    names = "|".join(re.escape(column) for column in dotted)
-    expression = re.sub(rf"(?<![\w.`'\"])(?:{names})(?![\w.`])", r"`\g<0>`", where) if dotted else where
-    if "@" in expression or "__" in expression:
-        raise InputError(f"--where {where!r}: accepted: comparisons of columns, without @ and __")
-    try:
-        wanted = frame.eval(expression, engine="python")
-    except Exception as error:  # pandas and the parser raise nearly anything for a wrong expression
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        columns = ", ".join(frame.columns)
-        raise InputError(f"--where {where!r}: {reason}; accepted: a condition over {columns}") from error
-    if not (isinstance(wanted, pd.Series) and pd.api.types.is_bool_dtype(wanted)):
-        raise InputError(f"--where {where!r}: not a condition; accepted: such as \"width <= 0.5 and method == 'kd'\"")
-    return frame[wanted.fillna(False).astype(bool)]
 
 
 def _encoded(frame: pd.DataFrame, how: str) -> bytes:

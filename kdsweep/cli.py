@@ -73,7 +73,7 @@ def resume(
     from kdsweep.terminal.progress import for_console
     from kdsweep.tune.driver import resume as resume_sweep
 
-    _let_own_code_lie_here()
+    _find_own_code_here()
     _summary(resume_sweep(directory, trials or None, address or None, for_console(errors)))
 
 
@@ -92,7 +92,7 @@ def confirm(
     from kdsweep.terminal.progress import for_console
     from kdsweep.tune.driver import confirm as confirm_sweep
 
-    _let_own_code_lie_here()
+    _find_own_code_here()
     _summary(confirm_sweep(directory, top, seeds, address or None, for_console(errors)))
 
 
@@ -142,7 +142,7 @@ def export(
     """Write the best students: safetensors, a JSON description and a card."""
     from kdsweep.results.frames import load_results
 
-    _let_own_code_lie_here()
+    _find_own_code_here()
     for folder in load_results(directory).export(out, top=top, trial=trial):
         typer.echo(folder)
 
@@ -161,7 +161,7 @@ def evaluate(
 
     if split not in ("test", "val", "train"):
         raise InputError(f"--split {split!r}: accepted: test, val, train")
-    _let_own_code_lie_here()
+    _find_own_code_here()
     tables.print_facts(evaluate_student(student, split, dataset, root, trust_code=trust_code))
 
 
@@ -188,7 +188,7 @@ def methods(
     from kdsweep.terminal import tables
 
     if name:
-        _let_own_code_lie_here()
+        _find_own_code_here()
         tables.print_method(reference.describe(name))
     else:
         tables.print_rows([tables.method_row(row) for row in reference.table()])
@@ -252,8 +252,8 @@ def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpe
     return load_spec(path, values)
 
 
-def _let_own_code_lie_here() -> None:
-    """Let `package.module:attribute` name what lies in the current directory, as it did when the sweep was run."""
+def _find_own_code_here() -> None:
+    """Let `package.module:attribute` name what lies in the current directory, as when the sweep was run."""
     from kdsweep.registry import import_from
 
     import_from(str(Path.cwd()))

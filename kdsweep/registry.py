@@ -6,6 +6,8 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from kdsweep.errors import UnknownNameError, did_you_mean
@@ -75,10 +77,17 @@ class Registry(Generic[T]):
                 import_module(f"{self._package}.{module.name}")
 
 
+_code_folders: list[str] = []
+
+
 def import_from(folder: str) -> None:
-    """Let `package.module:attribute` name what lies in a directory, as `python -m` does with the current one."""
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    """Let `package.module:attribute` name what lies in a directory.
+
+    The directory goes on the import path only when such a name is loaded, and behind everything that is installed:
+    a `json.py` that lies in it is never imported in place of Python's.
+    """
+    if folder not in _code_folders:
+        _code_folders.append(folder)
 
 
 def is_user_object(name: str) -> bool:
@@ -93,11 +102,29 @@ def load_user_object(name: str, kind: str) -> Any:
         UnknownNameError: If the module or the attribute is not there.
     """
     module_name, _, attribute = name.partition(":")
+    sys.path += [folder for folder in _code_folders if folder not in sys.path]
     try:
         module = import_module(module_name)
     except Exception as error:  # the user's module may raise anything while it is imported
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UnknownNameError(f"{kind} {name!r}: cannot import {module_name!r}: {what}") from error
     if not hasattr(module, attribute):
-        raise UnknownNameError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}")
+        hidden = _hidden(module, module_name)
+        raise UnknownNameError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}{hidden}")
     return getattr(module, attribute)
+
+
+def _hidden(module: ModuleType, name: str) -> str:
+    """What to do where an installed module was found instead of the user's of the same name."""
+    top = name.partition(".")[0]
+    own = [Path(folder) / found for folder in _code_folders for found in (f"{top}.py", top)]
+    there = [path for path in own if path.exists() and not _lies_in(module, path)]
+    if not there:
+        return ""
+    found = getattr(module, "__file__", None) or "a module of Python's own"
+    return f"; it is {found}, which goes before {there[0]}; accepted: another name for that one"
+
+
+def _lies_in(module: ModuleType, path: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).is_relative_to(path)

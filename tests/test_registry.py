@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from kdsweep.errors import UnknownNameError, did_you_mean
-from kdsweep.registry import Registry, is_user_object, load_user_object
+from kdsweep import registry as own_code
+from kdsweep.registry import Registry, import_from, is_user_object, load_user_object
 
 
 @pytest.fixture
@@ -106,3 +107,32 @@ def test_an_object_that_cannot_be_imported_is_refused_in_one_line(source, name, 
         load_user_object(name, "model")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def code_folder(tmp_path, monkeypatch):
+    """A folder that own code is looked for in; afterwards the import path is as it was."""
+    monkeypatch.setattr(own_code, "_code_folders", [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    import_from(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("own_here", None)
+
+
+def test_a_folder_goes_on_the_import_path_last_and_only_when_an_object_in_it_is_named(code_folder):
+    (code_folder / "own_here.py").write_text("def build():\n    return 7\n")
+    before = [*sys.path]
+    with pytest.raises(UnknownNameError):
+        Registry("thing", "kdsweep.search")["nope"]
+    assert sys.path == before
+    for _ in range(2):
+        assert load_user_object("own_here:build", "model")() == 7
+    assert sys.path == [*before, str(code_folder)]
+
+
+def test_own_code_does_not_hide_what_is_installed(code_folder):
+    (code_folder / "wave.py").write_text("def build():\n    return 7\n")
+    with pytest.raises(UnknownNameError) as caught:
+        load_user_object("wave:build", "model")
+    assert "module 'wave' has no 'build'; it is " in str(caught.value)
+    assert f"goes before {code_folder / 'wave.py'}; accepted: another name for that one" in str(caught.value)

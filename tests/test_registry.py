@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from kdsweep.errors import UnknownNameError, did_you_mean
 from kdsweep import registry as own_code
+from kdsweep.errors import UnknownNameError, did_you_mean
 from kdsweep.registry import Registry, import_from, is_user_object, load_user_object
 
 

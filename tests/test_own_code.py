@@ -12,9 +12,10 @@ import pytest
 
 SCRIPT = Path(sys.executable).with_name("kdsweep")
 SHADOWS = (
-    "json", "safetensors", "torch", "ray", "numpy", "typing", "pandas", "pyarrow", "optuna", "pydantic", "rich", "typer",
-    "yaml", "ruamel", "torchvision", "PIL", "random", "logging", "dataclasses", "collections", "string", "queue", "kdsweep",
-    "filelock", "setproctitle", "sitecustomize", "datasets", "timm",
+    "json", "safetensors", "torch", "ray", "numpy", "typing", "pandas", "pyarrow", "optuna", "pydantic", "rich",
+    "yaml", "ruamel", "torchvision", "PIL", "random", "logging", "dataclasses", "collections", "string", "queue",
+    "filelock", "setproctitle", "sitecustomize", "datasets", "timm", "typer",
+    "kdsweep",
 )  # fmt: skip
 FINISHED = Path(__file__).parent / "data" / "finished_0.1.0"
 

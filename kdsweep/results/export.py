@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from kdsweep.lazy import nn, torch
 from kdsweep.registry import is_user_object
 from kdsweep.results.frames import Results
 from kdsweep.storage import weights
-from kdsweep.storage.files import write_json
+from kdsweep.storage.files import replace_folder
 from kdsweep.storage.paths import TrialDir
 from kdsweep.tasks.image.splits import raw_images, source_of
 from kdsweep.training.evaluate import evaluate
@@ -204,10 +203,14 @@ def _export(results: Results, key: str, folder: Path) -> Path:
         _rebuilt(config, weights.load(best), f"weights of trial {key}")
     except CheckpointError as error:
         raise InputError(f"{error}; accepted: weights as the sweep wrote them") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(best, folder / WEIGHTS)
-    write_json(folder / CONFIG, config.model_dump(mode="json"))
-    (folder / CARD).write_text(_card(config), encoding="utf-8")
+    described = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
+    files = {WEIGHTS: best.read_bytes(), CONFIG: described.encode(), CARD: _card(config).encode()}
+    try:
+        replace_folder(folder, files)
+    except OSError as error:
+        raise InputError(
+            f"--out {folder}: cannot be written: {error.strerror or error}; accepted: a directory with room to write to"
+        ) from error
     return folder
 
 

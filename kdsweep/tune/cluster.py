@@ -31,7 +31,7 @@ def connected(address: str | None) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ray.init(**target, **_without_cwd(), log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(**target, job_config=_without_cwd(), log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(
@@ -44,13 +44,13 @@ def connected(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _without_cwd() -> dict[str, JobConfig]:
+def _without_cwd() -> JobConfig | None:
     """Keep Ray from putting the driver's current directory first on its workers' import path.
 
     A `json.py` there would take the place of Python's. A job that was submitted to a cluster brings its own config.
     """
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    return {} if submitted else {"job_config": JobConfig(_client_job=True)}
+    return None if submitted else JobConfig(_client_job=True)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from html import unescape
+from pathlib import Path
 
 import pytest
 import torch
@@ -280,6 +281,75 @@ def test_a_second_export_replaces_the_first(made, tmp_path):
     (folder / export.WEIGHTS).write_bytes(b"broken")
     assert made.export(tmp_path, top=1) == [folder]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+@pytest.mark.parametrize("name", [export.WEIGHTS, export.CONFIG, export.CARD])
+def test_a_full_disk_leaves_the_export_that_was_there(name, made, tmp_path, monkeypatch):
+    (folder,) = made.export(tmp_path / "students", top=1)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with monkeypatch.context() as context:
+        context.setattr(Path, "write_bytes", full_at(name, Path.write_bytes))
+        with pytest.raises(InputError, match=r"^--out .*: cannot be written: No space left on device; accepted: "):
+            made.export(tmp_path / "students", top=1)
+        with pytest.raises(InputError, match="No space left"):
+            made.export(tmp_path / "fresh", top=1)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in (tmp_path / "students").iterdir()] == [folder.name]
+    assert list((tmp_path / "fresh").iterdir()) == []
+
+
+def full_at(name, write_bytes):
+    """A disk that takes half of one file."""
+
+    def write(path, content):
+        if path.name != name:
+            return write_bytes(path, content)
+        write_bytes(path, content[: len(content) // 2])
+        raise OSError(28, "No space left on device", str(path))
+
+    return write
+
+
+def test_what_is_in_the_way_of_an_export_ends_in_one_line_and_stays(made, tmp_path):
+    (folder,) = made.export(tmp_path / "good", top=1)
+    name = folder.name
+    kinds = {
+        "a file as directory": lambda out: out.write_text("mine"),
+        "a file as folder": lambda out: (out.mkdir(), (out / name).write_text("mine")),
+        "a folder as file": lambda out: (out / name / export.WEIGHTS / "mine").mkdir(parents=True),
+        "a dangling link": lambda out: (out.mkdir(), (out / name).symlink_to(tmp_path / "nowhere")),
+        "a dangling directory": lambda out: out.symlink_to(tmp_path / "nowhere"),
+        "a link to itself": lambda out: out.symlink_to(out),
+        "too long a name": lambda out: out.mkdir(),
+    }
+    for kind, put in kinds.items():
+        out = tmp_path / kind.replace(" ", "-")
+        put(out)
+        before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+        target = out / ("x" * 300) if kind.startswith("too") else out
+        with pytest.raises(InputError, match="cannot be written") as caught:
+            made.export(target, top=1)
+        assert "\n" not in str(caught.value)
+        assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before, kind
+    assert (tmp_path / "a-file-as-folder" / name).read_text() == "mine"
+
+
+def test_an_export_does_not_write_through_links(made, tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    (folder,) = made.export(tmp_path / "students", top=1)
+    for path in folder.iterdir():
+        path.unlink()
+        path.symlink_to(precious)
+    made.export(tmp_path / "students", top=1)
+    assert precious.read_text() == "mine"
+    assert load_student(folder) is not None
+    real = tmp_path / "real"
+    real.mkdir()
+    shutil.rmtree(folder)
+    folder.symlink_to(real)
+    made.export(tmp_path / "students", top=1)
+    assert sorted(path.name for path in real.iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
 def test_weights_that_were_not_kept_end_in_a_line_that_lists_those_that_were(made, tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,14 @@ from kdsweep.errors import CheckpointError
 from kdsweep.lazy import nn, torch
 
 State = dict[str, "torch.Tensor"]
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Where training scripts keep the model's weights among other things; averaged ones are taken first, as timm does.
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
+WRAPPERS = (*AVERAGED, "model_state_dict", "state_dict", "model")
+# What wrappers of a model (Lightning, DistributedDataParallel, torch.compile) put before its names.
+PREFIXES = ("model.", "module.", "_orig_mod.")
+LISTED = 3
 
 
 def save(state: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -33,25 +44,35 @@ def save(state: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, s
 
 
 def load(path: Path) -> State:
-    """Read a checkpoint onto the CPU: safetensors, or a state dict saved with `torch.save`.
+    """Read a checkpoint onto the CPU: safetensors, or what training scripts save with `torch.save`.
 
     Raises:
-        CheckpointError: If it is missing, truncated, holds more than tensors, or needs code to be unpickled.
+        CheckpointError: If it is missing, truncated, holds no tensors, or needs code to be unpickled.
+    """
+    return load_part(path)[0]
+
+
+def load_part(path: Path) -> tuple[State, str]:
+    """`load`, and which part of the checkpoint was taken: a key such as `model_ema`, or nothing.
+
+    Raises:
+        CheckpointError: As `load`.
     """
     from safetensors.torch import load_file
 
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():
+            return load_file(path), ""
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # of odd versions in a damaged file
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint {path}: no such file") from None
     except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        found = f"holds {code[1]}, which is code" if code else "holds more than tensors, or is no checkpoint"
         raise CheckpointError(
-            f"checkpoint {path}: holds more than tensors, or is no checkpoint; accepted: a .safetensors file or "
-            "torch.save(model.state_dict(), ...)"
+            f"checkpoint {path}: {found}; accepted: a .safetensors file or torch.save(model.state_dict(), ...)"
         ) from error
     except Exception as error:  # on a damaged file torch's readers raise almost anything
         raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
@@ -83,8 +104,8 @@ def check_classes(path: Path, head: str, num_classes: int) -> None:
 
     try:
         with safe_open(path, framework="np") as file:
-            names = list(file.keys())
-            shape = file.get_slice(f"{head}.weight").get_shape() if f"{head}.weight" in names else None
+            names = (name for name in file.keys() if f"{head}.weight" in _readings(name))  # noqa: SIM118 - no mapping
+            shape = next((file.get_slice(name).get_shape() for name in names), None)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
     if shape is None:
@@ -95,42 +116,103 @@ def check_classes(path: Path, head: str, num_classes: int) -> None:
         )
 
 
-def fit(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+def fit(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> State:
     """Check that weights belong to a model.
 
     Args:
         model: On any device, the meta device included.
-        state: Tensors by name.
+        state: Tensors by name; what Lightning, DistributedDataParallel or torch.compile put before the model's names
+            may stand there.
         where: What the weights are called in the error.
 
+    Returns:
+        The tensors by the model's names.
+
     Raises:
-        CheckpointError: Naming the first difference and how many there are.
+        CheckpointError: Naming the first difference, how many there are, and the line of Python that would mend names.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    named = _named_as(wanted, state)
+    found = {name: tuple(tensor.shape) for name, tensor in named.items()}
+    missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
+    foreign = [name for name in found if name not in wanted]
     faults = [
         f"{name} is {list(found[name])}, accepted: {list(shape)}"
         for name, shape in wanted.items()
         if name in found and found[name] != shape
     ]
-    faults += [
-        f"{name} is missing" for name in wanted if name not in found and not name.endswith("num_batches_tracked")
-    ]
-    faults += [f"{name} does not belong to the model" for name in found if name not in wanted]
+    faults += [f"{name} is missing" for name in missing]
+    faults += [f"{_printable(name)} does not belong to the model" for name in foreign]
     if faults:
         more = f" (and {len(faults) - 1} more differences)" if len(faults) > 1 else ""
-        raise CheckpointError(f"{where}: {faults[0]}{more}")
+        mending = _mending({name: wanted[name] for name in missing}, {name: found[name] for name in foreign})
+        raise CheckpointError(f"{where}: {faults[0]}{more}{mending}")
+    return named
 
 
-def _state_dict(loaded: Any, path: Path) -> State:
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
+def _named_as(wanted: Shapes, state: Mapping[str, torch.Tensor]) -> State:
+    """The tensors under the model's names, where a wrapper's prefix is all that differs."""
+    named: State = {}
+    prefixed = False
+    for name, tensor in state.items():
+        own = next((reading for reading in _readings(name) if reading in wanted), name)
+        if own in named or (own != name and own in state):
+            own = name  # two of one name: neither is the wrapper's
+        prefixed |= own != name
+        named[own] = tensor
+    if prefixed and wanted.keys() <= named.keys():
+        # Lightning keeps the weights of losses and metrics beside the model.
+        return {name: tensor for name, tensor in named.items() if name in wanted}
+    return named
+
+
+def _readings(name: str) -> list[str]:
+    """A name, and what is left of it without one prefix after the other."""
+    readings = [name]
+    while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), ""):
+        name = name.removeprefix(prefix)
+        readings.append(name)
+    return readings
+
+
+def _mending(missing: Shapes, foreign: Shapes) -> str:
+    """The names nearest to those that are missing, and the line that would rename them."""
+    pairs: dict[str, str] = {}
+    for name, shape in list(missing.items())[:LISTED]:
+        alike = [other for other, its in foreign.items() if its == shape and other not in pairs.values()]
+        ending = [other for other in alike if other.endswith(f".{name}")]
+        near = ending or get_close_matches(name, alike, n=1, cutoff=0.0)
+        if near:
+            pairs[name] = near[0]
+    if not pairs:
+        return ""
+    nearest = ", ".join(f"{name} is perhaps {_printable(other)}" for name, other in pairs.items())
+    prefixes = {other.removesuffix(name) for name, other in pairs.items() if other.endswith(f".{name}")}
+    if len(prefixes) == 1:
+        (prefix,) = prefixes
+        line = f"state = {{name.removeprefix({prefix!r}): tensor for name, tensor in state.items()}}"
+    else:
+        line = "; ".join(f"state[{name!r}] = state.pop({other!r})" for name, other in pairs.items())
+    return f"; {nearest}; renamed by: {line}"
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() and len(name) <= 100 else repr(name[:100])
+
+
+def _state_dict(loaded: Any, path: Path) -> tuple[State, str]:
+    part = ""
+    while isinstance(loaded, Mapping):
+        inside = [key for key in WRAPPERS if isinstance(loaded.get(key), Mapping)]
+        if not inside:
+            break
+        part = next((key for key in inside if loaded[key]), inside[0])
+        loaded = loaded[part]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise CheckpointError(f"checkpoint {path}: found {type(loaded).__name__}; accepted: a state dict of tensors")
     if not loaded:
         raise CheckpointError(f"checkpoint {path}: holds no tensors; accepted: a state dict of tensors")
-    return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
+    return {str(name): tensor for name, tensor in loaded.items()}, part
 
 
 def _first_line(error: BaseException) -> str:

@@ -114,12 +114,13 @@ def make(
         training = resumed(lambda: Training(teacher, data, train, val, NoTeacher(device)), state)
         run_through(training, state, on_epoch)
         model = training.student
+        origin = "trained"
     else:
         model = build(spec, data)
         path = checkpoint_path(spec.teacher.checkpoint)
-        loaded = weights.load(path)
-        weights.fit(model, loaded, f"checkpoint {path}")
-        model.load_state_dict(loaded, strict=False)
+        loaded, part = weights.load_part(path)
+        origin = f"{spec.teacher.checkpoint}, its {part}" if part in weights.AVERAGED else spec.teacher.checkpoint
+        model.load_state_dict(weights.fit(model, loaded, f"checkpoint {path}"), strict=False)
         on_device(model, device)
     accuracy, loss = evaluate(model, val)
     card = TeacherCard(
@@ -127,7 +128,7 @@ def make(
         model=spec.teacher.model,
         width=spec.teacher.width,
         options=spec.teacher.options,
-        origin=spec.teacher.checkpoint or "trained",
+        origin=origin,
         val_accuracy=accuracy,
         val_loss=loss,
         parameters=models.count_parameters(model),

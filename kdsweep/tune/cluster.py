@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.job_config import JobConfig
@@ -31,7 +32,8 @@ def connected(address: str | None) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ray.init(**target, job_config=_without_cwd(), log_to_driver=False, logging_level=logging.ERROR)
+            config: Any = _without_cwd()
+            ray.init(**target, job_config=config, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(

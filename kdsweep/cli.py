@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from kdsweep.errors import InputError, KdsweepError
+from kdsweep.errors import InputError, KdsweepError, printable
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -271,7 +271,7 @@ def main() -> None:
         app(prog_name="kdsweep")
     except KdsweepError as error:
         errors.print(
-            f"{error}",
+            printable(f"{error}"),
             style="yellow" if error.exit_code == 130 else "red",
             highlight=False,
             markup=False,

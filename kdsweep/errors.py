@@ -87,3 +87,12 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
     near = get_close_matches(str(name), names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}accepted: {', '.join(names)}"
+
+
+def printable(text: str) -> str:
+    """`text` with control and bidirectional characters escaped; lines stay lines."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return sign.encode("unicode_escape").decode()

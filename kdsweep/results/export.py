@@ -6,13 +6,13 @@ import json
 import math
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kdsweep import models
 from kdsweep.datasets.section import DatasetSpec
-from kdsweep.errors import CheckpointError, DataError, InputError, KdsweepError
+from kdsweep.errors import CheckpointError, DataError, InputError, KdsweepError, printable
 from kdsweep.lazy import nn, torch
 from kdsweep.registry import is_user_object
 from kdsweep.results.frames import Results
@@ -22,7 +22,11 @@ from kdsweep.storage.paths import TrialDir
 from kdsweep.tasks.image.splits import raw_images, source_of
 from kdsweep.training.evaluate import evaluate
 
+if TYPE_CHECKING:
+    from kdsweep.results.student import Student
+
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+LONGEST_NUMBER = 30  # digits
 CONFIRMED = (
     "seeds",
     "test_accuracy",
@@ -39,6 +43,22 @@ CONFIRMED = (
 )
 
 
+class Preprocessing(BaseModel):
+    """What is done to a picture before a student sees it.
+
+    Attributes:
+        resize: Side in pixels of the square that it becomes; 0 leaves its size.
+        interpolation: Of the shorter side, antialiased.
+        crop: Which square is kept.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resize: Annotated[int, Field(ge=0, le=4096)] = 0
+    interpolation: Literal["bilinear"] = "bilinear"
+    crop: Literal["centre"] = "centre"
+
+
 class StudentConfig(BaseModel):
     """`config.json` of an exported student: everything needed to rebuild and to judge it.
 
@@ -50,9 +70,10 @@ class StudentConfig(BaseModel):
         class_names: In the order of the logits.
         mean: Per channel, of images scaled to 0..1.
         std: Per channel.
+        preprocessing: What `load_student(...).preprocess` does before that.
         parameters: How many.
         size_mb: Parameters and buffers, in MiB.
-        dataset: What it was trained on; with `seed` its validation split is found again.
+        dataset: What it was trained on, but not where it lay; with `seed` its validation split is found again.
         settings: The trial's configuration.
         val_accuracy: Of these weights on the validation split, a fraction.
         confirmed: Means over fresh seeds, where the sweep confirmed this trial.
@@ -73,6 +94,7 @@ class StudentConfig(BaseModel):
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    preprocessing: Preprocessing = Preprocessing()
     parameters: int
     size_mb: float
     dataset: dict[str, Any]
@@ -97,7 +119,7 @@ def export_students(results: Results, out: Path, top: int = 3, trial: str = "") 
     return [_export(results, key, out / f"{results.spec.name}-{key}") for key in keys]
 
 
-def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
+def load_student(path: str | Path, *, trust_code: bool = False) -> Student:
     """Load an exported student.
 
     Args:
@@ -105,7 +127,8 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
         trust_code: Whether a model that is the user's own `package.module:function` may be imported.
 
     Returns:
-        A module in eval mode that takes images [B, C, H, W] scaled to 0..1 and returns logits [B, classes].
+        A module in eval mode that takes images [B, C, H, W], scaled to 0..1 or of uint8, and returns logits
+        [B, classes]. Its `class_names` are in their order; its `preprocess(image)` makes a picture ready.
 
     Raises:
         InputError: If the folder is no student, or is damaged.
@@ -116,8 +139,16 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
         raise InputError(
             f"{folder}: its model is the code {config.model!r}; accepted: trust_code=True, if you trust that code"
         )
-    model = _rebuilt(config, weights.load(folder / WEIGHTS), f"student {folder / WEIGHTS}")
-    return models.normalised(model, config.mean, config.std).eval()
+    from kdsweep.results.student import Student, check_values
+
+    where = f"student {folder / WEIGHTS}"
+    state = weights.load(folder / WEIGHTS)
+    model = _rebuilt(config, state, where)
+    check_values(model, weights.fit(model, state, where), where)
+    parts = models.normalised(model, config.mean, config.std)
+    student = Student(parts, config.class_names, config.input_shape, config.preprocessing.resize)
+    student.eval()
+    return student
 
 
 def read_config(folder: Path) -> StudentConfig:
@@ -128,13 +159,29 @@ def read_config(folder: Path) -> StudentConfig:
     """
     path = folder / CONFIG
     try:
-        return StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        return StudentConfig.model_validate(
+            json.loads(text, parse_float=_finite, parse_constant=_finite, parse_int=_whole)
+        )
     except FileNotFoundError:
         raise InputError(f"{folder}: no student, it holds no {CONFIG}; accepted: a folder of kdsweep export") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: unreadable: {error}") from error
     except ValidationError as error:
         raise InputError(f"{path}: {_first_fault(error)}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: unreadable: {error}") from error
+
+
+def _finite(written: str) -> float:
+    value = float(written)
+    if not math.isfinite(value):
+        raise ValueError(f"found {written[:20]}; accepted: finite numbers")
+    return value
+
+
+def _whole(written: str) -> int:
+    if len(written) > LONGEST_NUMBER:
+        raise ValueError(f"found a number of {len(written)} digits; accepted: at most {LONGEST_NUMBER}")
+    return int(written)
 
 
 def evaluate_student(
@@ -146,7 +193,7 @@ def evaluate_student(
         folder: The student's folder.
         split: `test`, or `val` and `train` as its sweep split them.
         dataset: A data set's name; empty is the student's own.
-        root: Where the data set lies; empty is where it lay.
+        root: Where the data set lies; empty is `data`, as in a sweep file.
         trust_code: As for `load_student`; also whether a data set that is the user's own function may be imported.
 
     Returns:
@@ -175,6 +222,10 @@ def evaluate_student(
             f"dataset {spec.name!r} has images {info.input_shape} of {len(info.class_names)} classes; accepted: "
             f"{config.input_shape} of {len(config.class_names)}, which the student was trained on"
         )
+    pairs = enumerate(zip(info.class_names, config.class_names, strict=True))
+    other = next((f"class {at} is {its!r}; accepted: {own!r}" for at, (its, own) in pairs if its != own), "")
+    if other:
+        raise DataError(f"dataset {spec.name!r}: its {other}, which the student's logit {other.split()[1]} stands for")
     plain = raw_images(spec, config.seed, split)
     accuracy, loss = evaluate(student.to(memory_format=torch.channels_last), plain)
     return {
@@ -232,16 +283,22 @@ def _config(results: Results, key: str, row: dict[str, Any]) -> StudentConfig:
         std=tuple(described["std"]),
         parameters=int(row["parameters"]),
         size_mb=float(row["size_mb"]),
-        dataset=spec.dataset.model_dump(),
+        preprocessing=Preprocessing(resize=spec.dataset.resize),
+        dataset=spec.dataset.model_dump(exclude={"root"}),
         seed=spec.seed,
         settings=settings | {"train": spec.train.model_dump()},
         val_accuracy=_val_accuracy(results.sweep.trial(key), row),
         confirmed={name: value for name, value in measured.items() if math.isfinite(value)},
-        teacher=results.teacher,
+        teacher=results.teacher | _without_folder(results.teacher.get("origin")),
         sweep=spec.name,
         trial=key,
         kdsweep=version("kdsweep"),
     )
+
+
+def _without_folder(origin: str | None) -> dict[str, str]:
+    """A teacher's origin without the folder of this machine that its checkpoint lay in."""
+    return {"origin": Path(origin).name} if origin and Path(origin).is_absolute() else {}
 
 
 def _val_accuracy(trial: TrialDir, row: dict[str, Any]) -> float:
@@ -254,7 +311,7 @@ def _rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Modu
     """The student with its weights; no memory is taken before its shapes are known to be theirs."""
     try:
         with torch.device("meta"):
-            weights.fit(_build(config), state, where)
+            state = weights.fit(_build(config), state, where)
         model = _build(config)
     except KdsweepError:
         raise
@@ -312,7 +369,8 @@ student = kdsweep.load_student(".")  # this folder
 logits = student(images)  # images [B, {", ".join(str(size) for size in config.input_shape)}] scaled to 0..1
 ```
 
-It normalises its own input (mean {_cell(list(config.mean))}, std {_cell(list(config.std))}). Classes, in the order of
+`student.preprocess(picture)` makes a PIL image or a file ready for it, and `student.class_names` names its logits. It
+normalises its own input (mean {_cell(list(config.mean))}, std {_cell(list(config.std))}). Classes, in the order of
 the logits: {", ".join(_text(name) for name in config.class_names)}.
 
 ## Accuracy
@@ -348,8 +406,9 @@ def _confirmed_rows(confirmed: dict[str, float]) -> list[str]:
             continue
         gain = name.startswith("kd_gain")
         value = f"{confirmed[name] * 100:+.2f} points" if gain else f"{confirmed[name]:.2%}"
-        spread = f" ± {confirmed[f'{name}_std']:.2%}" if f"{name}_std" in confirmed else ""
-        rows.append(f"| {meaning} | {value}{spread} |")
+        spread = confirmed.get(f"{name}_std")
+        told = "" if spread is None else f" ± {spread * 100:.2f} points" if gain else f" ± {spread:.2%}"
+        rows.append(f"| {meaning} | {value}{told} |")
     return rows
 
 
@@ -363,7 +422,7 @@ def _cell(value: Any) -> str:
 
 def _text(value: str) -> str:
     """Text that cannot break out of the card's Markdown."""
-    kept = value.replace("\\", "\\\\").replace("\n", " ").replace("\r", " ")
+    kept = printable(value.replace("\n", " ").replace("\r", " ")).replace("\\", "\\\\")
     for mark in "|`<>[]*_#&~$":
         kept = kept.replace(mark, f"\\{mark}")
     return kept

@@ -70,9 +70,10 @@ def load_part(path: Path) -> tuple[State, str]:
         raise CheckpointError(f"checkpoint {path}: no such file") from None
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        found = f"holds {code[1]}, which is code" if code else "holds more than tensors, or is no checkpoint"
+        found = f"; it holds the code {code[1]}" if code else ""
         raise CheckpointError(
-            f"checkpoint {path}: {found}; accepted: a .safetensors file or torch.save(model.state_dict(), ...)"
+            f"checkpoint {path}: holds more than tensors, or is no checkpoint; accepted: a .safetensors file or "
+            f"torch.save(model.state_dict(), ...){found}"
         ) from error
     except Exception as error:  # on a damaged file torch's readers raise almost anything
         raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error

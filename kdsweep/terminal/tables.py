@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kdsweep.errors import InputError, did_you_mean
+from kdsweep.errors import InputError, did_you_mean, printable
 from kdsweep.methods.reference import needed, written
 from kdsweep.results.frames import Results
 from kdsweep.terminal.conditions import matching
@@ -188,4 +188,4 @@ def _shown(name: str, value: Any) -> str:
         return f"{value:.2%}" if share else f"{value:.4g}"
     if isinstance(value, int) and name == "parameters":
         return f"{value:,}"
-    return str(value)
+    return printable(str(value))

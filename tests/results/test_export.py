@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from markdown_it import MarkdownIt
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import kdsweep
 from kdsweep import cli, models
 from kdsweep.config.spec import SweepSpec
+from kdsweep.datasets import embedded
+from kdsweep.datasets.images import resized
 from kdsweep.errors import CheckpointError, DataError, InputError
 from kdsweep.results import export
 from kdsweep.results.export import StudentConfig, evaluate_student, load_student, read_config
@@ -530,6 +535,131 @@ def test_a_students_own_model_loads_where_its_code_lies_and_is_trusted(tmp_path,
     (folder,) = (tmp_path / "students").iterdir()
     with pytest.raises(InputError, match="trust_code"):
         load_student(folder)
+
+
+# A student cannot be misused silently
+
+
+def damage(folder, change):
+    state = load_file(folder / export.WEIGHTS)
+    change(state)
+    save_file(state, folder / export.WEIGHTS)
+
+
+BROKEN = {
+    "NaN": (lambda state: state["fc.weight"].view(-1)[3].fill_(math.nan), "fc.weight has a value that is NaN"),
+    "an infinity": (lambda state: state["fc.bias"][0].fill_(-math.inf), "fc.bias has a value that is NaN or infinite"),
+    "int8": (lambda s: s.update({"fc.weight": s["fc.weight"].to(torch.int8)}), "fc.weight is int8; accepted: floating"),
+    "bool": (lambda state: state.update({"fc.bias": state["fc.bias"] > 0}), "fc.bias is bool; accepted: floating"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_weights_that_are_no_numbers_are_refused(kind, student):
+    change, message = BROKEN[kind]
+    damage(student, change)
+    with pytest.raises(CheckpointError, match="student .*model.safetensors: ") as caught:
+        load_student(student)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"val_accuracy": ', '"val_accuracy": NaN, "x": '), ('"val_accuracy": ', '"val_accuracy": 1e999, "x": '),
+        ('"seed": ', '"seed": -Infinity, "x": '), ('"seed": ', '"seed": ' + "9" * 5000 + ', "x": '),
+        ('"parameters": ', '"parameters": ' + "9" * 100 + ', "x": '), ('"mean": [', '"mean": [NaN, '),
+        ('"width": ', '"width": Infinity, "x": '),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_none_are_refused_in_a_description(old, new, student):
+    path = student / export.CONFIG
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(InputError, match=r"config\.json: unreadable: found .*; accepted: ") as caught:
+        load_student(student)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+def test_prefixed_weights_load_as_the_same_student(student):
+    images = torch.rand(3, 1, 28, 28)
+    expected = load_student(student)(images)
+    state = load_file(student / export.WEIGHTS)
+    save_file({f"module.{name}": tensor for name, tensor in state.items()}, student / export.WEIGHTS)
+    assert torch.equal(load_student(student)(images), expected)
+
+
+def test_bytes_are_scaled_and_other_whole_numbers_refused(student):
+    loaded = load_student(student)
+    pixels = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
+    assert torch.equal(loaded(pixels), loaded(pixels / 255))
+    for dtype in (torch.int64, torch.int32, torch.int8, torch.bool):
+        with pytest.raises(DataError, match="accepted: floating point scaled to 0..1, or uint8"):
+            loaded(pixels.to(dtype))
+
+
+def test_a_student_brings_its_classes_and_its_preprocessing(student, tmp_path):
+    loaded = load_student(student)
+    assert isinstance(loaded, torch.nn.Module)
+    assert loaded.class_names == tuple("0123456789")
+    pixels = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
+    picture = Image.fromarray(pixels.numpy())
+    picture.save(tmp_path / "digit.png")
+    expected = pixels[None, None] / 255
+    for given in (picture, picture.convert("RGB"), tmp_path / "digit.png", str(tmp_path / "digit.png")):
+        assert torch.equal(loaded.preprocess(given), expected)
+    with pytest.raises(DataError, match="an image of 30 x 28; accepted: 28 x 28, for the training images were not"):
+        loaded.preprocess(Image.new("L", (30, 28)))
+    with pytest.raises(DataError, match="not a readable image"):
+        loaded.preprocess(student / export.CONFIG)
+    rewrite(student, preprocessing={"resize": 28, "interpolation": "bilinear", "crop": "centre"})
+    wide = Image.effect_noise((90, 60), 80)
+    cut = resized(np.asarray(wide)[None, None], 28)
+    assert torch.equal(load_student(student).preprocess(wide), torch.from_numpy(cut) / 255)
+
+
+def test_a_student_of_an_earlier_version_loads_without_preprocessing(student):
+    path = student / export.CONFIG
+    config = json.loads(path.read_text())
+    del config["preprocessing"]
+    path.write_text(json.dumps(config | {"dataset": config["dataset"] | {"root": "/gone"}}))
+    assert load_student(student).resize == 0
+    assert evaluate_student(student, "val")["images"] == 150
+
+
+def test_no_path_of_this_machine_is_in_a_student(tmp_path):
+    checkpoint = shutil.copy(embedded.path("mnist_mini_teacher.safetensors"), tmp_path / "mine.safetensors")
+    teacher = {"model": "mnist_teacher", "width": 0.25, "checkpoint": str(checkpoint)}
+    dataset = {"name": "mnist_mini", "subset": 300, "val_fraction": 0.5, "root": str(tmp_path / "data")}
+    results = sweep_by_hand(tmp_path, [point("none")], teacher=teacher, dataset=dataset)
+    (folder,) = results.export(tmp_path / "students")
+    for name in (export.CONFIG, export.CARD):
+        assert str(tmp_path) not in (folder / name).read_text()
+    assert read_config(folder).teacher["origin"] == "mine.safetensors"
+
+
+def test_classes_of_other_names_or_order_are_refused(student):
+    names = [*"1023456789"]
+    rewrite(student, class_names=names)
+    with pytest.raises(DataError, match=r"class 0 is '0'; accepted: '1', which the student's logit 0 stands for"):
+        evaluate_student(student, "val")
+
+
+def test_control_and_bidirectional_characters_are_escaped_in_the_card(student):
+    config = read_config(student).model_copy(update={"class_names": ("a\u202eb", "c\x1b[31md", "e\u200bf", "é")})
+    card = export._card(config)
+    assert all(sign.isprintable() or sign == "\n" for sign in card)
+    assert "u202e" in card
+    assert "é" in card
+
+
+def test_gain_and_spread_in_the_card_have_one_unit():
+    rows = export._confirmed_rows({"seeds": 2.0, "kd_gain": 0.0272, "kd_gain_std": 0.0011, "test_accuracy": 0.9,
+                                   "test_accuracy_std": 0.01})  # fmt: skip
+    assert "| gain over it, paired by seed | +2.72 points ± 0.11 points |" in rows
+    assert "| test, 2 fresh seeds of these settings | 90.00% ± 1.00% |" in rows
 
 
 # Evaluation

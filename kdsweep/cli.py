@@ -70,7 +70,10 @@ def resume(
     address: AddressOption = "",
 ) -> None:
     """Go on with an interrupted sweep, or extend an ended one."""
+    from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.progress import for_console
+
+    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import resume as resume_sweep
 
     _find_own_code_here()
@@ -89,7 +92,10 @@ def confirm(
     address: AddressOption = "",
 ) -> None:
     """Train the best again on fresh seeds beside plain students, and score them on the test split."""
+    from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.progress import for_console
+
+    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import confirm as confirm_sweep
 
     _find_own_code_here()
@@ -163,6 +169,19 @@ def evaluate(
         raise InputError(f"--split {split!r}: accepted: test, val, train")
     _find_own_code_here()
     tables.print_facts(evaluate_student(student, split, dataset, root, trust_code=trust_code))
+
+
+@app.command()
+def doctor(directory: DirArgument) -> None:
+    """Say what of a sweep is whole and what is damaged, and repair what its logs allow."""
+    from kdsweep.results.doctor import examine
+    from kdsweep.storage.paths import SweepDir
+    from kdsweep.terminal import tables
+
+    findings = examine(SweepDir.existing(directory))
+    tables.print_rows([{"file": found.file, "state": found.state, "what": found.note} for found in findings])
+    if any(found.state == "damaged" for found in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

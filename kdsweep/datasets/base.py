@@ -14,6 +14,8 @@ from kdsweep.datasets.images import resized
 from kdsweep.errors import DataError
 from kdsweep.registry import Registry
 
+MOST_CLASSES = 1_000_000
+
 
 @dataclass(frozen=True)
 class Source:
@@ -155,6 +157,8 @@ def checked(split: tuple[Any, Any], where: str) -> Split:
         raise DataError(f"{where}: {found}; accepted: at least one image and one pixel")
     if labels.min() < 0:
         raise DataError(f"{where}: a label is {labels.min()}; accepted: 0 and above")
+    if labels.max() >= MOST_CLASSES:
+        raise DataError(f"{where}: a label is {labels.max()}; accepted: class numbers from 0, below {MOST_CLASSES:,}")
     writable = np.require(images, requirements=("C", "W"))
     return Split(writable, np.require(labels, np.int64, requirements=("C", "W")))
 

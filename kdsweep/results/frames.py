@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -35,6 +36,7 @@ _MEASURED = (
 )
 EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
 _SIZES = ("parameters", "size_mb")
+LOGS = b"kdsweep.logs"  # key of a frame's metadata
 
 
 class Results:
@@ -71,23 +73,27 @@ class Results:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
-        if self._fresh(self.sweep.trials_frame):
-            return pd.read_parquet(self.sweep.trials_frame)
-        return _trials_frame(self.sweep, self.epochs)
+        kept = self._kept(self.sweep.trials_frame)
+        return _trials_frame(self.sweep, self.epochs) if kept is None else kept
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
         """One row per trial and epoch."""
-        if self._fresh(self.sweep.epochs_frame):
-            return pd.read_parquet(self.sweep.epochs_frame)
-        return _epochs_frame(self.sweep)
+        kept = self._kept(self.sweep.epochs_frame)
+        return _epochs_frame(self.sweep) if kept is None else kept
 
     @cached_property
     def confirmed(self) -> pd.DataFrame:
         """One row per confirmed trial."""
         if not self.sweep.confirmed_frame.is_file():
             return pd.DataFrame()
-        return pd.read_parquet(self.sweep.confirmed_frame)
+        try:
+            return pd.read_parquet(self.sweep.confirmed_frame)
+        except (OSError, ValueError) as error:
+            raise SweepDirError(
+                f"{self.sweep.confirmed_frame}: damaged; accepted: kdsweep confirm {self.path}, which makes it again "
+                "from confirmed/ after kdsweep doctor has removed it"
+            ) from error
 
     @cached_property
     def teacher(self) -> dict[str, Any]:
@@ -96,7 +102,7 @@ class Results:
         `test_accuracy` and `test_loss` are there once something was confirmed.
         """
         files = (self.sweep.teacher_card, self.sweep.teacher_test)
-        return {name: value for file in files if file.is_file() for name, value in json.loads(file.read_text()).items()}
+        return {name: value for file in files if file.is_file() for name, value in _facts(file).items()}
 
     def best(self, top: int = 1) -> pd.DataFrame:
         """The trials of the highest validation accuracy, the smaller student first where they are equal."""
@@ -125,7 +131,7 @@ class Results:
         """Which settings mattered, by the trials that ran to the end: parameter, importance, trials."""
         from kdsweep.results.importance import importance
 
-        return importance(_frozen_trials(self.sweep))
+        return importance(frozen_trials(self.sweep))
 
     def config(self, key: str) -> Config:
         """The configuration of one trial.
@@ -172,10 +178,53 @@ class Results:
 
         return export_students(self, Path(out), top=top, trial=trial)
 
-    def _fresh(self, frame: Path) -> bool:
-        """Whether a frame on disk is not older than the logs it was made from."""
-        logs = [path for path in (self.sweep.journal, self.sweep.epochs_log) if path.is_file()]
-        return frame.is_file() and all(frame.stat().st_mtime_ns >= log.stat().st_mtime_ns for log in logs)
+    @classmethod
+    def from_logs(cls, sweep: SweepDir) -> Results:
+        """The same, whatever frames are on disk."""
+        found = cls(sweep)
+        found.epochs = _epochs_frame(sweep)
+        found.trials = _trials_frame(sweep, found.epochs)
+        return found
+
+    def holds(self, frame: Path) -> bool:
+        """Whether a frame on disk is whole and made from the logs as they are."""
+        return self._kept(frame) is not None
+
+    @cached_property
+    def _logs(self) -> bytes:
+        return _fingerprint(self.sweep)
+
+    def _kept(self, frame: Path) -> pd.DataFrame | None:
+        """A frame on disk, unless it is missing, damaged or made from other logs."""
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(frame)
+        except (OSError, ValueError):  # what is wrong with it does not matter: the logs are there
+            return None
+        made_from = (table.schema.metadata or {}).get(LOGS)
+        return table.to_pandas() if made_from == self._logs else None
+
+
+def _fingerprint(sweep: SweepDir) -> bytes:
+    """Length and hash of the logs, which say whether a frame was made from them."""
+    parts = []
+    for log in (sweep.journal, sweep.epochs_log):
+        if log.is_file():
+            with log.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                parts.append(f"{log.name} {file.tell()} {digest}")
+    return "\n".join(parts).encode()
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SweepDirError(f"{file}: damaged: {error}; accepted: kdsweep doctor, then kdsweep resume") from error
+    if not isinstance(found, dict):
+        raise SweepDirError(f"{file}: damaged: no JSON object; accepted: kdsweep doctor, then kdsweep resume")
+    return found
 
 
 def load_results(path: str | Path) -> Results:
@@ -189,16 +238,26 @@ def load_results(path: str | Path) -> Results:
 
 def write_frames(sweep: SweepDir) -> None:
     """Write the frames of a sweep as parquet, made from its logs."""
-    epochs = _epochs_frame(sweep)
-    trials = _trials_frame(sweep, epochs)
-    write_frame(epochs, sweep.epochs_frame)
-    write_frame(trials, sweep.trials_frame)
+    logs = _fingerprint(sweep)  # first: a log that grows meanwhile makes the frames stale, not wrong
+    found = Results.from_logs(sweep)
+    write_frame(found.epochs, sweep.epochs_frame, logs)
+    write_frame(found.trials, sweep.trials_frame, logs)
 
 
-def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame as parquet, whole or not at all."""
+def write_frame(frame: pd.DataFrame, path: Path, logs: bytes = b"") -> None:
+    """Write a frame as parquet, whole or not at all.
+
+    Args:
+        frame: What to write.
+        path: The file.
+        logs: Fingerprint of the logs that it was made from, kept in the file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     partial = path.with_suffix(".partial")
-    frame.to_parquet(partial, index=False)
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, LOGS: logs}), partial)
     partial.replace(path)
 
 
@@ -209,7 +268,8 @@ def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:
 
 
 def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
-    rows = [_row(frozen) for frozen in _frozen_trials(sweep)]
+    rows = [_row(frozen) for frozen in frozen_trials(sweep)]
+    _need_epochs(sweep, rows, epochs)
     names = dict.fromkeys(name for row in rows for name in row)
     frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
     if not epochs.empty:
@@ -244,6 +304,16 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame.iloc[:, :place], rungs, frame.iloc[:, place:]], axis=1)
 
 
+def _need_epochs(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFrame) -> None:
+    """Refuse a log without the epochs of trials that ended well."""
+    logged = set(epochs["trial"])
+    lost = [row["trial"] for row in rows if row["state"] in ("COMPLETE", "PRUNED") and row["trial"] not in logged]
+    if lost:
+        log = sweep.epochs_log
+        found = f"no line of trial {lost[0]}" if log.is_file() else f"missing, but {sweep.journal.name} is there"
+        raise SweepDirError(f"{log}: {found}; accepted: both logs as kdsweep wrote them")
+
+
 def _rung_columns(sweep: SweepDir, trials: pd.Series, epochs: pd.DataFrame) -> pd.DataFrame:
     """What each trial had reached at each rung; missing where it did not come so far."""
     spec = read_spec(sweep)
@@ -270,8 +340,16 @@ def _row(frozen: FrozenTrial) -> dict[str, Any]:
     return row
 
 
-def _frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
+def frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
+    """The trials of a sweep's journal.
+
+    Raises:
+        SweepDirError: If the journal is damaged, or missing although epochs were logged.
+    """
     if not sweep.journal.is_file() or not sweep.journal.stat().st_size:
+        if sweep.epochs_log.is_file() and sweep.epochs_log.stat().st_size:
+            log = sweep.epochs_log.name
+            raise SweepDirError(f"{sweep.journal}: missing or empty, but {log} is there; accepted: both")
         return []
     # Optuna is needed only where there are no fresh frames.
     import optuna

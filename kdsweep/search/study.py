@@ -259,6 +259,11 @@ class Study:
             if entry["trial"] in everyone and self._note(everyone[entry["trial"]], entry):
                 stopped.append(entry["trial"])
         states = {state: name for name, state in _OPTUNA_STATES.items()}
+        lost = [key for key, frozen in ended.items() if frozen.state != TrialState.FAIL and not everyone[key].values]
+        if lost:
+            log = self.sweep.epochs_log
+            what = "no line of" if log.is_file() else "missing, but the journal has"
+            raise SweepDirError(f"{log}: {what} trial {lost[0]}; accepted: the log as kdsweep wrote it")
         for key, frozen in ended.items():
             self._proposer.tell(everyone[key].config, frozen.state, everyone[key].values)
             self.counts[states[frozen.state]] += 1

@@ -735,3 +735,10 @@ def test_a_name_that_is_no_function_is_said(function):
         datasets.get(function("", "calls"))
     with pytest.raises(UnknownNameError, match="cannot import 'no_such_module'"):
         datasets.get("no_such_module:load")
+
+
+def test_a_label_that_is_no_class_number_is_refused():
+    from kdsweep.datasets.base import checked
+
+    with pytest.raises(DataError, match="x: a label is 1000000000000; accepted: class numbers from 0, below 1,000,000"):
+        checked((np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 10**12])), "x")

@@ -49,10 +49,10 @@ class StudentSpec(Section):
 
 
 class ConstraintsSection(Section):
-    """What a student must keep to be trained at all.
+    """Limits that a student must satisfy to be trained at all.
 
     Attributes:
-        parameters: At most so many; 0 is no limit.
+        parameters: Maximum parameter count; 0 means unlimited.
         size_mb: Parameters and buffers in MiB; 0 is no limit.
     """
 
@@ -74,8 +74,9 @@ class ResourcesSection(Section):
         cpus_per_trial: CPU cores, also the threads of PyTorch.
         gpus_per_trial: A share of a GPU; `auto` is one GPU where the cluster has any, else none.
         max_concurrent: Trials at a time; `auto` is what the cluster holds.
-        max_failures: How often a trial whose worker is lost goes on elsewhere.
-        step_timeout_seconds: An epoch that takes longer hangs; its worker is ended and the trial goes on elsewhere.
+        max_failures: How often a trial may lose its worker and continue on another one.
+        step_timeout_seconds: An epoch that takes longer counts as hung: its worker is killed, and the trial continues on
+            another one.
     """
 
     cpus_per_trial: Count = 1
@@ -120,7 +121,7 @@ class SweepSpec(Section):
 
     @property
     def sweep_dir(self) -> SweepDir:
-        """Where the sweep lies."""
+        """The sweep's directory."""
         return SweepDir(Path(self.storage) / self.name)
 
     def comparable(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Where new configurations come from: Optuna's samplers over the trials that are known.
+"""Proposes new configurations: Optuna's samplers over the known trials.
 
-Proposals are drawn in a study of their own, in memory, and only what is accepted goes into the sweep's journal: a
-configuration that was tried already is drawn again without leaving a trace there.
+Proposals are drawn in a separate in-memory study. Only accepted ones are written to the sweep's journal, so that a
+duplicate can be drawn again without leaving a trace.
 
-A sampler's cost grows with the trials it sees, and a proposal is made while a worker waits. So it sees the best ended
-trials and the latest ones only; the journal keeps all.
+A sampler's cost grows with its history, and a worker waits for each proposal. So it sees only the best and the latest
+finished trials; the journal keeps all of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RECENT = 250
 
 
 class Proposer:
-    """Draws configurations; each draw depends on its number and on what was told before, also after a restart.
+    """Draws configurations. A draw depends only on its number and the results so far, also after a restart.
 
     Args:
         sampler: Proposes.

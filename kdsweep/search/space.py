@@ -333,7 +333,7 @@ class SearchSpace:
         """The space without the widths that do not fit, where a wider student never fits if a narrower does not.
 
         Args:
-            fits: Whether a student of this width keeps the constraints.
+            fits: Whether a student of this width satisfies the constraints.
 
         Returns:
             The narrowed space; None if no width fits.

@@ -1,7 +1,7 @@
-"""The memory of a sweep: which trials were asked for, how far each is, and what came of it.
+"""The state of a sweep: which trials were proposed, how far each one is, and how it ended.
 
-Everything is in `study.journal` (Optuna's) and `epochs.jsonl`; a Study opened on them again knows what it knew. It
-has one writer, the driver, and knows nothing of Ray.
+Everything is stored in `study.journal` (Optuna's) and `epochs.jsonl`; a Study opened on them again has the same state.
+The driver is the only writer. The study knows nothing of Ray.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Trial:
 
 
 class Study:
-    """Proposes trials, hears of their epochs, stops the weak and remembers it all.
+    """Proposes trials, records their epochs and stops the weak ones.
 
     Args:
         spec: The sweep.

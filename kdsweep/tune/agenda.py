@@ -1,4 +1,4 @@
-"""What a sweep has to do, stage by stage, and how that ended. It knows nothing of Ray."""
+"""The stages of a sweep, in order, and how they ended. Knows nothing of Ray."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdsweep.errors import DeviceError, SweepError
 from kdsweep.tune.work import Wait, Work
 
 T = TypeVar("T")
-# Waiting lanes ask the driver so often in all, however many they are.
+# How often waiting lanes ask the driver, all lanes together.
 LOOKS_PER_SECOND = 20
 
 
@@ -60,7 +60,7 @@ class Stage(Protocol):
 
 
 class Agenda:
-    """Hands out the work of one stage after the other, and waits between them, so that no worker is ever let go.
+    """Hands out the work of one stage after the other. Between stages the lanes wait, so that no worker is released.
 
     Args:
         stages: In order; each begins when the one before is done.
@@ -147,7 +147,7 @@ class Agenda:
 
 
 class Background(Future[T]):
-    """Something that is done in a thread, which an interrupted driver does not wait for.
+    """A function that runs in a daemon thread, so that an interrupted driver does not wait for it.
 
     Args:
         function: What is done.

@@ -1,4 +1,4 @@
-"""Confirmation: the best configurations again, on fresh seeds, beside plain students, and now on the test split."""
+"""Confirmation: retrain the best configurations and plain students on fresh seeds, and score them on the test split."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Confirmation:
         spec: The sweep.
         place: Where a worker finds it.
         has_test: Has the test split made ready; says whether the data set has one.
-        progress: Hears of it.
+        progress: Receives status updates.
     """
 
     def __init__(
@@ -188,13 +188,13 @@ def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured], goal
 
 
 def _spread(name: str, values: pd.Series) -> dict[str, float]:
-    """Mean and sample standard deviation over seeds; a seed that failed leaves both unknown."""
+    """Mean and sample standard deviation over seeds; NaN if any seed failed."""
     std = values.std(ddof=1, skipna=False) if len(values) > 1 else float("nan")
     return {name: float(values.mean(skipna=False)), f"{name}_std": float(std)}
 
 
 def _within_noise(gain: float, std: float) -> bool:
-    """Whether a gain is no larger than its spread over seeds; with one seed nobody knows, so it is."""
+    """Whether a gain is no larger than its spread over seeds; one seed counts as noise."""
     return not abs(gain) > std
 
 

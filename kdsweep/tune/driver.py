@@ -28,12 +28,12 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
     Args:
         spec: The sweep, from `load_spec`.
         address: Of a Ray cluster; None starts a local one.
-        progress: Hears what happens.
+        progress: Receives status updates.
 
     Raises:
-        SweepDirError: If the sweep's directory is in use, by another spec or by this sweep already.
+        SweepDirError: If the directory already holds a sweep, or another process is running it.
         Interrupted: After Ctrl-C or SIGTERM; everything is kept.
-        KdsweepError: If the sweep cannot go on.
+        KdsweepError: If the sweep cannot continue.
     """
     sweep = spec.sweep_dir
     if _has_begun(sweep):
@@ -48,16 +48,16 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
 def resume(
     path: str | Path, trials: int | None = None, address: str | None = None, progress: Progress | None = None
 ) -> Results:
-    """Go on with a sweep from its directory alone.
+    """Resume a sweep from its directory alone.
 
     Args:
         path: The sweep's directory.
         trials: A new total, to extend a sweep.
         address: Of a Ray cluster; None starts a local one.
-        progress: Hears what happens.
+        progress: Receives status updates.
 
     Raises:
-        SweepDirError: If there is no sweep at `path`, or another driver is at it.
+        SweepDirError: If there is no sweep at `path`, or another process is running it.
         InputError: If `trials` is less than what was asked for.
     """
     sweep = SweepDir.existing(path)
@@ -87,10 +87,10 @@ def confirm(
         top: How many of the best; None is what the sweep file says.
         seeds: On how many seeds each; None is what the sweep file says.
         address: Of a Ray cluster; None starts a local one.
-        progress: Hears what happens.
+        progress: Receives status updates.
 
     Raises:
-        SweepDirError: If there is no sweep at `path`, or another driver is at it.
+        SweepDirError: If there is no sweep at `path`, or another process is running it.
         InputError: If nothing can be confirmed.
     """
     sweep = SweepDir.existing(path)

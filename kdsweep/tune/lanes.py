@@ -26,7 +26,7 @@ def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path) -> 
     Args:
         agenda: What is to be done.
         part: What a lane takes of the cluster, and how many there are.
-        max_failures: How often a piece of work goes on elsewhere when its worker is lost.
+        max_failures: How often a piece of work may lose its worker and continue on another one.
         scratch: Ray Tune's own directory, of no use afterwards.
 
     Returns:
@@ -119,7 +119,7 @@ class LaneSearcher(Searcher):
 
 
 class LaneScheduler(FIFOScheduler):
-    """Tells the agenda what each lane told, and Ray Tune which work goes on.
+    """Passes reports from the lanes to the agenda, and tells Ray Tune which work continues.
 
     Args:
         agenda: What is to be done.
@@ -140,9 +140,9 @@ class LaneScheduler(FIFOScheduler):
         return min(waiting, key=lambda trial: (isinstance(_work(trial), Wait), _work(trial).name), default=None)
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """A lane was lost. Ray Tune starts its work again, but for two cases."""
+        """A lane was lost. Ray Tune restarts its work, except in two cases."""
         if trial.status == TuneTrial.PENDING:
-            # Lost while it changed from one work to the next: Ray Tune hears of that twice, and gives the work up.
+            # Lost while switching from one piece of work to the next: Ray Tune counts that twice and would give up.
             _guarded(self._agenda, lambda: self._agenda.give_back(_work(trial)), None)
         elif not trial.should_recover():
             _guarded(self._agenda, lambda: self._agenda.lost(_work(trial)), None)

@@ -1,4 +1,4 @@
-"""The phases of a sweep: data, teacher, search, confirmation. What does not wait for each other overlaps."""
+"""The phases of a sweep: data, teacher, search, confirmation. Independent phases overlap."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_phases(spec: SweepSpec, address: str | None, progress: Progress, search:
     Args:
         spec: The sweep.
         address: Of a Ray cluster; None starts a local one.
-        progress: Hears of it.
+        progress: Receives status updates.
         search: Whether trials are run; otherwise the best of those there are confirmed.
 
     Returns:

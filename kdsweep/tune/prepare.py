@@ -1,4 +1,4 @@
-"""The stage before the search: the teacher, its outputs, and a look at what the machine does well."""
+"""The stage before the search: the teacher, its outputs and the probe."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Preparation:
         spec: The sweep.
         place: Is being found out: where a worker finds the sweep, once its data are read.
         threads: That the teacher is trained with.
-        progress: Hears of it.
-        on_prepared: Hears what the device is called, once all is there.
+        progress: Receives status updates.
+        on_prepared: Called with the device name when the stage is done.
 
     Attributes:
         card: The teacher, once it is there.

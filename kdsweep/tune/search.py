@@ -1,4 +1,4 @@
-"""The search: trials that the study asks for, hears of and stops."""
+"""The search: the study proposes trials, receives their epochs and stops them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Search:
         study: Opens the sweep's memory.
         card: Tells of the teacher.
         lanes: Trials at a time.
-        progress: Hears of it.
+        progress: Receives status updates.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Search:
         return f"its worker was lost more than {resources.max_failures} times (killed, or out of memory)"
 
     def _check(self) -> None:
-        """Refuse to go on with a hopeless search.
+        """Stop a hopeless search.
 
         Raises:
             SweepError: If the first trials all failed alike, or all trials failed.

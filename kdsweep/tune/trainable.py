@@ -17,12 +17,12 @@ from kdsweep.errors import KdsweepError
 from kdsweep.lazy import torch
 from kdsweep.tune.work import Told, Work
 
-# Short epochs are told together: Ray's part of each would cost more than it.
+# Batch short epochs: Ray's per-report overhead exceeds the epoch.
 TOGETHER_SECONDS = 1.0
 
 
 class Lane(tune.Trainable):
-    """Steps the work that it is given; the driver, which hears every step, ends it.
+    """Runs the work that it is given, step by step; the driver sees every step and decides when the work ends.
 
     A step returns lists of what the work told, by kind, and where something went wrong:
 
@@ -41,7 +41,7 @@ class Lane(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Go on with the work; a failure is reported, so that the worker stays warm."""
+        """Continue the work; failures are reported rather than raised, so that the worker stays warm."""
         told: dict[str, Any] = {}
         try:
             self._go_on(told)

@@ -1,7 +1,7 @@
-"""What a lane can be given to do. Each piece of work is made by the driver, travels to a lane and runs there.
+"""The kinds of work that a lane does. The driver creates a piece of work; Ray ships it to a lane, which runs it.
 
-Every piece can be begun again anywhere: it goes on from the state that it finds in the sweep's directory. That one rule
-serves a lost worker, a lost node, a killed driver and a resumed sweep.
+Every piece can be started again anywhere: it continues from the state that it finds in the sweep's directory. That one
+rule covers a lost worker, a lost node, a killed driver and a resumed sweep.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
 
 @dataclass(frozen=True)
 class Told:
-    """Something that a lane tells the driver.
+    """A report from a lane to the driver.
 
     Attributes:
         kind: What it is.
         value: Its value.
-        pause: Whether the driver must hear it before the work goes on.
+        pause: Whether the work waits until the driver has received it.
     """
 
     kind: str
@@ -50,17 +50,17 @@ class Work:
     """A piece of work.
 
     Attributes:
-        name: Unlike any other of the sweep.
+        name: Unique within the sweep.
     """
 
     name: str
 
     def steps(self) -> Iterator[Told]:
-        """Do it, telling the driver what it must know."""
+        """Do the work; yield the reports for the driver."""
         raise NotImplementedError
 
     def save(self) -> None:
-        """The lane is asked to stop: keep what was done."""
+        """Save the progress, because the lane is about to stop."""
 
 
 class Wait(Work):
@@ -91,7 +91,7 @@ class Prepare(Work):
     Tells `epochs` of the teacher's training, and at the end `prepared`: its card, the probe and the device's name.
 
     Args:
-        place: Where the sweep lies.
+        place: Where the sweep is stored.
         threads: That the teacher is trained with; no student trains meanwhile.
     """
 
@@ -120,7 +120,7 @@ class TrialRun(Work):
     It pauses where the scheduler may stop the trial, so that nothing is trained in vain, and saves its state there.
 
     Args:
-        place: Where the sweep lies.
+        place: Where the sweep is stored.
         key: The trial.
         config: Its configuration.
     """
@@ -158,7 +158,7 @@ class ConfirmRun(Work):
     """Train a configuration on a fresh seed, and look once at the test split. Tells `confirmed`: what was measured.
 
     Args:
-        place: Where the sweep lies.
+        place: Where the sweep is stored.
         config: The configuration.
         seed: Of weights, order and dropout.
     """
@@ -210,7 +210,7 @@ class JudgeTeacher(Work):
     """Look once at the test split with the teacher. Tells `judged`.
 
     Args:
-        place: Where the sweep lies.
+        place: Where the sweep is stored.
     """
 
     name = "judge-teacher"
@@ -228,8 +228,8 @@ class JudgeTeacher(Work):
 class _Run:
     """A training in its folder: saved from time to time, and watched.
 
-    A hang cannot be reported from within: a watchdog outside Python ends the process after a while, and the work goes
-    on from its state in another.
+    A hung process cannot report itself: a watchdog outside Python kills it after a timeout, and the work continues from
+    its saved state in another process.
     """
 
     def __init__(self, state: Path, best: Path | None, hang: Path, spec: SweepSpec):

@@ -88,7 +88,7 @@ def open_workbench(place: WorkerPlace, device: torch.device) -> Workbench:
     """The workbench of a sweep whose teacher was adopted: opened once per process and kept.
 
     Args:
-        place: Where the sweep lies.
+        place: Where the sweep is stored.
         device: Where the runs are trained.
 
     Raises:

@@ -22,6 +22,7 @@ COPIED = (
     ".ci",
     "pyproject.toml",
     "README.md",
+    "LICENSE",
     "cluster.yaml",
 )
 

@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from ray.tune import TuneError
 
 from kdsweep.config.spec import SweepSpec, read_spec
-from kdsweep.errors import InputError, Interrupted, SweepDirError, SweepError
+from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
 from kdsweep.terminal.progress import Progress, Silent
@@ -182,6 +182,10 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
             raise Interrupted(f"interrupted; everything is kept, {go_on}") from None
         except SweepError as error:
             raise SweepError(f"{error}; what was written is kept, {go_on}") from error
+        except SpecError as error:
+            if sweep.spec.is_file():
+                raise
+            raise SweepError(f"the storage fails: {sweep.spec} is gone; what was written is kept, {go_on}") from error
         except OSError as error:
             what = f"{error.strerror or error}: {error.filename or sweep.root}"
             raise SweepError(f"the storage fails: {what}; what was written is kept, {go_on}") from error

@@ -75,7 +75,7 @@ class ResourcesSection(Section):
         gpus_per_trial: A share of a GPU; `auto` is one GPU where the cluster has any, else none.
         max_concurrent: Trials at a time; `auto` is what the cluster holds.
         max_failures: How often a trial may lose its worker and continue on another one.
-        step_timeout_seconds: An epoch that takes longer counts as hung: its worker is killed, and the trial continues on
+        step_timeout_seconds: An epoch that takes longer counts as hung: its worker is killed, and the trial goes on in
             another one.
     """
 

@@ -1,12 +1,12 @@
-"""Whether a sweep's shortcuts cost accuracy: its kd student beside a loop without any of them.
+"""Check whether kdsweep's optimisations cost accuracy, by comparing a kd student with a plain training loop.
 
-The loop has the teacher in every batch, float32 throughout, no stored outputs and nothing of kdsweep's training. It
-trains the configuration of one confirmed trial on the same split from seeds of its own, selects its best epoch on the
-validation split and reads the test split once, as the confirmation of the sweep did.
+The plain loop runs the teacher in every batch, uses float32 throughout, and shares no training code with kdsweep. It
+trains the settings of one confirmed trial on the same split with its own seeds, selects the best epoch on the
+validation split and uses the test split once, like the sweep's confirmation.
 
     python benchmarks/agreement.py runs/tutorial_points --trial 1 [--beside runs/tutorial_auto]
 
-Sweeps named by --beside must have confirmed the same configuration, at another precision say.
+Sweeps given by --beside must have confirmed the same settings, for example with another precision.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from kdsweep.worker import process
 
 
 def main() -> None:
-    """Train by hand and compare."""
+    """Train the plain loop and compare."""
     parser = arguments(__doc__.splitlines()[0], "agreement")
     parser.add_argument("sweep", type=Path, help="a sweep that confirmed a kd trial")
     parser.add_argument("--trial", default="1", help="the trial: its key or number")
-    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="sweeps that confirmed the same")
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="sweeps that confirmed the same settings")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     config = kdsweep.load_results(options.sweep).config(options.trial)
     if config["method"] != "kd":
-        raise SystemExit(f"trial {options.trial} is {config['method']}; accepted: a trial of kd")
+        raise SystemExit(f"trial {options.trial} uses {config['method']}; accepted: a kd trial")
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         jobs = [pool.submit(by_hand, options.sweep, config, seed) for seed in range(options.repeats)]
         found = [job.result() for job in jobs]
-    rows = [row_of("by hand: teacher in the loop, float32", found)]
+    rows = [row_of("hand-written loop: teacher in the loop, float32", found)]
     for folder in (options.sweep, *options.beside):
         rows.append(row_of(f"sweep {folder.name}", confirmed(folder, config)))
-    report(f"kd by hand and in a sweep: {config}", rows, {"by_hand": found}, options.out)
+    report(f"kd in a hand-written loop and in a sweep: {config}", rows, {"by_hand": found}, options.out)
 
 
 def row_of(name: str, runs: list[dict[str, float]]) -> dict[str, object]:
@@ -59,7 +59,7 @@ def row_of(name: str, runs: list[dict[str, float]]) -> dict[str, object]:
 
 
 def confirmed(folder: Path, config: dict[str, Any]) -> list[dict[str, float]]:
-    """What a sweep's confirmation measured of a configuration, seed by seed."""
+    """The sweep's confirmation results for these settings, seed by seed."""
     import json
 
     from kdsweep.seeds import digest_of
@@ -73,7 +73,7 @@ def confirmed(folder: Path, config: dict[str, Any]) -> list[dict[str, float]]:
 def by_hand(folder: Path, config: dict[str, Any], seed: int) -> dict[str, float]:
     """One run in plain PyTorch."""
     torch.set_num_threads(1)
-    process.keep_freed_memory()  # and nothing else of what kdsweep does
+    process.keep_freed_memory()  # the only part of kdsweep's process setup used here
     torch.manual_seed(seed)
     spec = kdsweep.load_results(folder).spec
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
@@ -118,7 +118,7 @@ def by_hand(folder: Path, config: dict[str, Any], seed: int) -> dict[str, float]
 
 
 def arrays(data: PreparedData, split: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images [N, C, H, W] of uint8 and labels [N]."""
+    """uint8 images [N, C, H, W] and labels [N]."""
     images = data.split(split, torch.device("cpu"))
     return images.images, images.labels
 

@@ -1,10 +1,10 @@
-"""Kills workers, nodes and drivers in the middle of sweeps, and counts what was lost.
+"""Kill workers, nodes and drivers during sweeps, and count what is lost.
 
     python benchmarks/chaos.py --rounds 20
 
-Each round runs the same sweep on a local Ray cluster of three nodes while faults are injected at random moments,
-resumes it after each killed driver, and holds it against one uninterrupted run: exactly the asked trials, none twice,
-and for every trial the same accuracy at every epoch that both runs reached, the rungs among them.
+Each round runs the same sweep on a local Ray cluster of three nodes, injects faults at random times, and resumes the
+sweep after each driver kill. It then compares the sweep with an uninterrupted run: every requested trial must exist
+exactly once, with the same accuracy at every epoch that both runs reached, including the rungs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ resources: {{max_failures: 30}}
 
 @dataclass
 class Outcome:
-    """What came of one round."""
+    """The outcome of one round."""
 
     faults: dict[str, int] = field(default_factory=dict)
     asked: int = TRIALS
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -> Outcome:
-    """One sweep on a cluster of its own, with faults."""
+    """Run one sweep with faults on a new cluster."""
     from ray.cluster_utils import Cluster
 
     started = time.monotonic()
@@ -136,7 +136,7 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -
 
 
 def judge(folder: Path, name: str) -> Outcome:
-    """Hold a round's results against the uninterrupted run's."""
+    """Compare a round's results with those of the uninterrupted run."""
     import kdsweep
 
     results = kdsweep.load_results(folder / "runs" / name)
@@ -163,14 +163,14 @@ def judge(folder: Path, name: str) -> Outcome:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """The sums over all rounds, as Markdown."""
+    """Totals over all rounds, as a Markdown table."""
     faults = sum((Counter(outcome.faults) for outcome in outcomes), Counter())
     rows = {
         "rounds": len(outcomes),
         "drivers killed (SIGKILL)": faults["driver"],
         "workers killed (SIGKILL)": faults["worker"],
         "nodes removed": faults["node"],
-        "trials asked": sum(o.asked for o in outcomes),
+        "trials requested": sum(o.asked for o in outcomes),
         "trials finished": sum(o.finished for o in outcomes),
         "trials failed": sum(o.failed for o in outcomes),
         "trials lost": sum(o.lost for o in outcomes),
@@ -192,7 +192,7 @@ def _command(folder: Path, name: str, address: str, resume: bool = False) -> sub
 
 
 def _workers() -> list[int]:
-    """Busy workers of the clusters that this process started: their raylet carries the mark in its environment."""
+    """Busy workers of this process's clusters, found by a marker in the environment of their raylet."""
     found = []
     for process in Path("/proc").iterdir():
         try:

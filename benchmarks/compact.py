@@ -1,7 +1,7 @@
-"""What the compact type of stored stage maps does to accuracy.
+"""Measure the effect of storing stage maps in bfloat16 on accuracy.
 
-Teacher outputs are stored in float32, but stage maps, which are large, in bfloat16. Each method that reads them trains
-once with stored maps and once with the teacher in the loop in float32, from the same seeds.
+Teacher outputs are stored in float32, except stage maps, which are large and stored in bfloat16. Each method that uses
+stage maps trains once with stored maps and once with the teacher in the loop in float32, with the same seeds.
 
     python benchmarks/compact.py
 """
@@ -27,7 +27,7 @@ EPOCHS = 5
 
 
 def main() -> None:
-    """Train in both ways and compare."""
+    """Train both ways and compare."""
     parser = arguments(__doc__.splitlines()[0], "compact")
     options = parser.parse_args()
     process.set_up(threads=1)
@@ -46,7 +46,7 @@ def main() -> None:
                 "difference, points": f"{statistics.mean(differences):+.2f} ± {statistics.stdev(differences):.2f}",
             })  # fmt: skip
     report(
-        f"stage maps stored and in the loop, {options.repeats} seeds, val accuracy",
+        f"stored stage maps and teacher in the loop, {options.repeats} seeds, val accuracy",
         rows,
         {"runs": details},
         options.out,
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def bench(folder: Path, name: str, gigabytes: float) -> Workbench:
-    """Digits and their teacher, with a budget for its outputs."""
+    """Prepare digits and their teacher, with a disk budget for its outputs."""
     spec = SweepSpec.model_validate({
         "name": name,
         "dataset": {"name": "mnist_mini", "val_fraction": 0.5},
@@ -71,12 +71,12 @@ def bench(folder: Path, name: str, gigabytes: float) -> Workbench:
 
 
 def trained(where: Workbench, method: str, seed: int) -> float:
-    """The best validation accuracy of one run at the method's defaults."""
+    """Best validation accuracy of one run with the method's default parameters."""
     config = {"method": method, "width": 0.5, "alpha": 0.5, "lr": 3e-3}
     training: Training = where.training(config, seed, Path("no state"))
     while not training.done:
         training.run_epoch()
-    return training.best_accuracy
+    return training.best_value
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Whether a compiled step pays: milliseconds a step of the tutorial's student, eager and by `torch.compile`.
+"""Measure whether `torch.compile` pays off: milliseconds per step of the tutorial's student, eager and compiled.
 
-The step is the forward pass through the student, which is what would be compiled, with kd's loss, backward pass and
-optimizer around it. The second student is another of the same shape, as the next trial of a worker has it: its first
-step shows whether what was compiled is kept. On a GPU the compiled step is captured (`mode="reduce-overhead"`).
+Only the student's forward pass is compiled; the step also includes kd's loss, the backward pass and the optimizer. The
+second student has the same shape, like the next trial of a worker: its first step shows whether the compiled code is
+reused. On a GPU the compiled step is captured as a CUDA graph (`mode="reduce-overhead"`).
 
     python benchmarks/compiled.py
 """
@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdsweep import models
-from kdsweep.training.optimizer import autocast_dtype
+from kdsweep.training.precision import autocast_dtype
 from kdsweep.worker import process
 
 BATCH, STEPS = 128, 20
@@ -26,7 +26,7 @@ Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 
 
 def main() -> None:
-    """Time both in both precisions."""
+    """Time eager and compiled steps in both precisions."""
     parser = arguments(__doc__.splitlines()[0], "compiled")
     options = parser.parse_args()
     process.set_up(threads=1)
@@ -50,13 +50,12 @@ def main() -> None:
 
 
 def forward(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits."""
     logits: torch.Tensor = model(images)
     return logits
 
 
 class Student:
-    """A student with its optimizer and one batch."""
+    """A student with an optimizer and one batch."""
 
     def __init__(self, run: Forward, precision: str, device: torch.device):
         torch.manual_seed(0)
@@ -68,7 +67,7 @@ class Student:
         self._targets = torch.randn(BATCH, 10, device=device).log_softmax(1)
 
     def steps(self, count: int) -> float:
-        """Train; milliseconds for all steps."""
+        """Train `count` steps; return the total milliseconds."""
         self._wait()
         started = time.perf_counter()
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""The images and the teacher of the benchmarks: real ones from a folder, or generated ones of CIFAR-10 size."""
+"""Images and teacher for the benchmarks: real images from a folder, or generated ones of CIFAR-10's size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEACHER_EPOCHS = 2
 
 
 def load(source: Source, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The data set of the sweeps, `images:load`: what `provide` left in the folder `source.root`."""
+    """The data set `images:load` of the sweeps: reads what `provide` wrote to `source.root`."""
     if split not in ("train", "val"):
         raise ValueError(f"no split {split}")
     return arrays(source.root, split)
@@ -33,7 +33,7 @@ def arrays(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int6
 
 
 def provide(folder: Path, real: Path | None, train: int, val: int) -> None:
-    """Write the images into a folder, and a teacher trained on them for a moment.
+    """Write the images and a briefly trained teacher to a folder.
 
     Args:
         folder: Where the files go.
@@ -51,12 +51,12 @@ def provide(folder: Path, real: Path | None, train: int, val: int) -> None:
 
 
 def teacher_file(folder: Path) -> Path:
-    """The state dict of the teacher."""
+    """Path of the teacher's state dict."""
     return folder / "teacher.pt"
 
 
 def _generated(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Smooth patterns, one per class, under as much noise that they take some learning."""
+    """Smooth patterns, one per class, with enough noise to make them non-trivial to learn."""
     draw = np.random.default_rng(0)
     labels = draw.integers(0, CLASSES, count)
     coarse = torch.from_numpy(draw.normal(size=(CLASSES, 3, 4, 4))).float()
@@ -87,5 +87,5 @@ def _teacher(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> nn.Module:
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 3, H, W] to floats of about zero mean and unit spread."""
+    """Convert uint8 [N, 3, H, W] to floats with about zero mean and unit variance."""
     return (images.float() / 255 - MEAN) / STD

@@ -1,9 +1,9 @@
-"""Images trained per second: a sweep's search beside the best bare training loop on the same cores.
+"""Compare the training throughput of a sweep with the best bare training loop on the same cores.
 
-The bare loop is written for this machine and nothing else: one process per core, images resident as uint8, the
-teacher's logits computed beforehand, channels last, freed memory kept, subnormal numbers taken as zero, a fused
-optimizer, the faster of float32 and bfloat16, validation after each epoch. Bare loop and sweep take turns, so that a
-change of the machine's pace meets both.
+The bare loop is optimised for this machine: one process per core, uint8 images in memory, precomputed teacher logits,
+channels-last layout, freed memory retained, denormals flushed to zero, a fused optimizer, the faster of float32 and
+bfloat16, validation after each epoch. Bare loop and sweep take turns, so that changes of the machine's speed affect
+both.
 
     python benchmarks/limit.py [--data FOLDER]
 """
@@ -34,13 +34,15 @@ TEMPERATURE, ALPHA, RATE = 4.0, 0.5, 1e-3
 def main() -> None:
     """Measure both and compare."""
     parser = arguments(__doc__.splitlines()[0], "limit")
-    parser.add_argument("--data", type=Path, help="an image folder, CIFAR-10 say; images are generated otherwise")
-    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help="and trials at a time")
-    parser.add_argument("--epochs", type=int, default=10, help="of each trial")
+    parser.add_argument("--data", type=Path, help="an image folder such as CIFAR-10; default: generated images")
+    parser.add_argument(
+        "--processes", type=int, default=len(os.sched_getaffinity(0)), help="processes, concurrent trials"
+    )
+    parser.add_argument("--epochs", type=int, default=10, help="epochs per trial")
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--train-images", type=int, default=5000)
     parser.add_argument("--val-images", type=int, default=1000)
-    parser.add_argument("--precision", default="auto", help="of the sweep's trials")
+    parser.add_argument("--precision", default="auto", help="precision of the sweep's trials")
     options = parser.parse_args()
     bare: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     swept: list[float] = []
@@ -76,7 +78,7 @@ def teacher_logits(folder: Path) -> torch.Tensor:
 
 
 def bare_rate(folder: Path, logits: torch.Tensor, processes: int, epochs: int, precision: str) -> float:
-    """Images trained per second by all processes together, from the moment all have trained an epoch."""
+    """Images trained per second by all processes together, after a warm-up epoch."""
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(processes), context.Queue()
     arguments_ = (folder, logits, epochs, precision, barrier, answers)
@@ -90,7 +92,7 @@ def bare_rate(folder: Path, logits: torch.Tensor, processes: int, epochs: int, p
 
 
 def bare_loop(folder: Path, logits: torch.Tensor, epochs: int, precision: str, barrier: Any, answers: Any) -> None:
-    """One process: train, validate each epoch, put the rate into the queue."""
+    """One process: train, validate after each epoch, put the rate in the queue."""
     process.set_up(threads=1)
     torch.manual_seed(0)
     pixels, labels = (torch.from_numpy(array) for array in images.arrays(folder, "train"))
@@ -102,7 +104,7 @@ def bare_loop(folder: Path, logits: torch.Tensor, epochs: int, precision: str, b
     targets = F.log_softmax(logits / TEMPERATURE, dim=1)
     scale, shift = 1 / (255 * images.STD), -images.MEAN / images.STD
     for epoch in range(epochs + 1):
-        if epoch == 1:  # the first one warms up
+        if epoch == 1:  # the first epoch is a warm-up
             barrier.wait()
             started = time.perf_counter()
         student.train()
@@ -126,7 +128,7 @@ def bare_loop(folder: Path, logits: torch.Tensor, epochs: int, precision: str, b
 
 
 def sweep_rate(folder: Path, name: str, options: Any) -> float:
-    """Images trained per second by a sweep while all its places are busy."""
+    """Images trained per second by a sweep while all its slots are busy."""
     values = sweeps.tutorial(folder, folder / "runs", name, options.epochs)
     values["train"]["precision"] = options.precision
     values["search"]["trials"] = options.trials

@@ -1,4 +1,4 @@
-"""What every benchmark shares: the machine it ran on, repeats with their spread, a table and a JSON file."""
+"""Shared by all benchmarks: command-line options, repeated measurements, and output as a table and JSON."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MEASURED = Path(__file__).parent / "measured"
 
 
 def arguments(description: str, name: str) -> argparse.ArgumentParser:
-    """A parser with what every benchmark takes: how often to repeat, and where the JSON goes."""
+    """Create a parser with the options of every benchmark: repeats and the JSON file."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="how often each figure is measured")
+    parser.add_argument("--repeats", type=int, default=3, help="number of repeats of each measurement")
     parser.add_argument("--out", type=Path, default=MEASURED / f"{name}.json", help="the JSON file")
     return parser
 
 
 def spread(values: Sequence[float]) -> dict[str, float | list[float]]:
-    """Median, extremes and every value of repeated measurements."""
+    """Median, minimum, maximum and all values of repeated measurements."""
     return {
         "median": statistics.median(values),
         "min": min(values),
@@ -39,14 +39,14 @@ def spread(values: Sequence[float]) -> dict[str, float | list[float]]:
 
 
 def shown(measured: Mapping[str, Any], digits: int = 1) -> str:
-    """A measurement as a table shows it: the median, and the extremes where it was repeated."""
+    """Format a measurement for a table: the median, and minimum and maximum if repeated."""
     if len(measured["values"]) == 1:
         return f"{measured['median']:,.{digits}f}"
     return f"{measured['median']:,.{digits}f} ({measured['min']:,.{digits}f} to {measured['max']:,.{digits}f})"
 
 
 def report(title: str, rows: Sequence[Mapping[str, object]], details: Mapping[str, Any], out: Path) -> None:
-    """Print rows of equal keys as a table, and write them with the details and the machine as JSON."""
+    """Print rows with equal keys as a table; write them, the details and the machine as JSON."""
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for heading in rows[0]:
         table.add_column(heading)
@@ -62,5 +62,5 @@ def report(title: str, rows: Sequence[Mapping[str, object]], details: Mapping[st
 
 
 def say(text: str) -> None:
-    """A line of progress, on standard error."""
+    """Print a progress line to standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -1,14 +1,14 @@
-"""Every method at its default parameters beside the plain student, on a part of MNIST and of an image folder.
+"""Compare every method, at its default parameters, with the plain student on parts of MNIST and of an image folder.
 
-Nothing is searched and nothing is selected: one fixed setting, the accuracy on the test split after the last epoch,
-three seeds, each paired with the plain student of the same seed. It shows that every method trains a student and what
-it costs, not which is best: that takes a search over each method's weight and alpha.
+Nothing is searched or selected: one fixed setting, test accuracy after the last epoch, three seeds, each paired with
+the plain student of the same seed. This shows that every method works and what it costs. It does not show which method
+is best: that takes a search over each method's weight and alpha.
 
     python benchmarks/methods.py --data DIR --workers 2
 
-DIR is an image folder (train/CLASS/IMAGE and test/CLASS/IMAGE), such as CIFAR-10. Without it only MNIST is run. The
-tables go to standard output, everything measured to docs/data/methods.json; benchmarks/methods_page.py then writes it
-into docs/methods.md.
+DIR is an image folder (train/CLASS/IMAGE and test/CLASS/IMAGE), such as CIFAR-10. Without it only MNIST is used. The
+script prints the tables and writes all measurements to docs/data/methods.json; run benchmarks/methods_page.py to update
+docs/methods.md.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks.image import splits as datasets
 from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks.metrics import METRICS
 from kdsweep.training.evaluate import evaluate
 from kdsweep.worker import process
 from kdsweep.worker.workbench import Workbench, open_workbench, provide_teacher
@@ -45,13 +46,13 @@ CPU = torch.device("cpu")
 PROTOCOL = (
     f"Every method has its default parameters and alpha {ALPHA:g} (`simkd` 1: its student keeps the teacher's "
     "classifier). Nothing is searched or selected: test accuracy after the last epoch, mean and standard deviation of "
-    "{seeds} seeds, the difference paired by seed with the plain student. So small a setting shows that a method works "
-    "and what it costs, not which is best; for that, search its weight and alpha."
+    "{seeds} seeds, gain over the plain student paired by seed. A setting this small shows that a method works and "
+    "what it costs, not which method is best; for that, search weight and alpha."
 )
 
 
 def mnist(storage: Path) -> SweepSpec:
-    """2,000 digits, and the teacher that comes with kdsweep."""
+    """2,000 digits and the teacher that is included in kdsweep."""
     return _spec(
         storage,
         name="mnist_mini",
@@ -63,7 +64,7 @@ def mnist(storage: Path) -> SweepSpec:
 
 
 def folder(storage: Path, root: Path, pair: tuple[str, str], images: int, for_teacher: int, epochs: int) -> SweepSpec:
-    """A part of an image folder; the teacher learns from a larger part of it, for some epochs."""
+    """A part of an image folder; the teacher is trained on a larger part."""
     teacher, student = pair
     dataset = {"name": "image_folder", "root": str(root), "subset": for_teacher, "val_fraction": 1000 / for_teacher}
     trained = {"model": teacher, "width": 0.5, "train": {"epochs": epochs, "batch_size": 64}}
@@ -118,7 +119,7 @@ def main() -> None:
 
 
 def planned(storage: Path, root: Path | None, names: list[str]) -> Iterable[tuple[SweepSpec, list[str]]]:
-    """The settings and their methods; what the pair of the first on images cannot bridge is run on another pair."""
+    """Settings and their methods; methods that cannot connect the first pair of models run on a second pair."""
     yield mnist(storage), names
     if root is not None:
         here = root.absolute()
@@ -130,7 +131,7 @@ def planned(storage: Path, root: Path | None, names: list[str]) -> Iterable[tupl
 
 
 def measure(pool: ProcessPoolExecutor, spec: SweepSpec, names: list[str], seeds: int) -> dict[str, Any]:
-    """One setting: its teacher, then every method with every seed."""
+    """Run one setting: the teacher, then every method with every seed."""
     about = prepare(spec)
     root = spec.sweep_dir.root
     skipped = {name: refusal(root, name) for name in names}
@@ -146,7 +147,7 @@ def measure(pool: ProcessPoolExecutor, spec: SweepSpec, names: list[str], seeds:
 
 
 def prepare(spec: SweepSpec) -> dict[str, Any]:
-    """Make data, teacher and its stored outputs; returns what is said of the setting."""
+    """Prepare the data, the teacher and its stored outputs; return the description of the setting."""
     sweep = spec.sweep_dir
     sweep.root.mkdir(parents=True)
     spec.save(sweep.spec)
@@ -182,7 +183,7 @@ def config(root: Path, name: str) -> dict[str, Any]:
 
 
 def refusal(root: Path, name: str) -> str:
-    """Why a method cannot bridge the setting's models; empty if it can."""
+    """Why a method cannot connect the setting's models; empty if it can."""
     try:
         workbench(root).training(config(root, name), 0, root / "none")
     except MethodError as error:
@@ -191,7 +192,7 @@ def refusal(root: Path, name: str) -> str:
 
 
 def train(root: Path, name: str, seed: int) -> dict[str, float]:
-    """One student, in a worker."""
+    """Train one student in a worker process."""
     process.set_up(threads=1)
     bench = workbench(root)
     training = bench.training(config(root, name), seed, root / "none")
@@ -199,11 +200,12 @@ def train(root: Path, name: str, seed: int) -> dict[str, float]:
     while not training.done:
         training.run_epoch()
     seconds = time.process_time() - started
-    return {"accuracy": evaluate(training.inference, bench.test)[0], "epoch_seconds": seconds / training.epoch}
+    accuracy = evaluate(training.inference, bench.test, {"accuracy": METRICS["accuracy"]})["accuracy"]
+    return {"accuracy": accuracy, "epoch_seconds": seconds / training.epoch}
 
 
 def row(name: str, seeds: int, found: dict[tuple[str, int], dict[str, float]]) -> dict[str, Any]:
-    """Mean and spread of one method, and of its difference from the plain student."""
+    """Mean and spread of one method and of its gain over the plain student."""
     values = [found[name, seed]["accuracy"] for seed in range(seeds)]
     gains = [value - found["none", seed]["accuracy"] for seed, value in enumerate(values)]
     return {

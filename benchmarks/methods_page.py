@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/methods.md, from the code and from what benchmarks/methods.py measured."""
+"""Generates parts of docs/methods.md from the method classes and the results of benchmarks/methods.py."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ PAGE, MEASURED = DOCS / "methods.md", DOCS / "data" / "methods.json"
 
 
 def page(text: str, measured: dict[str, Any]) -> str:
-    """The page with its generated parts as they should be."""
+    """Return the page with its generated parts replaced."""
     rows = reference.table()
-    parts = {"overview": overview(rows), "measured": results(measured), "methods": "\n\n".join(map(section, rows))}
+    parts = {
+        "overview": overview(rows),
+        "measured": results(measured, [row["name"] for row in rows]),
+        "methods": "\n\n".join(map(section, rows)),
+    }
     for name, part in parts.items():
         marks = rf"(<!-- generated: {name} -->\n).*?(<!-- end -->)"
         text, count = re.subn(marks, lambda found, part=part: f"{found[1]}{part}\n{found[2]}", text, flags=re.DOTALL)
-        assert count == 1, f"{PAGE}: the part {name!r} is marked {count} times"
+        assert count == 1, f"{PAGE}: found {count} parts named {name!r}; expected 1"
     return text
 
 
 def overview(rows: list[dict[str, Any]]) -> str:
-    """One line for each method."""
+    """The table of all methods."""
     lines = [
         f"| [`{row['name']}`](#{row['name']}) | {row['summary']} | {reference.needed(row['needs'])} "
         f"| {'yes' if 'Adapters' in row['details'] else '–'} |"
         for row in rows
     ]
-    return "\n".join(["| method | what it does | needs of the teacher | adapters |", "|---|---|---|---|", *lines])
+    return "\n".join(["| method | what it does | teacher outputs | adapters |", "|---|---|---|---|", *lines])
 
 
 def section(row: dict[str, Any]) -> str:
-    """One method in full."""
+    """The section of one method."""
     params = [
         f"| `{p['name']}` | {p['default']:g} | {_range(p['search'])} | {p['meaning']} |"
         for p in row["params"]
         if row["name"] != "none"
     ]
-    table = ["", "| parameter | default | default range | what it is |", "|---|---|---|---|", *params] * bool(params)
+    table = ["", "| parameter | default | default range | meaning |", "|---|---|---|---|", *params] * bool(params)
     details = ["", row["details"]] * bool(row["details"])
     return "\n".join(
         [
@@ -52,7 +56,7 @@ def section(row: dict[str, Any]) -> str:
             "",
             f"- Term: {row['formula']}",
             f"- Source: {row['source']}",
-            f"- Needs of the teacher: {reference.needed(row['needs'])}",
+            f"- Teacher outputs: {reference.needed(row['needs'])}",
             *table,
         ]
     )
@@ -62,26 +66,29 @@ def _range(search: Any) -> str:
     return f"`{reference.written(search)}`" if search is not None else "not searched"
 
 
-def results(measured: dict[str, Any]) -> str:
-    """The measured accuracies, in words and as one table for each data set."""
+def results(measured: dict[str, Any], names: list[str]) -> str:
+    """The measured accuracies of the methods `names`, in words and as one table for each data set."""
     if not measured:
         return "Not measured yet. `python benchmarks/methods.py --data DIR` measures every method on two data sets."
     machine = measured["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     said = [
-        f"By `{measured['command']}` in {measured['minutes']:.0f} minutes on {machine['processor']} "
+        f"Measured with `{measured['command']}`, {measured['minutes']:.0f} minutes on {machine['processor']} "
         f"({measured['workers']} processes of one thread each), {versions}, {measured['date']}.",
         measured["protocol"],
     ]
-    return "\n\n".join(said + [_table(setting) for setting in measured["settings"]])
+    known = {row["method"] for setting in measured["settings"] for row in setting["rows"]}
+    new = [f"`{name}`" for name in names if name not in known]
+    tables = [_table(setting) for setting in measured["settings"]]
+    return "\n\n".join(said + tables + [f"Not measured yet: {', '.join(new)}."] * bool(new))
 
 
 def _table(setting: dict[str, Any]) -> str:
     lines = [
-        f"{setting['title']}: {setting['about']} Teacher {setting['teacher_accuracy']:.2%}; always guessing the most "
-        f"frequent class {setting['trivial']:.2%}.",
+        f"{setting['title']}: {setting['about']} Teacher {setting['teacher_accuracy']:.2%}; always guessing "
+        f"the most frequent class scores {setting['trivial']:.2%}.",
         "",
-        "| method | alpha | test accuracy | against `none` | CPU seconds an epoch |",
+        "| method | alpha | test accuracy | gain over `none` | CPU seconds per epoch |",
         "|---|---|---|---|---|",
     ]
     for row in sorted(setting["rows"], key=lambda row: (row["method"] != "none", -row.get("mean", 0))):
@@ -98,7 +105,7 @@ def _table(setting: dict[str, Any]) -> str:
 
 
 def measurements() -> dict[str, Any]:
-    """What benchmarks/methods.py wrote; empty before it was run."""
+    """The results of benchmarks/methods.py; empty if it was not run yet."""
     return dict(json.loads(MEASURED.read_text())) if MEASURED.is_file() else {}
 
 

@@ -1,8 +1,8 @@
-"""What a sweep costs beside training: per trial on warm workers, at the start, and in memory.
+"""Measure the overhead of a sweep: time per trial on warm workers, start-up time, and memory.
 
-Trials of one epoch on a handful of images, one place and then all of them: wall time per trial and place less the
-seconds that the trial itself trained and validated. The start-up is split by phase. Memory is what the worker
-processes hold (proportional set size, so that what they share counts once) with one trial at a time and with two.
+Runs one-epoch trials on a few images, first in one slot and then in all. The overhead is the wall time per trial and
+slot minus the time that the trial spent on training and validation. Start-up time is split by phase. Memory is the
+proportional set size of the worker processes, so shared memory counts once, with one and with two concurrent trials.
 
     python benchmarks/overhead.py
 """
@@ -25,16 +25,16 @@ import sweeps
 from measure import arguments, report, say, shown, spread
 
 START = "KDSWEEP_BENCHMARK_STARTED"
-WORKERS = (b"ray::DistillTrial", b"ray::ResourceTrainable")  # as Ray calls one that rests, and one at work
+WORKERS = (b"ray::DistillTrial", b"ray::ResourceTrainable")  # Ray's names for an idle and a busy worker
 
 
 def main() -> None:
-    """Measure, each sweep in a process of its own."""
+    """Run each sweep in its own process and report."""
     parser = arguments(__doc__.splitlines()[0], "overhead")
     parser.add_argument("--trials", type=int, default=120)
     parser.add_argument("--sampler", default="tpe", choices=("tpe", "random"))
-    parser.add_argument("--places", type=int, default=len(os.sched_getaffinity(0)), help="trials at a time")
-    parser.add_argument("--sweep", nargs=2, help=argparse.SUPPRESS)  # how this script calls itself
+    parser.add_argument("--places", type=int, default=len(os.sched_getaffinity(0)), help="concurrent trials")
+    parser.add_argument("--sweep", nargs=2, help=argparse.SUPPRESS)  # used when this script calls itself
     options = parser.parse_args()
     if options.sweep:
         print(json.dumps(measured_sweep(options, Path(options.sweep[0]), options.sweep[1])))
@@ -53,11 +53,11 @@ def main() -> None:
 
 
 def report_all(options: Any, answers: dict[str, list[dict[str, Any]]], memory: dict[str, list[dict[str, Any]]]) -> None:
-    """The tables as one."""
+    """Combine all measurements in one table."""
     figures: dict[str, dict[str, Any]] = {}
     for kind, each in answers.items():
-        figures[f"per trial beside training, {kind} (ms)"] = spread([one["trial_ms"] for one in each])
-        figures[f"of it CPU of the driver, {kind} (ms)"] = spread([one["driver_cpu_ms"] for one in each])
+        figures[f"overhead per trial, {kind} (ms)"] = spread([one["trial_ms"] for one in each])
+        figures[f"of which driver CPU, {kind} (ms)"] = spread([one["driver_cpu_ms"] for one in each])
     phases = [one["phases"] for one in next(iter(answers.values()))]
     for phase in phases[0]:
         figures[f"start-up, {phase} (s)"] = spread([one[phase] for one in phases])
@@ -66,13 +66,13 @@ def report_all(options: Any, answers: dict[str, list[dict[str, Any]]], memory: d
         more = [b[kind] - a[kind] for a, b in zip(one, two, strict=True)]
         figures[f"memory of the second worker, {kind.removesuffix('_mb')} (MB)"] = spread(more)
     figures["memory of a worker that has imported torch and Ray, private (MB)"] = spread([m["torch_mb"] for m in one])
-    figures["the same with an optimizer made, private (MB)"] = spread([m["bare_mb"] for m in one])
+    figures["the same after creating an optimizer, private (MB)"] = spread([m["bare_mb"] for m in one])
     rows = [{"what": name, "measured": shown(figure)} for name, figure in figures.items()]
-    report("what a sweep costs beside training", rows, {"figures": figures}, options.out)
+    report("overhead of a sweep", rows, {"figures": figures}, options.out)
 
 
 def in_new_process(folder: Path, name: str) -> dict[str, Any]:
-    """One sweep; what it measured of itself."""
+    """Run one sweep in a subprocess; return its measurements."""
     command = [sys.executable, __file__, *sys.argv[1:], "--sweep", str(folder), name]
     environment = {**os.environ, START: str(time.time())}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -125,7 +125,7 @@ def measured_sweep(options: Any, folder: Path, name: str) -> dict[str, Any]:
 
 
 class Memory(threading.Thread):
-    """Samples the memory of the trials' worker processes while a sweep runs."""
+    """Samples the memory of the trial workers during a sweep."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -133,14 +133,14 @@ class Memory(threading.Thread):
         self._samples: list[dict[str, float]] = []
 
     def run(self) -> None:
-        """Sample twice a second."""
+        """Take a sample every half second."""
         while not self._over.wait(0.5):
             workers = [memory_of(process) for process in processes_called(*WORKERS)]
             if workers:
                 self._samples.append({key: sum(worker[key] for worker in workers) for key in workers[0]})
 
     def highest(self) -> dict[str, float]:
-        """The largest sum over all workers."""
+        """The sample with the largest total over all workers."""
         return max(self._samples, key=lambda sample: sample["pss_mb"])
 
     def __enter__(self) -> Memory:
@@ -153,19 +153,19 @@ class Memory(threading.Thread):
 
 
 def processes_called(*names: bytes) -> list[Path]:
-    """The /proc folders of the processes that this one started, directly or not, under these names."""
+    """The /proc folders of all descendants of this process with these names."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cmdline").read_bytes().startswith(names) and descends(process):
                 found.append(process)
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process has ended
             continue
     return found
 
 
 def descends(process: Path) -> bool:
-    """Whether a process has this one among its ancestors."""
+    """Whether a process is a descendant of this one."""
     while process.name not in ("0", "1", str(os.getpid())):
         process = process.with_name((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
     return process.name == str(os.getpid())
@@ -187,7 +187,7 @@ def bare_worker_mb() -> tuple[float, float]:
         torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()
         return imported, memory_of(Path("/proc/self"))["private_mb"]
 
-    # Another environment variable, so that Ray starts a new process for it.
+    # A different environment variable makes Ray start a new process.
     fresh = ray.remote(num_cpus=0, runtime_env={"env_vars": {"KDSWEEP_BENCHMARK_BARE": "1"}})(measured)
     answer: tuple[float, float] = ray.get(fresh.remote())
     return answer

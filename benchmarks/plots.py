@@ -1,10 +1,10 @@
-"""Pictures of a sweep, from its data frames.
+"""Plot the results of a sweep.
 
     python benchmarks/plots.py pareto runs/quickstart docs/images/quickstart.png
     python benchmarks/plots.py response runs/tutorial_wider docs/images/response.png
 
-`pareto` sets accuracy against the size of the student, with the teacher and the plain students; `response` shows what
-temperature and alpha do. Both show trials that ran to their last epoch, and their accuracy on the validation split.
+`pareto` plots accuracy against student size, with the teacher and the plain students; `response` plots accuracy against
+temperature and alpha. Both show the validation accuracy of trials that reached the last epoch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLAIN, DISTILLED = "#888888", "#1f6feb"
 
 
 def main() -> None:
-    """Draw one picture."""
+    """Draw one plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("pareto", "response"))
     parser.add_argument("sweep", type=Path)

@@ -1,7 +1,7 @@
-"""How long `kdsweep results` takes on a sweep of 10,000 trials of 20 epochs.
+"""Measure how long `kdsweep results` takes on a sweep of 10,000 trials of 20 epochs.
 
-The sweep is made up, through the study that a real one goes through. It is read as a finished sweep leaves it, with
-its frames, and as a running one has it, from the logs alone.
+The sweep is synthetic, but written through the same study code as a real one. It is read once as a finished sweep, with
+its data frames, and once as a running sweep, from the logs alone.
 
     python benchmarks/results.py [--sweep-dir DIRECTORY]
 """
@@ -30,18 +30,18 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Make the sweep, then time the commands in turn."""
+    """Create the sweep, then time each command."""
     parser = arguments(__doc__.splitlines()[0], "results")
     parser.set_defaults(repeats=5)
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--sweep-dir", type=Path, help="keep the made-up sweep here, or read one that was kept")
+    parser.add_argument("--sweep-dir", type=Path, help="where to keep the synthetic sweep; reused if it exists")
     options = parser.parse_args()
     figures: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="kdsweep-results-") as temporary:
         folder = Path(temporary)
         sweep = SweepDir((options.sweep_dir or folder / "sweep").absolute())
         if not sweep.spec.is_file():
-            say(f"making up {options.trials} trials of {synthetic.EPOCHS} epochs")
+            say(f"creating {options.trials} trials of {synthetic.EPOCHS} epochs")
             make_up(sweep, folder, options.trials)
         for repeat in range(options.repeats):
             started = time.perf_counter()
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def make_up(sweep: SweepDir, folder: Path, trials: int) -> None:
-    """A sweep of random trials, none of them stopped."""
+    """Create a sweep of random trials, none stopped early."""
     spec = synthetic.spec_of(folder, "made-up", trials)
     search = spec.search.model_copy(update={"sampler": "random"})
     spec = spec.replaced(search=search, scheduler=spec.scheduler.model_copy(update={"name": "none"}))
@@ -83,7 +83,7 @@ def make_up(sweep: SweepDir, folder: Path, trials: int) -> None:
 
 
 def seconds(command: list[str], sweep: Path, out: Path) -> float:
-    """Of one command in a process of its own."""
+    """Seconds that a command takes in its own process."""
     words = [{"DIR": str(sweep), "OUT": str(out)}.get(word, word) for word in command]
     program = Path(sys.executable).with_name("kdsweep")
     started = time.perf_counter()

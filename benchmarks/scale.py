@@ -1,9 +1,9 @@
-"""What a trial costs as trials grow.
+"""Measure the cost per trial as the number of trials grows.
 
 python benchmarks/scale.py                  5,000 short trials on Ray
 python benchmarks/scale.py --nodes 3        the same on simulated nodes of two CPUs each
-python benchmarks/scale.py --driver-only    the driver's bookkeeping alone: trials are made up
-python benchmarks/scale.py --search         what bounding the sampler's memory does to the search
+python benchmarks/scale.py --driver-only    only the driver's bookkeeping, with synthetic trials
+python benchmarks/scale.py --search         the effect of the sampler's bounded memory on the search
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from watch import Moment, Stopwatch
 
 import kdsweep
 from kdsweep.search.proposer import Proposer
-from kdsweep.search.stopping import Rungs
+from kdsweep.search.stopping import rule_of
 from kdsweep.search.study import State, Study, Trial
 from kdsweep.storage.paths import SweepDir
 
-EARLY = 100  # the driver's cost per trial is compared with that around this trial
+EARLY = 100  # costs are compared with the window around this trial
 WINDOW = 100
 EVERYTHING = 10**9
 
 
 def main() -> None:
-    """Measure in the way that was asked for."""
+    """Run the selected measurement."""
     parser = arguments(__doc__.splitlines()[0], "scale")
     parser.add_argument("--trials", type=int, default=5000)
-    parser.add_argument("--places", type=int, default=8, help="made-up trials at a time (--driver-only, --search)")
-    parser.add_argument("--nodes", type=int, default=0, help="simulated nodes; 0 is this machine as it is")
+    parser.add_argument("--places", type=int, default=8, help="concurrent synthetic trials (--driver-only, --search)")
+    parser.add_argument("--nodes", type=int, default=0, help="simulated nodes; 0 uses this machine only")
     parser.add_argument("--driver-only", action="store_true")
     parser.add_argument("--search", action="store_true")
-    parser.add_argument("--seeds", type=int, default=10, help="of --search")
+    parser.add_argument("--seeds", type=int, default=10, help="number of seeds (--search)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kdsweep-scale-") as temporary:
         if options.search:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def on_ray(options: argparse.Namespace, folder: Path, name: str) -> list[Moment]:
-    """A sweep of trials of one epoch on a few digits."""
+    """A sweep of one-epoch trials on a few digits."""
     spec = sweeps.spec_of(sweeps.tiny(folder, name, options.trials), folder)
     watch = Stopwatch()
     if not options.nodes:
@@ -73,7 +73,7 @@ def on_ray(options: argparse.Namespace, folder: Path, name: str) -> list[Moment]
 
 
 def driver_alone(options: argparse.Namespace, folder: Path, name: str) -> list[Moment]:
-    """Everything that the driver does for a trial, but for Ray: asked, reported epoch by epoch, ended, written."""
+    """Everything the driver does for a trial except Ray: ask, report each epoch, finish, write."""
     spec = synthetic.spec_of(folder, name, options.trials)
     study = Study(spec, SweepDir(folder / name), spec.search_space)
     running: list[Trial] = []
@@ -99,7 +99,7 @@ def driver_alone(options: argparse.Namespace, folder: Path, name: str) -> list[M
 
 
 def windows(moments: list[Moment]) -> dict[int, dict[str, float]]:
-    """Milliseconds per trial, of the wall and of the driver's CPU, in windows that end at so many trials."""
+    """Wall and driver-CPU milliseconds per trial, in windows that end at these trial counts."""
     total = moments[-1].ended
     ends = sorted({EARLY + WINDOW // 2, *(total * share // 8 for share in (1, 2, 4, 6)), total})
     costs = {}
@@ -115,7 +115,7 @@ def windows(moments: list[Moment]) -> dict[int, dict[str, float]]:
 
 
 def report_windows(options: argparse.Namespace, runs: list[dict[int, dict[str, float]]]) -> None:
-    """A row per window, and how it compares with the first."""
+    """One table row per window, with the ratio to the first."""
     rows, figures = [], {}
     early = min(runs[0])
     for end in runs[0]:
@@ -124,14 +124,14 @@ def report_windows(options: argparse.Namespace, runs: list[dict[int, dict[str, f
         figures[str(end)] = {**costs, "driver_ratio": ratio}
         rows.append({
             "trials": f"{max(0, end - WINDOW)} to {end}", "wall, ms per trial": shown(costs["wall"]),
-            "CPU of the driver, ms per trial": shown(costs["driver"]), "times the first": shown(ratio, 2),
+            "driver CPU, ms per trial": shown(costs["driver"]), "relative to the first": shown(ratio, 2),
         })  # fmt: skip
-    where = "no Ray, made-up trials" if options.driver_only else f"Ray, {options.nodes or 'no'} simulated nodes"
+    where = "no Ray, synthetic trials" if options.driver_only else f"Ray, {options.nodes or 'no'} simulated nodes"
     report(f"{options.trials} trials: {where}", rows, {"windows": figures}, options.out)
 
 
 def compare_searches(options: argparse.Namespace, folder: Path) -> None:
-    """The best of a made-up space, found with all ended trials in the sampler's memory and with a bounded number."""
+    """Search a synthetic space with all finished trials visible to the sampler, and with a bounded number."""
     spec = synthetic.spec_of(folder, "search", options.trials)
     checkpoints = [count for count in (100, 200, 500, 1000, 2000, 5000) if count <= options.trials]
     regrets: dict[str, dict[int, list[float]]] = {}
@@ -148,17 +148,17 @@ def compare_searches(options: argparse.Namespace, folder: Path) -> None:
     for name, by_count in regrets.items():
         figures[name] = {str(count): spread(values) for count, values in by_count.items()}
         figures[name]["seconds"] = spread(seconds[name])
-        points = {f"points missed at {count}": shown(spread([100 * v for v in by_count[count]]), 2)
+        points = {f"points below the optimum after {count}": shown(spread([100 * v for v in by_count[count]]), 2)
                   for count in checkpoints}  # fmt: skip
-        rows.append({"the sampler remembers": name, **points, "CPU, s": shown(figures[name]["seconds"])})
+        rows.append({"trials the sampler sees": name, **points, "CPU, s": shown(figures[name]["seconds"])})
     title = f"{options.trials} made-up trials, {options.places} at a time, ASHA, {options.seeds} seeds"
     report(title, rows, {"regret": figures}, options.out)
 
 
 def best_so_far(spec: Any, options: argparse.Namespace, remembered: dict[str, int]) -> list[float]:
     """The best final accuracy, noise aside, among the trials that were not stopped, after each trial."""
-    proposer = Proposer(spec.search, spec.search_space, spec.seed, **remembered)
-    rungs = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, synthetic.EPOCHS)
+    proposer = Proposer.of(spec.search, spec.search_space, spec.seed, **remembered)
+    rule = rule_of(spec)
     running: dict[int, list[float]] = {}
     configs: dict[int, Any] = {}
     best: list[float] = []
@@ -170,7 +170,7 @@ def best_so_far(spec: Any, options: argparse.Namespace, remembered: dict[str, in
         for number, values in list(running.items()):
             config, epoch = configs[number], len(values) + 1
             values.append(max([synthetic.accuracy(config, number, epoch), *values[-1:]]))
-            weak = rungs.reached(config["width"], str(number), epoch, values[-1])
+            weak = rule.reached(config["width"], str(number), epoch, values[-1])
             if weak or epoch == synthetic.EPOCHS:
                 del running[number]
                 proposer.tell(config, TrialState.PRUNED if weak else TrialState.COMPLETE, values)

@@ -36,14 +36,14 @@ def tutorial(folder: Path, storage: Path, name: str, epochs: int) -> dict[str, A
 
 
 def written(values: Mapping[str, Any], folder: Path) -> Path:
-    """Write a sweep file into a folder."""
+    """Write a sweep file to a folder."""
     path = folder / f"{values['name']}.yaml"
     path.write_text(json.dumps(values))  # JSON is YAML
     return path
 
 
 def spec_of(values: Mapping[str, Any], folder: Path) -> SweepSpec:
-    """The checked spec of a sweep file's values."""
+    """Validate a sweep file's values."""
     return kdsweep.load_spec(written(values, folder))
 
 
@@ -61,7 +61,7 @@ def configurations(count: int) -> list[dict[str, float]]:
 
 
 def tiny(folder: Path, name: str, trials: int) -> dict[str, Any]:
-    """Trials of one epoch on a few digits."""
+    """One-epoch trials on a few digits."""
     return {
         "name": name,
         "dataset": {"name": "mnist_mini", "subset": 200, "val_fraction": 0.5},

@@ -1,4 +1,4 @@
-"""A made-up student: its accuracy by configuration and epoch, for benchmarks of the search that train nothing."""
+"""A synthetic student: accuracy as a function of settings and epoch, for search benchmarks without training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdsweep.seeds import derived_seed
 EPOCHS = 20
 BEST = 0.9
 
-# Each method's ceiling, and where its parameters are best: alpha, then log10 of rate, log2 of temperature.
+# Each method's best accuracy, and its optimum: alpha, log10 of the learning rate, log2 of the temperature.
 METHODS = {
     "none": (0.80, 0.0, -2.6, 0.0),
     "kd": (0.86, 0.7, -2.5, 2.0),
@@ -43,7 +43,7 @@ def spec_of(folder: Path, name: str, trials: int) -> SweepSpec:
 
 
 def final_accuracy(config: Mapping[str, Any]) -> float:
-    """The accuracy after the last epoch without noise; `BEST` at the optimum of the best method and width 1."""
+    """Noise-free accuracy after the last epoch; it is `BEST` at the optimum of the best method and width 1."""
     ceiling, alpha, rate, temperature = METHODS[str(config["method"])]
     loss = 0.4 * (math.log10(float(config["lr"])) - rate) ** 2
     loss += 0.06 * (1 - float(config["width"]))
@@ -57,6 +57,6 @@ def final_accuracy(config: Mapping[str, Any]) -> float:
 
 
 def accuracy(config: Mapping[str, Any], number: int, epoch: int) -> float:
-    """What a trial measures after an epoch: its curve rises to the final accuracy, under a little noise."""
+    """Measured accuracy after an epoch: a curve rising to the final accuracy, with a little noise."""
     noise = (derived_seed(0, "noise", number, epoch) / 2**63 - 0.5) * 0.01
     return final_accuracy(config) * (1 - 0.6 * math.exp(-epoch / 4)) + noise

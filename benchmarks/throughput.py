@@ -1,9 +1,9 @@
-"""Trial-epochs per hour of a whole sweep, start-up included: kdsweep beside the scripts one would write by hand.
+"""Compare the throughput of a whole sweep, in trial-epochs per hour, with hand-written scripts.
 
-All contenders train the same kd trials, of the tutorial's student from its teacher, on the same images, one after
-another on an otherwise idle machine; no trial is stopped early. Each runs in a process of its own, timed from its
-start to its end. The scripts by hand are slow and their pace is even, so they may be given the first few of the trials
-only (--peer-trials).
+All contenders train the same kd trials of the tutorial's student and teacher on the same images, one after another on
+an otherwise idle machine; no trial is stopped early. Each contender runs in its own process and is timed from start to
+end. The hand-written scripts are slow and run at a constant speed, so they may run only the first few trials
+(--peer-trials).
 
     python benchmarks/throughput.py [--data FOLDER] [--trials 24] [--epochs 5]
 """
@@ -33,14 +33,14 @@ def main() -> None:
     """Run every contender and compare."""
     parser = arguments(__doc__.splitlines()[0], "throughput")
     parser.set_defaults(repeats=1)
-    parser.add_argument("--data", type=Path, help="an image folder, CIFAR-10 say; images are generated otherwise")
+    parser.add_argument("--data", type=Path, help="an image folder such as CIFAR-10; default: generated images")
     parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--peer-trials", type=int, help="trials of the scripts by hand; all of them otherwise")
+    parser.add_argument("--peer-trials", type=int, help="number of trials for the hand-written scripts; default: all")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--train-images", type=int, default=5000)
     parser.add_argument("--val-images", type=int, default=1000)
     parser.add_argument("--only", nargs="*", choices=CONTENDERS, default=CONTENDERS, metavar="CONTENDER")
-    parser.add_argument("--sweep", type=Path, help=argparse.SUPPRESS)  # how this script calls itself, as kdsweep
+    parser.add_argument("--sweep", type=Path, help=argparse.SUPPRESS)  # used when this script calls itself as kdsweep
     options = parser.parse_args()
     if options.sweep:
         run_kdsweep(options.sweep)
@@ -73,7 +73,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
         ratio = f"{rate['median'] / rates[BASELINE]['median']:.1f}" if BASELINE in rates else ""
         rows.append({
             "sweep": name, "trials": counts[name], "seconds": shown(spread(seconds[name])),
-            "trial-epochs an hour": shown(rate, 0), "times the first": ratio, "best val accuracy": f"{best[name]:.3f}",
+            "trial-epochs per hour": shown(rate, 0), "speed-up": ratio, "best val accuracy": f"{best[name]:.3f}",
         })  # fmt: skip
     source = options.data or "generated images"
     title = f"{options.trials} kd trials of {options.epochs} epochs on {options.train_images} images ({source})"
@@ -81,7 +81,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 
 
 def timed(name: str, epochs: int, folder: Path, storage: Path) -> tuple[float, dict[str, Any]]:
-    """Run one contender in a process of its own: seconds, and what it says of itself."""
+    """Run one contender in its own process; return the seconds and its own report."""
     common = ["--data", folder / images.FILE, "--teacher", images.teacher_file(folder), "--trials",
               folder / "trials.json", "--epochs", epochs]  # fmt: skip
     if name == "kdsweep":
@@ -110,7 +110,7 @@ def timed(name: str, epochs: int, folder: Path, storage: Path) -> tuple[float, d
 
 
 def run_kdsweep(sweep_file: Path) -> None:
-    """The sweep, as a user's script would run it."""
+    """Run the sweep as a user's script would."""
     import kdsweep
 
     results = kdsweep.run(kdsweep.load_spec(sweep_file))

@@ -1,9 +1,9 @@
-"""What it does to an accuracy to measure it on the training images.
+"""Show how misleading accuracy on the training images is.
 
     python benchmarks/training_images.py runs/course
 
-For the teacher of a sweep and the kept weights of each of its trials: accuracy on the images that they were trained on,
-and on the validation split that they were not.
+For the teacher of a sweep and the saved weights of its trials, print the accuracy on their training images and on the
+validation split.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import kdsweep
 from kdsweep import models
 from kdsweep.storage import weights
 from kdsweep.tasks.image.splits import PreparedData, prepare
+from kdsweep.tasks.metrics import METRICS
 from kdsweep.training.evaluate import evaluate
 
 
 def main() -> None:
-    """Print a line for each model."""
+    """Print one line per model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweep", type=Path)
     results = kdsweep.load_results(parser.parse_args().sweep)
@@ -38,7 +39,9 @@ def row(name: str, model: str, width: float, path: Path, data: PreparedData) -> 
     """One model's accuracies."""
     network = models.architecture(model, data.input_shape, data.num_classes, width)
     network.load_state_dict(weights.load(path))
-    measured = (evaluate(network, data.split(split, torch.device("cpu")))[0] for split in ("train", "val"))
+    accuracy = {"accuracy": METRICS["accuracy"]}
+    cpu = torch.device("cpu")
+    measured = (evaluate(network, data.split(split, cpu), accuracy)["accuracy"] for split in ("train", "val"))
     return " | ".join([f"| {name}", *(f"{accuracy:.2%}" for accuracy in measured)]) + " |"
 
 

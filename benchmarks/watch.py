@@ -1,4 +1,4 @@
-"""A sweep's progress with the time of every step, for the benchmarks that measure one from outside."""
+"""Records a sweep's progress with timestamps, for benchmarks that measure a sweep from outside."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kdsweep.terminal.progress import SearchStatus
 
 @dataclass(frozen=True)
 class Moment:
-    """What a search had done at a time.
+    """The progress of a search at one time.
 
     Attributes:
         seconds: Since the stopwatch was made.
@@ -28,7 +28,7 @@ class Moment:
 
 @dataclass
 class Stopwatch:
-    """Notes when a sweep's phases began and every step of its search; given to `kdsweep.run` as its progress."""
+    """A `Progress` for `kdsweep.run` that records the start of each phase and every step of the search."""
 
     phases: list[tuple[float, str]] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Since it was made."""
+        """Seconds since this object was created."""
         return time.perf_counter() - self._started
 
     def phase(self, name: str, text: str) -> None:
@@ -55,7 +55,7 @@ class Stopwatch:
         self.moments.append(Moment(self.seconds, time.process_time(), status.epochs, status.ended))
 
     def steady(self, places: int) -> tuple[Moment, Moment]:
-        """The first and the last moment at which every place was busy.
+        """The first and the last moment at which all slots were busy.
 
         Args:
             places: Trials at a time.

@@ -187,12 +187,16 @@ def doctor(directory: DirArgument) -> None:
 @app.command()
 def validate(spec: SpecArgument, overrides: SetOption = []) -> None:  # noqa: B006 - Typer copies it
     """Check a sweep file and say what it would do."""
+    from kdsweep.config.load import notes
+    from kdsweep.search.extent import searched
+
     loaded = _load(spec, overrides, "", "")
-    space = loaded.search_space
     errors.print(f"{spec}: good", highlight=False, markup=False)
+    for note in notes(loaded):
+        errors.print(f"{spec}: note: {note}", highlight=False, markup=False, soft_wrap=True)
     typer.echo(
         f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.train.epochs} epochs over "
-        f"{', '.join(space.methods())}; searches {', '.join(sorted(space.keys()))}"
+        f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
     )
 
 
@@ -237,6 +241,51 @@ def datasets() -> None:
     rows = [{"dataset": key, "what it is": DATASETS[key].summary} for key in DATASETS]
     rows.append({"dataset": "package.module:function", "what it is": "your own: function(source, split)"})
     tables.print_rows(rows)
+
+
+@app.command()
+def optimizers() -> None:
+    """List the optimizers."""
+    from kdsweep.terminal import tables
+    from kdsweep.training.optimizers import OPTIMIZERS
+
+    tables.print_rows(tables.part_rows(OPTIMIZERS))
+
+
+@app.command()
+def schedules() -> None:
+    """List the learning-rate schedules."""
+    from kdsweep.terminal import tables
+    from kdsweep.training.schedules import SCHEDULES
+
+    tables.print_rows(tables.part_rows(SCHEDULES))
+
+
+@app.command()
+def losses() -> None:
+    """List the losses on the labels."""
+    from kdsweep.tasks.losses import LOSSES
+    from kdsweep.terminal import tables
+
+    tables.print_rows(tables.part_rows(LOSSES))
+
+
+@app.command()
+def samplers() -> None:
+    """List the samplers, which propose configurations."""
+    from kdsweep.search.samplers import SAMPLERS
+    from kdsweep.terminal import tables
+
+    tables.print_rows(tables.part_rows(SAMPLERS))
+
+
+@app.command()
+def schedulers() -> None:
+    """List the stopping rules."""
+    from kdsweep.search.stopping import STOPPING_RULES
+    from kdsweep.terminal import tables
+
+    tables.print_rows(tables.part_rows(STOPPING_RULES))
 
 
 def _version(wanted: bool) -> None:

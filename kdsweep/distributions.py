@@ -1,6 +1,6 @@
-"""What a searched value is drawn from: the six distributions of a sweep file and the bare constant.
+"""Distributions of the search space: six distributions and constants.
 
-Each is a value object that knows its Optuna counterpart, whether a value belongs to it and how a sweep file writes it.
+Each is an immutable value object. It samples through Optuna, checks values and formats itself in sweep-file syntax.
 """
 
 from __future__ import annotations
@@ -16,26 +16,47 @@ if TYPE_CHECKING:
     import optuna
 
 Value = bool | int | float | str
-# A configuration: `method`, `width`, `lr`, then what that method takes, dotted where it is one method's own.
+# A trial's settings: `method`, `width`, `lr`, and the method's parameters, with a dotted name if only it has them.
 Config = dict[str, Value]
 
 
-class Distribution:
+class Valid:
+    """A set of values."""
+
+    def contains(self, value: object) -> bool:
+        """Whether `value` is one of them."""
+        raise NotImplementedError
+
+    def described(self) -> str:
+        """All of them, in words."""
+        raise NotImplementedError
+
+    def fault(self, value: object) -> str:
+        """What is wrong with a value that is none of them; empty for one that is."""
+        return "" if self.contains(value) else f"found {value!r}; accepted: {self.described()}"
+
+
+class Distribution(Valid):
     """One searched value's distribution."""
 
     name: ClassVar[str]
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """Draw a value for the parameter `name` of an Optuna trial."""
-        raise NotImplementedError
-
-    def contains(self, value: object) -> bool:
-        """Whether `value` can be drawn."""
+        """Sample the parameter `name` of an Optuna trial."""
         raise NotImplementedError
 
     def written(self) -> Any:
-        """As a sweep file writes it."""
+        """Return the distribution in sweep-file syntax."""
         raise NotImplementedError
+
+    @property
+    def size(self) -> float:
+        """How many different values it has; infinite for a range of real numbers."""
+        raise NotImplementedError
+
+    def described(self) -> str:
+        """Its values, in words."""
+        return str(self.written())
 
 
 @dataclass(frozen=True)
@@ -46,16 +67,19 @@ class Constant(Distribution):
     name: ClassVar[str] = "constant"
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """The constant; Optuna does not see it."""
+        """Return the constant, without registering a parameter in Optuna."""
         return self.value
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is the constant."""
         return value == self.value
 
     def written(self) -> Any:
-        """The bare value."""
         return self.value
+
+    @property
+    def size(self) -> float:
+        """1."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -67,31 +91,38 @@ class Choice(Distribution):
 
     def __post_init__(self) -> None:
         if not self.values:
-            raise ValueError("choice of nothing")
+            raise ValueError("choice is empty; accepted: at least one value")
         for value in self.values:
             if not isinstance(value, bool | int | float | str):
-                raise ValueError(f"choice holds {value!r}; accepted: numbers, strings, true, false")
+                raise ValueError(f"choice contains {value!r}; accepted: numbers, strings, true, false")
         if len(set(self.values)) < len(self.values):
             raise ValueError(f"choice repeats a value: {list(self.values)}")
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """A categorical suggestion."""
         chosen = trial.suggest_categorical(name, list(self.values))
-        assert chosen is not None  # None is no value of a choice
+        assert chosen is not None  # choices never contain None
         return chosen
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is listed."""
-        return value in self.values
+        """Whether `value` is listed; true is not 1."""
+        return any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in self.values)
+
+    def described(self) -> str:
+        """The list."""
+        return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in self.values)
 
     def written(self) -> Any:
-        """`{choice: [...]}`."""
         return {self.name: list(self.values)}
+
+    @property
+    def size(self) -> float:
+        """The length of the list."""
+        return len(self.values)
 
 
 @dataclass(frozen=True)
 class _Range(Distribution):
-    """Numbers from `low` to `high`, both included."""
+    """Numbers from `low` to `high`, inclusive."""
 
     low: float
     high: float
@@ -105,49 +136,57 @@ class _Range(Distribution):
             if self.integer and bound != int(bound):
                 raise ValueError(f"{self.name} bound is {bound!r}; accepted: a whole number")
         if self.low > self.high:
-            raise ValueError(f"{self.name} range is inverted: [{self.low}, {self.high}]; accepted: low <= high")
+            raise ValueError(f"{self.name} range is reversed: [{self.low}, {self.high}]; accepted: low <= high")
         if self.log and self.low <= 0:
-            raise ValueError(f"{self.name} starts at {self.low}; accepted: a bound above 0")
+            raise ValueError(f"{self.name} lower bound is {self.low}; accepted: a number above 0")
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """An integer or float suggestion over the range."""
         if self.integer:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is a number of the range."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return self.low <= value <= self.high and (not self.integer or value == int(value))
 
     def written(self) -> Any:
-        """`{name: [low, high]}`."""
         return {self.name: [self.low, self.high]}
+
+    @property
+    def size(self) -> float:
+        """The whole numbers of the range; infinite unless only those count or the bounds are one."""
+        if self.low == self.high:
+            return 1
+        return int(self.high) - int(self.low) + 1 if self.integer else math.inf
+
+    def described(self) -> str:
+        """The bounds."""
+        return f"a {'whole ' if self.integer else ''}number from {self.low:g} to {self.high:g}"
 
 
 class Uniform(_Range):
-    """Evenly between the bounds."""
+    """Uniform between the bounds."""
 
     name = "uniform"
 
 
 class LogUniform(_Range):
-    """Evenly in the logarithm."""
+    """Log-uniform between the bounds."""
 
     name = "loguniform"
     log = True
 
 
 class RandInt(_Range):
-    """Whole numbers, both ends included."""
+    """Integers, uniform, both bounds included."""
 
     name = "randint"
     integer = True
 
 
 class LogRandInt(_Range):
-    """Whole numbers, evenly in the logarithm, both ends included."""
+    """Integers, log-uniform, both bounds included."""
 
     name = "lograndint"
     integer = True
@@ -156,7 +195,7 @@ class LogRandInt(_Range):
 
 @dataclass(frozen=True)
 class QUniform(_Range):
-    """Evenly over `low`, `low + step`, ... up to `high`."""
+    """Uniform over `low`, `low + step`, ... up to `high`."""
 
     step: float = 1.0
     name: ClassVar[str] = "quniform"
@@ -167,19 +206,21 @@ class QUniform(_Range):
             raise ValueError(f"quniform step is {self.step!r}; accepted: a number above 0")
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """A float suggestion on the grid of steps."""
         return trial.suggest_float(name, self.low, self._last(), step=self.step)
 
     def contains(self, value: object) -> bool:
-        """Whether `value` lies on the grid of steps."""
         if not super().contains(value):
             return False
         steps = (float(value) - self.low) / self.step  # type: ignore[arg-type]
         return math.isclose(steps, round(steps), abs_tol=1e-6)
 
     def written(self) -> Any:
-        """`{quniform: [low, high, step]}`."""
         return {self.name: [self.low, self.high, self.step]}
+
+    @property
+    def size(self) -> float:
+        """The steps from `low` to `high`, both included."""
+        return round((self._last() - self.low) / self.step) + 1
 
     def _last(self) -> float:
         return self.low + math.floor((self.high - self.low) / self.step + 1e-9) * self.step
@@ -190,29 +231,31 @@ NAMES = ("choice", *_RANGES)
 
 
 def parse(written: object) -> Distribution:
-    """Read a distribution as a sweep file writes it.
+    """Parse a distribution in sweep-file syntax.
 
     Args:
-        written: A bare constant or a mapping of one key such as `{loguniform: [1, 16]}`.
+        written: A constant, or a mapping with a single key, such as `{loguniform: [1, 16]}`.
 
     Raises:
-        ValueError: Saying what was found and what is accepted.
+        ValueError: If it is invalid; the message says what was found and what is accepted.
     """
     if isinstance(written, bool | int | float | str):
         if isinstance(written, float) and not math.isfinite(written):
             raise ValueError(f"found {written}; accepted: a finite number")
         return Constant(written)
+    if isinstance(written, list | tuple):
+        return Choice(tuple(written))
     if not isinstance(written, Mapping) or len(written) != 1:
         raise ValueError(f"found {_short(written)}; accepted: a constant, or one of {', '.join(NAMES)}")
     (name, arguments) = next(iter(written.items()))
     if name not in NAMES:
         raise ValueError(f"unknown distribution {name!r}; {did_you_mean(name, NAMES)}")
     if not isinstance(arguments, list | tuple):
-        raise ValueError(f"{name} of {_short(arguments)}; accepted: a list, as in {_example(name)}")
+        raise ValueError(f"{name} has {_short(arguments)}; accepted: a list, as in {_example(name)}")
     if name == "choice":
         return Choice(tuple(arguments))
     if len(arguments) != (3 if name == "quniform" else 2):
-        raise ValueError(f"{name} of {len(arguments)} values; accepted: {_example(name)}")
+        raise ValueError(f"{name} has {len(arguments)} values; accepted: {_example(name)}")
     return _RANGES[name](*arguments)
 
 

@@ -1,17 +1,17 @@
-"""Every error that kdsweep raises on purpose.
+"""The exceptions that kdsweep raises.
 
-KdsweepError                 exit 1: it failed while running
-├── InputError               exit 2: what was given is wrong
-│   ├── SpecError            a sweep file: one line per fault
-│   ├── UnknownNameError     a method, model or data set that does not exist
-│   ├── DataError            a data set that is missing or unreadable
-│   ├── ModelError           a model that cannot be built for this input
-│   ├── CheckpointError      weights that are missing, unreadable or of the wrong shapes
-│   ├── MethodError          a distillation method that does not fit these models
-│   └── SweepDirError        a sweep directory that is missing, foreign or in use
-├── TeacherError             a teacher that is not worth distilling from
-├── SweepError               a sweep that cannot go on
-└── Interrupted              exit 130: stopped by the user or the machine, resumable
+KdsweepError                 exit 1: failed while running
+├── InputError               exit 2: invalid input
+│   ├── SpecError            invalid sweep file, one line per fault
+│   ├── UnknownNameError     unknown method, model or data set
+│   ├── DataError            data set missing or unreadable
+│   ├── ModelError           model cannot be built for this input
+│   ├── CheckpointError      weights missing, unreadable or of the wrong shape
+│   ├── MethodError          method does not fit these models or parameters
+│   └── SweepDirError        sweep directory missing, invalid or in use
+├── TeacherError             teacher too weak to distil from
+├── SweepError               sweep cannot continue
+└── Interrupted              exit 130: stopped by the user or the machine; can be resumed
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from difflib import get_close_matches
 
 
 class KdsweepError(Exception):
-    """Something that kdsweep knows how to explain in one line."""
+    """Base class; the message is a one-line explanation for the user."""
 
     exit_code = 1
 
 
 class InputError(KdsweepError):
-    """What the user gave is wrong; nothing was lost."""
+    """Invalid input from the user; no results were lost."""
 
     exit_code = 2
 
 
 class SpecError(InputError):
-    """A sweep file with faults, each one line `FILE:LINE: PATH: what is wrong`."""
+    """An invalid sweep file; each fault is one line `FILE:LINE: PATH: what is wrong`."""
 
     def __init__(self, faults: Sequence[str]):
         super().__init__("\n".join(faults))
@@ -44,45 +44,45 @@ class SpecError(InputError):
 
 
 class UnknownNameError(InputError):
-    """A name that no registry knows."""
+    """An unknown method, model or data set."""
 
 
 class DataError(InputError):
-    """A data set that is missing, empty or unreadable."""
+    """The data set is missing, empty or unreadable."""
 
 
 class ModelError(InputError):
-    """A model that cannot be built for this input."""
+    """The model cannot be built for this input."""
 
 
 class CheckpointError(InputError):
-    """Weights that are missing, unreadable or of the wrong shapes."""
+    """The weights are missing, unreadable or of the wrong shape."""
 
 
 class MethodError(InputError):
-    """A distillation method that does not fit these models or parameters."""
+    """The distillation method does not fit these models or parameters."""
 
 
 class SweepDirError(InputError):
-    """A sweep directory that is missing, foreign or in use."""
+    """The sweep directory is missing, not from kdsweep, or in use."""
 
 
 class TeacherError(KdsweepError):
-    """A teacher that is not worth distilling from."""
+    """The teacher is too weak to distil from."""
 
 
 class SweepError(KdsweepError):
-    """A sweep that cannot go on."""
+    """The sweep cannot continue."""
 
 
-class Interrupted(KdsweepError):  # noqa: N818 - it is a state, not a fault
-    """Stopped by the user or the machine; everything is kept."""
+class Interrupted(KdsweepError):  # noqa: N818 - a state, not an error
+    """Stopped by the user or the machine; the sweep can be resumed."""
 
     exit_code = 130
 
 
 def did_you_mean(name: object, valid: Iterable[str]) -> str:
-    """What is accepted instead of `name`: the nearest valid name first, then all of them."""
+    """Suggest the closest valid name, then list all valid names."""
     names = sorted(valid)
     near = get_close_matches(str(name), names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""

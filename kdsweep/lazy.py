@@ -1,13 +1,18 @@
-"""PyTorch, imported at its first use.
+"""Lazy import of PyTorch.
 
-Importing torch takes seconds. What declares methods, models and data sets, and what checks a sweep file against
-those declarations, must not wait for it: `from kdsweep.lazy import F, nn, torch` looks like the real modules to the
-reader and the type checker, and loads them when a function first touches one.
+Importing torch takes seconds, and the modules that declare methods, models and data sets, or validate a sweep file, do
+not need it. `from kdsweep.lazy import F, nn, torch` looks like the real modules to readers and type checkers, and
+imports them on first use.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -25,4 +30,45 @@ else:
 
     torch, nn, F = _Lazy("torch"), _Lazy("torch.nn"), _Lazy("torch.nn.functional")
 
-__all__ = ["F", "nn", "torch"]
+__all__ = ["F", "import_torchvision", "nn", "torch"]
+
+_COMPILER = "torch._dynamo"
+_ASKED = f"from {_COMPILER}.utils import is_compile_supported"
+
+
+def import_torchvision(part: str) -> ModuleType:
+    """`torchvision.PART`, without PyTorch's compiler, which takes longer to import than all of torchvision.
+
+    Only an operator of detection models asks one function of it, and only when it is called; until then it gets a
+    function that imports the compiler. A torchvision that asks for more is imported as it is.
+    """
+    if "torchvision" not in sys.modules and _COMPILER not in sys.modules and _asks_one_function():
+        with _compiler_in_reserve():
+            import_module("torchvision")
+    return import_module(f"torchvision.{part}")
+
+
+def _asks_one_function() -> bool:
+    """Whether the installed torchvision imports nothing else of the compiler."""
+    spec = find_spec("torchvision")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = [file.read_text("utf-8") for folder in folders for file in Path(folder).rglob("*.py")]
+    return [line for text in files if _COMPILER in text for line in text.splitlines() if _COMPILER in line] == [_ASKED]
+
+
+@contextmanager
+def _compiler_in_reserve() -> Iterator[None]:
+    """While it is entered, a stand-in lies where the compiler would be imported."""
+    import_module("torch")
+    package, utils = ModuleType(_COMPILER), ModuleType(f"{_COMPILER}.utils")
+
+    def is_compile_supported(device_type: str) -> bool:
+        return bool(import_module(utils.__name__).is_compile_supported(device_type))
+
+    package.__path__ = []
+    utils.is_compile_supported = is_compile_supported  # type: ignore[attr-defined]
+    sys.modules |= {_COMPILER: package, utils.__name__: utils}
+    try:
+        yield
+    finally:
+        del sys.modules[_COMPILER], sys.modules[utils.__name__]

@@ -21,11 +21,13 @@ class Registry(Generic[T]):
     Args:
         kind: What the names stand for, in the singular, as errors say it.
         package: The package whose modules declare them.
+        packages: Whether packages in it declare some too.
     """
 
-    def __init__(self, kind: str, package: str):
+    def __init__(self, kind: str, package: str, *, packages: bool = False):
         self.kind = kind
         self._package = package
+        self._packages = packages
         self._entries: dict[str, T] = {}
         self._complete = False
 
@@ -73,7 +75,7 @@ class Registry(Generic[T]):
     def _import_all(self) -> None:
         package = import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
-            if not module.ispkg:
+            if self._packages or not module.ispkg:
                 import_module(f"{self._package}.{module.name}")
 
 

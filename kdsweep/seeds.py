@@ -1,4 +1,4 @@
-"""Seeds: every random draw is keyed by what it is for, so that no draw depends on what was drawn before."""
+"""Seeds derived per purpose, so that random streams are independent of each other and of their order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """A seed for one purpose, such as `derived_seed(seed, "order", epoch)`: 0 to 2**63 - 1."""
+    """Derive a seed from 0 to 2**63 - 1 for one purpose, for example `derived_seed(seed, "order", epoch)`."""
     return int(digest_of([seed, *purpose])[:16], 16) >> 1
 
 
 def digest_of(value: object) -> str:
-    """The SHA-256 of a value's JSON form, in hexadecimal."""
+    """Return the SHA-256 hex digest of a value's JSON form."""
     written = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(written.encode()).hexdigest()

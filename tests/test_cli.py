@@ -19,9 +19,8 @@ from kdsweep.results.frames import load_results
 from kdsweep.terminal import tables
 
 SCRIPT = Path(sys.executable).with_name("kdsweep")
-COMMANDS = (
-    "run", "resume", "confirm", "results", "export", "evaluate", "doctor", "validate", "methods", "models", "datasets"
-)  # fmt: skip
+LISTS = ("methods", "models", "datasets", "optimizers", "schedules", "losses", "samplers", "schedulers")
+COMMANDS = ("run", "resume", "confirm", "results", "export", "evaluate", "doctor", "validate", *LISTS)
 
 
 @pytest.fixture
@@ -59,7 +58,7 @@ def test_help_lists_every_command(kdsweep):
 
 
 def test_looking_things_up_loads_neither_torch_nor_ray(swept):
-    lines = [["--help"], ["--version"], ["run", "--help"], ["methods"], ["methods", "kd"], ["models"], ["datasets"],
+    lines = [["--help"], ["--version"], ["run", "--help"], ["methods", "kd"], *([name] for name in LISTS),
              ["results", str(swept)], ["results", str(swept), "--epochs", "--format", "csv"]]  # fmt: skip
     code = f"""
 import sys
@@ -100,7 +99,7 @@ def test_exit_codes_say_whose_fault_it_was():
     ("arguments", "message"),
     [
         (["results", "{dir}/gone"], "no such directory; accepted: a sweep directory such as runs/quickstart"),
-        (["results", "{dir}"], "not a sweep directory, it holds no spec.yaml"),
+        (["results", "{dir}"], "not a sweep directory: spec.yaml is missing"),
         (["resume", "{dir}/gone"], "no such directory"),
         (["export", "{dir}/gone", "--out", "{dir}/x"], "no such directory"),
         (["evaluate", "{dir}"], "no student, it holds no config.json; accepted: a folder of kdsweep export"),
@@ -388,16 +387,29 @@ def test_a_wrong_override_is_one_line(override, message, kdsweep, sweep_file):
 # What there is
 
 
-def test_methods_models_and_datasets_are_listed(kdsweep):
+def test_what_a_sweep_file_can_name_is_listed(kdsweep):
     from kdsweep.datasets import DATASETS
     from kdsweep.methods import METHODS
     from kdsweep.models import MODELS
+    from kdsweep.search.samplers import SAMPLERS
+    from kdsweep.search.stopping import STOPPING_RULES
+    from kdsweep.tasks.losses import LOSSES
+    from kdsweep.training.optimizers import OPTIMIZERS
+    from kdsweep.training.schedules import SCHEDULES
 
-    for command, registry in (("methods", METHODS), ("models", MODELS), ("datasets", DATASETS)):
+    registries = (METHODS, MODELS, DATASETS, OPTIMIZERS, SCHEDULES, LOSSES, SAMPLERS, STOPPING_RULES)
+    for command, registry in zip(LISTS, registries, strict=True):
         code, out, err = kdsweep(command)
         assert (code, err) == (0, "")
         first = {line.split()[0] for line in out.splitlines() if line.strip()}
         assert set(registry) <= first
+
+
+def test_parts_are_listed_with_what_they_do_and_their_defaults(kdsweep):
+    _, out, _ = kdsweep("optimizers")
+    (sgd,) = (line for line in out.splitlines() if line.split()[:1] == ["sgd"])
+    assert "Steps along the gradient, with momentum" in sgd
+    assert "lr 0.001, weight_decay 0, momentum 0.9, dampening 0, nesterov false" in sgd
 
 
 def test_a_method_is_described_with_an_example_that_is_a_sweep_files_space(kdsweep):

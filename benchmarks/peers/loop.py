@@ -1,4 +1,4 @@
-"""The distillation loop of PyTorch's tutorial, written as it is there: a DataLoader, and the teacher in every batch."""
+"""The distillation loop of PyTorch's tutorial, unchanged: a DataLoader, and the teacher in every batch."""
 
 import json
 
@@ -30,7 +30,6 @@ class TeacherNet(nn.Module):
         self.classifier = nn.Sequential(nn.Linear(2048, 512), nn.ReLU(), nn.Dropout(0.1), nn.Linear(512, num_classes))
 
     def forward(self, x):
-        """Logits."""
         return self.classifier(torch.flatten(self.features(x), 1))
 
 
@@ -50,12 +49,11 @@ class StudentNet(nn.Module):
         self.classifier = nn.Sequential(nn.Linear(1024, 256), nn.ReLU(), nn.Dropout(0.1), nn.Linear(256, num_classes))
 
     def forward(self, x):
-        """Logits."""
         return self.classifier(torch.flatten(self.features(x), 1))
 
 
 class ImagesInMemory(Dataset):
-    """Decoded images and a transform on each, as torchvision's CIFAR10 has it."""
+    """Decoded images with a transform per image, like torchvision's CIFAR10."""
 
     def __init__(self, path, split, transform):
         with np.load(path) as file:
@@ -79,7 +77,7 @@ def loaders(path):
 
 
 def accuracy(student, loader, device):
-    """On a whole split."""
+    """Accuracy on a whole split."""
     student.eval()
     correct = 0
     with torch.no_grad():
@@ -89,7 +87,7 @@ def accuracy(student, loader, device):
 
 
 def distil(config, data, teacher_path, epochs):
-    """Train one student; yields the validation accuracy after each epoch."""
+    """Train one student; yield the validation accuracy after each epoch."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     train_loader, val_loader = loaders(data)
     teacher = TeacherNet().to(device)
@@ -121,6 +119,6 @@ def distil(config, data, teacher_path, epochs):
 
 
 def read_configs(path):
-    """The trials."""
+    """Load the trials to run."""
     with open(path) as file:
         return json.load(file)

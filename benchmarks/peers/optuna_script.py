@@ -1,4 +1,4 @@
-"""The hand-written sweep without Ray: Optuna around the tutorial's loop, in one process."""
+"""A hand-written sweep without Ray: Optuna around the tutorial's loop, in one process."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ if __name__ == "__main__":
     trained = 0
 
     def objective(trial):
-        """One trial."""
+        """Run one trial."""
         global trained
         config = {
             "temperature": trial.suggest_float("temperature", 1, 16, log=True),

@@ -1,4 +1,4 @@
-"""The hand-written sweep: a function trainable around the tutorial's loop."""
+"""A hand-written sweep with Ray Tune: a function trainable around the tutorial's loop."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 
 def train_kd(config):
-    """One trial."""
+    """Run one trial."""
     from loop import distil
 
     for val_accuracy in distil(config["trial"], config["data"], config["teacher"], config["epochs"]):

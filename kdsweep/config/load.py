@@ -1,7 +1,7 @@
 """Sweep file -> SweepSpec, with every fault reported at once.
 
 Checks run from cheap to dear: the YAML, the types of each section, what the sections say of each other, and only when
-all of that holds the models themselves, on PyTorch's meta device.
+all of that holds the models themselves.
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from kdsweep import datasets, methods, models
+from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
-from kdsweep.errors import InputError, MethodError, SpecError, did_you_mean
-from kdsweep.lazy import torch
+from kdsweep.distributions import Choice
+from kdsweep.errors import InputError, MethodError, SpecError, UnknownNameError, did_you_mean
+from kdsweep.params import Parts
 from kdsweep.registry import import_from, is_user_object
-from kdsweep.search.space import SearchSpace, SpaceError
+from kdsweep.search.extent import configurations
+from kdsweep.search.samplers import SAMPLERS, sampler_of
+from kdsweep.search.space import DECIDED_BY, PARTS, SearchSpace, SpaceError
+from kdsweep.search.stopping import STOPPING_RULES
+from kdsweep.section import Section
 from kdsweep.storage import weights
+from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 SHIPPED = "kdsweep:"
+MOST_TRIALS = 1_000_000
 CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
 
 # Stand in for faulty or missing sections, so that the others can still be checked against each other.
@@ -70,7 +77,18 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
     faults = [document.fault(keys, message) for keys, message in _model_faults(spec)]
     if faults:
         raise SpecError(faults)
-    return spec
+    return spec.replaced(objective=spec.objective.model_copy(update={"mode": spec.goal.mode}))
+
+
+def notes(spec: SweepSpec) -> list[str]:
+    """What is allowed but hardly meant: a search of nothing, or of less than its trials."""
+    trials, there = spec.search.trials, configurations(spec.search_space)
+    if there == 1:
+        return ["the space holds one configuration: nothing is searched"]
+    if there >= trials:
+        return []
+    ends = "the search ends after them" if spec.search.sampler == "grid" else "some are tried again"
+    return [f"search.trials is {trials}, but the space holds {there:.0f} configurations: {ends}"]
 
 
 def source_of(spec: SweepSpec) -> Source:
@@ -185,16 +203,19 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
         accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
         yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
     yield from _dataset_faults(spec)
+    yield from _objective_faults(spec)
     yield from _teacher_faults(spec)
     yield from _named_model_faults("student", spec.student.model, spec.student.options)
-    yield from _training_faults(spec)
+    part_faults = list(_part_faults(spec))
+    yield from part_faults
     try:
         space = spec.search_space
     except SpaceError as error:
         for path, message in error.faults:
             yield ("space",), ("space", *path), message
     else:
-        yield from _search_faults(spec, space)
+        if not part_faults:
+            yield from _search_faults(spec, space)
 
 
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -208,12 +229,25 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     if section.subset and section.subset * section.val_fraction < 1:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
         yield ("dataset",), ("dataset", "subset"), f"found {section.subset}; accepted: {accepted}"
-    if section.stream and (dataset is None or dataset.list_files is None):
-        accepted = "false, or a data set whose images are files of their own (image_folder)"
-        yield ("dataset",), ("dataset", "stream"), f"found true with {section.name!r}; accepted: {accepted}"
-    if info is not None and section.normalize == "imagenet" and info.input_shape[0] != 3:
-        accepted = "dataset or none for images of one channel"
-        yield ("dataset",), ("dataset", "normalize"), f"found 'imagenet'; accepted: {accepted}"
+    if dataset is not None and info is not None:
+        for key, message in tasks.get(dataset.task).faults(section, dataset, info):
+            yield ("dataset",), ("dataset", key), message
+
+
+def _objective_faults(spec: SweepSpec) -> Iterator[Related]:
+    section = spec.objective
+    try:
+        task = tasks.of(spec.dataset)
+    except InputError:
+        return  # told as a fault of the data set
+    try:
+        metric = task.metric(section.metric)
+    except InputError as error:
+        yield ("objective", "dataset"), ("objective", "metric"), str(error)
+        return
+    if section.mode not in ("auto", metric.mode):
+        message = f"found {section.mode!r}; accepted: {metric.mode!r}, which is best for {section.metric}"
+        yield ("objective", "dataset"), ("objective", "mode"), message
 
 
 def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -255,36 +289,58 @@ def _named_model_faults(who: str, name: str, options: Mapping[str, Any]) -> Iter
         yield (who,), (who, "options"), str(error)
 
 
-def _training_faults(spec: SweepSpec) -> Iterator[Related]:
-    for name, train in (("train", spec.train), ("teacher", spec.teacher.train)):
-        keys: Keys = (name,) if name == "train" else (name, "train")
-        if train.schedule == "step" and not train.milestones:
-            yield (name,), (*keys, "milestones"), "missing; accepted: the epochs at which schedule step lowers the rate"
-        if sorted(set(train.milestones)) != train.milestones:
-            yield (name,), (*keys, "milestones"), f"found {train.milestones}; accepted: rising epochs"
-    if spec.train.task_loss != "cross_entropy" and spec.train.label_smoothing:
-        message = f"found {spec.train.label_smoothing}; accepted: 0 with task_loss {spec.train.task_loss}"
-        yield ("train",), ("train", "label_smoothing"), message
-    if spec.scheduler.name == "asha" and spec.scheduler.grace_epochs > spec.train.epochs:
-        message = f"found {spec.scheduler.grace_epochs}; accepted: at most train.epochs ({spec.train.epochs})"
-        yield ("scheduler", "train"), ("scheduler", "grace_epochs"), message
+def _part_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Faults in what the sections say of the parts that they name."""
+    trainings: dict[Keys, OptimizationSpec] = {("train",): spec.train, ("teacher", "train"): spec.teacher.train}
+    for keys, train in trainings.items():
+        for key in PARTS.keys() & type(train).model_fields.keys():
+            yield from _faults_of_part(PARTS[key], train, (*keys, key), train.epochs)
+    yield from _faults_of_part(SAMPLERS, spec.search, ("search", "sampler"), spec.train.epochs)
+    yield from _faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), spec.train.epochs)
+
+
+def _faults_of_part(parts: Parts[Any], section: Section, keys: Keys, epochs: int) -> Iterator[Related]:
+    written = getattr(section, str(keys[-1]))
+    within: Keys = (*keys, "name") if isinstance(written, dict) else keys
+    sections = (str(keys[0]), "train")
+    try:
+        for name, message in section.part_faults(parts, written, epochs):
+            own = isinstance(written, dict) and name in written
+            yield sections, (*(keys if own else keys[:-1]), name), message
+    except UnknownNameError as error:
+        yield sections[:1], within, str(error)
+
+
+def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
+    """Settings that were changed though no part that is trained with takes them."""
+    alone = SearchSpace(space.method, {}, {}).beside(TrainSpec(**spec.teacher.train.model_dump()))
+    for keys, train, known in ((("train",), spec.train, space), (("teacher", "train"), spec.teacher.train, alone)):
+        for name in DECIDED_BY.keys() & type(train).model_fields.keys():
+            default, found = type(train).model_fields[name].default, getattr(train, name)
+            if found != default and (unused := known.unused(name)):
+                yield (str(keys[0]), "space"), (*keys, name), f"found {found}; accepted: {default} {unused}"
 
 
 def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
+    for path, message in dict.fromkeys(space.part_faults()):
+        yield ("space", "train"), path, message
+    yield from _unused_faults(spec, space)
     drawn = space.keys()
     for key in spec.scheduler.group_by:
         if key not in drawn:
             message = f"found {key!r}; {did_you_mean(key, drawn)}"
             yield ("scheduler", "space"), ("scheduler", "group_by"), message
+    if spec.search.trials > MOST_TRIALS:
+        message = f"found {spec.search.trials}; accepted: at most {MOST_TRIALS}"
+        yield ("search",), ("search", "trials"), message
     for index, point in enumerate(spec.search.points):
         for path, message in space.point_faults(point):
             yield ("search", "space"), ("search", "points", index, *path), message
-    if spec.search.sampler == "grid":
-        try:
-            next(space.grid())
-        except SpaceError as error:
-            for path, message in error.faults:
-                yield ("search", "space"), ("space", *path), message
+    try:
+        next(sampler_of(spec.search).listed(space), None)
+    except SpaceError as error:
+        for path, message in error.faults:
+            yield ("search", "space"), ("space", *path), message
 
 
 def _info(spec: SweepSpec) -> DatasetInfo:
@@ -292,35 +348,53 @@ def _info(spec: SweepSpec) -> DatasetInfo:
 
 
 def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
-    """Faults that show when the models are built, without memory, and looked at through the methods."""
+    """Faults of the models at every width that can be drawn, and of the methods between them.
+
+    Built-in models tell without torch what they hold and show; others are built and run once on the CPU.
+    """
     try:
         info = _info(spec)
     except InputError as error:
         yield ("dataset", "name"), str(error)
         return
-    tapped: dict[str, models.Tapped] = {}
-    for who, section, width in (("teacher", spec.teacher, spec.teacher.width), ("student", spec.student, 1.0)):
+    task = tasks.of(spec.dataset)
+    if is_user_object(spec.dataset.name):  # the others were looked at before
+        for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
+            yield ("dataset", key), message
+    if len(info.class_names) < (least := task.metric(spec.objective.metric).least_classes):
+        message = f"found {spec.objective.metric!r}; accepted: a metric for {len(info.class_names)} classes"
+        yield ("objective", "metric"), f"{message}, which this one needs {least} for"
+    input_spec = task.input_spec(info.input_shape)
+    found: dict[str, list[models.Described]] = {}
+    widths = {"teacher": (spec.teacher.width,), "student": _widths(spec.search_space)}
+    for who, section in (("teacher", spec.teacher), ("student", spec.student)):
         try:
-            with torch.device("meta"):
-                model = models.architecture(
-                    section.model, info.input_shape, len(info.class_names), width, **section.options
-                )
-                tapped[who] = models.Tapped(model, models.taps(section.model, model, info.input_shape))
+            found[who] = [
+                models.describe(section.model, input_spec, len(info.class_names), width, **section.options)
+                for width in widths[who]
+            ]
         except InputError as error:
             yield (who, "model"), str(error)
-    if len(tapped) < 2:
+    if len(found) < 2:
         return
+    (teacher,) = found["teacher"]
     if spec.teacher.checkpoint is not None:
         path = checkpoint_path(spec.teacher.checkpoint)
         try:
-            weights.fit(tapped["teacher"].model, weights.load(path), f"checkpoint {path}")
+            weights.fit_shapes(teacher.state, weights.shapes(path), f"checkpoint {path}")
         except InputError as error:
             yield ("teacher", "checkpoint"), str(error)
-    example = torch.zeros(2, *info.input_shape, device="meta")
-    student, teacher = tapped["student"](example), tapped["teacher"](example)
     for method in spec.search_space.methods():
         try:
-            with torch.device("meta"):
-                methods.create(method, student, teacher)
+            for student in found["student"]:
+                methods.fit(method, student.shown, teacher.shown)
         except MethodError as error:
             yield ("space", "method"), f"{method}: {error}"
+
+
+def _widths(space: SearchSpace) -> tuple[float, ...]:
+    """Every width of a choice, the bounds of a range."""
+    width = space.shared["width"]
+    if isinstance(width, Choice):
+        return tuple(map(float, width.values))
+    return (space.narrowest, space.widest)

@@ -8,14 +8,14 @@ from kdsweep import methods
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
 from kdsweep.seeds import derived_seed
+from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.recipe import Recipe
 
 
 def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
     """The recipe of one configuration of a sweep."""
-    settings = spec.train.model_dump()
-    searched = {key: config[key] for key in settings.keys() & config.keys()}
-    train = spec.train.model_copy(update=searched)
+    train = spec.train.with_searched(config)
+    task_loss, task_loss_params = train.part(LOSSES, train.task_loss)
     return Recipe(
         model=spec.student.model,
         width=float(config["width"]),
@@ -24,13 +24,14 @@ def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
         seed=seed,
         view_seed=spec.seed,
         augment=spec.dataset.augment,
+        goal=spec.goal,
         method=str(config["method"]),
         method_params=method_params(config),
         alpha=float(config.get("alpha", 0.0)),
         alpha_schedule=str(config.get("alpha_schedule", "constant")),
         temperature_schedule=str(config.get("temperature_schedule", "constant")),
-        task_loss=train.task_loss,
-        label_smoothing=train.label_smoothing,
+        task_loss=task_loss,
+        task_loss_params=task_loss_params,
     )
 
 
@@ -45,6 +46,7 @@ def teacher_recipe(spec: SweepSpec) -> Recipe:
         seed=derived_seed(spec.seed, "teacher"),
         view_seed=spec.seed,
         augment=spec.dataset.augment,
+        goal=spec.goal,
     )
 
 

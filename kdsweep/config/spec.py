@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from kdsweep import tasks
 from kdsweep.config import yaml as document
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import SpecError
@@ -16,6 +16,7 @@ from kdsweep.search.section import ObjectiveSection, SchedulerSection, SearchSec
 from kdsweep.search.space import SearchSpace
 from kdsweep.section import Count, Rate, Section, Weight
 from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 
@@ -103,18 +104,23 @@ class SweepSpec(Section):
 
     @cached_property
     def search_space(self) -> SearchSpace:
-        """`space`, with the training settings that it leaves alone as constants."""
-        return SearchSpace.parse(self.space).with_default("lr", self.train.lr)
+        """`space`, which knows the training settings that it leaves alone."""
+        return SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
+
+    @cached_property
+    def goal(self) -> Goal:
+        """What is best, and whether that is the largest or the smallest.
+
+        Raises:
+            InputError: If the task has no such metric; a resolved spec is taken at its word.
+        """
+        metric, mode = self.objective.metric, self.objective.mode
+        return Goal(metric, mode if mode != "auto" else tasks.of(self.dataset).metric(metric).mode)
 
     @property
     def sweep_dir(self) -> SweepDir:
         """Where the sweep lies."""
         return SweepDir(Path(self.storage) / self.name)
-
-    @property
-    def grace_epochs(self) -> int:
-        """The first rung, in epochs."""
-        return self.scheduler.grace_epochs or math.ceil(self.train.epochs / 9)
 
     def comparable(self) -> dict[str, Any]:
         """The resolved values, to tell whether two specs ask for the same sweep."""
@@ -123,7 +129,8 @@ class SweepSpec(Section):
     def replaced(self, **sections: Any) -> SweepSpec:
         """The spec with other values of some top-level keys."""
         copy = self.model_copy(update=sections)
-        copy.__dict__.pop("search_space", None)  # a copy takes cached properties along
+        for cached in ("search_space", "goal"):  # a copy takes cached properties along
+            copy.__dict__.pop(cached, None)
         return copy
 
     def save(self, path: Path) -> None:

@@ -1,29 +1,33 @@
-"""Data sets: one file each, found without editing a list.
+"""Data sets: one file each, discovered automatically.
 
-A sweep names one of the registry (`cifar10`), `image_folder` or the user's own `package.module:function`.
+A sweep names one of the registry (`cifar10`), `image_folder` or the user's own `package.module:name`: a function that
+returns images and labels, or a `Dataset`, which may be of any task.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kdsweep.datasets.base import DATASETS, Dataset, DatasetInfo, Source, Split, register
 from kdsweep.datasets.user_function import from_function
 from kdsweep.errors import UnknownNameError
-from kdsweep.registry import is_user_object
+from kdsweep.registry import is_user_object, load_user_object
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "Split", "get", "register"]
 
 
 def get(name: str) -> Dataset:
-    """The data set of a registered name or of the user's function.
+    """The data set of a registered name, or the user's own.
 
     Args:
-        name: A registered name or `package.module:function`.
+        name: A registered name or `package.module:name` of a function or a `Dataset`.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
+        UnknownNameError: If there is no such data set; the message suggests the closest name.
     """
     if is_user_object(name):
-        return from_function(name)
+        found = load_user_object(name, "dataset")
+        return replace(found, name=name) if isinstance(found, Dataset) else from_function(name)
     try:
         return DATASETS[name]
     except UnknownNameError as error:

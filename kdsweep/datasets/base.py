@@ -1,4 +1,4 @@
-"""The contract of a data set: what it holds, told without reading it, and its splits as arrays."""
+"""The data set interface: a description that needs no image data, and the splits as arrays."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MOST_CLASSES = 1_000_000
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set lies and how it is read.
+    """Where a data set is stored and how to read it.
 
     Attributes:
-        root: An absolute directory.
-        download: Whether missing files may be fetched.
-        resize: Side in pixels that images are resized to (shorter side, then a centre crop); 0 keeps them.
+        root: Absolute path of the directory.
+        download: Whether missing files may be downloaded.
+        resize: Target side in pixels (resize the shorter side, then centre-crop); 0 keeps the original size.
     """
 
     root: Path
@@ -34,17 +34,17 @@ class Source:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set before its images are read.
+    """What is known about a data set without reading its images.
 
     Attributes:
         input_shape: (channels, height, width) of one image.
-        class_names: In the order of the labels.
-        mean: Per channel, of images scaled to 0..1; empty when it is to be computed from the training split.
-        std: Per channel; empty likewise.
-        splits: The splits it has: `train`, and `val` and `test` where they exist.
+        class_names: Class names in label order.
+        mean: Per-channel mean of images scaled to 0..1; if empty, it is computed from the training split.
+        std: Per-channel standard deviation, likewise.
+        splits: The available splits: always `train`, optionally `val` and `test`.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -52,7 +52,7 @@ class DatasetInfo:
 
 
 class Split(NamedTuple):
-    """One split: images [N, C, H, W] of uint8, or the paths [N] of their files, and labels [N] of int64."""
+    """One split: uint8 images [N, C, H, W], or file paths [N], and int64 labels [N]."""
 
     images: NDArray[Any]
     labels: NDArray[np.int64]
@@ -60,15 +60,19 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A declared data set; `describe` and `load` are what the rest of kdsweep calls.
+    """A registered data set; the rest of kdsweep calls `describe`, `load` and `files`.
 
     Attributes:
-        name: As a sweep file and the errors say it.
+        name: Name in sweep files and error messages.
         summary: One line for `kdsweep datasets`.
         inspect: `inspect(source) -> DatasetInfo` of the images as they lie, quick and without torch.
         read: `read(source, split) -> Split`; images that are not of the source's size yet are resized then.
         list_files: `list_files(source, split) -> Split` of paths, where each image is a file of its own.
         read_file: `read_file(path, resize, shape)` reads one of those as [C, H, W] of that shape.
+        content: `content(source)` says as JSON what the images are, so that others at the same place are told apart;
+            None for a published data set, whose name says it wherever it lies.
+        task: What is learnt from it: a task's name or the user's own `package.module:Class`. A task of other samples
+            than images calls `read` and checks what it returns.
     """
 
     name: str
@@ -77,12 +81,14 @@ class Dataset:
     read: Callable[[Source, str], Split]
     list_files: Callable[[Source, str], Split] | None = None
     read_file: Callable[[str, int, tuple[int, int, int]], NDArray[np.uint8]] | None = None
+    content: Callable[[Source], dict[str, str]] | None = None
+    task: str = "image"
 
     def describe(self, source: Source) -> DatasetInfo:
-        """What the data set holds, with the size that `load` will give its images.
+        """Describe the data set, with the image size after resizing.
 
         Raises:
-            DataError: If it is missing or not laid out as it should be.
+            DataError: If the data set is missing or has the wrong layout.
         """
         info = self.inspect(source)
         if not source.resize:
@@ -93,33 +99,36 @@ class Dataset:
         """Read one split.
 
         Returns:
-            Images [N, C, H, W] of the described shape and labels [N]; both may be written to.
+            Images [N, C, H, W] of the described shape and labels [N], both writable.
 
         Raises:
-            DataError: If there is no such split, its files are missing or unreadable, or what they hold is no
-                images with labels of the described classes.
+            DataError: If there is no such split, or files are missing or unreadable, or images or labels do not
+                match the description.
         """
         info = self._with_split(source, split)
         where = f"data set {self.name!r}, split {split!r}"
         images, labels = checked(self.read(source, split), where)
         if labels.max() >= len(info.class_names):
-            raise DataError(f"{where}: a label is {labels.max()}; accepted: 0 to {len(info.class_names) - 1}")
+            raise DataError(f"{where}: found label {labels.max()}; accepted: 0 to {len(info.class_names) - 1}")
         if source.resize:
             images = resized(images, source.resize)
         if images.shape[1:] != info.input_shape:
             found, described = shown(images.shape[1:]), shown(info.input_shape)
-            raise DataError(f"{where}: images of {found}; accepted: {described}, or set dataset.resize")
+            raise DataError(f"{where}: image shape is {found}; accepted: {described}, or set dataset.resize")
         return Split(images, labels)
 
     def files(self, source: Source, split: str) -> Split:
-        """The paths of one split's images, for those that are read as they are needed.
+        """List the image files of one split, for streaming.
 
         Raises:
-            DataError: If there is no such split, its files are missing, or its images are no files of their own.
+            DataError: If there is no such split, files are missing, or the images are not separate files.
         """
         self._with_split(source, split)
         if self.list_files is None:
-            raise DataError(f"data set {self.name!r}: its images are no files of their own; accepted: stream: false")
+            raise DataError(
+                f"data set {self.name!r} cannot be streamed: its images are not separate files; "
+                "set dataset.stream to false"
+            )
         return self.list_files(source, split)
 
     def _with_split(self, source: Source, split: str) -> DatasetInfo:
@@ -133,15 +142,15 @@ DATASETS: Registry[Dataset] = Registry("dataset", "kdsweep.datasets")
 
 
 def register(dataset: Dataset) -> Dataset:
-    """Declare a data set under its name."""
+    """Register a data set under its name."""
     return DATASETS.add(dataset.name, dataset)
 
 
 def checked(split: tuple[Any, Any], where: str) -> Split:
-    """`split` as contiguous, writable arrays, if it is images [N, C, H, W] and as many labels [N].
+    """Check that `split` has images [N, C, H, W] and labels [N]; return them as contiguous, writable arrays.
 
     Raises:
-        DataError: Saying what was found and what is accepted, after `where`.
+        DataError: If it does not; the message starts with `where`.
     """
     images, labels = np.asarray(split[0]), np.asarray(split[1])
     if images.dtype != np.uint8 or images.ndim != 4:
@@ -151,18 +160,18 @@ def checked(split: tuple[Any, Any], where: str) -> Split:
         found = f"{labels.dtype} of shape {shown(labels.shape)}"
         raise DataError(f"{where}: labels are {found}; accepted: integers of shape N")
     if len(images) != len(labels):
-        raise DataError(f"{where}: {len(images)} images with {len(labels)} labels; accepted: as many of each")
+        raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; accepted: one label per image")
     if images.size == 0:
         found = f"images are of shape {shown(images.shape)}"
         raise DataError(f"{where}: {found}; accepted: at least one image and one pixel")
     if labels.min() < 0:
-        raise DataError(f"{where}: a label is {labels.min()}; accepted: 0 and above")
+        raise DataError(f"{where}: found label {labels.min()}; accepted: 0 and above")
     if labels.max() >= MOST_CLASSES:
-        raise DataError(f"{where}: a label is {labels.max()}; accepted: class numbers from 0, below {MOST_CLASSES:,}")
+        raise DataError(f"{where}: found label {labels.max()}; accepted: class numbers from 0, below {MOST_CLASSES:,}")
     writable = np.require(images, requirements=("C", "W"))
     return Split(writable, np.require(labels, np.int64, requirements=("C", "W")))
 
 
 def shown(shape: tuple[int, ...]) -> str:
-    """A shape as errors say it."""
+    """Format a shape for an error message: `3 x 32 x 32`."""
     return " x ".join(map(str, shape)) or "()"

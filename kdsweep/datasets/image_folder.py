@@ -1,8 +1,8 @@
-"""A folder of images: root/{train,val,test}/CLASS/IMAGE, each split as torchvision's ImageFolder has it.
+"""Image folders: root/{train,val,test}/CLASS/IMAGE, with each split laid out as for torchvision's ImageFolder.
 
-Images are read as RGB, grey ones too, and transparent ones without their transparency; of a moving picture
-the first frame. EXIF orientation is not applied, as in torchvision. Classes are in the order of their names,
-images in the order of their paths; hidden entries and other files are passed over, links are followed.
+All images are converted to RGB. Transparency is dropped, and only the first frame of an animation is read. As in
+torchvision, EXIF orientation is ignored. Classes are sorted by name and images by path; hidden entries and other files
+are skipped; symbolic links are followed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register
 from kdsweep.datasets.images import in_threads, square
 from kdsweep.errors import DataError
+from kdsweep.seeds import digest_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SPLITS = ("train", "val", "test")
 LAYOUT = "ROOT/{train,val,test}/CLASS/IMAGE"
-# Only these decoders run, whatever a file's name says: PIL has others, which start programs.
+# Only these decoders run, whatever the file extension: some of PIL's others start external programs.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -34,10 +35,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".
 def _inspect(source: Source) -> DatasetInfo:
     root = source.root
     if not os.path.isdir(root):
-        raise DataError(f"{root}: no such folder; accepted: a dataset.root laid out as {LAYOUT}")
+        raise DataError(f"{root}: no such directory; accepted: a dataset.root laid out as {LAYOUT}")
     splits = tuple(split for split in SPLITS if os.path.isdir(root / split))
     if "train" not in splits:
-        raise DataError(f"{root}: no train/ in it; accepted: a dataset.root laid out as {LAYOUT}")
+        raise DataError(f"{root}: train/ is missing; accepted: a dataset.root laid out as {LAYOUT}")
     classes = _classes(root / "train")
     if len(classes) < 2:
         found = f"only the class folder {classes[0]!r}" if classes else "no class folders"
@@ -61,8 +62,8 @@ def _read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[n
     with _opened(Path(path)) as image:
         if not resize and image.size != (width, height):
             raise DataError(
-                f"{path}: {image.height} x {image.width} pixels, where the first image of train/ "
-                f"has {height} x {width}; accepted: images of one size, or set dataset.resize"
+                f"{path}: {image.height} x {image.width} pixels, but the first image of train/ "
+                f"has {height} x {width}; use images of one size, or set dataset.resize"
             )
         return _pixels(image, resize, Path(path))
 
@@ -80,17 +81,33 @@ def _read(source: Source, split: str) -> Split:
     return Split(images, labels)
 
 
+def _content(source: Source) -> dict[str, str]:
+    """What lies in the splits, by name, size and time: a changed folder is decoded again."""
+    found: list[list[str | int]] = []
+    seen: set[str] = set()
+    for split in SPLITS:
+        for parent, folders, names in os.walk(source.root / split, followlinks=True):
+            if (real := os.path.realpath(parent)) in seen:  # a link that leads back up
+                folders.clear()
+                continue
+            seen.add(real)
+            for path in (Path(parent, name) for name in names):
+                if path.is_file():
+                    found.append([str(path.relative_to(source.root)), path.stat().st_size, path.stat().st_mtime_ns])
+    return {"files": digest_of(sorted(found))}
+
+
 def _room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.uint8]:
-    """Room for decoded images, where the machine has it for them and for the copy that is split and laid out."""
+    """Allocate an array for decoded images, if memory suffices for it and the copy made when splitting."""
     need, there = 2 * count * math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         if need > there:
             raise MemoryError
         return np.empty((count, *shape), np.uint8)
     except MemoryError as error:
-        found = f"{count} images of {shape[1]} x {shape[2]} need {need / 1e9:.1f} GB to be decoded at once"
-        accepted = f"what fits {there / 1e9:.1f} GB: dataset.stream: true, or a smaller dataset.resize"
-        raise DataError(f"{folder}: {found}; accepted: {accepted}") from error
+        found = f"decoding {count} images of {shape[1]} x {shape[2]} needs {need / 1e9:.1f} GB"
+        remedy = "set dataset.stream to true or use a smaller dataset.resize"
+        raise DataError(f"{folder}: {found}, and this machine has {there / 1e9:.1f} GB; {remedy}") from error
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
@@ -112,20 +129,20 @@ def _some(names: list[str]) -> str:
 
 
 def _images(folder: Path) -> list[Path]:
-    """The images of one class, also those in folders below it."""
+    """List the images of one class, including subfolders."""
     found: list[Path] = []
     seen: set[Path] = set()
     with _listing(folder):
         for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
             here = Path(parent)
-            if (real := here.resolve()) in seen:  # a link that leads back up
+            if (real := here.resolve()) in seen:  # a link to a parent
                 folders.clear()
                 continue
             seen.add(real)
             folders[:] = sorted(filter(_shows, folders))
             found += [here / name for name in names if _shows(name) and name.lower().endswith(SUFFIXES)]
     if not found:
-        raise DataError(f"{folder}: no images in it; accepted: at least one of {', '.join(SUFFIXES)}")
+        raise DataError(f"{folder}: no images; accepted: at least one {', '.join(SUFFIXES)} file")
     return sorted(found)
 
 
@@ -142,7 +159,7 @@ def _listing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error}") from error
+        raise DataError(f"{folder}: cannot list the directory: {error}") from error
 
 
 @contextmanager
@@ -156,19 +173,23 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image; accepted: {', '.join(FORMATS)}") from error
-    except Exception as error:  # on a broken file PIL's decoders raise almost anything
+    except Exception as error:  # PIL's decoders raise almost anything on broken files
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{path}: not a readable image: {reason}") from error
+        raise DataError(f"{path}: cannot read the image: {reason}") from error
 
 
 def _pixels(image: Image.Image, side: int, path: Path) -> NDArray[np.uint8]:
-    """The image as RGB [3, H, W], resized where `side` is not 0."""
+    """Convert the image to RGB [3, H, W], resized unless `side` is 0."""
     if image.mode == "F" or image.mode.startswith("I"):
-        raise DataError(f"{path}: pixels of mode {image.mode}; accepted: 8 bits a channel")
+        raise DataError(f"{path}: pixel format is {image.mode}; accepted: 8 bits per channel")
     if "transparency" in image.info:
-        image = image.convert("RGBA")  # PIL warns where it drops the transparency of a palette in one step
+        image = image.convert("RGBA")  # PIL warns if a palette with transparency is converted in one step
     image = image.convert("RGB")
     return np.asarray(square(image, side) if side else image).transpose(2, 0, 1)
 
 
-register(Dataset("image_folder", f"your own images, laid out as {LAYOUT}", _inspect, _read, _list_files, _read_file))
+register(
+    Dataset(
+        "image_folder", f"your own images, laid out as {LAYOUT}", _inspect, _read, _list_files, _read_file, _content
+    )
+)

@@ -1,4 +1,4 @@
-"""Pixels: images brought to one size, and many images handled in threads."""
+"""Resizing images, and processing many images in threads."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL import Image
 
-CHUNK = 256  # images per task: a task for each would cost more than a small image does
+CHUNK = 256  # images per task: one task per image would cost more than resizing a small image
 
 
 def square(image: Image.Image, side: int) -> Image.Image:
-    """The image with its shorter side resized to `side`, bilinear and antialiased, then cut to its centre square."""
+    """Resize the shorter side to `side`, bilinear with antialiasing, then crop the centre square."""
     from PIL import Image, ImageOps
 
     return ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
 
 
 def resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Images with the shorter side resized, bilinear and antialiased as PIL does it, then cut to their centre square.
+    """Resize the shorter side of each image, bilinear with PIL's antialiasing, then crop the centre square.
 
-    Images that fit are returned as they are.
+    Images that already have the right size are returned unchanged.
 
     Args:
         images: [N, C, H, W].
-        side: In pixels.
+        side: Target side in pixels.
 
     Returns:
         [N, C, side, side].
@@ -50,9 +50,9 @@ def resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def in_threads(handle: Callable[[int], None], count: int) -> None:
-    """Call `handle(index)` for each index below `count`; of several failures the first by index is raised.
+    """Call `handle(index)` for each index below `count`; if several calls fail, raise the error of the lowest index.
 
-    PIL gives up the interpreter's lock while it decodes and resizes.
+    Threads help because PIL releases the GIL while decoding and resizing.
     """
 
     def handle_chunk(start: int) -> None:

@@ -1,4 +1,4 @@
-"""A part of MNIST that comes with the package, so that a first sweep needs no network."""
+"""A part of MNIST included in the package, so that a first sweep needs no download."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def _read(source: Source, split: str) -> Split:
         return Split(arrays[f"{split}_images"][:, None], arrays[f"{split}_labels"])
 
 
-register(Dataset("mnist_mini", "part of MNIST that comes with kdsweep: 4,000 + 2,000 images", _inspect, _read))
+register(Dataset("mnist_mini", "part of MNIST, included in kdsweep: 4,000 + 2,000 images", _inspect, _read))

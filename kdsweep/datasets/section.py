@@ -1,4 +1,4 @@
-"""The section `dataset` of a sweep file."""
+"""The `dataset` section of a sweep file."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from kdsweep.section import Section
 
 
 class DatasetSpec(Section):
-    """Which images, and how they are split and varied.
+    """The images, and how to split and augment them.
 
     Attributes:
-        name: A data set of `kdsweep datasets`, or `package.module:function`.
-        root: Directory that holds it, or into which it is downloaded.
-        augment: How training images are varied: mirrored, or shifted within a border of an eighth and mirrored.
-        val_fraction: Share of the training images kept for selection, where the data set has no split of its own.
-        subset: Number of training images used, validation included; 0 is all.
-        resize: Side in pixels; 0 keeps the size.
-        stream: Decode images as they are needed, in processes beside each trial, rather than all of them once.
-        download: Whether missing files may be fetched.
-        normalize: Mean and spread of the data set, those of ImageNet, or none (0..1).
+        name: A data set listed by `kdsweep datasets`, or `package.module:function`.
+        root: Directory of the data set; downloads go there too.
+        augment: Augmentation of training images: random flips, or random crops with an eighth of padding plus flips.
+        val_fraction: Fraction of the training images used for validation if the data set has no validation split.
+        subset: Number of training images to use, including validation; 0 uses all.
+        resize: Side in pixels; 0 keeps the original size.
+        stream: Decode images on demand, in worker processes of each trial, instead of all at once.
+        download: Whether missing files may be downloaded.
+        normalize: Mean and standard deviation of the data set, those of ImageNet, or none (pixels in 0..1).
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Data sets that torchvision fetches and reads, from the folders where it puts them.
+"""Data sets that torchvision downloads and reads, in torchvision's folder layout.
 
-Means and standard deviations are those of the training split, as the field prints them.
+Means and standard deviations are the commonly published ones of the training split.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register
 from kdsweep.errors import DataError
+from kdsweep.lazy import import_torchvision
 
 DIGITS = tuple("0123456789")
 CLOTHES = (
@@ -46,11 +46,11 @@ class _Reader:
     """How torchvision reads a data set.
 
     Attributes:
-        name: Of the data set.
+        name: Name of the data set.
         kind: Name of torchvision's class.
-        files: What torchvision looks for below the root; may contain `{split}`.
-        open: `open(kind, split, root=..., download=...) -> Split`, by torchvision's class.
-        needs: A module that torchvision imports for it; empty if none.
+        files: Path that torchvision expects below the root; may contain `{split}`.
+        open: `open(kind, split, root=..., download=...) -> Split`, using torchvision's class.
+        needs: A package that torchvision requires for it; empty if none.
     """
 
     name: str
@@ -60,15 +60,15 @@ class _Reader:
     needs: str = ""
 
     def read(self, source: Source, split: str) -> Split:
-        """The split, from the files that are there, else downloaded."""
+        """Read the split, downloading it first if files are missing."""
         if self.needs and find_spec(self.needs) is None:
-            raise DataError(f"data set {self.name!r} needs {self.needs}; accepted: pip install {self.needs}")
+            raise DataError(f"data set {self.name!r} needs {self.needs}; run: pip install {self.needs}")
         from filelock import FileLock
 
-        kind = getattr(import_module("torchvision.datasets"), self.kind)
+        kind = getattr(import_torchvision("datasets"), self.kind)
         files = source.root / self.files.format(split=split)
 
-        # What torchvision raises depends on the data set, its version and how a file is broken.
+        # torchvision's exceptions depend on the data set, the version and the kind of damage.
         with _quietly():
             try:
                 return self.open(kind, split, root=source.root, download=False)
@@ -79,10 +79,10 @@ class _Reader:
                     raise DataError(f"data set {self.name!r}: cannot read {files}: {reason}; {remedy}") from error
             try:
                 source.root.mkdir(parents=True, exist_ok=True)
-                with FileLock(source.root / f".{self.name}.lock"):  # one of a machine's workers downloads
+                with FileLock(source.root / f".{self.name}.lock"):  # only one process per machine downloads
                     return self.open(kind, split, root=source.root, download=True)
             except Exception as error:
-                remedy = "put torchvision's files there, or delete what is left of them and try again"
+                remedy = "put torchvision's files there, or delete incomplete files and try again"
                 raise DataError(
                     f"data set {self.name!r}: cannot download or read {files}: {_line(error)}; {remedy}"
                 ) from error
@@ -91,7 +91,7 @@ class _Reader:
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        # CIFAR's files hold an `align=0` that NumPy 2.4 calls deprecated.
+        # CIFAR's pickled arrays use `align=0`, which NumPy 2.4 deprecates.
         warnings.filterwarnings("ignore", message="dtype\\(\\): align should be passed")
         yield
 

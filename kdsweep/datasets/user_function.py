@@ -1,17 +1,18 @@
-"""A data set of the user's own: a function named `package.module:function` in the sweep file.
+"""User-defined data sets: a function that a sweep file names as `package.module:function`.
 
     def flowers(source: kdsweep.datasets.Source, split: str):
         if split not in ("train", "test"):
             raise ValueError(split)
         return images, labels            # or images, labels, class_names
 
-`images` are uint8, [N, C, H, W], [N, H, W, C] or [N, H, W], `labels` integers [N]: NumPy arrays or tensors.
-Class names left out are "0", "1", ... up to the largest label of `train`. A function says that it lacks a
-split by a ValueError or a KeyError.
+`images` are uint8 [N, C, H, W], [N, H, W, C] or [N, H, W], `labels` are integers [N]; both may be NumPy arrays or
+tensors. Without class names, the classes are "0", "1", ... up to the largest label of `train`. The function raises
+ValueError or KeyError for a split that it does not have.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import reprlib
 from collections.abc import Iterator
@@ -25,34 +26,35 @@ from numpy.typing import NDArray
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, checked
 from kdsweep.errors import DataError, UnknownNameError
 from kdsweep.registry import load_user_object
+from kdsweep.seeds import digest_of
 
 SPLITS = ("train", "val", "test")
-MOST_CHANNELS = 4  # a longer axis is not taken for channels that stand last
+MOST_CHANNELS = 4  # a longer last axis is not interpreted as channels
 _LOG = logging.getLogger(__name__)
 
 
 class _Answer(NamedTuple):
-    """One split of the function; `class_names` is empty where it gave none."""
+    """One split returned by the function; `class_names` is empty if it returned none."""
 
     split: Split
     class_names: tuple[str, ...]
 
 
 class _NoSplitError(DataError):
-    """What the function says of a split that it lacks."""
+    """The function does not have this split."""
 
 
 def from_function(name: str) -> Dataset:
-    """The data set that the user's function `name` returns.
+    """Create a data set from the user's function `name`.
 
-    The function is called once for each source and split; what it returned is kept as long as the data set.
+    The function is called once per source and split; its results are cached as long as the data set exists.
 
     Raises:
         UnknownNameError: If there is no such function.
     """
     function = load_user_object(name, "dataset")
     if not callable(function):
-        raise UnknownNameError(f"dataset {name!r}: a {type(function).__name__}; accepted: a function")
+        raise UnknownNameError(f"dataset {name!r}: a {type(function).__name__}; accepted: a function or a Dataset")
 
     @lru_cache(maxsize=len(SPLITS))
     def ask(source: Source, split: str) -> _Answer:
@@ -69,7 +71,7 @@ def from_function(name: str) -> Dataset:
             try:
                 other = ask(source, split)
             except _NoSplitError as error:
-                _LOG.info("%s: taken as having none", error)
+                _LOG.info("%s: treated as a missing split", error)
                 continue
             if other.class_names and other.class_names != class_names:
                 found = f"class names {reprlib.repr(other.class_names)}"
@@ -82,7 +84,15 @@ def from_function(name: str) -> Dataset:
     def read(source: Source, split: str) -> Split:
         return ask(source, split).split
 
-    return Dataset(name, "your own function", inspect, read)
+    def content(source: Source) -> dict[str, str]:
+        return {"content": digest_of([_checksum(array) for array in dataset.load(source, "train")])}
+
+    dataset = Dataset(name, "your own function", inspect, read, content=content)
+    return dataset
+
+
+def _checksum(array: NDArray[Any]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 @contextmanager
@@ -91,7 +101,7 @@ def _explained(where: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except Exception as error:  # user code may raise anything
         kind = _NoSplitError if isinstance(error, (ValueError, KeyError)) else DataError
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise kind(f"{where}: {reason}") from error
@@ -109,16 +119,16 @@ def _answer(returned: Any, where: str) -> _Answer:
 
 
 def _array(value: Any, where: str) -> NDArray[Any]:
-    if hasattr(value, "detach"):  # a tensor; asking for its type would import torch
+    if hasattr(value, "detach"):  # a tensor; isinstance would import torch
         value = value.detach().cpu().numpy()
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise DataError(f"{where}: a {type(value).__name__} that makes no array: {error}") from error
+        raise DataError(f"{where}: cannot convert a {type(value).__name__} to an array: {error}") from error
 
 
 def _channels_first(images: NDArray[Any]) -> NDArray[Any]:
-    """Images as [N, C, H, W]; the last axis holds channels if it is short and the second is not."""
+    """Convert images to [N, C, H, W]; a short last axis is the channels unless the second axis is short too."""
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4 and images.shape[3] <= MOST_CHANNELS < images.shape[1]:
@@ -130,5 +140,5 @@ def _names(names: Any, where: str) -> tuple[str, ...]:
     listed = tuple(names) if isinstance(names, (tuple, list)) else ()
     if not listed or not all(isinstance(name, str) for name in listed) or len(set(listed)) < len(listed):
         found = reprlib.repr(names)
-        raise DataError(f"{where}: class names are {found}; accepted: a list of differing texts")
+        raise DataError(f"{where}: class names are {found}; accepted: a list of distinct strings")
     return listed

@@ -1,65 +1,69 @@
-"""Distillation methods: one file each, found without editing a list.
+"""Distillation methods: one file each, discovered automatically.
 
-A sweep names a method (`kd`), a sum (`kd+at`) or the user's own class (`package.module:Class`).
+A sweep names a method (`kd`), a sum (`kd+at`) or a user-defined class (`package.module:Class`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from kdsweep.errors import MethodError, UnknownNameError, did_you_mean
-from kdsweep.methods.base import METHODS, Method, Outputs, Param, Temperature, register
+from kdsweep.errors import MethodError, did_you_mean
+from kdsweep.lazy import nn, torch
+from kdsweep.methods.base import HEADS, METHODS, Method, Outputs, Shape, Shapes, Temperature, register
 from kdsweep.methods.sum import MethodSum
+from kdsweep.params import Param
 from kdsweep.registry import is_user_object, load_user_object
 
 __all__ = [
+    "HEADS",
     "METHODS",
     "Method",
     "MethodSum",
     "Outputs",
     "Param",
+    "Shape",
+    "Shapes",
     "Temperature",
     "create",
+    "fit",
     "get",
+    "head",
     "register",
     "terms",
 ]
 
 
+FIRST_HEAD = "transfer"  # what a student of kdsweep 0.1 has, which did not say
+
+
 def terms(name: str) -> tuple[str, ...]:
-    """The names summed in `name`: `("kd", "at")` for `kd+at`."""
+    """Split a method name into its terms: `kd+at` gives `("kd", "at")`."""
     return tuple(name.split("+"))
 
 
 def get(name: str) -> type[Method]:
-    """The class of one term.
+    """Return the class of a single method, not a sum.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
+        UnknownNameError: If there is no such method; the message suggests the closest name.
     """
-    if not is_user_object(name):
-        return METHODS[name]
-    cls = load_user_object(name, "method")
-    if not (isinstance(cls, type) and issubclass(cls, Method)):
-        raise UnknownNameError(f"method {name!r} is {cls!r}; accepted: a subclass of kdsweep.methods.Method")
-    return cls
+    return METHODS.find(name)
 
 
 def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Method:
-    """Make a method for models with these outputs.
+    """Create a method for a student and a teacher with these outputs.
 
     Args:
         name: A registered name, a sum `a+b` or `package.module:Class`.
-        student: Example outputs of the student: every part of them, of any batch size. Shapes suffice, as on
-            the device `meta`.
+        student: Example outputs of the student: every part of them, of any batch size.
         teacher: Example outputs of the teacher, likewise.
-        params: The method's parameters. In a sum, `kd.weight` goes to that term and a bare name to every term
-            that declares it.
+        params: The method's parameters. In a sum, `kd.weight` sets the weight of `kd`, and a bare name applies to
+            every term that declares it.
 
     Raises:
         UnknownNameError: If a term is not a method.
-        MethodError: If a parameter does not fit or the models cannot be bridged.
+        MethodError: If a parameter is unknown or out of range, or the method cannot connect the two models.
     """
     names = terms(name)
     if len(names) == 1:
@@ -68,11 +72,54 @@ def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Meth
     return MethodSum({term: get(term)(student, teacher, **own[term]) for term in names})
 
 
+def head(options: Mapping[str, Any]) -> nn.Module:
+    """A head of the same shapes as the one whose `options` are given; see `Method.inference_head`.
+
+    Raises:
+        UnknownNameError: If there is no head of that kind.
+    """
+    shapes = {key: value for key, value in options.items() if key != "kind"}
+    kind = str(options.get("kind", FIRST_HEAD))
+    make: Callable[..., nn.Module] = load_user_object(kind, "head") if is_user_object(kind) else HEADS[kind]
+    return make(**shapes)
+
+
+def fit(name: str, student: Shapes, teacher: Shapes, **params: Any) -> None:
+    """Refuse a method that could not be created for models of these shapes.
+
+    A registered method tells by the shapes alone, without torch; the user's own is created for black outputs.
+
+    Args:
+        name: A registered name, a sum `a+b` or `package.module:Class`.
+        student: Of the student's outputs.
+        teacher: Of the teacher's.
+        params: As for `create`.
+
+    Raises:
+        UnknownNameError: If a term is not a method.
+        MethodError: If a parameter does not fit or the models cannot be bridged.
+    """
+    names = terms(name)
+    own = _by_term(name, params) if len(names) > 1 else {name: params}
+    for term in names:
+        if is_user_object(term):
+            get(term)(_black(student), _black(teacher), **own[term])
+        else:
+            get(term).fit(student, teacher, own[term])
+
+
+def _black(shapes: Shapes) -> Outputs:
+    features, classifier = (
+        tuple(torch.zeros(part.shape) for part in parts) for parts in (shapes.features, shapes.classifier)
+    )
+    return Outputs(torch.zeros(shapes.logits.shape), torch.zeros(shapes.embedding.shape), features, classifier)
+
+
 def _by_term(name: str, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """A sum's parameters, shared out; `kd.weight` wins over a bare `weight`."""
+    """Assign the parameters of a sum to its terms; `kd.weight` overrides a bare `weight`."""
     names = terms(name)
     if len(set(names)) < len(names) or "none" in names:
-        raise MethodError(f"method {name!r} is no sum; accepted: different methods, none of them 'none'")
+        raise MethodError(f"invalid sum {name!r}; accepted: different methods, none of them 'none'")
     declared = {term: get(term).params() for term in names}
     own: dict[str, dict[str, Any]] = {term: {} for term in names}
     for key in sorted(params, key=lambda key: "." in key):
@@ -87,8 +134,8 @@ def _by_term(name: str, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def softens(term: str) -> bool:
-    """Whether a method's temperature softens class probabilities, and so is the one that a space searches for all.
+    """Whether the method takes the temperature that a sweep shares among methods.
 
-    A contrastive loss calls something else temperature.
+    The temperature of a contrastive loss, for example, does not soften class probabilities.
     """
     return isinstance(get(term).params().get("temperature"), Temperature)

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import match_stages, pool, smaller_size
-
-
-def attention_map(features: torch.Tensor) -> torch.Tensor:
-    """Where a stage map is active: the root mean square over its channels.
-
-    Its square's mean over channels is that of the map itself, so a method made of that takes either.
-
-    Args:
-        features: A stage map [B, C, H, W].
-
-    Returns:
-        [B, 1, H, W], float32.
-    """
-    return features.float().pow(2).mean(dim=1, keepdim=True).sqrt()
 
 
 @register
 class AttentionTransfer(Method):
-    """Attention transfer: the student's stages are active where the teacher's are.
+    """Attention transfer: match the spatial attention maps of student and teacher.
 
     Stages are paired by resolution; the larger attention map is average-pooled before it is normalised.
     """
@@ -35,13 +21,15 @@ class AttentionTransfer(Method):
     needs = frozenset({"attention"})
     weight = Param(1000.0, "scale of the term", LogUniform(10, 5000), valid=WEIGHT)
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """Nothing to train; pairs the stages."""
         self._pairs = match_stages(student.features, teacher.features)
         return nn.Module()
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Sum over paired stages of the mean over batch and positions."""
         total = student.logits.new_zeros((), dtype=torch.float32)
         for i, j in self._pairs:
             size = smaller_size(student.features[i], teacher.features[j])

@@ -1,13 +1,15 @@
-"""The contract of a distillation method: what it declares, what it needs and what it computes."""
+"""The base class of distillation methods, their parameters and their inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, cast, overload
 
 from kdsweep.distributions import Distribution, Uniform
-from kdsweep.errors import MethodError, did_you_mean
+from kdsweep.errors import MethodError
 from kdsweep.lazy import nn, torch
+from kdsweep.params import Declared, Parts
+from kdsweep.params import Param as Param
 from kdsweep.registry import Registry
 
 TEMPERATURE = Uniform(1e-3, 1e3)
@@ -15,16 +17,36 @@ WEIGHT = Uniform(0.0, 1e9)
 FRACTION = Uniform(0.0, 1.0)
 
 
-class Outputs(NamedTuple):
-    """What a student or a teacher shows a method for one batch.
+class Shape(NamedTuple):
+    """Stands for a tensor of which only the shape is known."""
 
-    What a method did not ask of the teacher (`Method.needs`) is an empty tensor there.
+    shape: tuple[int, ...]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+
+class Shapes(NamedTuple):
+    """The shapes of `Outputs`, part by part; a batch of any size stands first, as there."""
+
+    logits: Shape
+    embedding: Shape
+    features: tuple[Shape, ...] = ()
+    classifier: tuple[Shape, ...] = ()
+
+
+class Outputs(NamedTuple):
+    """A student's or teacher's outputs for one batch.
+
+    Teacher outputs that the method did not request in `Method.needs` are empty tensors.
 
     Attributes:
         logits: [B, C].
         embedding: [B, D], the input of the last linear layer.
-        features: Stage maps [B, C_i, H_i, W_i] after the activation, from shallow to deep.
-        classifier: Weight [C, D] and bias [C] of the last linear layer; empty when the model has none.
+        features: Post-activation feature maps of the stages, [B, C_i, H_i, W_i], from shallow to deep.
+        classifier: Weight [C, D] and bias [C] of the last linear layer; empty if the model has none.
     """
 
     logits: torch.Tensor
@@ -32,139 +54,120 @@ class Outputs(NamedTuple):
     features: tuple[torch.Tensor, ...] = ()
     classifier: tuple[torch.Tensor, ...] = ()
 
-
-class Param:
-    """One parameter of a method: its default, its default search range and what it means.
-
-    Declared as a class attribute, read from an instance as the value.
-
-    Args:
-        default: The value when nothing is said.
-        meaning: One line for the reader, with the unit.
-        search: What a sweep draws it from when the method is only named; None if it keeps its default.
-        valid: The values that make sense at all.
-    """
-
-    def __init__(self, default: float, meaning: str, search: Distribution | None = None, *, valid: Distribution):
-        self.default = default
-        self.meaning = meaning
-        self.search = search
-        self.valid = valid
-        self.name = ""
-
-    def __set_name__(self, owner: type[Method], name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, instance: None, owner: type[Method]) -> Param: ...
-    @overload
-    def __get__(self, instance: Method, owner: type[Method]) -> float: ...
-    def __get__(self, instance: Method | None, owner: type[Method]) -> Param | float:
-        return self if instance is None else cast(float, instance.__dict__[self.name])
-
-    def __set__(self, instance: Method, value: float) -> None:
-        if not self.valid.contains(value):
-            accepted = self.valid.written()
-            raise MethodError(f"{type(instance).name}.{self.name} is {value!r}; accepted: {accepted}")
-        instance.__dict__[self.name] = value
+    def shapes(self) -> Shapes:
+        """The shapes alone."""
+        logits, embedding = (Shape(tuple(part.shape)) for part in (self.logits, self.embedding))
+        features, classifier = (
+            tuple(Shape(tuple(part.shape)) for part in parts) for parts in (self.features, self.classifier)
+        )
+        return Shapes(logits, embedding, features, classifier)
 
 
-class Temperature(Param):
+class Temperature(Param[float]):
     """The temperature that softens class probabilities: the one that a sweep searches and schedules for all methods.
 
-    Read from an instance as what it is at this point of training: a number, or where a schedule takes it to 1 a
-    float32 scalar on the device.
+    On an instance the attribute is the current temperature: a number, or a float32 scalar on the device if a
+    schedule lowers it to 1.
 
     Args:
-        default: The value when nothing is said.
-        search: What a sweep draws it from when the method is only named; None if it keeps its default.
-        meaning: One line for the reader.
+        default: The default value.
+        search: The distribution a sweep searches by default; None keeps the default value.
+        meaning: A one-line description.
     """
 
     def __init__(self, default: float, search: Distribution | None = None, meaning: str = "softens both distributions"):
         super().__init__(default, meaning, search, valid=TEMPERATURE)
 
     @overload
-    def __get__(self, instance: None, owner: type[Method]) -> Temperature: ...
+    def __get__(self, instance: None, owner: type[Declared]) -> Temperature: ...
     @overload
-    def __get__(self, instance: Method, owner: type[Method]) -> float: ...
-    def __get__(self, instance: Method | None, owner: type[Method]) -> Temperature | float:
+    def __get__(self, instance: Declared, owner: type[Declared]) -> float: ...
+    def __get__(self, instance: Declared | None, owner: type[Declared]) -> Temperature | float:
         if instance is None:
             return self
+        assert isinstance(instance, Method)
         # At a share of 1 this is the value itself, to the last bit.
         return cast(float, instance.cooling * instance.__dict__[self.name] + (1 - instance.cooling))
 
 
-class Method:
+class Method(Declared):
     """A distillation term between a student and a teacher, with the adapters it trains.
 
     A subclass declares its parameters as `Param` attributes, says in `needs` which of the teacher's outputs
-    suffice, and computes `term`. It is declared without torch (see `kdsweep.lazy`), so it holds its adapters
-    rather than being a module itself.
+    suffice, refuses in `check` models that it cannot bridge, and computes `term`. It is declared without torch
+    (see `kdsweep.lazy`), so it holds its adapters rather than being a module itself.
 
-    `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one, counted as
-    Python does) and `attention` (every stage map F reduced by `attention_map` to [B, 1, H, W]).
+    `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one stage map; negative
+    indices count from the end) and `attention` (every stage map reduced by `attention_map` to [B, 1, H, W]).
 
     Args:
-        student: Example outputs of the student, for their shapes.
-        teacher: Example outputs of the teacher, for their shapes and its classifier.
-        params: Values of the declared parameters.
+        student: Example outputs of the student; only shapes are read.
+        teacher: Example outputs of the teacher; shapes and the classifier are read.
+        params: Parameter values.
 
     Raises:
-        MethodError: If a parameter is unknown or out of range, or the shapes cannot be bridged.
+        MethodError: If a parameter is unknown or out of range, or the method cannot connect the two models.
     """
 
-    name: ClassVar[str] = ""
+    kind = "method"
+    error = MethodError
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     weight = Param(1.0, "scale of the term", valid=WEIGHT)
     cooling: float | torch.Tensor = 1.0
 
-    def __init_subclass__(cls) -> None:
-        """Let errors call a class without a name by its class name."""
-        cls.name = vars(cls).get("name", cls.__name__)
-
     def __init__(self, student: Outputs, teacher: Outputs, **params: Any):
-        declared = self.params()
-        for key in params:
-            if key not in declared:
-                raise MethodError(f"method {self.name} has no parameter {key!r}; {did_you_mean(key, declared)}")
-        for key, param in declared.items():
-            setattr(self, key, params.get(key, param.default))
+        super().__init__(**params)
+        self.check(student.shapes(), teacher.shapes())
         self.adapters: nn.Module = self.build(student, teacher)
 
     @classmethod
-    def params(cls) -> dict[str, Param]:
-        """The declared parameters by name, `weight` last."""
-        found: dict[str, Param] = {}
-        for base in reversed(cls.__mro__):
-            found |= {key: value for key, value in vars(base).items() if isinstance(value, Param)}
-        return dict(sorted(found.items(), key=lambda item: item[0] == "weight"))
+    def fit(cls, student: Shapes, teacher: Shapes, params: Mapping[str, Any]) -> None:
+        """Refuse what the constructor would, by shapes alone and without torch.
+
+        Raises:
+            MethodError: If a parameter is unknown or out of range, or the shapes cannot be bridged.
+        """
+        method = cls.__new__(cls)
+        Declared.__init__(method, **params)
+        method.check(student, teacher)
+
+    @classmethod
+    def params(cls) -> dict[str, Param[Any]]:
+        """Return the declared parameters by name, `weight` last."""
+        return dict(sorted(super().params().items(), key=lambda item: item[0] == "weight"))
 
     @classmethod
     def teacher_needs(cls, params: Mapping[str, Any]) -> frozenset[str]:
-        """`needs` for these parameter values; a method whose stage is a parameter overrides it."""
+        """Return `needs` for these parameter values; override it if a parameter selects the stage."""
         return cls.needs
 
-    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The adapters to train and the buffers to keep, made for these shapes.
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Refuse models that the method cannot bridge; `build` then may rely on it.
 
-        A part that is kept but not trained has `requires_grad` off.
+        Raises:
+            MethodError: If the shapes cannot be bridged.
+        """
+
+    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
+        """Return the adapters and buffers for outputs of these shapes.
+
+        Set `requires_grad` to False for parameters that are saved but not trained.
         """
         return nn.Module()
 
     def prepare(self, num_samples: int) -> None:
-        """Hear how many samples the training split holds; called once, before any state is loaded."""
+        """Receive the size of the training split; called once, before any state is loaded."""
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """The unweighted distillation term, called with autocast off.
+        """Compute the unweighted distillation loss.
 
-        What may come in half precision is taken as `.float()` before it is used.
+        Autocast is off. Outputs may be in half precision; convert them with `.float()` first.
 
         Args:
             student: The student's outputs, with gradient.
-            teacher: The teacher's outputs, without.
+            teacher: The teacher's outputs, without gradient.
             labels: [B], class indices.
 
         Returns:
@@ -173,57 +176,60 @@ class Method:
         raise NotImplementedError
 
     def advance(self, progress: float, index: torch.Tensor) -> None:
-        """Hear before each step how far training is and which samples come; must not wait for the device.
+        """Receive training progress and sample indices before each step; must not synchronise with the device.
 
-        Never called, a schedule that depends on it is at its end.
+        If it is never called, warm-ups count as finished.
 
         Args:
-            progress: Share of all steps already done, 0..1.
+            progress: Fraction of all steps already done, 0 to 1.
             index: [B], positions of the batch's samples in the training split.
         """
 
     def cool(self, share: float | torch.Tensor) -> None:
-        """Hear how far the temperature (see `Temperature`) is from 1, as a share of its distance at the start.
+        """Set how far the scheduled temperature (see `Temperature`) still is from 1.
 
         Args:
-            share: 1 where nothing is scheduled; else a scalar on the device, which changes in place from step to step.
+            share: The fraction of the initial distance from 1 that is left: 1 without a schedule, otherwise a scalar
+                on the device that is updated in place before each step.
         """
         self.cooling = share
 
     def inference_head(self) -> nn.Module | None:
-        """What turns the student's last stage map into the logits to use, where a method trains such a thing.
+        """Return the head that replaces the student's classifier, or None to keep the student's own.
 
         It replaces the student's own classifier in evaluation and export and counts in its size; None keeps
-        the student as it is.
+        the student as it is. Its attribute `options` is what `kdsweep.methods.head` rebuilds it from: `kind`, its
+        class's name in `HEADS` or `package.module:Class`, and the keyword arguments of that class.
         """
         return None
 
     def __call__(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """`term`, with autocast off: its softmax, norms and products are float32."""
+        """Compute `term` with autocast off, so that softmax, norms and products run in float32."""
         with torch.autocast(student.logits.device.type, enabled=False):
             return self.term(student, teacher, labels)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """The adapters' trained weights, for the optimizer."""
+        """Return the adapters' trainable parameters, for the optimizer."""
         return (parameter for parameter in self.adapters.parameters() if parameter.requires_grad)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The adapters' weights and buffers."""
+        """Return the adapters' weights and buffers."""
         return self.adapters.state_dict()
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Take back what `state_dict` gave."""
+        """Load what `state_dict` returned."""
         self.adapters.load_state_dict(state)
 
     def to(self, device: torch.device) -> Method:
-        """Move the adapters; returns itself."""
+        """Move the adapters to `device`; return self."""
         self.adapters.to(device)
         return self
 
 
-METHODS: Registry[type[Method]] = Registry("method", "kdsweep.methods")
+HEADS: Registry[Callable[..., nn.Module]] = Registry("head", "kdsweep.methods.adapters")
+METHODS: Parts[Method] = Parts(Method, "kdsweep.methods")
 
 
 def register(cls: type[Method]) -> type[Method]:
-    """Declare a method under its `name`."""
+    """Register a method under its `name`."""
     return METHODS.add(cls.name, cls)

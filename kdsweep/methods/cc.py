@@ -9,10 +9,10 @@ from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
 
 @register
 class CorrelationCongruence(Method):
-    """Correlation of neighbours in the batch: of what differs between student and teacher.
+    """Correlation congruence: penalise correlated student-teacher differences of adjacent samples.
 
-    This is the form of the RepDistiller benchmark, for which the weight is known, rather than the Gaussian
-    Gram matrices of the paper. Adapters: a linear projection of each embedding to `dim`.
+    Implements the variant of the RepDistiller benchmark, which published a weight for it, not the paper's Gaussian
+    Gram matrices. Adapters: a linear projection of each embedding to `dim`.
     """
 
     name = "cc"
@@ -23,13 +23,12 @@ class CorrelationCongruence(Method):
     weight = Param(0.02, "scale of the term", LogUniform(0.002, 0.2), valid=WEIGHT)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The two projections, both trained, as in the source."""
         self._student = nn.Linear(student.embedding.shape[1], int(self.dim))
         self._teacher = nn.Linear(teacher.embedding.shape[1], int(self.dim))
         return nn.ModuleDict({"student": self._student, "teacher": self._teacher})
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over the B - 1 pairs of neighbours; 0 for a batch of one."""
+        """Mean over the B - 1 pairs of adjacent samples; 0 for a batch of one."""
         ours, theirs = self._student(student.embedding.float()), self._teacher(teacher.embedding.float())
         delta = (ours - theirs).abs()
         products: torch.Tensor = (delta[:-1] * delta[1:]).sum()

@@ -13,12 +13,12 @@ from kdsweep.methods.vectors import unit
 
 @register
 class Contrastive(Method):
-    """Contrast: a sample's two embeddings are told from those that a memory holds of other classes.
+    """Contrastive loss: pull a sample's two embeddings together, away from samples of other classes.
 
-    Negatives are drawn evenly over the training split, the same for the whole batch, with torch's global generator.
-    Those of a sample's own class are left out, as far as classes are known from the batches so far. Adapters: a
-    linear projection of each embedding to `dim`. Buffers: a memory [N, dim] for each side, the samples' classes, and
-    the two normalisers, which the first batch sets; together 8 (dim + 1) bytes for each of the N training samples.
+    Negatives come from a memory bank. They are drawn uniformly from the training split with torch's global generator,
+    once per batch. Negatives of the sample's own class are ignored; classes are learned from the batches seen so
+    far. Adapters: a linear projection of each embedding to `dim`. Buffers: a memory bank [N, dim] per model, the
+    samples' classes, and two normalisers, set by the first batch; in total 8 (dim + 1) bytes per training sample.
     """
 
     name = "crd"
@@ -26,13 +26,12 @@ class Contrastive(Method):
     source = "Tian, Krishnan, Isola 2020, arXiv:1910.10699"
     needs = frozenset({"embedding"})
     dim = Param(128, "width of the projections", valid=RandInt(1, 65536))
-    negatives = Param(16384, "drawn for each batch, at most one for each training sample", valid=RandInt(1, 10**9))
-    temperature = Param(0.07, "of the contrast", valid=Uniform(1e-3, 10.0))
-    momentum = Param(0.5, "share of a memory that an update keeps", valid=Uniform(0.0, 0.999))
+    negatives = Param(16384, "negatives per batch, at most the number of training samples", valid=RandInt(1, 10**9))
+    temperature = Param(0.07, "temperature of the contrastive loss", valid=Uniform(1e-3, 10.0))
+    momentum = Param(0.5, "share of the old entry that a memory update keeps", valid=Uniform(0.0, 0.999))
     weight = Param(0.8, "scale of the term", LogUniform(0.1, 2), valid=WEIGHT)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The projections and an empty memory."""
         dim = int(self.dim)
         self._sides = nn.ModuleDict(
             {
@@ -48,7 +47,7 @@ class Contrastive(Method):
         return self._sides
 
     def prepare(self, num_samples: int) -> None:
-        """Fill the memory with noise."""
+        """Initialise the memory bank with uniform noise."""
         bound = (3 / self.dim) ** 0.5
         for side in self._sides.values():
             noise = torch.rand(num_samples, int(self.dim)) * 2 * bound - bound
@@ -57,16 +56,15 @@ class Contrastive(Method):
         self._sides.register_buffer("classes", unknown)
 
     def advance(self, progress: float, index: torch.Tensor) -> None:
-        """Note which samples come."""
         self._index = index
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Sum over the negatives and both sides, mean over the batch; then the memory takes the batch in."""
+        """Sum over negatives and both models, mean over the batch; then update the memory bank."""
         classes = self._sides.get_buffer("classes")
         if len(classes) == 0 or len(self._index) != len(labels):
             raise MethodError(
-                f"method crd must hear of its samples by prepare() and advance(): it knows of {len(classes)}, "
-                f"and of {len(self._index)} for a batch of {len(labels)}"
+                f"method crd: call prepare() once and advance() before each step; it knows {len(classes)} training "
+                f"samples, and {len(self._index)} sample indices for a batch of {len(labels)}"
             )
         drawn = torch.randint(len(classes), (min(int(self.negatives), len(classes)),), device=classes.device)
         classes[self._index] = labels
@@ -84,7 +82,7 @@ class Contrastive(Method):
     def _contrast(
         self, anchors: torch.Tensor, side: nn.Module, drawn: torch.Tensor, usable: torch.Tensor
     ) -> torch.Tensor:
-        """Noise-contrastive estimation of anchors [B, dim] against a memory, in log space."""
+        """Noise-contrastive loss of anchors [B, dim] against a memory bank, in log space."""
         memory, normaliser = side.get_buffer("memory"), side.get_buffer("log_normaliser")
         positive = (anchors * memory[self._index]).sum(dim=1, keepdim=True) / self.temperature
         negative = anchors @ memory[drawn].T / self.temperature

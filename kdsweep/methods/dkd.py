@@ -8,26 +8,26 @@ from kdsweep.methods.base import FRACTION, WEIGHT, Method, Outputs, Param, Tempe
 
 
 def ramp(progress: float, fraction: float) -> float:
-    """A warm-up's factor: linear from 0 to 1 over the first `fraction` of training."""
+    """Warm-up factor: linear from 0 to 1 over the first `fraction` of training."""
     return 1.0 if progress >= fraction else progress / fraction
 
 
 def ramp_buffer(module: nn.Module) -> nn.Module:
-    """Give `module` the buffer `ramp`, at its end: on the device, where a compiled step can read it."""
+    """Register the warm-up factor as the buffer `ramp`, initially 1; a compiled step can read it on the device."""
     module.register_buffer("ramp", torch.ones(()))
     return module
 
 
 def non_target(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The softmax over the C - 1 classes other than the label, in log space.
+    """Log-softmax over the C - 1 classes other than the label.
 
     Args:
-        logits: [B, C], divided by the temperature.
+        logits: [B, C], already divided by the temperature.
         labels: [B].
 
     Returns:
-        Its log-probabilities [B, C], with 0 at the label, which is to be left out of any sum; and the
-        logsumexp [B, 1] of the other logits.
+        The log-probabilities [B, C], with a placeholder 0 at the label, and the logsumexp [B, 1] of the other
+        logits.
     """
     target = labels[:, None] == torch.arange(logits.shape[1], device=logits.device)
     others = logits.masked_fill(target, -torch.inf)
@@ -37,34 +37,32 @@ def non_target(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor
 
 @register
 class DecoupledKD(Method):
-    """Decoupled soft targets: the target class against the rest, and the rest among itself, weighted apart.
+    """Decoupled soft targets: separate weights for the target class and for the other classes.
 
-    Keeps one buffer, the warm-up's factor.
+    Buffers: the warm-up factor.
     """
 
     name = "dkd"
     formula = "T² [target_weight KL(b_t ‖ b_s) + beta KL(n_t ‖ n_s)], b = (p_y, 1 - p_y), n over the other classes"
     source = "Zhao et al. 2022, arXiv:2203.08679"
     temperature = Temperature(4.0)
-    beta = Param(8.0, "scale of the non-target part", Uniform(0.5, 10), valid=WEIGHT)
-    target_weight = Param(1.0, "scale of the target part", valid=WEIGHT)
-    warmup_fraction = Param(0.08, "share of training over which the term grows from 0", valid=FRACTION)
+    beta = Param(8.0, "weight of the non-target part", Uniform(0.5, 10), valid=WEIGHT)
+    target_weight = Param(1.0, "weight of the target part", valid=WEIGHT)
+    warmup_fraction = Param(0.08, "fraction of training over which the term ramps up from 0", valid=FRACTION)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """Nothing to train."""
         return ramp_buffer(nn.Module())
 
     def advance(self, progress: float, index: torch.Tensor) -> None:
-        """Warm up."""
         self.adapters.get_buffer("ramp").fill_(ramp(progress, self.warmup_fraction))
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over the batch, times the warm-up's factor."""
+        """Mean over the batch, times the warm-up factor."""
         ours, theirs = (z.logits.float() / self.temperature for z in (student, teacher))
         (rest_s, total_s), (rest_t, total_t) = (non_target(z, labels) for z in (ours, theirs))
         binary_s, binary_t = _binary(ours, total_s, labels), _binary(theirs, total_t, labels)
         target = F.kl_div(binary_s, binary_t, reduction="batchmean", log_target=True)
-        # The label's entry is 0 in both, so it adds e^0 (0 - 0).
+        # The label's entry is 0 in both, so it contributes e^0 (0 - 0) = 0.
         rest = F.kl_div(rest_s, rest_t, reduction="batchmean", log_target=True)
         term = self.temperature**2 * (self.target_weight * target + self.beta * rest)
         return term * self.adapters.get_buffer("ramp")

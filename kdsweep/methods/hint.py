@@ -1,4 +1,4 @@
-"""FitNets' hint: the student's stage map, through a trained regressor, matches the teacher's."""
+"""FitNets hints: regress the teacher's feature map from the student's."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ from typing import Any
 
 from kdsweep.distributions import Choice, LogUniform, RandInt
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import bridge, stage
 
 
 @register
 class Hint(Method):
-    """Mean squared error between a regressed student map and the teacher's.
+    """Mean squared error between the teacher's stage map and a regression from the student's.
 
-    Adapters: one convolution `kernel_size` x `kernel_size` from the student's channels to the teacher's.
-    The larger of two sizes is average-pooled.
+    Adapters: one `kernel_size` x `kernel_size` convolution from the student's channels to the teacher's. The larger
+    map is average-pooled.
     """
 
     name = "hint"
     formula = "mean (conv(F_s) - F_t)² on one stage"
     source = "Romero et al. 2015, arXiv:1412.6550; PyTorch's tutorial as the regressor run"
     needs = frozenset({"stage:-1"})
-    stage = Param(-1, "which stage, counted as Python does", valid=RandInt(-16, 15))
-    kernel_size = Param(3, "of the regressor, in pixels", valid=Choice((1, 3, 5, 7)))
+    stage = Param(-1, "stage index; negative counts from the last", valid=RandInt(-16, 15))
+    kernel_size = Param(3, "kernel size of the regressor, in pixels", valid=Choice((1, 3, 5, 7)))
     weight = Param(1.0, "scale of the term", LogUniform(0.1, 100), valid=WEIGHT)
 
     @classmethod
     def teacher_needs(cls, params: Mapping[str, Any]) -> frozenset[str]:
-        """The chosen stage map."""
         return frozenset({f"stage:{params.get('stage', cls.stage.default)}"})
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have a map at the chosen stage."""
+        stage(student.features, int(self.stage), self.name, "student")
+        stage(teacher.features, int(self.stage), self.name, "teacher")
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The regressor."""
         index, kernel = int(self.stage), int(self.kernel_size)
-        ours = stage(student.features, index, self.name, "student")
-        theirs = stage(teacher.features, index, self.name, "teacher")
+        ours, theirs = student.features[index], teacher.features[index]
         return nn.Conv2d(ours.shape[1], theirs.shape[1], kernel, padding=kernel // 2)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over batch, channels and positions."""
         index = int(self.stage)
         regressed = self.adapters(student.features[index].float())
         return F.mse_loss(*bridge(regressed, teacher.features[index].float()))

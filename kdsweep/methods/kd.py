@@ -1,4 +1,4 @@
-"""Hinton's soft targets."""
+"""Soft targets (Hinton et al.)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def soft_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float | t
         temperature: T, above 0; a scalar.
 
     Returns:
-        A float32 scalar: summed over classes, mean over the batch.
+        A float32 scalar, summed over classes and averaged over the batch.
     """
     log_student = F.log_softmax(student.float() / temperature, dim=1)
     log_teacher = F.log_softmax(teacher.float() / temperature, dim=1)
@@ -26,7 +26,7 @@ def soft_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float | t
 
 @register
 class KD(Method):
-    """Soft targets: the student matches the teacher's softened class probabilities."""
+    """Soft targets: match the teacher's softened class probabilities."""
 
     name = "kd"
     formula = "T² KL(softmax(z_t / T) ‖ softmax(z_s / T)), summed over classes, mean over the batch"
@@ -34,5 +34,4 @@ class KD(Method):
     temperature = Temperature(4.0, LogUniform(1, 16))
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """See `soft_kl`."""
         return soft_kl(student.logits, teacher.logits, self.temperature)

@@ -1,4 +1,4 @@
-"""Matching logits."""
+"""Logit matching."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
 
 @register
 class LogitMSE(Method):
-    """Logit matching: the mean squared difference of the logits themselves."""
+    """Logit matching: mean squared error between the logits."""
 
     name = "mse"
     formula = "mean over batch and classes of (z_s - z_t)²"
@@ -17,5 +17,4 @@ class LogitMSE(Method):
     weight = Param(0.1, "scale of the term", LogUniform(0.01, 1), valid=WEIGHT)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over batch and classes."""
         return F.mse_loss(student.logits.float(), teacher.logits.float())

@@ -10,23 +10,22 @@ from kdsweep.methods.dkd import non_target
 
 @register
 class NormalisedKD(Method):
-    """Soft target for the label, and softened cross-entropy among the other classes, normalised to sum to 1.
+    """Cross-entropy on the target class, plus softened cross-entropy among the other, renormalised classes.
 
-    Both parts are cross-entropies, so a student that equals its teacher has a term above 0.
+    Both parts are cross-entropies, so the term is above 0 even if student and teacher agree.
     """
 
     name = "nkd"
     formula = "-p_t^y log p_s^y - gamma T² sum over i ≠ y of n_t log n_s, n = softmax(z / T) over C - 1 classes"
     source = "Yang et al. 2023, arXiv:2303.13005"
     temperature = Temperature(1.0, LogUniform(1, 4), "softens the non-target part")
-    gamma = Param(1.5, "scale of the non-target part", Uniform(0.5, 4), valid=WEIGHT)
+    gamma = Param(1.5, "weight of the non-target part", Uniform(0.5, 4), valid=WEIGHT)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over the batch."""
         ours, theirs = student.logits.float(), teacher.logits.float()
         label = labels[:, None]
         target = theirs.softmax(dim=1).gather(1, label) * ours.log_softmax(dim=1).gather(1, label)
         (rest_s, _), (rest_t, _) = (non_target(z / self.temperature, labels) for z in (ours, theirs))
-        # The label's entry is 0 in both, so it adds e^0 * 0.
+        # The label's entry is 0 in both, so it contributes e^0 * 0 = 0.
         rest = (rest_t.exp() * rest_s).sum(dim=1)
         return -target.mean() - self.gamma * self.temperature**2 * rest.mean()

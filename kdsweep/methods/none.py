@@ -9,7 +9,7 @@ from kdsweep.methods.base import Method, Outputs, Param, register
 
 @register
 class Plain(Method):
-    """The student alone; the baseline that every method is held against."""
+    """No distillation: the baseline for every method."""
 
     name = "none"
     formula = "0"
@@ -18,5 +18,4 @@ class Plain(Method):
     weight = Param(0.0, "no distillation", valid=Uniform(0.0, 0.0))
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Zero."""
         return student.logits.new_zeros((), dtype=torch.float32)

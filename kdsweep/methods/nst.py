@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import bridge, match_stages
 from kdsweep.methods.vectors import unit
 
 
 @register
 class NeuronSelectivity(Method):
-    """Distribution of channels: what each stage's channels select, compared by maximum mean discrepancy.
+    """Neuron selectivity: match the distribution of channel activations by maximum mean discrepancy.
 
     Stages are paired by resolution; the larger map is average-pooled.
     """
@@ -22,13 +22,15 @@ class NeuronSelectivity(Method):
     needs = frozenset({"features"})
     weight = Param(50.0, "scale of the term", LogUniform(5, 200), valid=WEIGHT)
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """Nothing to train; pairs the stages."""
         self._pairs = match_stages(student.features, teacher.features)
         return nn.Module()
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Sum over paired stages of means over batch and pairs of channels."""
         total = student.logits.new_zeros((), dtype=torch.float32)
         for i, j in self._pairs:
             maps = bridge(student.features[i].float(), teacher.features[j].float())

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import bridge, match_stages
 
 
 @register
 class FeatureOverhaul(Method):
-    """Partial distance of stage maps: where the teacher is inactive, the student only must not be active.
+    """Partial L2 distance of stage maps: no penalty where both student and teacher are inactive.
 
-    The source compares maps before the activation and lets the student go below a negative margin, the
-    teacher's mean negative value. Outputs hold maps after the activation, where an active value is the same
-    and an inactive one is 0, so the margin here is 0. Stages are paired by resolution; the larger map is
-    average-pooled. Adapters, for each pair: a 1 x 1 convolution with batch normalisation from the student's
-    channels to the teacher's.
+    The paper compares pre-activation maps, with a negative margin: the teacher's mean negative value. kdsweep has
+    post-activation maps, where active values are unchanged and inactive ones are 0, so the margin is 0. Stages are
+    paired by resolution; the larger map is average-pooled. Adapters, for each pair: a 1 x 1 convolution with batch
+    normalisation from the student's channels to the teacher's.
     """
 
     name = "ofd"
@@ -25,8 +24,11 @@ class FeatureOverhaul(Method):
     needs = frozenset({"features"})
     weight = Param(1e-3, "scale of the term", LogUniform(1e-4, 1e-2), valid=WEIGHT)
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The connectors."""
         from kdsweep.methods.adapters.norm import BatchNorm2d
 
         self._pairs = match_stages(student.features, teacher.features)
@@ -38,7 +40,7 @@ class FeatureOverhaul(Method):
         return self._connectors
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Summed over channels and positions, mean over the batch; the deepest stage counts in full."""
+        """Sum over channels and positions, mean over the batch; the deepest stage has weight 1."""
         total = student.logits.new_zeros((), dtype=torch.float32)
         for (i, j), connector in zip(self._pairs, self._connectors, strict=True):
             maps, theirs = bridge(student.features[i].float(), teacher.features[j].float())

@@ -12,9 +12,9 @@ EPSILON = 1e-7
 
 @register
 class ProbabilisticTransfer(Method):
-    """Probabilities of being neighbours: whom each embedding of the batch is close to.
+    """Probabilistic knowledge transfer: match the similarities of samples within the batch.
 
-    The scale falls with the batch size, so it is kept fixed within a study.
+    The loss scale falls with the batch size, so keep the batch size fixed within a sweep.
     """
 
     name = "pkt"
@@ -24,7 +24,6 @@ class ProbabilisticTransfer(Method):
     weight = Param(3e4, "scale of the term", LogUniform(1e3, 1e5), valid=WEIGHT)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over all B² pairs."""
         ours, theirs = (_neighbours(o.embedding.float()) for o in (student, teacher))
         return (theirs * ((theirs + EPSILON) / (ours + EPSILON)).log()).mean()
 

@@ -1,4 +1,4 @@
-"""What `kdsweep methods` and the documentation say about each method, as data."""
+"""Method descriptions for `kdsweep methods` and the documentation."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from kdsweep.methods.base import METHODS
 
 
 def table() -> list[dict[str, Any]]:
-    """`describe` of every registered method, by name."""
+    """Describe every registered method, sorted by name."""
     return [describe(name) for name in METHODS]
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What a method is.
+    """Describe a method.
 
     Args:
         name: A registered name or `package.module:Class`.
 
     Returns:
-        `name`, `summary`, `details` (the rest of its docstring, with its adapters), `formula`, `source`, `needs` (of
-        the teacher, sorted), `params` (a list of `name`, `default`, `search`, as a sweep file writes it and None where
-        the default is kept, and `meaning`) and `example` (the section `space` of a sweep file that searches it).
+        `name`, `summary` and `details` (the first line and the rest of its docstring), `formula`, `source`, `needs`
+        (teacher outputs, sorted), `params` and `example` (the `space` section of a sweep file that searches the
+        method). Each of `params` has `name`, `default`, `search` (in sweep-file syntax; None if not searched) and
+        `meaning`.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
+        UnknownNameError: If there is no such method; the message suggests the closest name.
     """
     cls = get(name)
     summary, _, details = cleandoc(cls.__doc__ or "").partition("\n")
@@ -53,22 +54,24 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def needed(needs: Iterable[str]) -> str:
-    """What a method needs of the teacher, in words; see `Method.needs`."""
-    words = {"features": "every stage map", "attention": "where each stage map is active", "stage:-1": "last stage map"}
-    return ", ".join(words.get(need, need.replace("stage:", "stage map ")) for need in needs) or "nothing"
+    """Spell out the teacher outputs that a method needs; see `Method.needs`."""
+    words = {"features": "every stage map", "attention": "attention map of every stage", "stage:-1": "last stage map"}
+    return ", ".join(words.get(need, need.replace("stage:", "stage map ")) for need in needs) or "none"
 
 
 def written(search: Any) -> str:
-    """A distribution on one line, as a sweep file holds it: `{loguniform: [1, 16]}`."""
+    """Format a distribution in sweep-file syntax: `{loguniform: [1, 16]}`."""
     if isinstance(search, Mapping):
         return "{" + ", ".join(f"{key}: {written(value)}" for key, value in search.items()) + "}"
     if isinstance(search, list | tuple):
         return "[" + ", ".join(map(written, search)) + "]"
+    if isinstance(search, bool):
+        return str(search).lower()
     return f"{search:g}" if isinstance(search, float) else str(search)
 
 
 def _example(name: str, searched: Mapping[str, Any]) -> str:
-    """A search of a method beside the plain student, its default ranges spelled out."""
+    """A `space` section that searches the method and the plain student over the default ranges."""
     if name == "none":
         return "space:\n  method: [none]"
     lines = ["space:", f"  method: [{name}, none]", "  alpha: {uniform: [0.05, 0.95]}"]

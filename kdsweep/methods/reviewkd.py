@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import FRACTION, WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import FRACTION, WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.dkd import ramp, ramp_buffer
 from kdsweep.methods.stages import match_stages, pool
 
@@ -13,22 +13,26 @@ POOLED_SIZES = (4, 2, 1)
 
 @register
 class KnowledgeReview(Method):
-    """Review: each stage of the teacher is matched by the student's stages from there on, fused by attention.
+    """Knowledge review: match each teacher stage with the student's same and deeper stages, fused by attention.
 
-    Stages are paired by resolution. Adapters, for each pair: a 1 x 1 convolution to a common width, the
-    attention that mixes it with what the deeper stages gave, and a 3 x 3 convolution to the teacher's
-    channels; the convolutions have batch normalisation. Keeps one buffer, the warm-up's factor.
+    Stages are paired by resolution. Adapters, for each pair: a 1 x 1 convolution to a common width, attention that
+    mixes the result with the fused map of the deeper stages, and a 3 x 3 convolution to the teacher's channels; the
+    convolutions have batch normalisation. Buffers: the warm-up factor.
     """
 
     name = "reviewkd"
     formula = "sum over stages of mse(fused F_s, F_t), a mean over full, 4, 2, 1 pixels with weights 1, 1/2, 1/4, 1/8"
     source = "Chen et al. 2021, arXiv:2104.09044"
     needs = frozenset({"features"})
-    warmup_fraction = Param(0.08, "share of training over which the term grows from 0", valid=FRACTION)
+    warmup_fraction = Param(0.08, "fraction of training over which the term ramps up from 0", valid=FRACTION)
     weight = Param(5.0, "scale of the term", LogUniform(0.5, 10), valid=WEIGHT)
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """One block for each pair, from deep to shallow."""
+        """Create one fusion block per pair, from deep to shallow."""
         self._pairs = match_stages(student.features, teacher.features)[::-1]
         width = min(512, student.features[self._pairs[0][0]].shape[1])
         self._reduce, self._mix, self._expand = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -41,11 +45,10 @@ class KnowledgeReview(Method):
         return ramp_buffer(nn.ModuleDict(parts))
 
     def advance(self, progress: float, index: torch.Tensor) -> None:
-        """Warm up."""
         self.adapters.get_buffer("ramp").fill_(ramp(progress, self.warmup_fraction))
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Sum over paired stages, times the warm-up's factor."""
+        """Sum over paired stages, times the warm-up factor."""
         targets = [teacher.features[j].float() for _, j in self._pairs]
         reduced = [block(student.features[i].float()) for (i, _), block in zip(self._pairs, self._reduce, strict=True)]
         fused = [_resized(reduced[0], targets[0])]
@@ -60,7 +63,7 @@ class KnowledgeReview(Method):
 
 
 def _pyramid(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
-    """Weighted mean of the squared differences at the map's own size and at the smaller pooled ones."""
+    """Weighted mean of the squared errors at full size and at the smaller pooled sizes."""
     total, share, shares = F.mse_loss(ours, theirs), 1.0, 1.0
     for size in POOLED_SIZES:
         if size < min(theirs.shape[-2:]):
@@ -71,7 +74,7 @@ def _pyramid(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
 
 
 def _resized(maps: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Maps at the size of `like`, by the nearest value."""
+    """Resize maps to the size of `like` by nearest-neighbour interpolation."""
     return maps if maps.shape[-2:] == like.shape[-2:] else F.interpolate(maps, like.shape[-2:], mode="nearest")
 
 

@@ -12,9 +12,9 @@ DISTANCES, ANGLES = 25.0, 50.0
 
 @register
 class Relations(Method):
-    """Relations between embeddings: the distances of pairs and the angles of triples.
+    """Relational distillation: match the distances of pairs and the angles of triples of embeddings.
 
-    The angles take memory of the order of B³ + B² D for a batch of B.
+    The angles need O(B³ + B² D) memory for a batch of B.
     """
 
     name = "rkd"
@@ -24,14 +24,14 @@ class Relations(Method):
     weight = Param(1.0, "scale of the term", LogUniform(0.1, 5), valid=WEIGHT)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Means over all ordered pairs and triples; the distances are divided by the mean positive one."""
+        """Mean over all ordered pairs and triples; distances are divided by the mean positive distance."""
         (near_s, angles_s), (near_t, angles_t) = (_relations(o.embedding.float()) for o in (student, teacher))
         distances, angles = F.smooth_l1_loss(near_s, near_t), F.smooth_l1_loss(angles_s, angles_t)
         return DISTANCES * distances + ANGLES * angles
 
 
 def _relations(embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Relative distances [B, B], and cosines [B, B, B] of the angle at i between j and k."""
+    """Distances [B, B] divided by their mean, and cosines [B, B, B] of the angle at i between j and k."""
     differences = embedding[None] - embedding[:, None]
     distances = torch.linalg.vector_norm(differences, dim=2)
     positive = (distances.detach() > 0).sum().clamp(min=1)

@@ -1,21 +1,23 @@
-"""The teacher's classifier, reused."""
+"""Reuse of the teacher's classifier."""
 
 from __future__ import annotations
 
+from math import prod
+
 from kdsweep.errors import MethodError
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import Method, Outputs, register
-from kdsweep.methods.srrl import frozen_classifier
+from kdsweep.methods.base import Method, Outputs, Shapes, register
+from kdsweep.methods.srrl import frozen_classifier, need_classifier
 from kdsweep.methods.stages import pool, smaller_size, stage
 
 
 @register
 class ReusedClassifier(Method):
-    """The teacher's classifier on top of a student that imitates the teacher's last stage map.
+    """Reuse the teacher's classifier on a student trained to reproduce the teacher's last stage map.
 
-    Adapters: three convolutions with batch normalisation (1 x 1, 3 x 3, 1 x 1, half the teacher's channels
-    inside). They and the teacher's classifier, which is kept frozen, are the student's head from then on:
-    they count in its size and are exported. The larger of two map sizes is average-pooled.
+    Adapters: three convolutions with batch normalisation (1 x 1, 3 x 3, 1 x 1, with half the teacher's channels in
+    between). Together with the teacher's frozen classifier they become the student's head: they count in its size
+    and are exported with it. The larger map is average-pooled.
     """
 
     name = "simkd"
@@ -23,43 +25,47 @@ class ReusedClassifier(Method):
     source = "Chen et al. 2022, arXiv:2203.14001"
     needs = frozenset({"stage:-1"})
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """The teacher's classifier reads as many values as its last stage map gives."""
+        ours = stage(student.features, -1, self.name, "student")
+        theirs = stage(teacher.features, -1, self.name, "teacher")
+        need_classifier(teacher, self.name)
+        channels, read = theirs.shape[1], teacher.embedding.shape[1]
+        if read not in (channels, channels * prod(smaller_size(ours, theirs))):
+            raise _reads_otherwise(student, teacher)
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The transfer and the frozen classifier.
+        """Create the transfer and copy the teacher's classifier.
 
         Raises:
-            MethodError: If the teacher's classifier reads something else than its last stage map.
+            MethodError: If the teacher's classifier reads other values than those of its last stage map.
         """
         from kdsweep.methods.adapters.head import TransferHead
 
-        ours = stage(student.features, -1, self.name, "student")
-        theirs = stage(teacher.features, -1, self.name, "teacher")
-        classifier = frozen_classifier(teacher, self.name)
+        ours, theirs = student.features[-1], teacher.features[-1]
+        classifier = frozen_classifier(teacher)
         size = smaller_size(ours, theirs)
         pooled = classifier.in_features == theirs.shape[1]
         read = theirs.mean((2, 3)) if pooled else pool(theirs, size).flatten(1)
-        if not _same(read, teacher.embedding):
-            raise MethodError(
-                f"method simkd needs a teacher whose classifier reads its last map {list(theirs.shape)}, averaged "
-                f"over positions, or flattened where the student's {list(ours.shape)} is as large; "
-                f"this one reads other values of shape {list(teacher.embedding.shape)}"
-            )
+        difference = (read - teacher.embedding).float().norm()
+        if not difference <= 0.02 * teacher.embedding.float().norm():
+            raise _reads_otherwise(student.shapes(), teacher.shapes())
         self._head = TransferHead(ours.shape[1], theirs.shape[1], *size, pooled, classifier.out_features)
         self._head.classifier = classifier
         return self._head
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over batch, channels and positions."""
         imitation = self._head.transferred(student.features[-1].float())
         return F.mse_loss(imitation, pool(teacher.features[-1].float(), self._head.size))
 
     def inference_head(self) -> nn.Module:
-        """The transfer and the teacher's classifier."""
         return self._head
 
 
-def _same(read: torch.Tensor, embedding: torch.Tensor) -> bool:
-    """Whether the classifier's input is what is thought; shapes decide where there are no values."""
-    if read.shape != embedding.shape or read.is_meta or embedding.is_meta:
-        return read.shape == embedding.shape
-    difference = (read - embedding).float().norm()
-    return bool(difference <= 0.02 * embedding.float().norm())
+def _reads_otherwise(student: Shapes, teacher: Shapes) -> MethodError:
+    ours, theirs = (list(shown.features[-1].shape) for shown in (student, teacher))
+    return MethodError(
+        f"method simkd needs a teacher whose classifier reads its last map {theirs}, averaged over positions, or "
+        f"flattened where the student's {ours} is as large; this one reads other values of shape "
+        f"{list(teacher.embedding.shape)}"
+    )

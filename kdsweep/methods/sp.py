@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from kdsweep.distributions import LogUniform
-from kdsweep.lazy import nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.lazy import torch
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import stage
 from kdsweep.methods.vectors import unit
 
 
 @register
 class SimilarityPreserving(Method):
-    """Similarity of samples: the batch's Gram matrix of the last stage map.
+    """Similarity-preserving distillation: match the Gram matrices of the batch's last stage maps.
 
-    The scale falls with the batch size, so it is kept fixed within a study.
+    The loss scale falls with the batch size, so keep the batch size fixed within a sweep.
     """
 
     name = "sp"
@@ -22,14 +22,12 @@ class SimilarityPreserving(Method):
     needs = frozenset({"stage:-1"})
     weight = Param(3000.0, "scale of the term", LogUniform(100, 1e4), valid=WEIGHT)
 
-    def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """Nothing to train."""
-        for who, outputs in (("student", student), ("teacher", teacher)):
-            stage(outputs.features, -1, self.name, who)
-        return nn.Module()
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have a last stage map."""
+        stage(student.features, -1, self.name, "student")
+        stage(teacher.features, -1, self.name, "teacher")
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Mean over all B² pairs."""
         ours, theirs = (_similarity(o.features[-1].float().flatten(1)) for o in (student, teacher))
         return (ours - theirs).square().mean()
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 from kdsweep.distributions import LogUniform
 from kdsweep.errors import MethodError
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 
 
-def frozen_classifier(teacher: Outputs, method: str) -> nn.Linear:
-    """A copy of the teacher's last linear layer that is not trained.
+def need_classifier(teacher: Shapes, method: str) -> None:
+    """Refuse a teacher whose last layer is not linear.
 
     Raises:
-        MethodError: If its last layer is not linear.
+        MethodError: If so.
     """
     if len(teacher.classifier) != 2:
         raise MethodError(f"method {method} needs a teacher that ends in a linear layer; this one does not")
+
+
+def frozen_classifier(teacher: Outputs) -> nn.Linear:
+    """A copy of the teacher's last linear layer that is not trained."""
     weight, bias = teacher.classifier
     layer = nn.Linear(weight.shape[1], weight.shape[0])
     layer.weight, layer.bias = (nn.Parameter(p.detach().float().clone()) for p in (weight, bias))
@@ -24,11 +28,10 @@ def frozen_classifier(teacher: Outputs, method: str) -> nn.Linear:
 
 @register
 class SoftmaxRegression(Method):
-    """Embeddings that the teacher's own classifier reads as the teacher's.
+    """Match the teacher's embedding, and its logits through the teacher's own classifier.
 
-    Adapters: a linear transfer from the student's embedding to the teacher's, without the batch normalisation
-    and ReLU of the source, since an embedding may be negative. The teacher's classifier is kept beside it,
-    frozen.
+    Adapters: a linear map from the student's embedding to the teacher's, without the paper's batch normalisation
+    and ReLU because embeddings may be negative; and a frozen copy of the teacher's classifier.
     """
 
     name = "srrl"
@@ -37,14 +40,17 @@ class SoftmaxRegression(Method):
     needs = frozenset({"embedding", "logits"})
     weight = Param(1.0, "scale of the term", LogUniform(0.1, 5), valid=WEIGHT)
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """The teacher ends in a linear layer."""
+        need_classifier(teacher, self.name)
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
         """The transfer and the frozen classifier."""
-        self._classifier = frozen_classifier(teacher, self.name)
+        self._classifier = frozen_classifier(teacher)
         self._transfer = nn.Linear(student.embedding.shape[1], self._classifier.in_features)
         return nn.ModuleDict({"transfer": self._transfer, "classifier": self._classifier})
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Each mean is over batch and width."""
         transferred = self._transfer(student.embedding.float())
         representation = F.mse_loss(transferred, teacher.embedding.float())
         return representation + F.mse_loss(self._classifier(transferred), teacher.logits.float())

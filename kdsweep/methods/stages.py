@@ -1,10 +1,11 @@
-"""Stage maps of two models: which ones belong together, and how their sizes are bridged."""
+"""Pairing and pooling the stage maps of two models."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import Protocol, TypeVar
 
 from kdsweep.errors import MethodError
 from kdsweep.lazy import F, torch
@@ -12,11 +13,26 @@ from kdsweep.lazy import F, torch
 Pairs = list[tuple[int, int]]
 
 
-def match_stages(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor]) -> Pairs:
+class Shaped(Protocol):
+    """A tensor, or the shape that stands for one."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Sizes of the axes."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+
+
+AnyShaped = TypeVar("AnyShaped", bound=Shaped)
+
+
+def match_stages(student: Sequence[Shaped], teacher: Sequence[Shaped]) -> Pairs:
     """Pair the stage maps of two models by resolution, in order.
 
-    Every map of the model with fewer maps gets a partner: the closest resolutions overall, the deeper one
-    on a tie.
+    Every map of the model with fewer maps is paired so that the resolutions are closest overall; on a tie, the
+    deeper map is chosen.
 
     Args:
         student: Stage maps [B, C_i, H_i, W_i] from shallow to deep.
@@ -26,7 +42,7 @@ def match_stages(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor
         Pairs (i, j) of positions in `student` and `teacher`, from shallow to deep.
 
     Raises:
-        MethodError: If one of them has no maps.
+        MethodError: If one model has no stage maps.
     """
     ours, theirs = _maps(student), _maps(teacher)
     if not ours or not theirs:
@@ -41,8 +57,22 @@ def match_stages(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor
     return [(ours[b], theirs[a]) for a, b in pairs]
 
 
+def attention_map(features: torch.Tensor) -> torch.Tensor:
+    """Where a stage map is active: the root mean square over its channels.
+
+    Its square's mean over channels is that of the map itself, so a method made of that takes either.
+
+    Args:
+        features: A stage map [B, C, H, W].
+
+    Returns:
+        [B, 1, H, W], float32.
+    """
+    return features.float().pow(2).mean(dim=1, keepdim=True).sqrt()
+
+
 def pool(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Average-pool [B, C, H, W] to `size`; maps of that size pass as they are."""
+    """Average-pool [B, C, H, W] to `size`; maps of that size are returned unchanged."""
     height, width = maps.shape[-2:]
     if (height, width) == size:
         return maps
@@ -51,18 +81,18 @@ def pool(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.adaptive_avg_pool2d(maps, size)
 
 
-def smaller_size(student: torch.Tensor, teacher: torch.Tensor) -> tuple[int, int]:
+def smaller_size(student: Shaped, teacher: Shaped) -> tuple[int, int]:
     """The smaller height and the smaller width of two maps."""
     return min(student.shape[-2], teacher.shape[-2]), min(student.shape[-1], teacher.shape[-1])
 
 
 def bridge(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two maps at the size of the smaller one, the larger average-pooled."""
+    """Average-pool the larger of two maps to the size of the smaller."""
     size = smaller_size(student, teacher)
     return pool(student, size), pool(teacher, size)
 
 
-def stage(features: Sequence[torch.Tensor], index: int, method: str, who: str) -> torch.Tensor:
+def stage(features: Sequence[AnyShaped], index: int, method: str, who: str) -> AnyShaped:
     """The stage map at `index`, counted as Python does.
 
     Raises:
@@ -76,15 +106,15 @@ def stage(features: Sequence[torch.Tensor], index: int, method: str, who: str) -
     return features[index]
 
 
-def _maps(features: Sequence[torch.Tensor]) -> list[int]:
+def _maps(features: Sequence[Shaped]) -> list[int]:
     return [i for i, feature in enumerate(features) if feature.ndim == 4]
 
 
-def _shapes(features: Sequence[torch.Tensor]) -> str:
+def _shapes(features: Sequence[Shaped]) -> str:
     return ", ".join(str(list(feature.shape)) for feature in features) or "no stages"
 
 
-def _align(fewer: Sequence[torch.Tensor], more: Sequence[torch.Tensor]) -> Pairs:
+def _align(fewer: Sequence[Shaped], more: Sequence[Shaped]) -> Pairs:
     """The cheapest pairing of all of `fewer` that keeps the order; cost is the log ratio of the areas."""
     areas, others = [[math.log2(f.shape[-2] * f.shape[-1]) for f in maps] for maps in (fewer, more)]
 

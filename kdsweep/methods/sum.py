@@ -1,4 +1,4 @@
-"""Sums of methods: `kd+at` is both terms, each with its own weight."""
+"""Sums of methods: `kd+at` adds the two terms, each with its own weight."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from kdsweep.methods.base import Method, Outputs, Param
 
 
 class MethodSum(Method):
-    """`sum over methods of weight * term`; its own weight is 1.
+    """Weighted sum of methods, `sum_i weight_i * term_i`; the sum's own weight is 1.
 
     Args:
-        parts: The summed methods by name.
+        parts: The methods by name.
     """
 
     name = "sum"
@@ -27,32 +27,28 @@ class MethodSum(Method):
         self.adapters = nn.ModuleDict({name.replace(".", "_"): part.adapters for name, part in parts.items()})
 
     def prepare(self, num_samples: int) -> None:
-        """Tell every part."""
         for part in self.parts.values():
             part.prepare(num_samples)
 
     def advance(self, progress: float, index: torch.Tensor) -> None:
-        """Tell every part."""
         for part in self.parts.values():
             part.advance(progress, index)
 
     def cool(self, share: float | torch.Tensor) -> None:
-        """Tell every part."""
         for part in self.parts.values():
             part.cool(share)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """The weighted sum of the parts' terms."""
         total = student.logits.new_zeros((), dtype=torch.float32)
         for part in self.parts.values():
             total = total + part.weight * part.term(student, teacher, labels)
         return total
 
     def inference_head(self) -> nn.Module | None:
-        """The one of the part that has one.
+        """Return the only head among the methods, or None.
 
         Raises:
-            MethodError: If several have.
+            MethodError: If several methods have a head.
         """
         heads = {name: head for name, part in self.parts.items() if (head := part.inference_head()) is not None}
         if len(heads) > 1:

@@ -12,9 +12,9 @@ from kdsweep.methods.kd import soft_kl
 
 @register
 class TeacherFree(Method):
-    """Soft targets of a hand-made teacher that is right with a set probability; no teacher network is read.
+    """Soft targets of a virtual teacher that gives the label a fixed probability; no teacher network is used.
 
-    Its logits are the logarithms of its probabilities, so the temperature softens it as it does a network.
+    The virtual teacher's logits are its log-probabilities, so the temperature softens it like a network.
     """
 
     name = "tfkd"
@@ -22,10 +22,9 @@ class TeacherFree(Method):
     source = "Yuan et al. 2020, arXiv:1909.11723"
     needs = frozenset()
     temperature = Temperature(20.0, LogUniform(4, 40))
-    target_probability = Param(0.9, "of the label, before softening", valid=Uniform(1e-6, 1 - 1e-6))
+    target_probability = Param(0.9, "probability of the label, before softening", valid=Uniform(1e-6, 1 - 1e-6))
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """See `soft_kl`."""
         logits = student.logits.float()
         rest = math.log((1 - self.target_probability) / max(1, logits.shape[1] - 1))
         made = torch.full_like(logits, rest).scatter(1, labels[:, None], math.log(self.target_probability))

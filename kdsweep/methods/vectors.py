@@ -1,4 +1,4 @@
-"""Directions of vectors."""
+"""Normalisation of vectors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from kdsweep.lazy import torch
 
 
 def unit(vectors: torch.Tensor, dim: int, smallest: float = 1e-12) -> torch.Tensor:
-    """Vectors of length 1 along `dim`.
+    """Normalise vectors to length 1 along `dim`.
 
-    A vector shorter than `smallest` stays as it is. Dividing it by a small constant instead would multiply
-    its gradient by the inverse, and dead units do occur in narrow students.
+    Vectors shorter than `smallest` are left unchanged: dividing them by a small constant would blow up the gradient,
+    and narrow students do have dead units.
     """
     length = torch.linalg.vector_norm(vectors, dim=dim, keepdim=True)
     return vectors / torch.where(length > smallest, length, 1.0)

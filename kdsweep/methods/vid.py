@@ -6,7 +6,7 @@ import math
 
 from kdsweep.distributions import LogUniform
 from kdsweep.lazy import F, nn, torch
-from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, register
+from kdsweep.methods.base import WEIGHT, Method, Outputs, Param, Shapes, register
 from kdsweep.methods.stages import bridge, match_stages
 
 SMALLEST, START = 1e-5, 5.0
@@ -14,10 +14,10 @@ SMALLEST, START = 1e-5, 5.0
 
 @register
 class VariationalInformation(Method):
-    """Likelihood of the teacher's maps under Gaussians whose means the student predicts.
+    """Negative log-likelihood of the teacher's maps under Gaussians with means predicted by the student.
 
     Stages are paired by resolution; the larger map is average-pooled. Adapters, for each pair: three 1 x 1
-    convolutions that predict the means, and one variance for each channel of the teacher.
+    convolutions that predict the means, and one variance per teacher channel.
     """
 
     name = "vid"
@@ -26,8 +26,11 @@ class VariationalInformation(Method):
     needs = frozenset({"features"})
     weight = Param(1.0, "scale of the term", LogUniform(0.1, 5), valid=WEIGHT)
 
+    def check(self, student: Shapes, teacher: Shapes) -> None:
+        """Both models have stage maps."""
+        match_stages(student.features, teacher.features)
+
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:
-        """The predictors and the variances, which start at 5."""
         self._pairs = match_stages(student.features, teacher.features)
         shapes = [(student.features[i].shape[1], teacher.features[j].shape[1]) for i, j in self._pairs]
         self._means = nn.ModuleList(_predictor(ours, theirs) for ours, theirs in shapes)
@@ -36,7 +39,6 @@ class VariationalInformation(Method):
         return nn.ModuleDict({"means": self._means, "thetas": self._thetas})
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
-        """Sum over paired stages of the mean over batch, channels and positions."""
         total = student.logits.new_zeros((), dtype=torch.float32)
         for (i, j), mean, theta in zip(self._pairs, self._means, self._thetas, strict=True):
             ours, theirs = bridge(student.features[i].float(), teacher.features[j].float())

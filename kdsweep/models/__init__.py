@@ -6,7 +6,9 @@ builder `package.module:function`, called as `function(input_shape, num_classes,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from types import UnionType
@@ -14,11 +16,13 @@ from typing import Any
 
 from kdsweep.errors import ModelError, UnknownNameError, did_you_mean
 from kdsweep.lazy import nn
+from kdsweep.methods.base import Shapes
 from kdsweep.models import options as _options
 from kdsweep.models import timm as _timm
 from kdsweep.models import torchvision as _torchvision
-from kdsweep.models.base import MODELS, ImageShape, ModelEntry, Tapped, Taps, register, scaled
-from kdsweep.models.foreign import check_logits, explained
+from kdsweep.models.base import MODELS, ImageShape, Input, InputSpec, ModelEntry, Tapped, Taps, register, scaled
+from kdsweep.models.blueprint import EXAMPLES, Blueprint
+from kdsweep.models.foreign import check_logits, explained, undisturbed
 from kdsweep.models.normalisation import normalised
 from kdsweep.models.size import count_parameters, size_mb
 from kdsweep.models.tracing import find_taps
@@ -26,14 +30,20 @@ from kdsweep.registry import is_user_object, load_user_object
 
 __all__ = [
     "MODELS",
+    "Blueprint",
+    "Described",
     "ImageShape",
+    "InputSpec",
     "ModelEntry",
     "Tapped",
     "Taps",
     "architecture",
+    "blueprint",
     "build",
     "check_options",
+    "count",
     "count_parameters",
+    "describe",
     "exists",
     "normalised",
     "register",
@@ -83,7 +93,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
         _options.check(name, _builder(name), options)
 
 
-def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
+def build(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
     """Build a model with weights drawn from the global random state alone.
 
     A model that is not of the registry is tried on two black images, which changes neither it nor the random
@@ -91,45 +101,118 @@ def build(name: str, input_shape: ImageShape, num_classes: int, width: float = 1
 
     Args:
         name: A registered name, `torchvision/<name>`, `timm/<name>` or `package.module:function`.
-        input_shape: (channels, height, width) of one image.
+        input_shape: (channels, height, width) of one image, or an `InputSpec` of samples of another kind.
         num_classes: Outputs of the last layer.
         width: Multiplies the channels.
         options: The builder's own keyword arguments.
 
     Returns:
-        A module whose call on [B, C, H, W] returns logits [B, num_classes].
+        A module whose call on images [B, C, H, W], or on such samples, returns logits [B, num_classes].
 
     Raises:
         UnknownNameError: With the nearest valid name.
         ModelError: If the model does not take such images, this width or an option.
     """
-    exists(name)
-    _check_numbers(name, input_shape, num_classes, width)
-    builder = _builder(name)
-    _options.check(name, builder, options)
-    if not _is_foreign(name):
-        return builder(input_shape, num_classes, width, **options)
-    with explained(f"model {name!r} cannot be built"):
-        model = builder(input_shape, num_classes, width, **options)
-    check_logits(name, model, input_shape, num_classes)
+    model = _built(name, input_shape, num_classes, width, options)
+    if _is_foreign(name):
+        check_logits(name, model, input_shape, num_classes)
     return model
 
 
-def architecture(name: str, input_shape: ImageShape, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
-    """`build` without pretrained weights: to look at a model, or to load its own weights into it.
+def architecture(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
+    """A model to look at, or to load its own weights into: its parameters hold nothing yet, and it is not tried.
 
     Nothing is fetched, and no file is read that might hold code; a wrong name of weights is refused all the same.
+    A user's own builder is called as `build` does, since it may compute with what it has drawn.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If the model does not take this width or an option.
     """
+    from kdsweep.models.blocks import Undrawn
+
     exists(name)
     source, _, model = name.partition("/")
     if source == "torchvision" and options.get("weights") is not None:
         _torchvision.known_weights(model, options["weights"])
     others = ("weights", "checkpoint_path", "cache_dir")
     plain = {key: value for key, value in options.items() if key not in others and not key.startswith("pretrained")}
-    return build(name, input_shape, num_classes, width, **plain)
+    with nullcontext() if is_user_object(name) else Undrawn():
+        return _built(name, input_shape, num_classes, width, plain)
 
 
-def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
+def blueprint(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> Blueprint | None:
+    """The blueprint of the model that `build` would give, without torch; None where it declares none.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If the model does not take such images, this width or an option.
+    """
+    exists(name)
+    draw = None if _is_foreign(name) else MODELS[name].blueprint
+    if draw is None:
+        return None
+    shape = InputSpec.of(input_shape).shape
+    _check_numbers(name, shape, num_classes, width)
+    _options.check(name, draw, options)
+    return draw(shape, num_classes, width, **options)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of a model without its weights.
+
+    Attributes:
+        parameters: How many; shared ones once.
+        size_mb: Bytes of parameters and buffers / 1024².
+        state: Shapes in its state dict, by name.
+        shown: What it shows a method for two images.
+    """
+
+    parameters: int
+    size_mb: float
+    state: Mapping[str, tuple[int, ...]]
+    shown: Shapes
+
+
+def describe(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> Described:
+    """Describe the model that `build` would give, without torch where it has a blueprint.
+
+    Another is built without drawing weights and run once on two black images.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If the model does not take such images, this width or an option, or shows no embedding.
+    """
+    plan = blueprint(name, input_shape, num_classes, width, **options)
+    if plan is not None:
+        where = MODELS[name].taps
+        return Described(plan.count, plan.size_mb, plan.state, plan.shapes(where.stages, where.head))
+    model = architecture(name, input_shape, num_classes, width, **options)
+    check_logits(name, model, input_shape, num_classes)
+    tapped = Tapped(model, taps(name, model, input_shape))
+    with undisturbed(model):
+        shown = tapped(InputSpec.of(input_shape).example(EXAMPLES, next(model.parameters()).device)).shapes()
+    tapped.close()
+    state = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    return Described(count_parameters(model), size_mb(model), state, shown)
+
+
+def count(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> tuple[int, float]:
+    """Parameters and MiB of the model that `build` would give, without torch where it has a blueprint.
+
+    Raises:
+        UnknownNameError: With the nearest valid name.
+        ModelError: If the model does not take this width or an option.
+    """
+    plan = blueprint(name, input_shape, num_classes, width, **options)
+    if plan is not None:
+        return plan.count, plan.size_mb
+    model = architecture(name, input_shape, num_classes, width, **options)
+    return count_parameters(model), size_mb(model)
+
+
+def taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
     """Where to tap a model that `build` made.
 
     A registered model declares it; another is run once on two black images (see `kdsweep.models.tracing`),
@@ -138,7 +221,7 @@ def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
     Args:
         name: The name that it was built by.
         model: The model.
-        input_shape: (channels, height, width) of one image.
+        input_shape: As it was built for.
 
     Raises:
         UnknownNameError: With the nearest valid name.
@@ -146,6 +229,17 @@ def taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
     """
     exists(name)
     return find_taps(name, model, input_shape) if _is_foreign(name) else MODELS[name].taps
+
+
+def _built(name: str, input_shape: Input, num_classes: int, width: float, options: Mapping[str, Any]) -> nn.Module:
+    """What the builder returns, not tried yet."""
+    exists(name)
+    shape = InputSpec.of(input_shape).shape
+    _check_numbers(name, shape, num_classes, width)
+    builder = _builder(name)
+    _options.check(name, builder, options)
+    with explained(f"model {name!r} cannot be built") if _is_foreign(name) else nullcontext():
+        return builder(shape, num_classes, width, **options)
 
 
 def _is_foreign(name: str) -> bool:
@@ -166,9 +260,11 @@ def _builder(name: str) -> Callable[..., nn.Module]:
     return MODELS[name].build
 
 
-def _check_numbers(name: str, input_shape: ImageShape, num_classes: int, width: float) -> None:
+def _check_numbers(name: str, input_shape: tuple[int, ...], num_classes: int, width: float) -> None:
     counts = (*input_shape, num_classes)
-    if len(counts) != 4 or not all(_is_number(n, int) and n > 0 for n in counts):
+    sizes = len(input_shape)
+    fits = sizes == 3 or (sizes > 0 and is_user_object(name))
+    if not fits or not all(_is_number(n, int) and n > 0 for n in counts):
         raise ModelError(
             f"model {name!r}: input_shape is {input_shape} and num_classes {num_classes!r}; "
             "accepted: (channels, height, width) and a number of classes, all whole and above 0"

@@ -9,10 +9,36 @@ from typing import Any, TypeVar
 from kdsweep.errors import ModelError
 from kdsweep.lazy import nn, torch
 from kdsweep.methods.base import Outputs
+from kdsweep.models.blueprint import Blueprint
 from kdsweep.registry import Registry
 
-ImageShape = tuple[int, int, int]
+ImageShape = tuple[int, int, int]  # (channels, height, width)
 Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model takes for one sample.
+
+    Attributes:
+        shape: Of one sample: (channels, height, width) of an image, (length,) of a sequence.
+        dtype: PyTorch's name for the type of its numbers.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @classmethod
+    def of(cls, given: tuple[int, ...] | InputSpec) -> InputSpec:
+        """A shape alone is one of float32."""
+        return given if isinstance(given, InputSpec) else cls(tuple(given))
+
+    def example(self, count: int, device: torch.device | str | None = None) -> torch.Tensor:
+        """So many samples of nothing but zeros, [count, *shape]."""
+        return torch.zeros(count, *self.shape, dtype=getattr(torch, self.dtype), device=device)
+
+
+Input = ImageShape | tuple[int, ...] | InputSpec
 
 
 @dataclass(frozen=True)
@@ -36,21 +62,30 @@ class ModelEntry:
         build: `build(input_shape, num_classes, width, **options) -> nn.Module` whose call returns logits.
         taps: Where its outputs are tapped.
         summary: One line for `kdsweep models`.
+        blueprint: What `build` of the same arguments would give, without torch; None if only building tells.
     """
 
     build: Callable[..., nn.Module]
     taps: Taps
     summary: str
+    blueprint: Callable[..., Blueprint] | None = None
 
 
 MODELS: Registry[ModelEntry] = Registry("model", "kdsweep.models")
 
 
-def register(name: str, *, stages: tuple[str, ...], head: str, summary: str) -> Callable[[Builder], Builder]:
-    """Decorate a builder `(input_shape, num_classes, width, **options) -> nn.Module`."""
+def register(
+    name: str,
+    *,
+    stages: tuple[str, ...],
+    head: str,
+    summary: str,
+    blueprint: Callable[..., Blueprint] | None = None,
+) -> Callable[[Builder], Builder]:
+    """Decorate a builder `(input_shape, num_classes, width, **options) -> nn.Module`; see `ModelEntry`."""
 
     def declare(build: Builder) -> Builder:
-        MODELS.add(name, ModelEntry(build, Taps(stages, head), summary))
+        MODELS.add(name, ModelEntry(build, Taps(stages, head), summary, blueprint))
         return build
 
     return declare

@@ -9,6 +9,22 @@ from collections import OrderedDict
 
 from kdsweep.lazy import nn
 from kdsweep.models.base import ImageShape, need_image, register, scaled
+from kdsweep.models.blueprint import Blueprint
+
+_CHANNELS, _HIDDEN = (16, 32, 64), (250, 50)
+
+
+def _blueprint(input_shape: ImageShape, num_classes: int, width: float) -> Blueprint:
+    need_image("convnet3", input_shape, 37)
+    plan = Blueprint(input_shape)
+    for block, (channels, kernel, stride) in enumerate(zip(_CHANNELS, (5, 5, 3), (2, 2, 1), strict=True)):
+        plan.conv(f"features.{3 * block}", scaled(channels, width), kernel, stride=stride, padding=1)
+        plan.pool(f"features.{3 * block + 1}", 2)
+        plan.keep(f"features.{3 * block + 2}")
+    plan.flatten()
+    for layer, outputs in enumerate((*(scaled(n, width) for n in _HIDDEN), num_classes)):
+        plan.linear(f"classifier.{2 * layer}", outputs)
+    return plan
 
 
 @register(
@@ -16,12 +32,13 @@ from kdsweep.models.base import ImageShape, need_image, register, scaled
     stages=("features.2", "features.5", "features.8"),
     head="classifier.4",
     summary="3 convolutions, 3 dense layers; 189,854 parameters at 3x128x128 with 10 classes",
+    blueprint=_blueprint,
 )
 def convnet3(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
     """Convolutions of 16, 32, 64 channels, each with a pool and ReLU, and hidden layers of 250 and 50."""
     need_image("convnet3", input_shape, 37)
     channels, height, image_width = input_shape
-    a, b, c, wide, narrow = (scaled(n, width) for n in (16, 32, 64, 250, 50))
+    a, b, c, wide, narrow = (scaled(n, width) for n in (*_CHANNELS, *_HIDDEN))
     features = nn.Sequential(
         nn.Conv2d(channels, a, 5, stride=2, padding=1),
         nn.MaxPool2d(2),

@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 from kdsweep.errors import KdsweepError, ModelError
 from kdsweep.lazy import nn, torch
-from kdsweep.models.base import ImageShape
-
-EXAMPLES = 2  # images of a trial run
+from kdsweep.models.base import Input, InputSpec
+from kdsweep.models.blueprint import EXAMPLES
 
 
 @contextmanager
@@ -51,17 +50,17 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 setattr(model.get_submodule(parent), leaf, buffer.copy_(before))
 
 
-def check_logits(name: str, model: object, input_shape: ImageShape, num_classes: int) -> None:
-    """Refuse what does not turn two example images into logits.
+def check_logits(name: str, model: object, input_shape: Input, num_classes: int) -> None:
+    """Refuse what does not turn two examples into logits.
 
     Args:
         name: The model, as errors say it.
         model: What a builder returned.
-        input_shape: (channels, height, width) of one image.
+        input_shape: Of one sample.
         num_classes: Outputs expected.
 
     Raises:
-        ModelError: If it is no module, does not take such images or returns something else.
+        ModelError: If it is no module, does not take such samples or returns something else.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"model {name!r} is {type(model).__name__}; accepted: a torch.nn.Module")
@@ -73,16 +72,17 @@ def check_logits(name: str, model: object, input_shape: ImageShape, num_classes:
         raise ModelError(f"model {name!r} returns {found} for 2 images; accepted: logits [2, {num_classes}]")
 
 
-def run_example(name: str, model: nn.Module, input_shape: ImageShape) -> object:
-    """What `model` returns for two black images, undisturbed.
+def run_example(name: str, model: nn.Module, input_shape: Input) -> object:
+    """What `model` returns for two samples of zeros (black images), undisturbed.
 
     Raises:
-        ModelError: If it does not take such images.
+        ModelError: If it does not take such samples.
     """
     first = next(model.parameters(), torch.empty(0))
-    images = torch.zeros(EXAMPLES, *input_shape, device=first.device, dtype=first.dtype)
-    with (
-        explained(f"model {name!r} does not take {'x'.join(map(str, input_shape))} images"),
-        undisturbed(model),
-    ):
-        return model(images)
+    spec = InputSpec.of(input_shape)
+    samples = spec.example(EXAMPLES, first.device)
+    if samples.is_floating_point():
+        samples = samples.to(first.dtype)
+    what = "images" if len(spec.shape) == 3 else f"samples of {spec.dtype}"
+    with explained(f"model {name!r} does not take {'x'.join(map(str, spec.shape))} {what}"), undisturbed(model):
+        return model(samples)

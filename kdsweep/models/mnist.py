@@ -7,12 +7,35 @@ an odd total, the further pixel goes to the end.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from kdsweep.lazy import nn
 from kdsweep.models.base import ImageShape, register, scaled
+from kdsweep.models.blueprint import Blueprint
 
 _STAGES = ("pool", "conv2")
 _HEAD = "fc"
+
+
+def _blueprint(first: int, second: int) -> Callable[[ImageShape, int, float], Blueprint]:
+    def draw(input_shape: ImageShape, num_classes: int, width: float) -> Blueprint:
+        plan = Blueprint(input_shape)
+        _padded(plan, 3, 2)
+        plan.conv("conv1", scaled(first, width), 3, stride=2)
+        _padded(plan, 2, 1)
+        plan.pool("pool", 2, stride=1)
+        _padded(plan, 3, 2)
+        plan.conv("conv2", scaled(second, width), 3, stride=2)
+        plan.flatten()
+        plan.linear(_HEAD, num_classes)
+        return plan
+
+    return draw
+
+
+def _padded(plan: Blueprint, kernel: int, stride: int) -> None:
+    height, width = (sum(same_padding(size, kernel, stride)) for size in plan.shape[1:])
+    plan.pad(height, width)
 
 
 @register(
@@ -20,6 +43,7 @@ _HEAD = "fc"
     stages=_STAGES,
     head=_HEAD,
     summary="2 strided convolutions, 256 and 512 channels; 1,433,610 parameters at 1x28x28 with 10 classes",
+    blueprint=_blueprint(256, 512),
 )
 def mnist_teacher(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
     """Convolutions of 256 and 512 channels."""
@@ -31,6 +55,7 @@ def mnist_teacher(input_shape: ImageShape, num_classes: int, width: float) -> nn
     stages=_STAGES,
     head=_HEAD,
     summary="2 strided convolutions, 16 and 32 channels; 20,490 parameters at 1x28x28 with 10 classes",
+    blueprint=_blueprint(16, 32),
 )
 def mnist_student(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
     """Convolutions of 16 and 32 channels."""

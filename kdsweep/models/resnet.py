@@ -4,9 +4,45 @@ from __future__ import annotations
 
 from kdsweep.lazy import nn
 from kdsweep.models.base import ImageShape, need_choice, need_count, register, scaled
+from kdsweep.models.blueprint import Blueprint
 
 _STAGES = ("layer1", "layer2", "layer3")
 _HEAD = "fc"
+
+
+def _sized(width: float, depth: int, base_width: int) -> tuple[int, list[int]]:
+    """Basic blocks per stage, and the channels of the stem and the stages."""
+    need_choice("resnet", "depth", depth, range(8, 111, 6))
+    need_count("resnet", "base_width", base_width)
+    stem = min(base_width, max(16, base_width // 2))
+    return (depth - 2) // 6, [scaled(n, width) for n in (stem, base_width, 2 * base_width, 4 * base_width)]
+
+
+def _blueprint(
+    input_shape: ImageShape, num_classes: int, width: float, depth: int = 20, base_width: int = 16
+) -> Blueprint:
+    blocks, (stem, *stages) = _sized(width, depth, base_width)
+    plan = Blueprint(input_shape)
+    plan.conv("conv1", stem, 3, padding=1, bias=False)
+    plan.norm("bn1")
+    for stage, channels in enumerate(stages, 1):
+        for block in range(blocks):
+            _block_blueprint(plan, f"layer{stage}.{block}", channels, 2 if stage > 1 and block == 0 else 1)
+        plan.keep(f"layer{stage}")
+    plan.average()
+    plan.linear(_HEAD, num_classes)
+    return plan
+
+
+def _block_blueprint(plan: Blueprint, at: str, channels: int, stride: int) -> None:
+    before = plan.shape[0]
+    plan.conv(f"{at}.conv1", channels, 3, stride=stride, padding=1, bias=False)
+    plan.norm(f"{at}.bn1")
+    plan.conv(f"{at}.conv2", channels, 3, padding=1, bias=False)
+    plan.norm(f"{at}.bn2")
+    if stride != 1 or before != channels:
+        plan.weights(f"{at}.downsample.0", (channels, before, 1, 1), bias=False)
+        plan.norm(f"{at}.downsample.1")
 
 
 @register(
@@ -14,6 +50,7 @@ _HEAD = "fc"
     stages=_STAGES,
     head=_HEAD,
     summary="CIFAR residual network; options depth (8, 14, ..., 110) and base_width (of the first stage)",
+    blueprint=_blueprint,
 )
 def resnet(input_shape: ImageShape, num_classes: int, width: float, depth: int = 20, base_width: int = 16) -> nn.Module:
     """Three stages of `base_width`, twice and four times as many channels, for images of any size.
@@ -26,19 +63,19 @@ def resnet(input_shape: ImageShape, num_classes: int, width: float, depth: int =
     """
     from kdsweep.models.blocks import CifarResNet
 
-    need_choice("resnet", "depth", depth, range(8, 111, 6))
-    need_count("resnet", "base_width", base_width)
-    stem = min(base_width, max(16, base_width // 2))
-    channels = [scaled(n, width) for n in (stem, base_width, 2 * base_width, 4 * base_width)]
-    return CifarResNet(input_shape[0], num_classes, (depth - 2) // 6, channels)
+    blocks, channels = _sized(width, depth, base_width)
+    return CifarResNet(input_shape[0], num_classes, blocks, channels)
 
 
 def _declare(name: str, depth: int, base_width: int, parameters: str) -> None:
     def build(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
         return resnet(input_shape, num_classes, width, depth, base_width)
 
+    def blueprint(input_shape: ImageShape, num_classes: int, width: float) -> Blueprint:
+        return _blueprint(input_shape, num_classes, width, depth, base_width)
+
     summary = f"CIFAR residual network of depth {depth}; {parameters} parameters with 100 classes"
-    register(name, stages=_STAGES, head=_HEAD, summary=summary)(build)
+    register(name, stages=_STAGES, head=_HEAD, summary=summary, blueprint=blueprint)(build)
 
 
 _declare("resnet8", 8, 16, "83,892")

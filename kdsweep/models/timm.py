@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from kdsweep.errors import ModelError, UnknownNameError
-from kdsweep.lazy import nn
+from kdsweep.lazy import import_torchvision, nn
 from kdsweep.models.base import ImageShape
 from kdsweep.models.foreign import explained
 
@@ -48,6 +48,7 @@ def build(
     """
     name = f"timm/{model}"
     need_installed(name)
+    import_torchvision("transforms")  # which timm imports too
     import timm
 
     if not timm.is_model(model):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.errors import ModelError, UnknownNameError, did_you_mean
-from kdsweep.lazy import nn
+from kdsweep.lazy import import_torchvision, nn
 from kdsweep.models.base import ImageShape, need_count
 from kdsweep.models.foreign import explained
 
@@ -57,7 +57,7 @@ def build(
         UnknownNameError: If torchvision has no such model.
         ModelError: If the images, the width or an option do not fit, or the weights cannot be had.
     """
-    from torchvision import models
+    models = import_torchvision("models")
 
     name = f"torchvision/{model}"
     if model not in (accepted := models.list_models(module=models)):
@@ -76,7 +76,7 @@ def build(
 
 
 def _fresh(name: str, model: str, input_shape: ImageShape, width: float) -> nn.Module:
-    from torchvision import models
+    models = import_torchvision("models")
 
     builder: Callable[..., nn.Module] = models.get_model_builder(model)
     channels, *size = input_shape
@@ -93,7 +93,7 @@ def _fresh(name: str, model: str, input_shape: ImageShape, width: float) -> nn.M
 
 
 def _widened(name: str, model: str, width: float, builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    from torchvision import models
+    models = import_torchvision("models")
 
     if model.startswith("mobilenet_"):
         return partial(builder, width_mult=width)
@@ -108,7 +108,7 @@ def known_weights(model: str, weights: object) -> Mapping[str, Any]:
     Raises:
         ModelError: If the model has no weights of that name.
     """
-    from torchvision import models
+    models = import_torchvision("models")
 
     known: Mapping[str, Any] = models.get_model_weights(model).__members__
     if not isinstance(weights, str) or weights not in known:
@@ -117,7 +117,7 @@ def known_weights(model: str, weights: object) -> Mapping[str, Any]:
 
 
 def _pretrained(name: str, model: str, input_shape: ImageShape, width: float, weights: str) -> nn.Module:
-    from torchvision import models
+    models = import_torchvision("models")
 
     known = known_weights(model, weights)
     if input_shape[0] != 3:

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from kdsweep.errors import ModelError
 from kdsweep.lazy import nn, torch
-from kdsweep.models.base import ImageShape, Taps
-from kdsweep.models.foreign import EXAMPLES, run_example
+from kdsweep.models.base import Input, InputSpec, Taps
+from kdsweep.models.blueprint import EXAMPLES
+from kdsweep.models.foreign import run_example
 
 
 class _Call(NamedTuple):
@@ -22,18 +23,19 @@ class _Call(NamedTuple):
 _Calls = dict[str, _Call]
 
 
-def find_taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
+def find_taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
     """Find a model's stage maps and head.
 
     The head is the linear layer run last on [B, D] that gives the logits' shape. There is one stage for each
     resolution (H, W) on the way down, both above 1: the output of the outermost module that ran last at it.
     Passed over are what lies inside a block, which is no cut through the network (see `_is_block`), and a raw
-    stem, which only one layer with weights has touched. A vision transformer so has no stages.
+    stem, which only one layer with weights has touched. A vision transformer so has no stages, and neither has what
+    takes no images.
 
     Args:
         name: The model, as errors say it.
         model: A module whose call returns logits [B, C].
-        input_shape: (channels, height, width) of one image.
+        input_shape: Of one sample; (channels, height, width) of an image.
 
     Raises:
         ModelError: If the model does not take such images, or no linear layer gives its logits.
@@ -47,10 +49,11 @@ def find_taps(name: str, model: nn.Module, input_shape: ImageShape) -> Taps:
     ]
     if not heads:
         raise ModelError(f"model {name!r} has no linear layer that gives its logits, so no embedding to tap")
-    return Taps(_stages(calls, input_shape), heads[-1])
+    shape = InputSpec.of(input_shape).shape
+    return Taps(_stages(calls, shape) if len(shape) == 3 else (), heads[-1])
 
 
-def _trace(name: str, model: nn.Module, input_shape: ImageShape) -> _Calls:
+def _trace(name: str, model: nn.Module, input_shape: Input) -> _Calls:
     """Every module's last run, which is the one a tap sees, by path and in the order in which they ended."""
     calls: _Calls = {}
 
@@ -74,11 +77,11 @@ def _shape(value: object) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, torch.Tensor) else ()
 
 
-def _stages(calls: _Calls, input_shape: ImageShape) -> tuple[str, ...]:
+def _stages(calls: _Calls, input_shape: tuple[int, ...]) -> tuple[str, ...]:
     maps = {path: call.exit[2:] for path, call in calls.items() if _is_map(call, input_shape)}
     blocks = {path for path in calls if _is_block(path, calls, maps)}
     last: dict[tuple[int, ...], str] = {}
-    smallest: tuple[int, ...] = input_shape[1:]
+    smallest = input_shape[1:]
     for path, size in maps.items():
         inside = any(path.startswith(f"{block}.") for block in blocks)
         if not inside and all(a <= b for a, b in zip(size, smallest, strict=True)):
@@ -90,7 +93,7 @@ def _stages(calls: _Calls, input_shape: ImageShape) -> tuple[str, ...]:
     return deep or tuple(path for path in last.values() if not isinstance(calls[path].module, nn.Conv2d))
 
 
-def _is_map(call: _Call, input_shape: ImageShape) -> bool:
+def _is_map(call: _Call, input_shape: tuple[int, ...]) -> bool:
     """Whether a module gave a map to tap: [B, C, H, W] in the image's proportions, H and W above 1.
 
     Channels-last maps fail that; attention, which may not, passes through softmax and dropout.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,11 @@ import pandas as pd
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
-from kdsweep.search.stopping import Rungs
+from kdsweep.params import named
+from kdsweep.search.stopping import STOPPING_RULES, rule_of
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks import Goal, Task
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -24,19 +27,10 @@ if TYPE_CHECKING:
 # By the names of Optuna's states.
 _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "RUNNING"}
 _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha", "lr")
-_MEASURED = (
-    "epochs",
-    "val_accuracy",
-    "val_accuracy_last",
-    "val_loss",
-    "parameters",
-    "size_mb",
-    "train_seconds",
-    "error",
-)
-EPOCH_COLUMNS = ("trial", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds")
+_COSTS = ("parameters", "size_mb", "train_seconds")
 _SIZES = ("parameters", "size_mb")
 LOGS = b"kdsweep.logs"  # key of a frame's metadata
+LOSSES = ("train_loss", "task_loss", "distill_loss")  # the last two are missing in what version 0.1.0 wrote
 
 
 class Results:
@@ -48,11 +42,11 @@ class Results:
     Attributes:
         spec: The sweep's spec.
         trials: One row per trial: trial, number, state, method, width, temperature, alpha, lr, dotted parameters of
-            methods, rung.N (the best accuracy up to epoch N, where trials were compared), epochs, val_accuracy (best),
-            val_accuracy_last, val_loss (at the best epoch), parameters, size_mb, train_seconds, error, and config (its
-            JSON form).
-        epochs: One row per trial and epoch: trial, epoch, train_loss, val_loss, val_accuracy, lr, seconds, parameters,
-            size_mb.
+            methods, rung.N (the best value up to epoch N, where trials were compared), epochs, the objective (best) and
+            the same with _last, the other metrics at the best epoch, parameters, size_mb, train_seconds, error, and
+            config (its JSON form).
+        epochs: One row per trial and epoch: trial, epoch, train_loss, task_loss, distill_loss, each metric as val_NAME,
+            lr, seconds, parameters, size_mb.
         confirmed: One row per confirmed trial, see `tune.confirm`; empty before.
         teacher: What is known of the teacher.
     """
@@ -70,6 +64,11 @@ class Results:
         """The sweep's spec."""
         return read_spec(self.sweep)
 
+    @property
+    def goal(self) -> Goal:
+        """What is best in the sweep."""
+        return self.spec.goal
+
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
@@ -80,7 +79,7 @@ class Results:
     def epochs(self) -> pd.DataFrame:
         """One row per trial and epoch."""
         kept = self._kept(self.sweep.epochs_frame)
-        return _epochs_frame(self.sweep) if kept is None else kept
+        return _epochs_frame(self.sweep) if kept is None else _in_order(kept)
 
     @cached_property
     def confirmed(self) -> pd.DataFrame:
@@ -97,41 +96,39 @@ class Results:
 
     @cached_property
     def teacher(self) -> dict[str, Any]:
-        """model, origin, val_accuracy, parameters, size_mb, ...; empty before the teacher is there.
+        """model, origin, its metrics as val_NAME, parameters, size_mb, ...; empty before the teacher is there.
 
-        `test_accuracy` and `test_loss` are there once something was confirmed.
+        Its metrics as test_NAME are there once something was confirmed.
         """
         files = (self.sweep.teacher_card, self.sweep.teacher_test)
         return {name: value for file in files if file.is_file() for name, value in _facts(file).items()}
 
     def best(self, top: int = 1) -> pd.DataFrame:
-        """The trials of the highest validation accuracy, the smaller student first where they are equal."""
-        measured = self.trials[self.trials["val_accuracy"].notna() & (self.trials["state"] != "FAILED")]
-        order = ["val_accuracy", "parameters", "number"]
-        return measured.sort_values(order, ascending=[False, True, True]).head(top).reset_index(drop=True)
+        """The best trials by the sweep's objective, the smaller student first where they are equal."""
+        measured = self.trials[self.trials[self.goal.column].notna() & (self.trials["state"] != "FAILED")]
+        return ranked(measured, self.goal).head(top)
 
     def distinct(self, top: int) -> pd.DataFrame:
         """`best`, each configuration once: a small space is tried out before the trials are."""
-        ranked = self.best(len(self.trials))
-        return ranked.drop_duplicates("config").head(top).reset_index(drop=True)
+        return self.best(len(self.trials)).drop_duplicates("config").head(top).reset_index(drop=True)
 
     def pareto(self) -> pd.DataFrame:
         """The trials that no student of the same or a smaller size beats, from small to large."""
-        ranked = self.best(len(self.trials)).sort_values(["parameters", "val_accuracy"], ascending=[True, False])
-        before = ranked["val_accuracy"].cummax().shift(fill_value=-1.0)
-        return ranked[ranked["val_accuracy"] > before].reset_index(drop=True)
+        rising = self.best(len(self.trials)).sort_values("parameters", kind="stable")
+        scores = rising[self.goal.column].map(self.goal.score).astype(float)
+        return rising[scores > scores.cummax().shift(fill_value=-math.inf)].reset_index(drop=True)
 
     def plain(self, width: float | None = None) -> pd.DataFrame:
         """The best trial without distillation, of any width or of one, if the sweep had any."""
-        ranked = self.best(len(self.trials))
-        ranked = ranked[ranked["method"] == "none"]
-        return (ranked if width is None else ranked[ranked["width"] == width]).head(1).reset_index(drop=True)
+        plain = self.best(len(self.trials))
+        plain = plain[plain["method"] == "none"]
+        return (plain if width is None else plain[plain["width"] == width]).head(1).reset_index(drop=True)
 
     def importance(self) -> pd.DataFrame:
         """Which settings mattered, by the trials that ran to the end: parameter, importance, trials."""
         from kdsweep.results.importance import importance
 
-        return importance(frozen_trials(self.sweep))
+        return importance(frozen_trials(self.sweep), self.goal.direction)
 
     def config(self, key: str) -> Config:
         """The configuration of one trial.
@@ -227,6 +224,13 @@ def _facts(file: Path) -> dict[str, Any]:
     return found
 
 
+def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
+    """Trials, the best first, those without a value last; of equal ones the smaller student first."""
+    order = [goal.column, "parameters", "number"]
+    ascending = [goal.mode == "min", True, True]
+    return trials.sort_values(order, ascending=ascending, na_position="last").reset_index(drop=True)
+
+
 def load_results(path: str | Path) -> Results:
     """Open the results of a sweep, running or ended.
 
@@ -262,44 +266,53 @@ def write_frame(frame: pd.DataFrame, path: Path, logs: bytes = b"") -> None:
 
 
 def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:
-    frame = pd.DataFrame(list(read_lines(sweep.epochs_log)), columns=[*EPOCH_COLUMNS, *_SIZES])
+    frame = _in_order(pd.DataFrame(list(read_lines(sweep.epochs_log))))
     # An epoch that was repeated after an interruption is written twice; the last one counts.
     return frame.drop_duplicates(["trial", "epoch"], keep="last").reset_index(drop=True)
 
 
+def _in_order(epochs: pd.DataFrame) -> pd.DataFrame:
+    """The columns of epochs in one order, also those that nothing was written to."""
+    metrics = _metrics(epochs)
+    known = ["trial", "epoch", *LOSSES, *metrics, "lr", "seconds", *_SIZES]
+    parts = [name for name in epochs.columns if name not in known]
+    return epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *metrics, "lr", "seconds", *_SIZES])
+
+
+def _metrics(epochs: pd.DataFrame) -> list[str]:
+    """The columns of metrics: first those that every task measures."""
+    usual = [f"val_{name}" for name in reversed(Task.always)]
+    return usual + [name for name in epochs.columns if name.startswith("val_") and name not in usual]
+
+
 def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
+    goal = read_spec(sweep).goal
     rows = [_row(frozen) for frozen in frozen_trials(sweep)]
     _need_epochs(sweep, rows, epochs)
     names = dict.fromkeys(name for row in rows for name in row)
     frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
+    last_value = f"{goal.column}_last"
+    others = [name for name in _metrics(epochs) if name != goal.column]
     if not epochs.empty:
-        best = epochs.loc[epochs.groupby("trial")["val_accuracy"].idxmax()].set_index("trial")
+        best = epochs.loc[_best_epochs(epochs, goal)].set_index("trial")
         last = epochs.loc[epochs.groupby("trial")["epoch"].idxmax()].set_index("trial")
         frame["epochs"] = frame["trial"].map(last["epoch"]).fillna(0).astype(int)
-        frame["val_accuracy"] = frame["trial"].map(best["val_accuracy"])
-        frame["val_accuracy_last"] = frame["trial"].map(last["val_accuracy"])
-        frame["val_loss"] = frame["trial"].map(best["val_loss"])
+        for name in (goal.column, *others):
+            frame[name] = frame["trial"].map(best[name])
+        frame[last_value] = frame["trial"].map(last[goal.column])
         frame["parameters"] = frame["trial"].map(last["parameters"]).astype("Int64")
         frame["size_mb"] = frame["trial"].map(last["size_mb"])
         frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
-    frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *_MEASURED])))
-    own = sorted(set(frame.columns) - {*_LEADING, *_MEASURED, "config"})
-    rungs = _rung_columns(sweep, frame["trial"], epochs)
-    numeric = [
-        "width",
-        "temperature",
-        "alpha",
-        "lr",
-        "val_accuracy",
-        "val_accuracy_last",
-        "val_loss",
-        "size_mb",
-        "train_seconds",
-    ]
+    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "error"]
+    frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *measured])))
+    own = sorted(set(frame.columns) - {*_LEADING, *measured, "config"})
+    rungs = _rung_columns(sweep, frame["trial"], epochs, goal)
+    settings = ["width", "temperature", "alpha", "lr"]
+    numeric = [*settings, goal.column, last_value, *others, "size_mb", "train_seconds"]
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
     frame["error"] = frame["error"].fillna("").astype(str)
-    frame = frame[[*_LEADING, *own, *_MEASURED, "config"]]
+    frame = frame[[*_LEADING, *own, *measured, "config"]]
     place = frame.columns.get_loc("epochs")
     return pd.concat([frame.iloc[:, :place], rungs, frame.iloc[:, place:]], axis=1)
 
@@ -314,14 +327,20 @@ def _need_epochs(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFra
         raise SweepDirError(f"{log}: {found}; accepted: both logs as kdsweep wrote them")
 
 
-def _rung_columns(sweep: SweepDir, trials: pd.Series, epochs: pd.DataFrame) -> pd.DataFrame:
+def _best_epochs(epochs: pd.DataFrame, goal: Goal) -> pd.Series:
+    """The row of each trial's best epoch, the first where several are."""
+    values = epochs.groupby("trial")[goal.column]
+    return values.idxmax() if goal.mode == "max" else values.idxmin()
+
+
+def _rung_columns(sweep: SweepDir, trials: pd.Series, epochs: pd.DataFrame, goal: Goal) -> pd.DataFrame:
     """What each trial had reached at each rung; missing where it did not come so far."""
     spec = read_spec(sweep)
-    if spec.scheduler.name == "none":
-        return pd.DataFrame(index=trials.index)
-    milestones = Rungs(spec.grace_epochs, spec.scheduler.reduction_factor, spec.train.epochs).milestones
-    ordered = epochs.astype({"epoch": int, "val_accuracy": float}).sort_values("epoch")
-    reached = ordered.assign(best=ordered.groupby("trial")["val_accuracy"].cummax())
+    # The user's own rule may not lie where results are read.
+    milestones = rule_of(spec).milestones if named(spec.scheduler.name)[0] in STOPPING_RULES else ()
+    ordered = epochs.astype({"epoch": int, goal.column: float}).sort_values("epoch")
+    values = ordered.groupby("trial")[goal.column]
+    reached = ordered.assign(best=values.cummax() if goal.mode == "max" else values.cummin())
     return pd.DataFrame({
         f"rung.{epoch}": trials.map(reached[reached["epoch"] == epoch].set_index("trial")["best"]).astype(float)
         for epoch in milestones

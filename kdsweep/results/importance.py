@@ -1,6 +1,6 @@
 """Which settings mattered, judged by trials that ran to the end.
 
-A trial that was stopped early has an accuracy of fewer epochs; to compare it with a complete one would credit its
+A trial that was stopped early was judged after fewer epochs; to compare it with a complete one would credit its
 settings with what the epochs did.
 """
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from kdsweep.tasks.metrics import Direction
+
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
@@ -19,13 +21,14 @@ LEAST_TRIALS = 10
 BEST_SHARE = 0.25
 
 
-def importance(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+def importance(trials: Sequence[FrozenTrial], direction: Direction) -> pd.DataFrame:
     """How much the best quarter's values of each searched setting differ from everybody's, by PED-ANOVA.
 
     A setting that only some methods have is judged among the trials that have it.
 
     Args:
         trials: Optuna's; those that are not complete are left out.
+        direction: Of their values, `maximize` or `minimize`.
 
     Returns:
         One row per setting, the most important first: parameter, importance (not normalised), trials (judged by).
@@ -44,7 +47,7 @@ def importance(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         having = [trial for trial in having if trial.distributions[name] == having[-1].distributions[name]]
         if len(having) < LEAST_TRIALS or having[-1].distributions[name].single():
             continue
-        study = optuna.create_study(direction="maximize")
+        study = optuna.create_study(direction=direction)
         study.add_trials(having)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # where all are equal, nothing is important

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from kdsweep.search.section import ObjectiveSection, SchedulerSection, SearchSection
+from kdsweep.search.section import SchedulerSection, SearchSection
+from kdsweep.tasks import Goal
 from kdsweep.training.section import TrainSpec
 
 
@@ -32,9 +33,5 @@ class Plan(Protocol):
         """When a trial is stopped early."""
 
     @property
-    def objective(self) -> ObjectiveSection:
+    def goal(self) -> Goal:
         """What is best."""
-
-    @property
-    def grace_epochs(self) -> int:
-        """The first rung, in epochs."""

@@ -9,7 +9,6 @@ trials and the latest ones only; the journal keeps all.
 
 from __future__ import annotations
 
-import warnings
 from bisect import insort
 from collections.abc import Container, Mapping, Sequence
 
@@ -18,6 +17,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.distributions import Config
+from kdsweep.search.samplers import Sampler, sampler_of
 from kdsweep.search.section import SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, digest_of
@@ -31,24 +31,41 @@ class Proposer:
     """Draws configurations; each draw depends on its number and on what was told before, also after a restart.
 
     Args:
-        search: Which sampler.
+        sampler: Proposes.
         space: What it draws from.
         seed: Of the sweep.
+        trials: How many.
+        points: Tried first; what one leaves out is drawn.
         recent: How many of the latest ended trials the sampler sees beside the best.
+
+    Attributes:
+        limit: How many there will be: fewer than `trials` where the sampler lists fewer.
     """
 
-    def __init__(self, search: SearchSection, space: SearchSpace, seed: int, recent: int = RECENT):
-        self._search = search
+    def __init__(
+        self,
+        sampler: Sampler,
+        space: SearchSpace,
+        seed: int,
+        trials: int,
+        points: Sequence[Config] = (),
+        recent: int = RECENT,
+    ):
         self._space = space
+        self._sampler = sampler
         self._seed = seed
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._study = optuna.create_study(storage=BoundedMemory(recent), direction="maximize")
         self._open: dict[str, optuna.Trial] = {}
         self._tried: set[str] = set()
-        grid = list(space.grid()) if search.sampler == "grid" else []
-        points: list[Config] = [dict(point) for point in search.points]
-        self._given = points + [config for config in grid if config not in points]
-        self.limit = min(search.trials, len(self._given)) if grid else search.trials
+        listed = list(self._sampler.listed(space))
+        self._given = [*points, *(config for config in listed if config not in points)]
+        self.limit = min(trials, len(self._given)) if listed else trials
+
+    @classmethod
+    def of(cls, search: SearchSection, space: SearchSpace, seed: int, recent: int = RECENT) -> Proposer:
+        """The proposer of a sweep."""
+        return cls(sampler_of(search), space, seed, search.trials, search.points, recent)
 
     def propose(self, number: int) -> Config:
         """A configuration that was not tried yet, where the space has one.
@@ -58,7 +75,7 @@ class Proposer:
         """
         given = self._given[number] if number < len(self._given) else {}
         for attempt in range(ATTEMPTS):
-            trial, config = self._draw(given, self._sampler(number, attempt))
+            trial, config = self._draw(given, self._drawn_by(number, attempt))
             identity = digest_of(config)
             if identity not in self._tried or attempt == ATTEMPTS - 1:
                 break
@@ -73,7 +90,7 @@ class Proposer:
         Args:
             config: Its configuration.
             state: As Optuna calls it.
-            values: The best accuracy after each epoch.
+            values: The best score after each epoch; higher is better.
         """
         trial = self._open.pop(digest_of(config), None)
         if trial is None:
@@ -97,20 +114,10 @@ class Proposer:
         trial = self._study.ask()
         return trial, self._space.suggest(trial)
 
-    def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+    def _drawn_by(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         seed = derived_seed(self._seed, "sampler", number, attempt) % 2**32
-        # TPE may insist on what it knows to be good; chance finds what is left of a small space.
-        if self._search.sampler != "tpe" or attempt > ATTEMPTS // 2:
-            return optuna.samplers.RandomSampler(seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(
-                seed=seed,
-                n_startup_trials=self._search.startup_trials,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-            )
+        # A sampler may insist on what it knows to be good; chance finds what is left of a small space.
+        return optuna.samplers.RandomSampler(seed=seed) if attempt > ATTEMPTS // 2 else self._sampler.drawn_by(seed)
 
 
 class BoundedMemory(InMemoryStorage):

@@ -6,40 +6,89 @@ the method's own parameters (`dkd.beta`) where the method takes them.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kdsweep import distributions, methods
-from kdsweep.distributions import Choice, Config, Constant, Distribution, LogRandInt, QUniform, RandInt, Uniform, Value
-from kdsweep.errors import InputError, did_you_mean
+from kdsweep.distributions import (
+    Choice,
+    Config,
+    Constant,
+    Distribution,
+    LogRandInt,
+    QUniform,
+    RandInt,
+    Uniform,
+    Valid,
+    Value,
+)
+from kdsweep.errors import InputError, UnknownNameError, did_you_mean
 from kdsweep.methods.base import TEMPERATURE
+from kdsweep.params import SWITCH, Parts, named
 from kdsweep.registry import is_user_object
-from kdsweep.training.schedules import SHAPES
+from kdsweep.tasks.losses import LOSSES
+from kdsweep.training.optimizers import OPTIMIZERS
+from kdsweep.training.schedules import SCHEDULES
+from kdsweep.training.section import TrainSpec
+from kdsweep.training.shapes import SHAPES
 
 if TYPE_CHECKING:
     import optuna
 
 Fault = tuple[tuple[str | int, ...], str]
 
-OPTIMIZERS = ("adam", "adamw", "amsgrad", "sgd")
-SCHEDULES = ("constant", "cosine", "step")
+
+@dataclass(frozen=True)
+class Names(Valid):
+    """The names of one kind of part, and the user's own."""
+
+    parts: Parts[Any]
+
+    def contains(self, value: object) -> bool:
+        """Whether there is such a part."""
+        return not self.fault(value)
+
+    def fault(self, value: object) -> str:
+        """With the nearest name."""
+        try:
+            self.parts.find(str(value))
+        except UnknownNameError as error:
+            return str(error)
+        return ""
+
+    def described(self) -> str:
+        """The registered ones."""
+        return ", ".join(self.parts)
+
 
 # What a space may search beside the methods' own parameters, and the values that make sense.
-SHARED: dict[str, Distribution] = {
+SHARED: dict[str, Valid] = {
     "width": Uniform(1e-3, 100.0),
     "temperature": TEMPERATURE,
-    "temperature_schedule": Choice(SHAPES),
+    "temperature_schedule": Choice(tuple(SHAPES)),
     "alpha": Uniform(0.0, 1.0),
-    "alpha_schedule": Choice(SHAPES),
+    "alpha_schedule": Choice(tuple(SHAPES)),
     "lr": Uniform(1e-9, 1e3),
     "weight_decay": Uniform(0.0, 1e3),
     "momentum": Uniform(0.0, 0.9999),
+    "dampening": Uniform(0.0, 1.0),
+    "nesterov": SWITCH,
     "label_smoothing": Uniform(0.0, 0.9999),
     "batch_size": RandInt(1, 1_000_000),
-    "optimizer": Choice(OPTIMIZERS),
-    "schedule": Choice(SCHEDULES),
+    "optimizer": Names(OPTIMIZERS),
+    "schedule": Names(SCHEDULES),
+    "task_loss": Names(LOSSES),
+}
+# The parts that a space may search.
+PARTS: dict[str, Parts[Any]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "task_loss": LOSSES}
+# Settings of a part, and what decides whether they have an effect: the part, then other settings.
+DECIDED_BY = {
+    "weight_decay": ("optimizer",),
+    "momentum": ("optimizer",),
+    "dampening": ("optimizer", "momentum"),
+    "nesterov": ("optimizer", "momentum", "dampening"),
+    "label_smoothing": ("task_loss",),
 }
 # Those that say nothing of the plain student.
 OF_DISTILLATION = frozenset({"alpha", "alpha_schedule", "temperature", "temperature_schedule"})
@@ -62,11 +111,13 @@ class SearchSpace:
         method: Which methods are tried.
         shared: Distributions by name, of `SHARED`.
         own: Distributions of single methods' parameters that replace their defaults, by method and parameter.
+        train: The training settings beside it, where they are known.
     """
 
     method: Choice | Constant
     shared: Mapping[str, Distribution]
     own: Mapping[str, Mapping[str, Distribution]]
+    train: TrainSpec | None = None
 
     @classmethod
     def parse(cls, written: Mapping[str, Any]) -> SearchSpace:
@@ -97,8 +148,15 @@ class SearchSpace:
         """The space with `name` at a constant unless it is searched."""
         return self if name in self.shared else replace(self, shared={**self.shared, name: Constant(value)})
 
+    def beside(self, train: TrainSpec) -> SearchSpace:
+        """The space with the training settings for what it leaves alone."""
+        return replace(self, train=train)
+
     def parameters(self, method: str) -> dict[str, Distribution]:
-        """The distributions that a trial of `method` draws from, beside the method itself."""
+        """The distributions that a trial of `method` may draw from, beside the method itself, in the order drawn.
+
+        It draws from those that `applies` to what it has drawn before.
+        """
         takes: dict[str, Distribution] = {}
         shared_temperature = False
         for term in methods.terms(method):
@@ -115,14 +173,98 @@ class SearchSpace:
             unused.add("temperature_schedule")
         if method == "none":
             unused |= OF_DISTILLATION
-        return {name: d for name, d in self.shared.items() if name not in unused} | takes
+        return {name: d for name, d in self._in_order().items() if name not in unused} | takes
+
+    def applies(self, name: str, config: Mapping[str, Any]) -> bool:
+        """Whether a setting has an effect in a configuration, as far as that is known.
+
+        Momentum has none with Adam, nor Nesterov's without momentum.
+
+        Args:
+            name: The setting.
+            config: What is drawn before it.
+        """
+        if name not in DECIDED_BY:
+            return True
+        values = {key: config.get(key, self._alone(key)) for key in DECIDED_BY[name]}
+        kind = DECIDED_BY[name][0]
+        return values[kind] is None or PARTS[kind].find(values[kind]).uses(name, values)
+
+    def part_names(self, kind: str) -> tuple[str, ...]:
+        """The parts of a kind that can be drawn or that stand beside the space; none where they are not known."""
+        if kind in self.shared:
+            return tuple(str(value) for value in _values(self.shared[kind]))
+        return (str(self._alone(kind)),) if self.train else ()
+
+    def part_faults(self) -> Iterator[Fault]:
+        """What is wrong with settings of parts, alone or together; the paths begin with `space` or `train`."""
+        for name in self.shared.keys() & DECIDED_BY.keys():
+            if unused := self.unused(name):
+                takers = [part for part in PARTS[DECIDED_BY[name][0]] if self._takes(part, name)]
+                yield ("space", name), f"found {name} {unused}; accepted: with {', '.join(takers)}"
+        if self.train is None:
+            return
+        for kind, parts in PARTS.items():
+            decided = {name for name, (by, *_) in DECIDED_BY.items() if by == kind}
+            settings = {name: _extremes(d) for name, d in self._in_order().items() if name in decided}
+            for part in self.part_names(kind):
+                for config in self._combinations({kind: part}, settings):
+                    train = self.train.with_searched(config)
+                    for name, message in train.part_faults(parts, getattr(train, kind), train.epochs):
+                        yield ("space" if name in self.shared else "train", name), message
+
+    def unused(self, name: str) -> str:
+        """With which parts a setting has no effect, where it has none with any that can be drawn; else empty."""
+        kind = DECIDED_BY[name][0]
+        names = self.part_names(kind)
+        return "" if any(self._takes(part, name) for part in names) else f"with {kind} {', '.join(names)}" * bool(names)
+
+    @staticmethod
+    def _takes(part: str, name: str) -> bool:
+        return name in PARTS[DECIDED_BY[name][0]].find(part).params()
+
+    def _alone(self, key: str) -> Any:
+        """The value of a training setting that is not searched; None where it is, or is not known."""
+        if self.train is None or key in self.shared:
+            return None
+        value = getattr(self.train, key)
+        return named(value)[0] if key in PARTS else value
+
+    def _in_order(self) -> dict[str, Distribution]:
+        """The shared distributions as written, but each after what decides whether it is drawn."""
+        ordered: dict[str, Distribution] = {}
+        while waiting := [name for name in self.shared if name not in ordered]:
+            name = next(name for name in waiting if not self._waits_for(name).intersection(waiting))
+            ordered[name] = self.shared[name]
+        return ordered
+
+    def _waits_for(self, name: str) -> set[str]:
+        if name not in DECIDED_BY:
+            return set()
+        kind, *others = DECIDED_BY[name]
+        always = all(self._takes(part, name) for part in self.part_names(kind))
+        return {*others} if always else {kind, *others}
+
+    def _combinations(self, config: Config, drawn: Mapping[str, Sequence[Value]]) -> Iterator[Config]:
+        """A configuration with each combination of further values, the last changing first."""
+        if not drawn:
+            yield config
+            return
+        name, *rest = drawn
+        others = {key: drawn[key] for key in rest}
+        if not self.applies(name, config):
+            yield from self._combinations(config, others)
+            return
+        for value in drawn[name]:
+            yield from self._combinations({**config, name: value}, others)
 
     def suggest(self, trial: optuna.Trial) -> Config:
         """Draw a configuration through an Optuna trial, the method first."""
         method = str(self.method.suggest(trial, "method"))
         drawn: Config = {"method": method}
         for name, distribution in self.parameters(method).items():
-            drawn[name] = distribution.suggest(trial, name)
+            if self.applies(name, drawn):
+                drawn[name] = distribution.suggest(trial, name)
         return drawn
 
     def methods(self) -> tuple[str, ...]:
@@ -145,6 +287,8 @@ class SearchSpace:
         for key, value in point.items():
             if key not in known:
                 faults.append(((key,), f"{key!r} is not drawn for {chosen[0]}; {did_you_mean(key, known)}"))
+            elif not self.applies(key, point):
+                faults.append(((key,), f"{key!r} has no effect beside the point's other values; accepted: without it"))
             elif not known[key].contains(value):
                 faults.append(((key,), f"found {value!r}, outside the space; accepted: {known[key].written()}"))
         return faults
@@ -171,14 +315,19 @@ class SearchSpace:
                      "quniform or a constant") for name in bad
                 ]  # fmt: skip
                 raise SpaceError(faults)
-            for values in itertools.product(*(_values(d) for d in drawn.values())):
-                yield {"method": method, **dict(zip(drawn, values, strict=True))}
+            yield from self._combinations({"method": method}, {name: _values(d) for name, d in drawn.items()})
 
     @property
     def widest(self) -> float:
         """The largest width that can be drawn."""
         width = self.shared["width"]
         return max(map(float, _values(width))) if _is_finite(width) else float(cast(Any, width).high)
+
+    @property
+    def narrowest(self) -> float:
+        """The smallest width that can be drawn."""
+        width = self.shared["width"]
+        return min(map(float, _values(width))) if _is_finite(width) else float(cast(Any, width).low)
 
     def limit_width(self, fits: Callable[[float], bool]) -> SearchSpace | None:
         """The space without the widths that do not fit, where a wider student never fits if a narrower does not.
@@ -222,9 +371,8 @@ def _parse_method(written: object, faults: list[Fault]) -> Choice | Constant:
     if written is None:
         faults.append((("method",), "missing; accepted: a list of methods such as [kd, dkd, none]"))
         return Constant("none")
-    listed = {"choice": list(written)} if isinstance(written, list | tuple) else written
     try:
-        parsed = distributions.parse(listed)
+        parsed = distributions.parse(written)
     except ValueError as error:
         faults.append((("method",), str(error)))
         return Constant("none")
@@ -262,7 +410,7 @@ def _parse_own(term: str, written: object, faults: list[Fault]) -> dict[str, Dis
 
 
 def _parse_one(
-    path: tuple[str, ...], written: object, valid: Distribution, into: dict[str, Distribution], faults: list[Fault]
+    path: tuple[str, ...], written: object, valid: Valid, into: dict[str, Distribution], faults: list[Fault]
 ) -> None:
     try:
         parsed = distributions.parse(written)
@@ -271,24 +419,14 @@ def _parse_one(
         return
     ends = [parsed.low, parsed.high] if isinstance(parsed, distributions._Range) else list(_values(parsed))
     between = isinstance(parsed, distributions._Range) and not parsed.integer
-    if between and (isinstance(valid, Choice) or (isinstance(valid, distributions._Range) and valid.integer)):
+    if between and not (isinstance(valid, distributions._Range) and not valid.integer):
         faults.append((path, f"found {parsed.written()}; accepted: a choice, randint or lograndint"))
         return
-    outside = [value for value in ends if not valid.contains(value)]
+    outside = [fault for value in ends if (fault := valid.fault(value))]
     if outside:
-        faults.append((path, f"found {outside[0]!r}; accepted: {describe(valid)}"))
+        faults.append((path, outside[0]))
     else:
         into[path[-1]] = parsed
-
-
-def describe(valid: Distribution) -> str:
-    """A set of valid values, in words."""
-    if isinstance(valid, Choice):
-        return ", ".join(str(value) for value in valid.values)
-    if isinstance(valid, distributions._Range):
-        kind = "a whole number" if valid.integer else "a number"
-        return f"{kind} from {valid.low:g} to {valid.high:g}"
-    return str(valid.written())
 
 
 def _all_terms(method: Choice | Constant) -> set[str]:
@@ -300,6 +438,13 @@ def finite_values(distribution: Distribution, most: int = 64) -> tuple[Value, ..
     if isinstance(distribution, distributions._Range) and distribution.high - distribution.low > most:
         return ()
     return _values(distribution) if _is_finite(distribution) else ()
+
+
+def _extremes(distribution: Distribution) -> tuple[Value, ...]:
+    """Both ends of a range, or every value."""
+    if isinstance(distribution, distributions._Range):
+        return (distribution.low, distribution.high)
+    return _values(distribution)
 
 
 def _is_finite(distribution: Distribution) -> bool:

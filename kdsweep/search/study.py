@@ -6,6 +6,7 @@ has one writer, the driver, and knows nothing of Ray.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,13 +24,12 @@ from kdsweep.search.journal import BatchedJournal
 from kdsweep.search.plan import Plan
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
-from kdsweep.search.stopping import Rungs
+from kdsweep.search.stopping import rule_of
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
 
 KEPT_WEIGHTS = 10
-EPOCH_KEYS = ("trial", "epoch", "val_accuracy", "seconds")
 
 
 @contextmanager
@@ -71,7 +71,7 @@ class Trial:
         number: From 0, in the order asked; Optuna's number.
         key: Names it: its number and a hash of its configuration.
         config: What is tried.
-        values: The best accuracy after each epoch done.
+        values: The best value of the objective after each epoch done.
         parameters: Of the student.
         train_seconds: Spent so far.
     """
@@ -85,8 +85,8 @@ class Trial:
 
     @property
     def best(self) -> float:
-        """The best accuracy so far; below 0 before the first epoch."""
-        return self.values[-1] if self.values else -1.0
+        """The best value of the objective so far; NaN before the first epoch."""
+        return self.values[-1] if self.values else math.nan
 
 
 class Study:
@@ -116,9 +116,10 @@ class Study:
         self.last_error = ""
         self.same_error = True
         self.sweep = sweep
-        self._rungs = Rungs.of(spec)
+        self._rule = rule_of(spec)
+        self._goal = spec.goal
         self._kept: list[Trial] = []
-        self._proposer = Proposer(spec.search, space, spec.seed)
+        self._proposer = Proposer.of(spec.search, space, spec.seed)
         sweep.root.mkdir(parents=True, exist_ok=True)
         sweep.journal.touch()
         self._backend = BatchedJournal(sweep.journal)
@@ -131,7 +132,7 @@ class Study:
                 self._study = optuna.load_study(study_name=None, storage=self._storage, sampler=sampler)
             else:
                 self._study = optuna.create_study(
-                    study_name=spec.name, storage=self._storage, sampler=sampler, direction="maximize"
+                    study_name=spec.name, storage=self._storage, sampler=sampler, direction=self._goal.direction
                 )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._asked = 0
@@ -183,7 +184,7 @@ class Study:
 
         Args:
             key: The trial.
-            metrics: `epoch`, `val_accuracy`, `seconds` and whatever else was measured.
+            metrics: `epoch`, the objective, `seconds` and whatever else was measured.
 
         Returns:
             Whether the trial is to stop.
@@ -210,7 +211,7 @@ class Study:
                 self._storage.set_trial_intermediate_value(trial_id, epoch, value)
             values = [trial.best] if state is State.COMPLETE else None
             self._study.tell(trial.number, values, state=_OPTUNA_STATES[state])
-        self._proposer.tell(trial.config, _OPTUNA_STATES[state], trial.values)
+        self._proposer.tell(trial.config, _OPTUNA_STATES[state], self._scores(trial))
         self.counts[state] += 1
         if error:
             self.same_error = self.same_error and self.last_error in ("", error)
@@ -225,15 +226,19 @@ class Study:
         self._epochs.close()
 
     def _note(self, trial: Trial, metrics: Mapping[str, Any]) -> bool:
-        epoch, accuracy = int(metrics["epoch"]), float(metrics["val_accuracy"])
+        epoch, value = int(metrics["epoch"]), float(metrics[self._goal.column])
         del trial.values[epoch - 1 :]
-        trial.values.append(max(accuracy, trial.best))
+        trial.values.append(trial.best if self._goal.better(trial.best, value) else value)
         trial.train_seconds += float(metrics["seconds"])
         trial.parameters = int(metrics.get("parameters", trial.parameters))
-        if self.leader is None or trial.best > self.leader.best:
+        if self.leader is None or self._goal.better(trial.best, self.leader.best):
             self.leader = trial
         group = tuple(trial.config.get(name) for name in self.spec.scheduler.group_by)
-        return self._rungs.reached(group, trial.key, epoch, trial.best)
+        return self._rule.reached(group, trial.key, epoch, self._goal.score(trial.best))
+
+    def _scores(self, trial: Trial) -> list[float]:
+        """A trial's values as rungs and sampler see them: higher is better."""
+        return [self._goal.score(value) for value in trial.values]
 
     def _replay(self) -> None:
         """Take up what the logs say: trials, their epochs in the order of arrival, and the rungs."""
@@ -255,7 +260,7 @@ class Study:
             else:
                 self.running[trial.key] = trial
         stopped: list[str] = []
-        for entry in read_lines(self.sweep.epochs_log, wanted=EPOCH_KEYS):
+        for entry in read_lines(self.sweep.epochs_log, wanted=("trial", "epoch", self._goal.column, "seconds")):
             if entry["trial"] in everyone and self._note(everyone[entry["trial"]], entry):
                 stopped.append(entry["trial"])
         states = {state: name for name, state in _OPTUNA_STATES.items()}
@@ -265,7 +270,7 @@ class Study:
             what = "no line of" if log.is_file() else "missing, but the journal has"
             raise SweepDirError(f"{log}: {what} trial {lost[0]}; accepted: the log as kdsweep wrote it")
         for key, frozen in ended.items():
-            self._proposer.tell(everyone[key].config, frozen.state, everyone[key].values)
+            self._proposer.tell(everyone[key].config, frozen.state, self._scores(everyone[key]))
             self.counts[states[frozen.state]] += 1
             if frozen.state != TrialState.FAIL:
                 self._kept.append(everyone[key])
@@ -294,7 +299,8 @@ class Study:
 
     def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
         """The best few, and those that no smaller student beats."""
-        ranked = sorted(trials, key=lambda trial: (-trial.best, trial.number))
+        # Optuna may know of a trial whose epochs were lost: it comes last.
+        ranked = sorted(trials, key=lambda trial: (not trial.values, -self._goal.score(trial.best), trial.number))
         kept = ranked[:KEPT_WEIGHTS]
         smallest = min((trial.parameters for trial in kept), default=0)
         for trial in ranked[KEPT_WEIGHTS:]:

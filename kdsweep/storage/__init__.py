@@ -1,1 +1,1 @@
-"""Where is it kept, and is it whole? Paths of a sweep, atomic writes, arrays, weights, logs of JSON lines."""
+"""Files on disk: paths of a sweep, atomic writes, arrays, weights and JSON Lines logs."""

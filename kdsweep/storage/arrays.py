@@ -1,4 +1,4 @@
-"""Tensors in files that many processes map at once: one copy a node, in the page cache."""
+"""Memory-mapped tensor files: processes on a node share one copy, in the page cache."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kdsweep.storage.files import write_json
 
 
 class ArrayWriter:
-    """Writes one array row block by row block, whole or not at all.
+    """Writes one array in blocks of rows; the file appears only when it is complete.
 
     Args:
-        path: The file; its shape lies beside it as JSON.
+        path: The file; its shape and dtype are stored next to it as JSON.
     """
 
     def __init__(self, path: Path):
@@ -29,7 +29,7 @@ class ArrayWriter:
         self._dtype = ""
 
     def append(self, rows: torch.Tensor) -> None:
-        """Add rows [n, ...] on any device."""
+        """Append rows [n, ...], from any device."""
         rows = rows.detach().cpu().contiguous()
         self._rows += len(rows)
         self._row_shape = tuple(rows.shape[1:])
@@ -37,19 +37,19 @@ class ArrayWriter:
         self._file.write(rows.flatten().view(torch.uint8).numpy().data)
 
     def close(self) -> None:
-        """Make the array visible."""
+        """Finish the file and move it into place."""
         self._file.close()
         write_json(_sidecar(self._path), {"shape": [self._rows, *self._row_shape], "dtype": self._dtype})
         self._partial.replace(self._path)
 
     def discard(self) -> None:
-        """Leave nothing behind of an array that was not closed."""
+        """Delete the partial file, unless `close` was called."""
         self._file.close()
         self._partial.unlink(missing_ok=True)
 
 
 def save_array(tensor: torch.Tensor, path: Path) -> None:
-    """Write one tensor [N, ...]."""
+    """Write a tensor [N, ...] atomically."""
     writer = ArrayWriter(path)
     try:
         writer.append(tensor)
@@ -59,19 +59,19 @@ def save_array(tensor: torch.Tensor, path: Path) -> None:
 
 
 def map_array(path: Path) -> torch.Tensor:
-    """Map an array into memory; nothing is read until it is touched.
+    """Memory-map an array; pages are read on first access.
 
     Raises:
-        DataError: If the file is missing or not as long as its shape says.
+        DataError: If the file is missing or has the wrong size for its shape.
     """
     if not has_array(path):
-        raise DataError(f"{path}: missing or cut short; accepted: as kdsweep wrote it, delete its folder to renew it")
+        raise DataError(f"{path}: missing or truncated; delete {path.parent} and kdsweep will recreate it")
     shape, dtype = _described(path)
     return torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=dtype).reshape(shape)
 
 
 def has_array(path: Path) -> bool:
-    """Whether the array was written to its end, and is whole."""
+    """Whether the array exists and has its full size."""
     if not path.is_file() or not _sidecar(path).is_file():
         return False
     shape, dtype = _described(path)

@@ -1,4 +1,4 @@
-"""What a sweep ran on: versions, hardware and the command line."""
+"""The environment of a sweep: versions, hardware and command line."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ PACKAGES = ("kdsweep", "torch", "torchvision", "ray", "optuna", "numpy")
 
 
 def describe_environment(command: Sequence[str]) -> dict[str, Any]:
-    """Facts that a reader of the results may ask for.
-
-    Args:
-        command: The command line.
-    """
+    """Collect versions, hardware and the command line for `environment.json`."""
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -1,4 +1,4 @@
-"""The one atomic write: a file appears whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Iterable[Any]) -> None:
-    """Write JSON, whole or not at all."""
+    """Write a JSON file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(value, indent=2) + "\n")

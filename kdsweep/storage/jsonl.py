@@ -1,4 +1,4 @@
-"""Append-only files of JSON lines: whole lines or none."""
+"""Append-only JSON Lines files that survive crashes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kdsweep.errors import SweepDirError
 
 
 class LineLog:
-    """A file of JSON lines with one writer.
+    """A JSON Lines file with a single writer.
 
     Args:
-        path: The file; a torn last line, left by a crash, is cut off.
+        path: The file; an incomplete last line, left by a crash, is removed.
     """
 
     def __init__(self, path: Path):
@@ -23,27 +23,27 @@ class LineLog:
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Add one line and hand it to the operating system."""
+        """Append one line and flush it to the operating system."""
         self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
-        """Have it on the disk."""
+        """Flush the file to disk (fsync)."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Sync and close; a second time does nothing."""
+        """Sync and close; calling it again does nothing."""
         if not self._file.closed:
             self.sync()
             self._file.close()
 
 
 def read_lines(path: Path, *, wanted: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
-    """The entries of a file of JSON lines; a torn last line is left out, a missing file is empty.
+    """Yield the entries of a JSON Lines file; skip an incomplete last line, treat a missing file as empty.
 
     Args:
         path: The file.
-        wanted: Keys that every entry has.
+        wanted: Keys that every entry must have.
 
     Raises:
         SweepDirError: If a line is damaged.
@@ -58,16 +58,14 @@ def read_lines(path: Path, *, wanted: Iterable[str] = ()) -> Iterator[dict[str, 
             try:
                 entry = json.loads(line)
             except ValueError as error:
-                raise SweepDirError(f"{path}:{number}: damaged: {error}; accepted: a line of JSON") from error
+                raise SweepDirError(f"{path}:{number}: damaged: {error}; accepted: a JSON object") from error
             if not isinstance(entry, dict) or not keys <= entry.keys():
-                raise SweepDirError(
-                    f"{path}:{number}: damaged; accepted: a line of JSON with {', '.join(sorted(keys))}"
-                )
+                raise SweepDirError(f"{path}:{number}: damaged; accepted: a JSON object with {', '.join(sorted(keys))}")
             yield entry
 
 
 def cut_torn_line(path: Path) -> None:
-    """Make a log end with a whole line."""
+    """Remove an incomplete last line."""
     if not path.is_file():
         return
     with path.open("rb+") as file:

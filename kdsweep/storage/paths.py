@@ -1,4 +1,4 @@
-"""Where everything of a sweep lies: the only place that spells file names."""
+"""The directory layout of a sweep; all file names are defined here."""
 
 from __future__ import annotations
 
@@ -16,68 +16,65 @@ class SweepDir:
     """The directory `STORAGE/NAME` of one sweep, as paths.
 
     Attributes:
-        root: An absolute path that every node reaches.
+        root: Absolute path, reachable from every node.
     """
 
     root: Path
 
     @classmethod
     def existing(cls, path: str | Path) -> SweepDir:
-        """The sweep directory at `path`.
+        """Open the existing sweep directory at `path`.
 
         Raises:
-            SweepDirError: If there is none.
+            SweepDirError: If `path` is not a sweep directory.
         """
         sweep = cls(Path(path).expanduser().absolute())
         if not sweep.root.is_dir():
             raise SweepDirError(f"{path}: no such directory; accepted: a sweep directory such as runs/quickstart")
         if not sweep.spec.is_file():
-            raise SweepDirError(f"{path}: not a sweep directory, it holds no {sweep.spec.name}")
+            raise SweepDirError(f"{path}: not a sweep directory: {sweep.spec.name} is missing")
         return sweep
 
     @property
     def spec(self) -> Path:
-        """The resolved sweep file."""
+        """The sweep file with all defaults resolved."""
         return self.root / "spec.yaml"
 
     @property
     def environment(self) -> Path:
-        """Versions, hardware and the command line."""
         return self.root / "environment.json"
 
     @property
     def lock(self) -> Path:
-        """Held by the one driver."""
+        """Lock file, held by the running driver."""
         return self.root / ".lock"
 
     @property
     def data(self) -> Path:
-        """What is known of the data: classes, image shape, normalisation."""
+        """Classes, image shape and normalisation of the data."""
         return self.root / "data.json"
 
     @property
     def teacher(self) -> Path:
-        """The teacher's weights and description."""
         return self.root / "teacher"
 
     @property
     def teacher_weights(self) -> Path:
-        """The teacher's weights."""
         return self.teacher / "model.safetensors"
 
     @property
     def teacher_card(self) -> Path:
-        """What is known of the teacher: model, accuracy, size, training."""
+        """Description of the teacher: model, accuracy, size, training."""
         return self.teacher / "teacher.json"
 
     @property
     def teacher_example(self) -> Path:
-        """Its outputs of a small batch."""
+        """The teacher's outputs for a small batch."""
         return self.teacher / "example.safetensors"
 
     @property
     def teacher_test(self) -> Path:
-        """The teacher on the test split, once confirmation has looked."""
+        """The teacher's test accuracy, written by the confirmation."""
         return self.teacher / "test.json"
 
     @property
@@ -92,17 +89,17 @@ class SweepDir:
 
     @property
     def epochs_log(self) -> Path:
-        """One line per trial and epoch, in the order of arrival."""
+        """One line per trial and epoch, in order of arrival."""
         return self.root / "epochs.jsonl"
 
     @property
     def probe(self) -> Path:
-        """What was measured of the machine before the search."""
+        """Measurements of the machine, made before the search."""
         return self.root / "probe.json"
 
     @property
     def trials(self) -> Path:
-        """One folder per trial that still has something to keep."""
+        """One folder per trial that has saved weights or training state."""
         return self.root / "trials"
 
     @property
@@ -127,27 +124,26 @@ class SweepDir:
 
     @property
     def report(self) -> Path:
-        """The report."""
         return self.root / "report.html"
 
     @property
     def tune(self) -> Path:
-        """Ray Tune's own scratch, of no use once the search has ended."""
+        """Ray Tune's scratch directory, not needed after the search."""
         return self.root / ".tune"
 
     @property
     def store(self) -> Store:
-        """What the sweeps of one storage share."""
+        """The cache shared by all sweeps of the same storage."""
         return Store(self.root.parent / ".cache")
 
     def trial(self, key: str) -> TrialDir:
         """The folder of one trial.
 
         Raises:
-            SweepDirError: If `key` is not written as a key is; it can never leave the sweep directory.
+            SweepDirError: If `key` is not a valid trial key; this keeps paths inside the sweep directory.
         """
         if not _KEY.fullmatch(key):
-            raise SweepDirError(f"trial {key!r} is not a key; accepted: a key such as 0007-3fa2c1")
+            raise SweepDirError(f"invalid trial key {key!r}; accepted: a key such as 0007-3fa2c1")
         return TrialDir(self.trials / key)
 
     def confirmation(self, name: str) -> TrialDir:
@@ -163,39 +159,39 @@ class TrialDir:
 
     @property
     def state(self) -> Path:
-        """What the run needs to go on: weights, optimizer, schedule, random state."""
+        """Training state for resuming: weights, optimizer, schedule, random state."""
         return self.root / "state.safetensors"
 
     @property
     def best(self) -> Path:
-        """The student's weights at its best epoch."""
+        """The student's weights from its best epoch."""
         return self.root / "best.safetensors"
 
     @property
     def hang(self) -> Path:
-        """Where a worker stood when its step hung."""
+        """Stack traces of a worker whose step timed out."""
         return self.root / "hang.txt"
 
     @property
     def result(self) -> Path:
-        """What a confirmation run measured."""
+        """The results of a confirmation run."""
         return self.root / "result.json"
 
 
 @dataclass(frozen=True)
 class Store:
-    """Content-addressed things that sweeps of one storage share: data, teachers and teacher outputs."""
+    """Content-addressed cache shared by sweeps: data, teachers and teacher outputs."""
 
     root: Path
 
     def data(self, digest: str) -> Path:
-        """Decoded images of one data set."""
+        """Folder of the decoded images of one data set."""
         return self.root / "data" / digest
 
     def teacher(self, digest: str) -> Path:
-        """A trained teacher."""
+        """Folder of a trained teacher."""
         return self.root / "teachers" / digest
 
     def outputs(self, digest: str) -> Path:
-        """Outputs of one teacher on one data set."""
+        """Folder of one teacher's outputs on one data set."""
         return self.root / "outputs" / digest

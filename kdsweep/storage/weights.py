@@ -95,20 +95,31 @@ def metadata(path: Path) -> dict[str, str]:
         raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
 
 
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a checkpoint's tensors by name; of a safetensors file by its header alone, without torch.
+
+    Raises:
+        CheckpointError: As `load`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix != ".safetensors":
+        return {name: tuple(tensor.shape) for name, tensor in load(path).items()}
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
+
+
 def check_classes(path: Path, head: str, num_classes: int) -> None:
     """Check the last layer of a safetensors file by its header alone, without torch.
 
     Raises:
         CheckpointError: If the file is unreadable or its last layer has another number of outputs.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            names = (name for name in file.keys() if f"{head}.weight" in _readings(name))  # noqa: SIM118 - no mapping
-            shape = next((file.get_slice(name).get_shape() for name in names), None)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"checkpoint {path}: unreadable: {_first_line(error)}") from error
+    found = shapes(path)
+    shape = next((shape for name, shape in found.items() if f"{head}.weight" in _readings(name)), None)
     if shape is None:
         raise CheckpointError(f"checkpoint {path}: {head}.weight is missing")
     if shape[0] != num_classes:
@@ -118,23 +129,65 @@ def check_classes(path: Path, head: str, num_classes: int) -> None:
 
 
 def fit(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> State:
-    """Check that weights belong to a model.
-
-    Args:
-        model: On any device, the meta device included.
-        state: Tensors by name; what Lightning, DistributedDataParallel or torch.compile put before the model's names
-            may stand there.
-        where: What the weights are called in the error.
+    """Check that weights belong to a model; see `fit_shapes`.
 
     Returns:
         The tensors by the model's names.
+    """
+    names = fit_shapes(_shapes_of(model.state_dict()), _shapes_of(state), where)
+    return {own: state[name] for own, name in names.items()}
+
+
+def check_values(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
+    """Check that weights are numbers of the kind that the model computes with.
+
+    Args:
+        model: With parameters and buffers of the names in `state`.
+        state: As it was read, by the model's names.
+        where: What the weights are called in the error.
+
+    Raises:
+        CheckpointError: Naming the first tensor of another kind, or with a value that is NaN or infinite.
+    """
+    for name, own in model.state_dict().items():
+        found = state.get(name)
+        if found is None:
+            continue
+        kind = "floating point" if own.is_floating_point() else str(own.dtype).removeprefix("torch.")
+        fits = found.is_floating_point() and found.itemsize > 1 if own.is_floating_point() else found.dtype == own.dtype
+        if not fits:
+            found_kind = str(found.dtype).removeprefix("torch.")
+            raise CheckpointError(f"{where}: {name} is {found_kind}; accepted: {kind}")
+        if not torch.isfinite(found).all():
+            raise CheckpointError(f"{where}: {name} has a value that is NaN or infinite; accepted: finite weights")
+
+
+def below(state: Mapping[str, torch.Tensor], prefix: str) -> State:
+    """The tensors of one part of a model, named as in that part; a wrapper's prefix may stand before `prefix`."""
+    return {
+        reading.removeprefix(prefix): tensor
+        for name, tensor in state.items()
+        for reading in _readings(name)
+        if reading.startswith(prefix)
+    }
+
+
+def fit_shapes(wanted: Shapes, found: Shapes, where: str) -> dict[str, str]:
+    """Check that weights belong to a model by the shapes of their tensors.
+
+    Args:
+        wanted: Of the model's state dict, by name.
+        found: Of the weights; the names may have the prefixes of Lightning, DistributedDataParallel or torch.compile.
+        where: What the weights are called in the error.
+
+    Returns:
+        The names in the weights, by the model's names.
 
     Raises:
         CheckpointError: Naming the first difference, how many there are, and the line of Python that would mend names.
     """
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    named = _named_as(wanted, state)
-    found = {name: tuple(tensor.shape) for name, tensor in named.items()}
+    names = _named_as(wanted, found)
+    found = {own: found[name] for own, name in names.items()}
     missing = [name for name in wanted if name not in found and not name.endswith("num_batches_tracked")]
     foreign = [name for name in found if name not in wanted]
     faults = [
@@ -148,23 +201,27 @@ def fit(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> Stat
         more = f" (and {len(faults) - 1} more differences)" if len(faults) > 1 else ""
         mending = _mending({name: wanted[name] for name in missing}, {name: found[name] for name in foreign})
         raise CheckpointError(f"{where}: {faults[0]}{more}{mending}")
-    return named
+    return names
 
 
-def _named_as(wanted: Shapes, state: Mapping[str, torch.Tensor]) -> State:
-    """The tensors under the model's names, where a wrapper's prefix is all that differs."""
-    named: State = {}
+def _named_as(wanted: Shapes, found: Shapes) -> dict[str, str]:
+    """The names of weights by the model's names, where they differ only by a wrapper's prefix."""
+    names: dict[str, str] = {}
     prefixed = False
-    for name, tensor in state.items():
+    for name in found:
         own = next((reading for reading in _readings(name) if reading in wanted), name)
-        if own in named or (own != name and own in state):
+        if own in names or (own != name and own in found):
             own = name  # two of one name: neither is the wrapper's
         prefixed |= own != name
-        named[own] = tensor
-    if prefixed and wanted.keys() <= named.keys():
+        names[own] = name
+    if prefixed and wanted.keys() <= names.keys():
         # Lightning keeps the weights of losses and metrics beside the model.
-        return {name: tensor for name, tensor in named.items() if name in wanted}
-    return named
+        return {own: name for own, name in names.items() if own in wanted}
+    return names
+
+
+def _shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _readings(name: str) -> list[str]:

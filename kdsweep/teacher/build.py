@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from kdsweep.seeds import digest_of
 from kdsweep.storage import weights
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store, SweepDir
-from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks import Prepared, Samples
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import Training, on_device, resumed, run_through
@@ -39,8 +39,7 @@ class TeacherCard:
         width: Of its channels.
         options: Further arguments of the model.
         origin: `trained` or the checkpoint it was loaded from.
-        val_accuracy: On the sweep's validation split, a fraction.
-        val_loss: Mean cross entropy there.
+        measured: Its metrics on the sweep's validation split, as `val_NAME`; keys of their own in the file.
         parameters: How many.
         size_mb: Parameters and buffers, in MiB.
         epochs: It was trained for here; 0 if loaded.
@@ -51,14 +50,32 @@ class TeacherCard:
     width: float
     options: dict[str, Any]
     origin: str
-    val_accuracy: float
-    val_loss: float
+    measured: dict[str, float]
     parameters: int
     size_mb: float
     epochs: int
 
+    @classmethod
+    def read(cls, path: Path) -> TeacherCard:
+        """The card in a file.
 
-def teacher_digest(spec: SweepSpec, data: PreparedData) -> str:
+        Raises:
+            OSError: If it cannot be read.
+            ValueError: If it is not JSON.
+            TypeError: If it is not a card.
+        """
+        known = json.loads(path.read_text())
+        measured = {name: value for name, value in known.items() if name.startswith("val_")}
+        return cls(**{name: value for name, value in known.items() if name not in measured}, measured=measured)
+
+    def write(self, path: Path) -> None:
+        """Keep it in a file."""
+        known = asdict(self)
+        measured = known.pop("measured")
+        write_json(path, known | measured)
+
+
+def teacher_digest(spec: SweepSpec, data: Prepared) -> str:
     """What a teacher is stored under: what made its weights, and the data that it was judged on."""
     teacher = spec.teacher
     identity: dict[str, Any] = {
@@ -68,11 +85,11 @@ def teacher_digest(spec: SweepSpec, data: PreparedData) -> str:
         with checkpoint_path(teacher.checkpoint).open("rb") as file:
             identity["checkpoint"] = hashlib.file_digest(file, "sha256").hexdigest()
     else:
-        identity |= {"train": teacher.train.model_dump(), "seed": spec.seed, "augment": spec.dataset.augment}
+        identity |= {"train": teacher.train.identity(), "seed": spec.seed, "augment": spec.dataset.augment}
     return digest_of(identity)[:16]
 
 
-def stored(spec: SweepSpec, data: PreparedData, sweep: SweepDir) -> TeacherCard | None:
+def stored(spec: SweepSpec, data: Prepared, sweep: SweepDir) -> TeacherCard | None:
     """The sweep's own teacher, or the one that an earlier sweep left in the store, if it is whole."""
     return _whole(sweep.teacher) or _whole(sweep.store.teacher(teacher_digest(spec, data)))
 
@@ -80,14 +97,14 @@ def stored(spec: SweepSpec, data: PreparedData, sweep: SweepDir) -> TeacherCard 
 def _whole(folder: Path) -> TeacherCard | None:
     try:
         weights.load(folder / WEIGHTS)
-        return TeacherCard(**json.loads((folder / CARD).read_text()))
+        return TeacherCard.read(folder / CARD)
     except (CheckpointError, OSError, ValueError, TypeError):
         return None  # never finished, or damaged: it is made again
 
 
 def make(
     spec: SweepSpec,
-    data: PreparedData,
+    data: Prepared,
     store: Store,
     device: torch.device,
     on_epoch: Callable[[dict[str, float]], None],
@@ -122,37 +139,46 @@ def make(
         origin = f"{spec.teacher.checkpoint}, its {part}" if part in weights.AVERAGED else spec.teacher.checkpoint
         model.load_state_dict(weights.fit(model, loaded, f"checkpoint {path}"), strict=False)
         on_device(model, device)
-    accuracy, loss = evaluate(model, val)
     card = TeacherCard(
         digest=digest,
         model=spec.teacher.model,
         width=spec.teacher.width,
         options=spec.teacher.options,
         origin=origin,
-        val_accuracy=accuracy,
-        val_loss=loss,
+        measured=_measured(spec, data, model, val),
         parameters=models.count_parameters(model),
         size_mb=models.size_mb(model),
         epochs=0 if spec.teacher.checkpoint else spec.teacher.train.epochs,
     )
     weights.save(model.state_dict(), root / WEIGHTS)
-    write_json(root / CARD, asdict(card))
+    card.write(root / CARD)
     return card
 
 
-def judge(card: TeacherCard, num_classes: int) -> None:
+def judge(card: TeacherCard, data: Prepared) -> None:
     """Refuse a teacher that knows little more than chance.
 
     Raises:
-        TeacherError: If its validation accuracy is below twice chance (60 % for two or three classes).
+        TeacherError: If its task does not find it worth distilling from.
     """
-    least = min(2 / num_classes, 0.6)
-    if not card.val_accuracy >= least:
-        raise TeacherError(
-            f"the teacher {card.model} ({card.origin}) reaches {card.val_accuracy:.1%} on the validation split; "
-            f"accepted: at least {least:.1%}, twice chance among {num_classes} classes. Is the checkpoint of these "
-            "classes, in this order, and of this normalisation (dataset.normalize)?"
-        )
+    if fault := data.task.teacher_fault(card.measured, data.num_classes):
+        raise TeacherError(f"the teacher {card.model} ({card.origin}) {fault}")
+
+
+def with_objective(
+    card: TeacherCard, spec: SweepSpec, data: Prepared, sweep: SweepDir, device: torch.device
+) -> TeacherCard:
+    """A stored teacher that was judged for another objective is judged again."""
+    if spec.goal.column in card.measured:
+        return card
+    folder = sweep.teacher if _whole(sweep.teacher) else sweep.store.teacher(card.digest)
+    model = load(spec, data, folder / WEIGHTS, device).model
+    return replace(card, measured=_measured(spec, data, model, data.split("val", device)))
+
+
+def _measured(spec: SweepSpec, data: Prepared, model: nn.Module, val: Samples) -> dict[str, float]:
+    measured = evaluate(model, val, data.task.measured(spec.goal))
+    return {f"val_{name}": value for name, value in measured.items()}
 
 
 def adopt(card: TeacherCard, sweep: SweepDir) -> None:
@@ -161,20 +187,20 @@ def adopt(card: TeacherCard, sweep: SweepDir) -> None:
         return
     sweep.teacher.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(sweep.store.teacher(card.digest) / WEIGHTS, sweep.teacher_weights)
-    write_json(sweep.teacher_card, asdict(card))
+    card.write(sweep.teacher_card)
 
 
-def build(spec: SweepSpec, data: PreparedData) -> nn.Module:
-    """The teacher's model with fresh weights; pretrained ones are not fetched, since its own are loaded."""
+def build(spec: SweepSpec, data: Prepared) -> nn.Module:
+    """The teacher's model, its weights still to be loaded."""
     teacher = spec.teacher
-    return models.architecture(teacher.model, data.input_shape, data.num_classes, teacher.width, **teacher.options)
+    return models.architecture(teacher.model, data.input_spec, data.num_classes, teacher.width, **teacher.options)
 
 
-def load(spec: SweepSpec, data: PreparedData, path: Path, device: torch.device) -> models.Tapped:
+def load(spec: SweepSpec, data: Prepared, path: Path, device: torch.device) -> models.Tapped:
     """The stored teacher, frozen and in eval mode, ready to show its outputs."""
     # Fresh weights are drawn before the stored ones replace them; a trial in mid-epoch must not see that.
     with torch.random.fork_rng(devices=[]):
         model = build(spec, data)
     model.load_state_dict(weights.load(path))
     on_device(model, device).eval().requires_grad_(False)
-    return models.Tapped(model, models.taps(spec.teacher.model, model, data.input_shape))
+    return data.task.tapped(model, models.taps(spec.teacher.model, model, data.input_spec))

@@ -17,16 +17,14 @@ from kdsweep import methods
 from kdsweep.config.spec import SweepSpec
 from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
-from kdsweep.methods.at import attention_map
-from kdsweep.models import Tapped
+from kdsweep.methods.stages import attention_map
+from kdsweep.models import InputSpec, Tapped
 from kdsweep.search.space import finite_values
 from kdsweep.seeds import digest_of
 from kdsweep.storage import weights
 from kdsweep.storage.arrays import ArrayWriter, has_array, map_array
 from kdsweep.storage.paths import Store
-from kdsweep.tasks.image.batches import Images
-from kdsweep.tasks.image.splits import PreparedData
-from kdsweep.tasks.image.views import View
+from kdsweep.tasks import Prepared, Samples, View
 from kdsweep.training.teaching import TeacherView
 
 BATCH = 256
@@ -83,7 +81,7 @@ class OutputStore:
 
     Attributes:
         root: Their directory.
-        augment: How the training images are varied.
+        augment: How the training samples are varied.
         seed: Of the views.
         items: The arrays that are kept.
         stages: How many stage maps the teacher has.
@@ -98,13 +96,11 @@ class OutputStore:
     epochs: int
 
     @classmethod
-    def of(
-        cls, spec: SweepSpec, data: PreparedData, teacher_digest: str, example: Outputs, store: Store
-    ) -> OutputStore:
+    def of(cls, spec: SweepSpec, data: Prepared, teacher_digest: str, example: Outputs, store: Store) -> OutputStore:
         """The store for a sweep: as many of the needed arrays, small ones first, as the budget holds."""
         digest = digest_of([teacher_digest, data.digest, spec.dataset.augment, spec.seed])[:16]
         views = 1 if spec.dataset.augment == "none" else spec.train.epochs
-        count = map_array(data.root / "train_labels.bin").shape[0]
+        count = data.count("train")
         needed = items_of(sweep_needs(spec), len(example.features))
         sizes = {name: _bytes_per_sample(array) * count * views for name, array in _arrays(example, needed).items()}
         left = spec.teacher.cache_gb * 1e9
@@ -129,7 +125,7 @@ class OutputStore:
         root = self.view_root(epoch)
         return all(has_array(root / f"{item}.bin") for item in self.items)
 
-    def ensure(self, epoch: int, teacher: TeacherInLoop, train: Images) -> None:
+    def ensure(self, epoch: int, teacher: TeacherInLoop, train: Samples) -> None:
         """Have the view of an epoch computed, by this process or by another that was first.
 
         Args:
@@ -145,7 +141,7 @@ class OutputStore:
                 if idle or not self._compute(ahead, teacher, train):
                     time.sleep(0.02)
 
-    def _compute(self, epoch: int, teacher: TeacherInLoop, train: Images) -> bool:
+    def _compute(self, epoch: int, teacher: TeacherInLoop, train: Samples) -> bool:
         """Compute a view if nobody else does; says whether it was computed here."""
         claim = self.view_root(epoch).with_suffix(".claim")
         claim.parent.mkdir(parents=True, exist_ok=True)
@@ -161,13 +157,13 @@ class OutputStore:
             claim.unlink(missing_ok=True)
         return True
 
-    def _write(self, epoch: int, teacher: TeacherInLoop, train: Images, claim: Path) -> None:
-        view = View(self.augment, self.seed, epoch, len(train), train.device)
+    def _write(self, epoch: int, teacher: TeacherInLoop, train: Samples, claim: Path) -> None:
+        view = train.view(self.augment, self.seed, epoch)
         missing = {item for item in self.items if not has_array(self.view_root(epoch) / f"{item}.bin")}
         writers = {item: ArrayWriter(self.view_root(epoch) / f"{item}.bin") for item in missing}
         try:
-            for images in train.sequence(torch.arange(len(train), device=train.device).split(BATCH), view):
-                outputs = teacher.outputs(images)
+            for batch in train.sequence(torch.arange(len(train), device=train.device).split(BATCH), view):
+                outputs = teacher.outputs(batch)
                 for item, array in _arrays(outputs, missing).items():
                     writers[item].append(array)
                 os.utime(claim)
@@ -183,31 +179,31 @@ class TeacherInLoop:
 
     Args:
         tapped: Frozen and in eval mode.
-        input_shape: (channels, height, width).
+        input_spec: What it takes for one sample.
         device: Where it is.
     """
 
-    def __init__(self, tapped: Tapped, input_shape: tuple[int, int, int], device: torch.device):
+    def __init__(self, tapped: Tapped, input_spec: InputSpec, device: torch.device):
         self._tapped = tapped
-        self._input = torch.zeros(2, *input_shape, device=device)
+        self._input = input_spec.example(2, device)
 
     @property
     def model(self) -> nn.Module:
         """The model itself."""
         return self._tapped.model
 
-    def outputs(self, images: torch.Tensor) -> Outputs:
-        """Outputs for normalised images [B, C, H, W]."""
+    def outputs(self, batch: torch.Tensor) -> Outputs:
+        """Outputs for a batch [B, ...]."""
         with torch.no_grad():
-            return self._tapped(images)
+            return self._tapped(batch)
 
     def example(self) -> Outputs:
-        """Outputs of an empty image."""
+        """Outputs of two empty samples."""
         return self.outputs(self._input)
 
     def epoch(self, epoch: int, view: View) -> TeacherView:
         """The teacher sees the batch that the student sees."""
-        return lambda index, images: self.outputs(images)
+        return lambda index, batch: self.outputs(batch)
 
 
 class StoredOutputs:
@@ -219,7 +215,7 @@ class StoredOutputs:
         train: The training split on the device.
     """
 
-    def __init__(self, store: OutputStore, teacher: Callable[[], TeacherInLoop], train: Images):
+    def __init__(self, store: OutputStore, teacher: Callable[[], TeacherInLoop], train: Samples):
         self.store = store
         self._teacher = teacher
         self._train = train
@@ -262,7 +258,7 @@ class StoredTeacher:
         arrays = self._outputs.arrays(epoch, self._items)
         nothing = torch.empty(0, device=self._example.logits.device)
 
-        def outputs(index: torch.Tensor, images: torch.Tensor) -> Outputs:
+        def outputs(index: torch.Tensor, batch: torch.Tensor) -> Outputs:
             taken = {item: array[index] for item, array in arrays.items()}
             stages = (taken.get(f"stage{i}", taken.get(f"attention{i}", nothing)) for i in range(self._stages))
             return Outputs(taken.get("logits", nothing), taken.get("embedding", nothing), tuple(stages))

@@ -1,10 +1,11 @@
-"""What the terminal shows while a sweep runs: a live view, or plain lines where there is no terminal.
+"""Progress of a running sweep: a live view on a terminal, plain lines otherwise.
 
-Everything goes to standard error; standard output is for data.
+All output goes to standard error; standard output is for data.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.tasks.metrics import shown
+
 PLAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class SearchStatus:
-    """How far a search is.
+    """The progress of a search.
 
     Attributes:
         target: Trials there will be.
@@ -31,9 +34,10 @@ class SearchStatus:
         pruned: Stopped early.
         failed: Failed.
         epochs: Epochs trained by all trials of this session.
-        best_accuracy: The best validation accuracy so far; negative before the first.
+        objective: The column of what is best.
+        best_value: Its best value so far; NaN before the first.
         best_config: Its configuration.
-        teacher_accuracy: For comparison.
+        teacher_value: The teacher's, for comparison.
     """
 
     target: int
@@ -42,27 +46,28 @@ class SearchStatus:
     pruned: int
     failed: int
     epochs: int
-    best_accuracy: float
+    objective: str
+    best_value: float
     best_config: Mapping[str, Any]
-    teacher_accuracy: float
+    teacher_value: float
 
     @property
     def ended(self) -> int:
-        """Trials that need no more work."""
+        """Number of finished trials: complete, stopped early or failed."""
         return self.complete + self.pruned + self.failed
 
 
 class Progress(Protocol):
-    """Hears what a sweep is doing."""
+    """Receives the progress of a sweep."""
 
     def phase(self, name: str, text: str) -> None:
-        """A phase began, or has something to say: data, teacher, search, confirm."""
+        """Report the start of a phase (data, teacher, search, confirm) or a message from it."""
 
     def counted(self, name: str, done: int, total: int, text: str) -> None:
-        """A phase of `total` steps has done so many."""
+        """Report that a phase has done `done` of `total` steps."""
 
     def search(self, status: SearchStatus) -> None:
-        """The search went on."""
+        """Report the progress of the search."""
 
     def __enter__(self) -> Progress: ...
 
@@ -70,16 +75,16 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Shows nothing; for sweeps run from Python."""
+    """Shows nothing; the default for sweeps run from Python."""
 
     def phase(self, name: str, text: str) -> None:
-        """Nothing."""
+        pass
 
     def counted(self, name: str, done: int, total: int, text: str) -> None:
-        """Nothing."""
+        pass
 
     def search(self, status: SearchStatus) -> None:
-        """Nothing."""
+        pass
 
     def __enter__(self) -> Silent:
         return self
@@ -89,7 +94,7 @@ class Silent:
 
 
 class PlainLines:
-    """Plain lines, a few a minute, for logs and pipes."""
+    """Prints plain lines, at most one every few seconds, for logs and pipes."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -98,16 +103,13 @@ class PlainLines:
         self._ended = -1
 
     def phase(self, name: str, text: str) -> None:
-        """One line."""
         self._line(name, text)
 
     def counted(self, name: str, done: int, total: int, text: str) -> None:
-        """One line now and then, and at the end."""
         if done == total or time.monotonic() >= self._next:
             self._line(name, f"{done}/{total} {text}")
 
     def search(self, status: SearchStatus) -> None:
-        """One line now and then, and at the end."""
         self._clock.note(status)
         at_end = status.ended == status.target and self._ended != status.ended
         if at_end or time.monotonic() >= self._next:
@@ -126,7 +128,7 @@ class PlainLines:
 
 
 class LiveView:
-    """A few lines that are redrawn in place."""
+    """Redraws a few lines in place."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -134,12 +136,12 @@ class LiveView:
         self._live = Live(console=console, refresh_per_second=8, transient=True)
 
     def phase(self, name: str, text: str) -> None:
-        """A line that stays, above the live ones."""
+        """Print a permanent line above the live view."""
         self._console.print(f"[bold cyan]{name:8}[/]{escape(text)}", highlight=False)
         self._live.update(Text(""))
 
     def counted(self, name: str, done: int, total: int, text: str) -> None:
-        """A bar with what was measured last."""
+        """Show a progress bar with the latest text."""
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             f"[bold cyan]{name:7}[/]", ProgressBar(total=total, completed=done, width=30), f"{done}/{total}", text
@@ -147,7 +149,7 @@ class LiveView:
         self._live.update(bar if done < total else Text(""))
 
     def search(self, status: SearchStatus) -> None:
-        """A bar, the counts, the best so far and the pace."""
+        """Show a progress bar, the trial counts, the best trial and the speed."""
         self._clock.note(status)
         bar = Table.grid(padding=(0, 1))
         done = ProgressBar(total=status.target, completed=status.ended, width=30)
@@ -165,19 +167,19 @@ class LiveView:
 
 
 def for_console(console: Console) -> Progress:
-    """The live view on a terminal, plain lines elsewhere."""
+    """Return a live view for a terminal, plain lines otherwise."""
     return LiveView(console) if console.is_terminal else PlainLines(console)
 
 
 def config_text(config: Mapping[str, Any]) -> str:
-    """A configuration in a few words: `kd, width 0.5, lr 0.0031, ...`."""
+    """Format settings on one line: `kd, width 0.5, lr 0.0031, ...`."""
     shown = {key: value for key, value in config.items() if key != "method"}
     values = (f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items())
     return ", ".join([str(config.get("method", "")), *values])
 
 
 class _Clock:
-    """The pace of a search, from its first status on."""
+    """Measures the speed of a search, starting at its first status."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
@@ -192,9 +194,9 @@ class _Clock:
         ended = status.ended - self._first[1]
         pace = f"{status.epochs / elapsed:.1f} epochs/s" if elapsed > 0.5 else "starting"
         if ended <= 0 or status.ended == status.target:
-            return f"{pace}, {_duration(elapsed)} so far"
+            return f"{pace}, {_duration(elapsed)} elapsed"
         left = elapsed / ended * (status.target - status.ended)
-        return f"{pace}, {_duration(elapsed)} so far, about {_duration(left)} left"
+        return f"{pace}, {_duration(elapsed)} elapsed, about {_duration(left)} left"
 
 
 def _counts(status: SearchStatus) -> str:
@@ -205,10 +207,10 @@ def _counts(status: SearchStatus) -> str:
 
 
 def _best(status: SearchStatus) -> str:
-    if status.best_accuracy < 0:
-        return f"no epoch yet (teacher {status.teacher_accuracy:.2%})"
-    best = f"best {status.best_accuracy:.2%} (teacher {status.teacher_accuracy:.2%})"
-    return f"{best}: {config_text(status.best_config)}"
+    teacher = f"(teacher {shown(status.objective, status.teacher_value)})"
+    if math.isnan(status.best_value):
+        return f"no epoch yet {teacher}"
+    return f"best {shown(status.objective, status.best_value)} {teacher}: {config_text(status.best_config)}"
 
 
 def _duration(seconds: float) -> str:

@@ -17,23 +17,20 @@ from rich.table import Table
 
 from kdsweep.errors import InputError, did_you_mean, printable
 from kdsweep.methods.reference import needed, written
+from kdsweep.params import Parts, summary
+from kdsweep.results import frames
 from kdsweep.results.frames import Results
+from kdsweep.tasks.metrics import shown
 from kdsweep.terminal.conditions import matching
 
 FORMATS = ("csv", "json", "parquet")  # by the endings of their files
-SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "val_accuracy", "parameters")
-SHOWN_CONFIRMED = (
-    "trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds",
-    "test_accuracy", "test_accuracy_std", "plain_test_accuracy", "kd_gain", "kd_gain_std",
-    "tuned_plain_test_accuracy", "kd_gain_tuned", "kd_gain_tuned_std",
-)  # fmt: skip
+SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
+SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds")
 
 
 def ranked(results: Results) -> pd.DataFrame:
     """The trials, the best first, failed ones last; without the JSON form of the configuration."""
-    order = ["val_accuracy", "parameters", "number"]
-    frame = results.trials.sort_values(order, ascending=[False, True, True], na_position="last")
-    return frame.drop(columns="config").reset_index(drop=True)
+    return frames.ranked(results.trials, results.goal).drop(columns="config")
 
 
 def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -> pd.DataFrame:
@@ -114,6 +111,20 @@ def method_row(described: Mapping[str, Any]) -> dict[str, str]:
     return {"method": described["name"], "what it does": described["summary"], "parameters": ", ".join(params)}
 
 
+def part_rows(parts: Parts[Any]) -> list[dict[str, str]]:
+    """The registered parts of one kind, and how to name one's own."""
+    rows = [
+        {
+            parts.kind: name,
+            "what it does": summary(parts[name]),
+            "parameters": ", ".join(f"{key} {written(param.default)}" for key, param in parts[name].params().items()),
+        }
+        for name in parts
+    ]
+    own = {parts.kind: "package.module:Class", "what it does": "your own, see docs/own-parts.md", "parameters": ""}
+    return [*rows, own]
+
+
 def print_method(described: Mapping[str, Any]) -> None:
     """One method in full, with an example to paste into a sweep file."""
     lines = [
@@ -160,8 +171,11 @@ def _print_frame(frame: pd.DataFrame) -> None:
     for column in columns:
         right = pd.api.types.is_numeric_dtype(frame[column])
         table.add_column(column, justify="right" if right else "left", overflow="fold")
+    # A gain is shown as the metric is that it is a gain of.
+    tested = next((name for name in frame.columns if str(name).startswith("test_")), "")
+    names = {name: tested for name in frame.columns if str(name).startswith("kd_gain")}
     for row in frame[columns].to_dict("records"):
-        table.add_row(*(escape(_shown(str(name), value)) for name, value in row.items()))
+        table.add_row(*(escape(_shown(names.get(str(name), str(name)), value)) for name, value in row.items()))
     if not out.is_terminal:
         out.width = max(out.width, out.measure(table, options=out.options.update(max_width=100_000)).maximum)
     out.print(table)
@@ -176,16 +190,21 @@ def _worth_showing(frame: pd.DataFrame) -> list[str]:
     """Of many columns, those that a terminal has room for; other formats write all."""
     dotted = [name for name in frame.columns if "." in name and not name.startswith("rung.")]
     own = [column for column in dotted if frame[column].notna().any()]
-    shown = SHOWN_CONFIRMED if "kd_gain" in frame.columns else SHOWN
-    return [column for column in frame.columns if column in shown or column in own]
+    if "kd_gain" in frame.columns:
+        # All that was measured, but for the spread of plain students.
+        measured = [name for name in frame.columns if "test_" in name or name.startswith("kd_gain")]
+        chosen = {*SHOWN_CONFIRMED, *(name for name in measured if not ("plain" in name and name.endswith("_std")))}
+    else:
+        objective = next((name.removesuffix("_last") for name in frame.columns if name.endswith("_last")), "")
+        chosen = {*SHOWN, objective}
+    return [column for column in frame.columns if column in chosen or column in own]
 
 
 def _shown(name: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
         return ""
     if isinstance(value, float):
-        share = name.endswith(("accuracy", "accuracy_std")) or name.startswith("kd_gain")
-        return f"{value:.2%}" if share else f"{value:.4g}"
+        return shown(name.removesuffix("_std"), value)
     if isinstance(value, int) and name == "parameters":
         return f"{value:,}"
     return printable(str(value))

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from kdsweep.lazy import F, nn, torch
-from kdsweep.tasks.image.batches import Images
+from collections.abc import Mapping
+
+from kdsweep.lazy import nn, torch
+from kdsweep.tasks import Metric, Samples
 
 # By device: a processor is twice as fast when activations stay in its caches.
 EVALUATION_BATCH = {"cpu": 128, "cuda": 2048}
 
 
-def evaluate(model: nn.Module, images: Images) -> tuple[float, float]:
-    """Accuracy and mean cross entropy of a model, in float32 and eval mode, whatever the training's precision.
+def evaluate(model: nn.Module, samples: Samples, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """A model's metrics, in float32 and eval mode, whatever the training's precision.
+
+    Sums are kept on the device; the host waits once a metric, at the end.
 
     Args:
-        model: Takes normalised images.
-        images: The split.
+        model: Takes the batches of the split.
+        samples: The split.
+        metrics: What to measure, by name.
 
     Returns:
-        Accuracy as a fraction, mean cross entropy in nats.
+        Values by name.
     """
     model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=images.labels.device)
-    loss = torch.zeros((), dtype=torch.float64, device=images.labels.device)
+    sums: dict[str, torch.Tensor] = {}
     with torch.inference_mode():
-        for batch, labels in images.batches(EVALUATION_BATCH[images.device.type]):
+        for batch, labels in samples.batches(EVALUATION_BATCH[samples.device.type]):
             logits = model(batch).float()
-            correct += (logits.argmax(dim=1) == labels).sum()
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-    return int(correct) / len(images), float(loss) / len(images)
+            for name, metric in metrics.items():
+                added = metric.sums(logits, labels)
+                sums[name] = sums[name] + added if name in sums else added.double()
+    return {name: metric.value(sums[name].cpu(), len(samples)) for name, metric in metrics.items()}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec
 
 
@@ -20,14 +21,15 @@ class Recipe:
         optimization: Epochs, optimizer, rate, schedule, precision.
         seed: Of weights, order and dropout.
         view_seed: Of the augmentation, one for all trials of a sweep.
-        augment: How training images are varied.
+        augment: How training samples are varied.
         method: The distillation method.
         method_params: Its parameters that differ from the defaults.
         alpha: Share of distillation in the loss, 0..1.
-        alpha_schedule: How alpha goes from there to 0 over training, one of `schedules.SHAPES`.
+        alpha_schedule: How alpha goes from there to 0 over training, one of `shapes.SHAPES`.
         temperature_schedule: How a temperature that softens goes to 1, likewise.
         task_loss: What the labels are learnt with.
-        label_smoothing: Of the cross entropy.
+        task_loss_params: Its parameters that differ from the defaults.
+        goal: By which an epoch is the best.
     """
 
     model: str
@@ -43,4 +45,5 @@ class Recipe:
     alpha_schedule: str = "constant"
     temperature_schedule: str = "constant"
     task_loss: str = "cross_entropy"
-    label_smoothing: float = 0.0
+    task_loss_params: Mapping[str, Any] = field(default_factory=dict)
+    goal: Goal = field(default_factory=Goal)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from kdsweep.section import Count, Rate, Section, Weight
+from kdsweep.lazy import nn
+from kdsweep.params import named
+from kdsweep.section import Count, PartName, Rate, Section, Weight
+from kdsweep.tasks.losses.cross_entropy import CrossEntropy
+from kdsweep.training.optimizers import OPTIMIZERS, Optimizer
+from kdsweep.training.optimizers.sgd import SGD
+from kdsweep.training.schedules import SCHEDULES, Schedule
+from kdsweep.training.schedules.step import Step
 
-Optimizer = Literal["adam", "adamw", "amsgrad", "sgd"]
-Schedule = Literal["constant", "cosine", "step"]
 Precision = Literal["auto", "float32", "bfloat16"]
+ADDED_LATER = ("dampening", "nesterov")
 
 
 class OptimizationSpec(Section):
@@ -18,30 +25,64 @@ class OptimizationSpec(Section):
 
     Attributes:
         epochs: The full budget; also the horizon of the learning-rate schedule, whenever a trial is stopped.
-        milestones: Epochs after which `step` multiplies the rate by `gamma`.
+        optimizer: See `kdsweep optimizers`; it gets the values of the keys that it declares.
+        schedule: Of the learning rate, see `kdsweep schedules`; likewise.
         precision: `auto` is bfloat16 autocast where the device is faster with it.
     """
 
     epochs: Count = 10
     batch_size: Count = 128
-    optimizer: Optimizer = "adam"
-    lr: Rate = 1e-3
-    weight_decay: Weight = 0.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    schedule: Schedule = "cosine"
-    milestones: list[Count] = Field(default_factory=list)
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1
+    optimizer: PartName = "adam"
+    lr: Rate = Optimizer.lr.default
+    weight_decay: Weight = SGD.weight_decay.default
+    momentum: Annotated[float, Field(ge=0, lt=1)] = SGD.momentum.default
+    dampening: Annotated[float, Field(ge=0, le=1)] = SGD.dampening.default
+    nesterov: bool = SGD.nesterov.default
+    schedule: PartName = "cosine"
+    milestones: list[Count] = Field(default_factory=lambda: list(Step.milestones.default))
+    gamma: Annotated[float, Field(gt=0, le=1)] = Step.gamma.default
     precision: Precision = "auto"
+
+    def make_optimizer(self, weights: list[nn.Parameter]) -> Optimizer:
+        """The optimizer of a run."""
+        name, params = self.part(OPTIMIZERS, self.optimizer)
+        return OPTIMIZERS.create(name, weights, **params)
+
+    def make_schedule(self) -> Schedule:
+        """The schedule of its learning rate."""
+        name, params = self.part(SCHEDULES, self.schedule)
+        return SCHEDULES.create(name, self.epochs, **params)
+
+    def identity(self) -> dict[str, Any]:
+        """The values that a trained teacher is known by.
+
+        Keys that later versions added are left out at their defaults, so that what earlier versions trained is found.
+        """
+        defaults = type(self).model_fields
+        return {
+            key: value
+            for key, value in self.model_dump().items()
+            if key not in ADDED_LATER or value != defaults[key].default
+        }
+
+    def with_searched(self, config: Mapping[str, Any]) -> Self:
+        """The values with those that a configuration has; a part that it names anew keeps its own parameters."""
+        drawn = {key: config[key] for key in type(self).model_fields.keys() & config.keys()}
+        return self.model_copy(update={key: value for key, value in drawn.items() if not self._names(key, value)})
+
+    def _names(self, key: str, value: object) -> bool:
+        written = getattr(self, key)
+        return isinstance(written, dict) and named(written)[0] == value
 
 
 class TrainSpec(OptimizationSpec):
     """How each student is trained; the space overrides what it searches.
 
     Attributes:
-        task_loss: What the labels are learnt with.
+        task_loss: What the labels are learnt with, see `kdsweep losses`; it gets the values of the keys it declares.
         label_smoothing: Of the cross entropy.
     """
 
     epochs: Count = 20
-    task_loss: Literal["cross_entropy", "multi_margin"] = "cross_entropy"
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    task_loss: PartName = "cross_entropy"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = CrossEntropy.label_smoothing.default

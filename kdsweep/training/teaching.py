@@ -6,14 +6,14 @@ from typing import Protocol
 
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
-from kdsweep.tasks.image.views import View
+from kdsweep.tasks import View
 
 
 class TeacherView(Protocol):
     """A teacher's outputs in one epoch."""
 
-    def __call__(self, index: torch.Tensor, images: torch.Tensor) -> Outputs:
-        """Outputs for the samples at `index` [B], which look like `images` [B, C, H, W]."""
+    def __call__(self, index: torch.Tensor, batch: torch.Tensor) -> Outputs:
+        """Outputs for the samples at `index` [B], which look like `batch` [B, ...]."""
 
 
 class TeacherSource(Protocol):
@@ -38,4 +38,4 @@ class NoTeacher:
 
     def epoch(self, epoch: int, view: View) -> TeacherView:
         """Empty outputs."""
-        return lambda index, images: self._empty
+        return lambda index, batch: self._empty

@@ -13,28 +13,28 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from kdsweep import methods, models
 from kdsweep.errors import CheckpointError, KdsweepError
-from kdsweep.lazy import F, nn, torch
+from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.models.blocks import HeadedStudent
 from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
-from kdsweep.tasks.image.batches import Images
-from kdsweep.tasks.image.splits import PreparedData
-from kdsweep.tasks.image.views import View
+from kdsweep.tasks import Prepared, Samples
+from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.evaluate import evaluate
-from kdsweep.training.optimizer import autocast_dtype, make_optimizer, rate_factor
+from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
-from kdsweep.training.schedules import Factor
+from kdsweep.training.shapes import Factor
 from kdsweep.training.teaching import TeacherSource
 
 SAVE_SECONDS = 30.0
 
 
 class DivergedError(KdsweepError):
-    """The loss is no longer a finite number."""
+    """The loss, or what a trial is judged by, is no longer a finite number."""
 
 
 class Training:
@@ -50,25 +50,27 @@ class Training:
     Attributes:
         epoch: Epochs done.
         history: What `run_epoch` returned for each of them.
-        best_accuracy: The best validation accuracy so far.
+        best_value: The best value of the objective so far.
         student: The model.
         first_layer_norm: Of the first layer's weights before training, which equal seeds make equal.
         inference: What is judged and exported: the student, with the method's head where it has one.
     """
 
-    def __init__(self, recipe: Recipe, data: PreparedData, train: Images, val: Images, teacher: TeacherSource):
+    def __init__(self, recipe: Recipe, data: Prepared, train: Samples, val: Samples, teacher: TeacherSource):
         self.recipe = recipe
         self.epoch = 0
         self.history: list[dict[str, float]] = []
-        self.best_accuracy = -1.0
+        self.best_value = recipe.goal.worst
         self.best_epoch = 0
         self._train, self._val, self._teacher = train, val, teacher
+        self._task = data.task
+        self._metrics = self._task.measured(recipe.goal)
         self._device = train.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
-        model = models.build(recipe.model, data.input_shape, data.num_classes, recipe.width, **recipe.options)
+        model = models.build(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)
         self.first_layer_norm = float(next(model.parameters()).detach().norm())
         self.student = on_device(model, self._device)
-        self._tapped = models.Tapped(self.student, models.taps(recipe.model, model, data.input_shape))
+        self._tapped = self._task.tapped(self.student, models.taps(recipe.model, model, data.input_spec))
         self.method = methods.create(recipe.method, self._example(), teacher.example(), **recipe.method_params)
         self.method.prepare(len(train))
         self.method.to(self._device)
@@ -77,7 +79,9 @@ class Training:
         self.method.cool(self._cooling.value)
         head = self.method.inference_head()
         self.inference = HeadedStudent(model, self._tapped.taps, head) if head is not None else self.student
-        self._optimizer = make_optimizer(recipe.optimization, [*self.student.parameters(), *self.method.parameters()])
+        self._optimizer = recipe.optimization.make_optimizer([*self.student.parameters(), *self.method.parameters()])
+        self._schedule = recipe.optimization.make_schedule()
+        self._task_loss = LOSSES.create(recipe.task_loss, **recipe.task_loss_params)
         self._best: dict[str, torch.Tensor] = {}
         self._autocast = autocast_dtype(recipe.optimization.precision)
 
@@ -90,27 +94,31 @@ class Training:
         """Train one epoch and validate.
 
         Returns:
-            epoch, train_loss, val_loss, val_accuracy (a fraction), lr at the end, seconds.
+            epoch, train_loss and what it was made of (task_loss, and distill_loss where there is one; unweighted
+            means over the epoch), each metric as val_NAME, lr at the end, seconds.
 
         Raises:
-            DivergedError: If the training loss is no finite number.
+            DivergedError: If the training loss or the objective is no finite number.
         """
         started = time.perf_counter()
         self.epoch += 1
         torch.manual_seed(derived_seed(self.recipe.seed, "epoch", self.epoch))
-        train_loss = self._train_epoch()
-        if not math.isfinite(train_loss):
-            raise DivergedError(f"the training loss became {train_loss} in epoch {self.epoch}")
-        accuracy, val_loss = evaluate(self.inference, self._val)
-        if accuracy > self.best_accuracy:
-            self.best_accuracy, self.best_epoch = accuracy, self.epoch
+        losses = self._train_epoch()
+        if not math.isfinite(losses["train_loss"]):
+            raise DivergedError(f"the training loss became {losses['train_loss']} in epoch {self.epoch}")
+        measured = evaluate(self.inference, self._val, self._metrics)
+        goal = self.recipe.goal
+        value = measured[goal.name]
+        if not math.isfinite(value):
+            raise DivergedError(f"{goal.column} became {value} in epoch {self.epoch}")
+        if goal.better(value, self.best_value):
+            self.best_value, self.best_epoch = value, self.epoch
             self._best = {name: tensor.detach().clone() for name, tensor in self.inference.state_dict().items()}
         self.history.append({
             "epoch": self.epoch,
-            "train_loss": train_loss,
-            "val_loss": val_loss,
-            "val_accuracy": accuracy,
-            "lr": self._optimizer.param_groups[0]["lr"],
+            **losses,
+            **{f"val_{name}": value for name, value in measured.items()},
+            "lr": float(self._optimizer.rate),
             "seconds": time.perf_counter() - started,
         })  # fmt: skip
         return self.history[-1]
@@ -124,9 +132,8 @@ class Training:
         tensors = {f"student/{name}": tensor for name, tensor in self.student.state_dict().items()}
         tensors |= {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
-        for index, slots in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": slot for name, slot in slots.items() if slot is not None}
-        counters = {"best_accuracy": self.best_accuracy, "best_epoch": self.best_epoch, "history": self.history}
+        tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
+        counters = {"best_value": self.best_value, "best_epoch": self.best_epoch, "history": self.history}
         if best is not None:
             head = self.method.inference_head()
             weights.save(self._best, best, {"head": json.dumps(head.options)} if head is not None else {})
@@ -143,25 +150,20 @@ class Training:
             counters = json.loads(weights.metadata(state)["kdsweep"])
             self.student.load_state_dict(_under("student", tensors))
             self.method.load_state_dict(_under("method", tensors))
-            optimizer = self._optimizer.state_dict()
-            parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-            slots: dict[int, dict[str, torch.Tensor]] = {}
-            for name, tensor in _under("optimizer", tensors).items():
-                index, _, slot = name.partition("/")
-                slots.setdefault(int(index), {})[slot] = _laid_out_as(parameters[int(index)], tensor)
-            self._optimizer.load_state_dict({**optimizer, "state": slots})
+            self._optimizer.load_state_dict(_under("optimizer", tensors))
             self._best = {name: tensor.to(self._device) for name, tensor in _under("best", tensors).items()}
             self.history = list(counters["history"])
             self.epoch = len(self.history)
-            self.best_accuracy, self.best_epoch = float(counters["best_accuracy"]), int(counters["best_epoch"])
+            self.best_value, self.best_epoch = best_value(counters), int(counters["best_epoch"])
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
             what = str(error).splitlines()[0]
             raise CheckpointError(f"trial state {state}: not the state of this run: {what}") from error
 
-    def _train_epoch(self) -> float:
+    def _train_epoch(self) -> dict[str, float]:
+        """Train on every sample once; the mean of each part of the loss, by name, the whole as `train_loss`."""
         recipe, optimization = self.recipe, self.recipe.optimization
         count = len(self._train)
-        view = View(recipe.augment, recipe.view_seed, self.epoch, count, self._device)
+        view = self._train.view(recipe.augment, recipe.view_seed, self.epoch)
         teacher = self._teacher.epoch(self.epoch, view)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self._order_seed())).to(self._device)
         # A last batch of one has no variance for batch normalisation, so it waits for the next epoch's order.
@@ -170,36 +172,41 @@ class Training:
             batches.pop()
         self.student.train()
         self.method.adapters.train()
-        total = torch.zeros((), device=self._device)
-        for step, (index, images) in enumerate(zip(batches, self._train.sequence(batches, view), strict=True)):
+        names: tuple[str, ...] = ()
+        totals: torch.Tensor | float = 0.0
+        for step, (index, batch) in enumerate(zip(batches, self._train.sequence(batches, view), strict=True)):
             progress = (self.epoch - 1 + step / len(batches)) / optimization.epochs
             self._set_rate(progress)
             self._alpha.advance(progress)
             self._cooling.advance(progress)
             self.method.advance(progress, index)
-            loss = self._loss(images, self._train.labels[index], teacher(index, images))
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            losses = self._losses(batch, self._train.labels[index], teacher(index, batch))
+            self._optimizer.zero_grad()
+            losses["train_loss"].backward()
             self._optimizer.step()
-            total += loss.detach() * len(index)
-        return float(total.item() / sum(len(index) for index in batches))
+            names = tuple(losses)
+            totals = totals + torch.stack([loss.detach() for loss in losses.values()]) * len(index)
+        assert isinstance(totals, torch.Tensor)
+        seen = sum(len(index) for index in batches)
+        return {name: total / seen for name, total in zip(names, totals.tolist(), strict=True)}
 
-    def _loss(self, images: torch.Tensor, labels: torch.Tensor, teacher: Outputs) -> torch.Tensor:
+    def _losses(self, batch: torch.Tensor, labels: torch.Tensor, teacher: Outputs) -> dict[str, torch.Tensor]:
+        """What is minimised, as `train_loss`, and what it is made of, unweighted."""
         recipe = self.recipe
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
-            student = self._tapped(images)
-        task = task_loss(recipe.task_loss, student.logits.float(), labels, recipe.label_smoothing)
+            student = self._tapped(batch)
+        parts = self._task.losses(student, labels, self._task_loss)
+        task = parts["task_loss"]
         if recipe.alpha == 0:
-            return task
+            return {"train_loss": task, **parts}
         alpha = self._alpha.value * recipe.alpha
         distill = self.method(student, teacher, labels)
-        return (1 - alpha) * task + alpha * self.method.weight * distill
+        loss = (1 - alpha) * task + alpha * self.method.weight * distill
+        return {"train_loss": loss, **parts, "distill_loss": distill}
 
     def _set_rate(self, progress: float) -> None:
-        rate = self.recipe.optimization.lr * rate_factor(self.recipe.optimization, progress)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        self._optimizer.rate = self.recipe.optimization.lr * self._schedule.factor(progress)
 
     def _order_seed(self) -> int:
         return derived_seed(self.recipe.seed, "order", self.epoch)
@@ -208,6 +215,11 @@ class Training:
         self.student.eval()
         with torch.no_grad():
             return self._tapped(self._train.batch(torch.arange(min(2, len(self._train)), device=self._device)))
+
+
+def best_value(counters: Mapping[str, Any]) -> float:
+    """The best value of the objective, from the metadata of a saved state; version 0.1.0 knew one objective only."""
+    return float(counters["best_value"] if "best_value" in counters else counters["best_accuracy"])
 
 
 def resumed(begin: Callable[[], Training], state: Path) -> Training:
@@ -243,18 +255,6 @@ def run_through(training: Training, state: Path, on_epoch: Callable[[dict[str, f
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a model, its convolutions laid out channels last as the images are."""
     return model.to(device).to(memory_format=torch.channels_last)
-
-
-def task_loss(name: str, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """The loss on the labels: logits [B, C] and labels [B] to a scalar."""
-    if name == "multi_margin":
-        return F.multi_margin_loss(logits, labels)
-    return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-
-
-def _laid_out_as(parameter: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in the memory layout of a parameter of its shape: fused optimizers step through both side by side."""
-    return torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import pandas as pd
 import ray
 import torch
 
+from kdsweep import tasks
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError
@@ -22,7 +23,7 @@ from kdsweep.search.space import OF_DISTILLATION
 from kdsweep.seeds import derived_seed, digest_of
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks import Goal
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import run_through
 from kdsweep.tune.cluster import Share
@@ -124,13 +125,14 @@ def confirm(
             on_done(len(results), len(wanted))
         else:
             ray.get(ready)
-    return pd.DataFrame([_row(one, seeds, results) for one in chosen])
+    return pd.DataFrame([_row(one, seeds, results, spec.goal) for one in chosen])
 
 
-def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured]) -> dict[str, Any]:
+def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured], goal: Goal) -> dict[str, Any]:
     def measured(config: Config) -> pd.DataFrame:
         return pd.DataFrame([results[Run(config, seed).name] for seed in seeds])
 
+    test = goal.test_column
     ours, plain = measured(chosen.config), measured(chosen.twin)
     row: dict[str, Any] = {
         "trial": chosen.key,
@@ -139,16 +141,16 @@ def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured]) -> d
         "parameters": int(ours["parameters"].iloc[0]),
         "size_mb": float(ours["size_mb"].iloc[0]),
         "first_layer_norm": float(ours["first_layer_norm"].iloc[0]),
-        "val_accuracy": ours["val_accuracy"].mean(skipna=False),
+        goal.column: ours[goal.column].mean(skipna=False),
     }
-    row |= _spread("test_accuracy", ours["test_accuracy"])
-    row |= _spread("plain_test_accuracy", plain["test_accuracy"])
-    row |= _spread("kd_gain", ours["test_accuracy"] - plain["test_accuracy"])
+    row |= _spread(test, ours[test])
+    row |= _spread(f"plain_{test}", plain[test])
+    row |= _spread("kd_gain", goal.score(1.0) * (ours[test] - plain[test]))
     row["within_noise"] = _within_noise(row["kd_gain"], row["kd_gain_std"])
-    tuned = measured(chosen.tuned)["test_accuracy"] if chosen.tuned else pd.Series(float("nan"), ours.index)
+    tuned = measured(chosen.tuned)[test] if chosen.tuned else pd.Series(float("nan"), ours.index)
     row["tuned_plain_lr"] = float(chosen.tuned["lr"]) if chosen.tuned and "lr" in chosen.tuned else float("nan")
-    row |= _spread("tuned_plain_test_accuracy", tuned)
-    row |= _spread("kd_gain_tuned", ours["test_accuracy"] - tuned)
+    row |= _spread(f"tuned_plain_{test}", tuned)
+    row |= _spread("kd_gain_tuned", goal.score(1.0) * (ours[test] - tuned))
     row["within_noise_tuned"] = _within_noise(row["kd_gain_tuned"], row["kd_gain_tuned_std"])
     return row
 
@@ -180,7 +182,7 @@ def _bench(places: dict[str, str]) -> tuple[SweepDir, Workbench]:
         spec = read_spec(sweep)
         process.set_up(spec.resources.cpus_per_trial)
         gpu = ray.get_gpu_ids() and torch.cuda.is_available()
-        data = PreparedData.load(Path(places["data"]))
+        data = tasks.of(spec.dataset).load(Path(places["data"]))
         _open[places["sweep"]] = open_workbench(spec, sweep, data, torch.device("cuda" if gpu else "cpu"))
     return sweep, _open[places["sweep"]]
 
@@ -200,15 +202,11 @@ def _train(places: dict[str, str], config: Config, seed: int) -> Measured:
     try:
         run_through(training, folder.state, lambda metrics: None)
     except KdsweepError:  # it diverged on this seed, which is a result too
-        measured |= dict.fromkeys(("val_accuracy", "test_accuracy", "test_loss"), float("nan"))
+        metrics = bench.data.task.measured(bench.spec.goal)
+        measured |= dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in metrics)), float("nan"))
     else:
         training.restore_best()
-        test_accuracy, test_loss = evaluate(student, bench.test)
-        measured |= {
-            "val_accuracy": training.best_accuracy,
-            "test_accuracy": test_accuracy,
-            "test_loss": test_loss,
-        }
+        measured |= {bench.spec.goal.column: training.best_value} | _tested(bench, student)
     write_json(folder.result, measured)
     return measured
 
@@ -216,5 +214,10 @@ def _train(places: dict[str, str], config: Config, seed: int) -> Measured:
 def _judge_teacher(places: dict[str, str]) -> None:
     """The teacher's one look at the test split."""
     sweep, bench = _bench(places)
-    accuracy, loss = evaluate(bench.teacher.model, bench.test)
-    write_json(sweep.teacher_test, {"test_accuracy": accuracy, "test_loss": loss})
+    write_json(sweep.teacher_test, _tested(bench, bench.teacher.model))
+
+
+def _tested(bench: Workbench, model: torch.nn.Module) -> Measured:
+    """A model's metrics on the test split."""
+    measured = evaluate(model, bench.test, bench.data.task.measured(bench.spec.goal))
+    return {f"test_{name}": value for name, value in measured.items()}

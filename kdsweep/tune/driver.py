@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -12,13 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune import TuneError
 
-from kdsweep import models
+from kdsweep import models, tasks
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.errors import InputError, Interrupted, KdsweepError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results, write_frame, write_frames
@@ -27,8 +27,7 @@ from kdsweep.search.study import State, Study
 from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks.image import splits as datasets
-from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks import Prepared
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress, SearchStatus, Silent
 from kdsweep.tune.cluster import Share, connected, share
@@ -56,10 +55,11 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         KdsweepError: If the sweep cannot go on.
     """
     sweep = spec.sweep_dir
-    if sweep.spec.is_file():
+    if _has_begun(sweep):
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
     with _only_driver(sweep):
+        _clear_failed_start(sweep)
         spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
 
@@ -152,6 +152,19 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str =
     return found
 
 
+def _has_begun(sweep: SweepDir) -> bool:
+    """Whether a directory holds a sweep that reached its search."""
+    return sweep.spec.is_file() and sweep.journal.is_file() and sweep.journal.stat().st_size > 0
+
+
+def _clear_failed_start(sweep: SweepDir) -> None:
+    """Remove what a start left that failed before its search; data and teachers stay in the store."""
+    for path in (sweep.spec, sweep.data, sweep.environment, sweep.probe):
+        path.unlink(missing_ok=True)
+    for folder in (sweep.teacher, sweep.tune):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _make_directory(sweep: SweepDir) -> None:
     try:
         sweep.root.mkdir(parents=True, exist_ok=True)
@@ -198,12 +211,12 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
 
 def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool) -> None:
     progress.phase("data", spec.dataset.name)
-    data = datasets.prepare(spec.dataset, spec.seed, sweep.store)
+    task = tasks.of(spec.dataset)
+    data = task.prepare(spec.dataset, spec.seed, sweep.store)
     _note_data(sweep, data)
-    counts = (len(data.split(name, torch.device("cpu"))) for name in ("train", "val"))
-    shape = "x".join(str(size) for size in data.input_shape)
-    progress.phase("data", "{} training images, {} for validation, {}, {} classes".format(
-        *counts, shape, data.num_classes))  # fmt: skip
+    shape = "x".join(str(size) for size in data.input_spec.shape)
+    train, val = data.count("train"), data.count("val")
+    progress.phase("data", f"{train} training {task.noun}, {val} for validation, {shape}, {data.num_classes} classes")
     space = _within_constraints(spec, data)
     with connected(address), _terminable():  # again: joining Ray installs a handler of its own
         part = share(spec.resources, can_grow=address is not None)
@@ -217,7 +230,7 @@ def _phases(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Pro
     shutil.rmtree(sweep.tune, ignore_errors=True)
 
 
-def _note_data(sweep: SweepDir, data: PreparedData) -> None:
+def _note_data(sweep: SweepDir, data: Prepared) -> None:
     """Keep what the data are.
 
     Raises:
@@ -226,26 +239,21 @@ def _note_data(sweep: SweepDir, data: PreparedData) -> None:
     before = json.loads(sweep.data.read_text())["digest"] if sweep.data.is_file() else data.digest
     if before != data.digest:
         raise SweepDirError(
-            f"{sweep.root}: its data set has changed since it began; accepted: the images it began with, or a new sweep"
+            f"{sweep.root}: its data set has changed since it began; accepted: the data it began with, or a new sweep"
         )
     write_json(sweep.data, data.described())
 
 
-def _within_constraints(spec: SweepSpec, data: PreparedData) -> SearchSpace:
+def _within_constraints(spec: SweepSpec, data: Prepared) -> SearchSpace:
     """The space without students that would break a constraint."""
     limits = spec.constraints
     if not limits.parameters and not limits.size_mb:
         return spec.search_space
 
-    def size(width: float) -> tuple[int, float]:
-        with torch.device("meta"):
-            student = models.architecture(
-                spec.student.model, data.input_shape, data.num_classes, width, **spec.student.options
-            )
-        return models.count_parameters(student), models.size_mb(student)
-
     def fits(width: float) -> bool:
-        parameters, size_mb = size(width)
+        parameters, size_mb = models.count(
+            spec.student.model, data.input_spec, data.num_classes, width, **spec.student.options
+        )
         small = not limits.parameters or parameters <= limits.parameters
         return small and (not limits.size_mb or size_mb <= limits.size_mb)
 
@@ -261,7 +269,7 @@ def _search(
     spec: SweepSpec,
     study: Study,
     sweep: SweepDir,
-    data: PreparedData,
+    data: Prepared,
     card: TeacherCard,
     part: Share,
     progress: Progress,
@@ -282,7 +290,7 @@ def _run_trials(
     spec: SweepSpec,
     study: Study,
     sweep: SweepDir,
-    data: PreparedData,
+    data: Prepared,
     card: TeacherCard,
     part: Share,
     progress: Progress,
@@ -365,16 +373,17 @@ class _StatusReporter:
             pruned=study.counts[State.PRUNED],
             failed=study.counts[State.FAILED],
             epochs=self._epochs,
-            best_accuracy=study.leader.best if study.leader else -1.0,
+            objective=study.spec.goal.column,
+            best_value=study.leader.best if study.leader else math.nan,
             best_config=study.leader.config if study.leader else {},
-            teacher_accuracy=self._card.val_accuracy,
+            teacher_value=self._card.measured.get(study.spec.goal.column, math.nan),
         )
 
 
-def _confirm(spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, progress: Progress) -> None:
+def _confirm(spec: SweepSpec, sweep: SweepDir, data: Prepared, part: Share, progress: Progress) -> None:
     results = load_results(sweep.root)
     chosen = [Chosen.of(results, str(key)) for key in results.distinct(spec.confirm.top)["trial"]]
-    if not datasets.prepare_test(spec.dataset, data):
+    if not data.task.prepare_test(spec.dataset, data):
         progress.phase("confirm", f"left out: {spec.dataset.name} has no test split")
         return
     progress.phase("confirm", f"the best {len(chosen)} and their plain students on {spec.confirm.seeds} fresh seeds")

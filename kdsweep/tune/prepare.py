@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ray
 import torch
 
+from kdsweep import tasks
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.registry import import_from
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks.metrics import shown
 from kdsweep.teacher import build as teachers
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress
@@ -26,7 +27,7 @@ Prepared = tuple[TeacherCard, Probe]
 
 
 def prepare(
-    spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, remote: bool, progress: Progress
+    spec: SweepSpec, sweep: SweepDir, data: tasks.Prepared, part: Share, remote: bool, progress: Progress
 ) -> Prepared:
     """Have the teacher, its outputs and the probe ready in the sweep's directory.
 
@@ -43,18 +44,20 @@ def prepare(
     origin = "from the store" if known else spec.teacher.checkpoint or f"training {epochs} epochs"
     progress.phase("teacher", f"{spec.teacher.model}, {origin}")
 
-    def on_epoch(done: int, accuracy: float) -> None:
-        progress.counted("teacher", done, epochs, f"epochs, val accuracy {accuracy:.2%}")
+    column = spec.goal.column
+    called = column.replace("_", " ")
+
+    def on_epoch(metrics: Mapping[str, float]) -> None:
+        progress.counted("teacher", int(metrics["epoch"]), epochs, f"epochs, {called} {shown(column, metrics[column])}")
 
     if remote or part.gpus:
         card, measured = _remotely(spec, sweep, data, part, on_epoch)
     else:
         with process.lent(os.cpu_count() or 1):
-            card, measured = _here(
-                spec, sweep, data, torch.device("cpu"), lambda m: on_epoch(int(m["epoch"]), m["val_accuracy"])
-            )
+            card, measured = _here(spec, sweep, data, torch.device("cpu"), on_epoch)
     progress.phase(
-        "teacher", f"val accuracy {card.val_accuracy:.2%}, {card.parameters:,} parameters, {card.size_mb:.3f} MB"
+        "teacher",
+        f"{called} {shown(column, card.measured[column])}, {card.parameters:,} parameters, {card.size_mb:.3f} MB",
     )
     if measured.step_ms:
         steps = ", ".join(f"{name} {milliseconds:g}" for name, milliseconds in measured.step_ms.items())
@@ -62,7 +65,7 @@ def prepare(
     return card, measured
 
 
-def places(sweep: SweepDir, data: PreparedData) -> dict[str, str]:
+def places(sweep: SweepDir, data: tasks.Prepared) -> dict[str, str]:
     """Where a worker finds the sweep, its data and the user's own code."""
     return {"sweep": str(sweep.root), "data": str(data.root), "code": str(Path.cwd())}
 
@@ -70,7 +73,7 @@ def places(sweep: SweepDir, data: PreparedData) -> dict[str, str]:
 def _here(
     spec: SweepSpec,
     sweep: SweepDir,
-    data: PreparedData,
+    data: tasks.Prepared,
     device: torch.device,
     on_epoch: Callable[[dict[str, float]], None],
 ) -> Prepared:
@@ -80,7 +83,7 @@ def _here(
 
 
 def _remotely(
-    spec: SweepSpec, sweep: SweepDir, data: PreparedData, part: Share, on_epoch: Callable[[int, float], None]
+    spec: SweepSpec, sweep: SweepDir, data: tasks.Prepared, part: Share, on_epoch: Callable[[Mapping[str, float]], None]
 ) -> Prepared:
     sweep.teacher_epochs.unlink(missing_ok=True)
     work = ray.remote(num_cpus=part.cpus, num_gpus=1 if part.gpus else 0, max_retries=3)(_in_worker)
@@ -91,7 +94,7 @@ def _remotely(
         lines = list(read_lines(sweep.teacher_epochs))
         if len(lines) > seen:
             seen = len(lines)
-            on_epoch(int(lines[-1]["epoch"]), float(lines[-1]["val_accuracy"]))
+            on_epoch(lines[-1])
         if ready:
             prepared: Prepared = ray.get(task)
             return prepared
@@ -106,6 +109,6 @@ def _in_worker(places: dict[str, str]) -> Prepared:
     sweep.teacher.mkdir(parents=True, exist_ok=True)
     log = LineLog(sweep.teacher_epochs)
     try:
-        return _here(spec, sweep, PreparedData.load(Path(places["data"])), device, log.append)
+        return _here(spec, sweep, tasks.of(spec.dataset).load(Path(places["data"])), device, log.append)
     finally:
         log.close()

@@ -66,8 +66,9 @@ class StudyScheduler(FIFOScheduler):
         trial = study.running[key]
         unheard = [metrics for metrics in result.get("before", ()) if metrics["epoch"] > len(trial.values)]
         for metrics in [*unheard, *result["epochs"]]:
-            if not math.isfinite(metrics["val_accuracy"]):
-                study.finish(key, State.FAILED, f"val_accuracy is {metrics['val_accuracy']}")
+            objective = study.spec.goal.column
+            if not math.isfinite(metrics[objective]):
+                study.finish(key, State.FAILED, f"{objective} is {metrics[objective]}")
                 return False
             if study.report(key, metrics):
                 study.finish(key, State.PRUNED)

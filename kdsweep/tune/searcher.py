@@ -19,7 +19,7 @@ class StudySearcher(Searcher):
     """
 
     def __init__(self, study: Study, fixed: dict[str, Any], max_concurrent: int):
-        super().__init__(metric="val_accuracy", mode="max")
+        super().__init__(metric=study.spec.goal.column, mode=study.spec.goal.mode)
         self._study = study
         self._fixed = fixed
         self._max_concurrent = max_concurrent

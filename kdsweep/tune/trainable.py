@@ -13,14 +13,14 @@ import ray
 import torch
 from ray import tune
 
+from kdsweep import tasks
 from kdsweep.config.spec import read_spec
 from kdsweep.errors import KdsweepError
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
-from kdsweep.search.stopping import Rungs
+from kdsweep.search.stopping import rule_of
 from kdsweep.seeds import derived_seed
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.training.trainer import SAVE_SECONDS, Training
 from kdsweep.worker import process
 from kdsweep.worker.workbench import Workbench, open_workbench
@@ -120,14 +120,14 @@ class DistillTrial(tune.Trainable):
         spec = read_spec(self._sweep)
         gpu = ray.get_gpu_ids() and torch.cuda.is_available()
         process.set_up(spec.resources.cpus_per_trial)
-        data = PreparedData.load(Path(self._places["data"]))
+        data = tasks.of(spec.dataset).load(Path(self._places["data"]))
         self._bench = open_workbench(spec, self._sweep, data, torch.device("cuda" if gpu else "cpu"))
-        self._rungs = Rungs.of(spec)
+        self._milestones = rule_of(spec).milestones
         return self._bench
 
     def _may_end(self, training: Training) -> bool:
         """Whether the scheduler may stop the trial here."""
-        return training.done or training.epoch in self._rungs.milestones
+        return training.done or training.epoch in self._milestones
 
     def _save_if_due(self) -> None:
         """Save where the trial may end here or where much would be lost."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +13,7 @@ from kdsweep.errors import CheckpointError
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks.image.batches import Images
-from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks import Prepared, Samples
 from kdsweep.teacher import build as teachers
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.teacher.outputs import (
@@ -36,7 +34,7 @@ from kdsweep.worker import probe
 def provide_teacher(
     spec: SweepSpec,
     sweep: SweepDir,
-    data: PreparedData,
+    data: Prepared,
     device: torch.device,
     on_epoch: Callable[[dict[str, float]], None],
 ) -> TeacherCard:
@@ -54,7 +52,8 @@ def provide_teacher(
         TeacherError: If the teacher is not worth distilling from.
     """
     card = teachers.stored(spec, data, sweep) or teachers.make(spec, data, sweep.store, device, on_epoch)
-    teachers.judge(card, data.num_classes)
+    card = teachers.with_objective(card, spec, data, sweep, device)
+    teachers.judge(card, data)
     teachers.adopt(card, sweep)
     bench = Workbench(spec, sweep, data, card, device)
     if spec.dataset.augment == "none" and not bench.outputs.store.complete(1):
@@ -62,9 +61,9 @@ def provide_teacher(
     return card
 
 
-def open_workbench(spec: SweepSpec, sweep: SweepDir, data: PreparedData, device: torch.device) -> Workbench:
+def open_workbench(spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device) -> Workbench:
     """The workbench of a sweep whose teacher was adopted, in a process that trains."""
-    card = TeacherCard(**json.loads(sweep.teacher_card.read_text()))
+    card = TeacherCard.read(sweep.teacher_card)
     return Workbench(spec, sweep, data, card, device)
 
 
@@ -79,7 +78,7 @@ class Workbench:
         device: Where the runs are trained.
     """
 
-    def __init__(self, spec: SweepSpec, sweep: SweepDir, data: PreparedData, card: TeacherCard, device: torch.device):
+    def __init__(self, spec: SweepSpec, sweep: SweepDir, data: Prepared, card: TeacherCard, device: torch.device):
         self.spec = spec
         self.data = data
         self.device = device
@@ -93,17 +92,17 @@ class Workbench:
         return known.precision if known else "float32"
 
     @cached_property
-    def train(self) -> Images:
+    def train(self) -> Samples:
         """The training split."""
         return self.data.split("train", self.device)
 
     @cached_property
-    def val(self) -> Images:
+    def val(self) -> Samples:
         """The validation split."""
         return self.data.split("val", self.device)
 
     @cached_property
-    def test(self) -> Images:
+    def test(self) -> Samples:
         """The test split, which only confirmation reads."""
         return self.data.split("test", self.device)
 
@@ -111,7 +110,7 @@ class Workbench:
     def teacher(self) -> TeacherInLoop:
         """The teacher itself."""
         tapped = teachers.load(self.spec, self.data, self._sweep.teacher_weights, self.device)
-        return TeacherInLoop(tapped, self.data.input_shape, self.device)
+        return TeacherInLoop(tapped, self.data.input_spec, self.device)
 
     @cached_property
     def example(self) -> Outputs:

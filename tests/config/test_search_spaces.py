@@ -15,6 +15,7 @@ from kdsweep.config.load import load_spec
 from kdsweep.config.spec import SweepSpec
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SHARED
+from kdsweep.tasks.metrics import METRICS
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def load(tmp_path_factory):
 
 
 def test_every_promised_file_is_there():
-    assert {*REPRODUCTIONS, "quickstart", "image_folder"} <= set(FILES)
+    assert {*REPRODUCTIONS, "quickstart", "image_folder", "cifar10_margin"} <= set(FILES)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -53,7 +54,7 @@ def test_each_file_loads_under_its_own_name_without_fetching_anything(load, name
 @pytest.mark.parametrize("name", REPRODUCTIONS)
 def test_the_first_trials_are_the_points_to_the_last_value(load, name):
     spec = load(name)
-    proposer = Proposer(spec.search, spec.search_space, spec.seed)
+    proposer = Proposer.of(spec.search, spec.search_space, spec.seed)
     for number, point in enumerate(spec.search.points):
         constants = {
             key: drawn.value
@@ -127,6 +128,23 @@ def test_the_papers_on_cifar100_are_repeated(load):
     }  # fmt: skip
 
 
+def test_losses_and_optimizers_are_compared_with_the_settings_that_each_takes(load):
+    spec = load("cifar10_margin")
+    drawn = set()
+    proposer = Proposer.of(spec.search, spec.search_space, spec.seed)
+    for number in range(20):
+        config = proposer.propose(number)
+        drawn.add((config["task_loss"], config["optimizer"], config.get("nesterov")))
+        assert ("label_smoothing" in config) is (config["task_loss"] == "cross_entropy")
+        assert ("momentum" in config) is ("nesterov" in config) is (config["optimizer"] == "sgd")
+        if number < len(spec.search.points):
+            assert config == spec.search.points[number]
+    assert {(loss, optimizer) for loss, optimizer, _ in drawn} == {
+        (loss, optimizer) for loss in ("cross_entropy", "multi_margin") for optimizer in ("adam", "sgd")
+    }
+    assert {nesterov for _, _, nesterov in drawn} == {True, False, None}
+
+
 @pytest.mark.parametrize(
     ("name", "labels", "divergence"),
     [
@@ -157,7 +175,7 @@ def test_a_term_beside_a_whole_cross_entropy_takes_the_published_steps(load, met
 def documented() -> dict[str, str]:
     """The rows of docs/sweep-files.md: default by key, both as the page writes them."""
     text = (ROOT / "docs" / "sweep-files.md").read_text(encoding="utf-8")
-    keys, _, _ = text.partition("## What is in the sweep directory")
+    keys, _, _ = text.partition("## The sweep directory")
     return dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*?) \|", keys, re.MULTILINE))
 
 
@@ -201,6 +219,12 @@ def test_the_teachers_training_differs_from_the_students_as_the_page_says():
 def test_the_page_on_sweep_files_lists_everything_that_a_space_may_search():
     rows = {key.removeprefix("space.") for key in documented() if key.startswith("space.")}
     assert rows == {*SHARED, "method"}
+
+
+def test_the_page_on_sweep_files_lists_every_metric_with_its_direction():
+    text = (ROOT / "docs" / "sweep-files.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| val_(\w+) \| (max|min) \|", text, re.MULTILINE))
+    assert rows == {name: METRICS[name].mode for name in METRICS}
 
 
 def test_the_page_on_sweep_files_shows_every_distribution():

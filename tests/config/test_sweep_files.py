@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from kdsweep.config.load import load_spec
+from kdsweep.config.load import load_spec, notes
 from kdsweep.config.spec import read_spec
 from kdsweep.errors import SpecError
+from kdsweep.methods import METHODS
+from kdsweep.search.extent import searched
 
 # What is wrong, how the small sweep file is changed, and what the line must say. Line numbers are those of the file.
 FAULTS = {
@@ -29,12 +32,12 @@ FAULTS = {
     "inverted range": (
         "[2, 8]",
         "[8, 2]",
-        ":8: space.temperature: loguniform range is inverted: [8, 2]; accepted: low <= high",
+        ":8: space.temperature: loguniform range is reversed: [8, 2]; accepted: low <= high",
     ),
     "log range from 0": (
         "[2, 8]",
         "[0, 2]",
-        ":8: space.temperature: loguniform starts at 0; accepted: a bound above 0",
+        ":8: space.temperature: loguniform lower bound is 0; accepted: a number above 0",
     ),
     "unknown method": ("[kd, hint, none]", "[kd, hnt]", ":6: space.method: unknown method 'hnt'; did you mean 'hint'?"),
     "sum with none": (
@@ -64,7 +67,7 @@ FAULTS = {
         "grace_epochs: 5",
         ":13: scheduler.grace_epochs: found 5; accepted: at most train.epochs (4)",
     ),
-    "empty choice": ("choice: [0.25, 0.5]", "choice: []", ":7: space.width: choice of nothing"),
+    "empty choice": ("choice: [0.25, 0.5]", "choice: []", ":7: space.width: choice is empty"),
     "no method": (
         "  method: [kd, hint, none]\n",
         "",
@@ -83,7 +86,7 @@ FAULTS = {
     "unknown shipped checkpoint": (
         "mnist_mini_teacher",
         "mnist_mini_techer",
-        ":3: teacher.checkpoint: kdsweep comes with no file",
+        ":3: teacher.checkpoint: kdsweep does not include a file",
     ),
     "zero width": (
         "choice: [0.25, 0.5]",
@@ -129,9 +132,99 @@ FAULTS = {
     ),
     "subset too small to split": ("subset: 1200", "subset: 1", ":2: dataset.subset: found 1; accepted: at least 3"),
     "not a number": ("epochs: 4", "lr: .nan, epochs: 4", ":11: train.lr: found nan; accepted: "),
+    "unknown optimizer": (
+        "epochs: 4",
+        "optimizer: adm, epochs: 4",
+        ":11: train.optimizer: unknown optimizer 'adm'; did you mean 'adam'?",
+    ),
+    "unknown task loss in the space": (
+        "  lr:",
+        "  task_loss: [cross_entropy, multi_margn]\n  lr:",
+        ":10: space.task_loss: unknown task loss 'multi_margn'; did you mean 'multi_margin'?",
+    ),
+    "unknown sampler": (
+        "search: {trials",
+        "search: {sampler: tpee, trials",
+        ":12: search.sampler: unknown sampler 'tpee'; did you mean 'tpe'?",
+    ),
+    "unknown stopping rule": (
+        "grace_epochs: 1",
+        "name: asha2",
+        ":13: scheduler.name: unknown scheduler 'asha2'; did you mean 'asha'?",
+    ),
+    "a part that is no name": (
+        "epochs: 4",
+        "optimizer: 3, epochs: 4",
+        ":11: train.optimizer: found 3; accepted: a name, or a name with parameters: {name: package.module:Class,",
+    ),
+    "own class that is not there": (
+        "epochs: 4",
+        'schedule: "math:Ramp", epochs: 4',
+        ":11: train.schedule: schedule 'math:Ramp': module 'math' has no 'Ramp'",
+    ),
+    "unknown parameter of a part": (
+        "epochs: 4",
+        "optimizer: {name: adam, bta1: 0.5}, epochs: 4",
+        ":11: train.optimizer.bta1: unknown parameter 'bta1' of adam; did you mean 'beta1'?",
+    ),
+    "parameter of a part out of range": (
+        "epochs: 4",
+        "optimizer: {name: adam, beta1: 1.5}, epochs: 4",
+        ":11: train.optimizer.beta1: found 1.5; accepted: a number from 0 to 1",
+    ),
+    "parameter of a part that is a key": (
+        "epochs: 4",
+        "optimizer: {name: sgd, momentum: 0.5}, epochs: 4",
+        ":11: train.optimizer.momentum: given with sgd; accepted: as a key beside it",
+    ),
+    "momentum without an optimizer that takes it": (
+        "epochs: 4",
+        "momentum: 0.5, epochs: 4",
+        ":11: train.momentum: found 0.5; accepted: 0.9 with optimizer adam",
+    ),
+    "searched momentum without an optimizer that takes it": (
+        "  lr:",
+        "  momentum: [0.5, 0.9]\n  lr:",
+        ":10: space.momentum: found momentum with optimizer adam; accepted: with sgd",
+    ),
+    "label smoothing of a margin": (
+        "epochs: 4",
+        "task_loss: multi_margin, label_smoothing: 0.1, epochs: 4",
+        ":11: train.label_smoothing: found 0.1; accepted: 0.0 with task_loss multi_margin",
+    ),
+    "nesterov without momentum": (
+        "epochs: 4",
+        "optimizer: sgd, momentum: 0.0, nesterov: true, epochs: 4",
+        ":11: train.nesterov: found true with momentum 0 and dampening 0; accepted: ",
+    ),
+    "nesterov beside a momentum that may be drawn as 0": (
+        "  lr: {loguniform: [1e-3, 1e-2]}\ntrain: {epochs",
+        "  momentum: [0.0, 0.9]\n  weight_decay: [0, 1]\n  lr: 1e-3\ntrain: {optimizer: sgd, nesterov: true, epochs",
+        ": train.nesterov: found true with momentum 0 and dampening 0; accepted: ",
+    ),
+    "step without milestones, searched": (
+        "  lr:",
+        "  schedule: [cosine, step]\n  lr:",
+        ": train.milestones: missing; accepted: the epochs at which schedule step lowers the rate",
+    ),
+    "step with falling milestones": (
+        "epochs: 4",
+        "schedule: step, milestones: [3, 2], epochs: 4",
+        ":11: train.milestones: found [3, 2]; accepted: rising epochs",
+    ),
+    "a word for a switch": (
+        "  lr:",
+        "  optimizer: sgd\n  nesterov: [true, 1]\n  lr:",
+        "space.nesterov: ",
+    ),
     "a tag": ("epochs: 4", "epochs: !!python/object:os.system 4", ":11: found the tag "),
     "an alias": ("name: small", "name: &n small\nseed: *n", ":2: found an alias; accepted: plain YAML values"),
     "unreadable YAML": ("train: {epochs", "train: {{epochs", ": not readable as YAML: "),
+    "more trials than a study can hold": (
+        "trials: 10",
+        "trials: 1000001",
+        ":12: search.trials: found 1000001; accepted: at most 1000000",
+    ),
     "imagenet statistics for grey images": (
         "subset: 1200",
         "normalize: imagenet",
@@ -239,6 +332,131 @@ def test_the_resolved_spec_reads_back_equal_with_every_range_spelled_out(sweep_f
     again = read_spec(sweep)
     assert again.comparable() == spec.comparable()
     assert again.space["hint"] == {"weight": {"loguniform": [0.1, 100]}}
+
+
+FRAGILE = """
+from torch import nn
+
+def build(input_shape, num_classes, width):
+    if width > 0.5:
+        raise ValueError(f"no width {width}")
+    return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[1] * input_shape[2], num_classes))
+"""
+
+
+@pytest.mark.parametrize(
+    ("widths", "fault"),
+    [({"choice": [0.25, 0.75, 0.5]}, "0.75"), ({"uniform": [0.25, 0.75]}, "0.75"), ({"uniform": [0.25, 0.5]}, "")],
+)
+def test_a_student_is_built_at_every_width_that_can_be_drawn(widths, fault, sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "fragile_student.py").write_text(FRAGILE)
+    monkeypatch.syspath_prepend(tmp_path)
+    sweep_file.write_text(sweep_file.read_text().replace("mnist_student", "'fragile_student:build'"))
+    changes = {"space.width": widths, "space.method": ["kd", "none"], "search.points": []}
+    if not fault:
+        assert load_spec(sweep_file, changes).student.model == "fragile_student:build"
+        return
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, changes)
+    (told,) = caught.value.faults
+    assert told == f"{sweep_file}:4: student.model: model 'fragile_student:build' cannot be built: no width {fault}"
+
+
+def test_methods_that_the_models_do_not_fit_are_one_line_each(sweep_file):
+    text = sweep_file.read_text().replace("[kd, hint, none]", "[kd, simkd, sum, none]").replace("sum", "kd+simkd")
+    sweep_file.write_text(text.replace("mnist_teacher, width: 0.25", "lightnn").replace("checkpoint:", "train: {} #"))
+    sweep_file.write_text(sweep_file.read_text().replace('mini_teacher"}', 'mini_teacher"\n  }'))
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file)
+    assert [fault.partition(" needs")[0].partition("space.")[2] for fault in caught.value.faults] == [
+        "method: simkd: method simkd", "method: kd+simkd: method simkd",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({}, []),
+        (
+            {"space": {"method": ["kd"], "alpha": 0.5, "temperature": 4}, "search.points": []},
+            ["the space holds one configuration: nothing is searched"],
+        ),
+        (
+            {"space": {"method": ["mse", "none"], "alpha": 0.5, "mse": {"weight": 1}, "width": {"choice": [0.5, 1]}},
+             "search": {"trials": 10}},
+            ["search.trials is 10, but the space holds 4 configurations: some are tried again"],
+        ),
+        (
+            {"space": {"method": ["none"], "width": {"quniform": [0.25, 1, 0.25]}, "batch_size": {"randint": [62, 64]}},
+             "search": {"sampler": "grid", "trials": 13}},
+            ["search.trials is 13, but the space holds 12 configurations: the search ends after them"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_search_of_less_than_it_says_is_told(changes, note, sweep_file):
+    assert notes(load_spec(sweep_file, changes)) == note
+
+
+def test_what_is_searched_has_more_than_one_value(sweep_file):
+    spec = load_spec(sweep_file, {"space.lr": 0.01, "space.temperature": {"uniform": [4, 4]}, "search.points": []})
+    assert searched(spec.search_space) == ("alpha", "hint.weight", "method", "width")
+
+
+def loaded_after(sweep_file, *commands) -> dict[str, bool]:
+    """Which modules a process has loaded that ran these lines of Python."""
+    code = "\n".join([
+        "import sys, json, os",
+        f"path = {str(sweep_file)!r}",
+        *commands,
+        "names = ('torch', 'torch._dynamo', 'torch._inductor', 'sympy', 'ray', 'optuna', 'torchvision')",
+        "print(json.dumps({name: name in sys.modules for name in names}))",
+    ])  # fmt: skip
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return json.loads(printed.splitlines()[-1])
+
+
+VALIDATE = "from kdsweep.cli import app; app(['validate', path], standalone_mode=False)"
+
+
+def test_a_sweep_of_built_in_models_is_checked_without_torch(sweep_file):
+    assert not any(loaded_after("search_spaces/quickstart.yaml", VALIDATE).values())
+    text = sweep_file.read_text().replace("[kd, hint, none]", str([*METHODS, "kd+at"]))
+    sweep_file.write_text(text.replace("storage:", "constraints: {parameters: 10000}\nstorage:"))
+    assert not any(loaded_after(sweep_file, VALIDATE).values())
+
+
+def test_a_pair_of_torchvision_is_checked_without_the_compiler(sweep_file):
+    text = sweep_file.read_text().replace("mnist_student", "torchvision/mobilenet_v2")
+    text = text.replace("mnist_teacher, width: 0.25", "torchvision/resnet18").replace("[kd, hint, none]", "[kd, none]")
+    sweep_file.write_text(text.replace('checkpoint: "kdsweep:mnist_mini_teacher"', "options: {}"))
+    loaded = loaded_after(sweep_file, VALIDATE)
+    assert loaded["torchvision"]
+    assert not any(loaded[name] for name in ("torch._dynamo", "torch._inductor", "sympy", "ray", "optuna"))
+
+
+def test_the_compiler_that_torchvision_was_spared_is_there_when_it_is_asked_for():
+    code = """
+import sys
+from kdsweep.lazy import import_torchvision
+ops = import_torchvision("ops")
+print("torch._dynamo" in sys.modules, ops.__name__)
+asked = ops.roi_align.__globals__["is_compile_supported"]("cpu")
+from torch._dynamo.utils import is_compile_supported
+print("sympy" in sys.modules, asked == is_compile_supported("cpu"))
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "False torchvision.ops\nTrue True\n"
+
+
+def test_a_users_own_model_is_checked_without_the_compiler(sweep_file, tmp_path):
+    (tmp_path / "plain_student.py").write_text(FRAGILE)
+    text = sweep_file.read_text().replace("mnist_student", "'plain_student:build'").replace("hint, ", "")
+    sweep_file.write_text(text)
+    loaded = loaded_after(sweep_file, f"os.chdir({str(tmp_path)!r})", VALIDATE)
+    assert loaded == {
+        "torch": True, "torch._dynamo": False, "torch._inductor": False, "sympy": False, "ray": False,
+        "optuna": False, "torchvision": False,
+    }  # fmt: skip
 
 
 def test_faults_are_found_without_torch_and_ray(sweep_file):

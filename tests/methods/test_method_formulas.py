@@ -1,4 +1,4 @@
-"""Each method against its formula, written out in float64 loops, and against one literal number."""
+"""Compare each method with its formula, written as float64 loops, and with a literal value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFERENCES: dict[str, Callable[[Method, Outputs, Outputs], float]] = {}
 
 
 def given(who: str) -> Outputs:
-    """Outputs drawn by numpy, so that a literal does not hang on torch's generator."""
+    """Outputs drawn by numpy, so that literals do not depend on torch's generator."""
     draw = np.random.default_rng({"student": 1, "teacher": 2}[who])
 
     def normal(*shape: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ def given(who: str) -> Outputs:
 
 
 def make(name: str, **params: float) -> Method:
-    """A method in the middle of training, whose adapters do not hang on torch's generator."""
+    """A method in mid-training, with adapters that do not depend on torch's generator."""
     method = methods.create(name, given("student"), given("teacher"), **params)
     method.prepare(SAMPLES)
     method.advance(0.5, INDEX)
@@ -79,7 +79,7 @@ def pooled(maps: np.ndarray, size: int) -> np.ndarray:
 
 
 def convolved(maps: np.ndarray, weight: np.ndarray, bias: np.ndarray | float = 0.0) -> np.ndarray:
-    """A convolution with padding that keeps the size."""
+    """A same-size padded convolution."""
     kernel, size = weight.shape[-1], maps.shape[-1]
     edge = kernel // 2
     padded = np.pad(maps, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
@@ -263,7 +263,7 @@ def srrl(method, student, teacher):
 
 
 def normalised(maps: np.ndarray, state: dict[str, np.ndarray], prefix: str) -> np.ndarray:
-    """Batch normalisation in training."""
+    """Batch normalisation in training mode."""
     out = np.empty_like(maps)
     for c in range(maps.shape[1]):
         values = maps[:, c]
@@ -346,7 +346,7 @@ def enlarged(maps: np.ndarray, size: int) -> np.ndarray:
 
 @reference("reviewkd")
 def reviewkd(method, student, teacher):
-    """On maps of 2 -> 4, 4 -> 4 and 6 -> 6: the deepest is enlarged, and 4 to 6 takes rows 0 0 1 2 2 3."""
+    """On maps of 2 -> 4, 4 -> 4 and 6 -> 6: the deepest is upsampled, and 4 to 6 repeats rows as 0 0 1 2 2 3."""
     state = {key: array(value) for key, value in method.state_dict().items()}
     total, before = 0.0, None
     for k, (i, j) in enumerate(PAIRS[::-1]):
@@ -388,7 +388,7 @@ def adaptively(maps: np.ndarray, size: int) -> np.ndarray:
 
 @reference("crd")
 def crd(method, student, teacher):
-    """The first batch: the memory is noise, and only the batch's own classes are known."""
+    """The first batch: the memory holds noise, and only the batch's own classes are known."""
     state = {key: array(value) for key, value in method.state_dict().items()}
     torch.manual_seed(5)
     drawn = torch.randint(SAMPLES, (SAMPLES,)).tolist()
@@ -449,7 +449,7 @@ def test_a_method_is_its_formula(name):
     assert found == pytest.approx(LITERALS[name], rel=1e-4)
 
 
-def test_cosine_of_flat_maps_is_that_of_the_tutorial():
+def test_cosine_of_flat_maps_matches_the_tutorial():
     ours, theirs = torch.randn(2, 4, 2, 2, generator=torch.Generator().manual_seed(1)), torch.zeros(2, 8, 2, 2)
     theirs[0, 0, 0] = 4.0
     theirs[1, 7] = -1.0

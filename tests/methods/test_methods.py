@@ -1,4 +1,4 @@
-"""The contract that every registered method keeps; formulas are pinned in test_method_formulas.py."""
+"""Contract tests for every registered method; test_method_formulas.py checks the formulas."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import torch
 from kdsweep import methods
 from kdsweep.errors import MethodError, UnknownNameError
 from kdsweep.methods import METHODS, Method, Outputs, Param, reference
-from kdsweep.methods.at import attention_map
-from kdsweep.methods.stages import match_stages
+from kdsweep.methods.stages import attention_map, match_stages
 
 CLASSES, SAMPLES = 5, 40
 SIZES = {"student": (8, 4, 2), "teacher": (16, 8, 4, 2)}
 CHANNELS = {"student": (3, 4, 6), "teacher": (4, 5, 7, 8)}
 WIDTH = {"student": 6, "teacher": 8}
 
-# Which parts of the student a method trains, beside its adapters.
+# Which parts of the student a method trains, as published; of a method that is not listed its needs tell.
 TRAINS = {
     "none": "",
     **dict.fromkeys(("kd", "mse", "lskd", "dkd", "dist", "nkd", "ctkd", "tfkd"), "logits"),
@@ -29,8 +28,16 @@ TRAINS = {
 }
 
 
+def trained(name: str) -> set[str]:
+    """The parts of the student that a method should reach, beside its adapters."""
+    if name in TRAINS:
+        return set(TRAINS[name].split())
+    maps = {"features": {"first", "last"}, "attention": {"first", "last"}, "stage:-1": {"last"}, "stage:0": {"first"}}
+    return set().union(*(maps.get(need, {need}) for need in METHODS[name].teacher_needs({})))
+
+
 def outputs(who: str, batch: int = 6, seed: int = 0, scale: float = 1.0) -> Outputs:
-    """A model's outputs whose embedding is the pooled last map, and whose logits are its classifier's."""
+    """Outputs whose embedding is the pooled last map and whose logits come from the classifier."""
     draw = torch.Generator().manual_seed(seed + 1000 * (who == "teacher"))
     maps = tuple(
         torch.randn(batch, channels, size, size, generator=draw).relu()
@@ -48,7 +55,7 @@ def mapped(given: Outputs, change) -> Outputs:
 
 
 def leaves(given: Outputs) -> Outputs:
-    """The same values, each a leaf that takes gradient."""
+    """The same values as leaf tensors that require gradients."""
     return mapped(given, lambda part: part.detach().clone().requires_grad_())
 
 
@@ -68,7 +75,7 @@ def make(name: str, seed: int = 0, **params) -> Method:
 
 
 def value(method: Method, student: Outputs, teacher: Outputs, labels: torch.Tensor, progress: float = 1.0):
-    """The term as training calls it, with the same draws each time."""
+    """The term as training computes it, with a fixed random seed."""
     torch.manual_seed(1)
     method.advance(progress, torch.arange(len(labels)))
     return method(student, teacher, labels)
@@ -83,21 +90,12 @@ def gradients(method: Method, student: Outputs) -> dict[str, torch.Tensor | None
     }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(params=list(METHODS))
 def name(request) -> str:
     return request.param
 
 
-def test_every_method_says_what_it_is(name):
+def test_every_method_is_documented(name):
     cls = METHODS[name]
     assert cls.name == name
     assert cls.__doc__
@@ -129,7 +127,7 @@ def test_the_gradient_reaches_the_used_parts_and_the_adapters_and_not_the_teache
     if name != "none":
         value(method, student, frozen, labels_of()).backward()
     found = {key for key, grad in gradients(method, student).items() if grad is not None and grad.any()}
-    assert found == set(TRAINS[name].split())
+    assert found == trained(name)
     for grad in gradients(method, student).values():
         assert grad is None or grad.isfinite().all()
     for parameter in method.parameters():
@@ -202,7 +200,7 @@ def test_small_and_uniform_batches_are_finite(name, batch, labels):
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_outputs_without_variation_are_finite(name, level):
-    """Dead maps, coincident rows and constant logits are what a collapsed student shows."""
+    """A collapsed student has dead maps, identical rows and constant logits."""
     method = make(name)
     student = leaves(mapped(outputs("student"), lambda part: torch.full_like(part, level)))
     term = value(method, student, outputs("teacher"), labels_of())
@@ -242,11 +240,53 @@ def test_the_declared_needs_suffice(name):
     torch.testing.assert_close(value(make(name), student, restricted, labels_of()), full)
 
 
-def test_shapes_alone_suffice_to_create(name):
-    student, teacher = (mapped(outputs(who), lambda part: part.to("meta")) for who in SIZES)
-    with torch.device("meta"):
-        method = methods.create(name, student, teacher)
-    assert method.state_dict().keys() == make(name).state_dict().keys()
+def odd_pairs() -> dict[str, tuple[Outputs, Outputs]]:
+    """Students and teachers of which some method can make nothing."""
+    student, teacher = outputs("student"), outputs("teacher")
+    tokens = (torch.rand(6, 10, 4),)
+    flat = teacher.features[-1].flatten(1)
+    wide = (torch.rand(CLASSES, flat.shape[1]), teacher.classifier[1])
+    return {
+        "ordinary": (student, teacher),
+        "a student without maps": (student._replace(features=()), teacher),
+        "a teacher without maps": (student, teacher._replace(features=())),
+        "a teacher of tokens": (student, teacher._replace(features=tokens)),
+        "a student of tokens": (student._replace(features=tokens), teacher),
+        "a teacher without a linear layer": (student, teacher._replace(classifier=())),
+        "a teacher that flattens": (student, teacher._replace(embedding=flat, classifier=wide)),
+        "a teacher with a hidden layer": (
+            student, teacher._replace(embedding=torch.rand(6, 7), classifier=(torch.rand(CLASSES, 7), wide[1]))
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", odd_pairs())
+def test_shapes_alone_tell_what_create_refuses(name, pair):
+    student, teacher = odd_pairs()[pair]
+    told = []
+    for attempt in (
+        lambda: methods.create(name, student, teacher),
+        lambda: methods.fit(name, student.shapes(), teacher.shapes()),
+    ):
+        try:
+            attempt()
+        except MethodError as error:
+            told.append(str(error))
+        else:
+            told.append("")
+    assert told[0] == told[1]
+
+
+def test_a_sum_and_a_users_class_fit_if_they_can_be_created():
+    student, teacher = outputs("student").shapes(), outputs("teacher").shapes()
+    methods.fit("kd+hint", student, teacher, **{"hint.stage": 1})
+    methods.fit(f"kd+{__name__}:Picky", student, teacher)
+    with pytest.raises(MethodError, match=r"stage 3 of the student, which has \[6, 3, 8, 8\]"):
+        methods.fit("kd+hint", student, teacher, **{"hint.stage": 3})
+    with pytest.raises(MethodError, match="wants a student of 6"):
+        methods.fit(f"kd+{__name__}:Picky", teacher, teacher)
+    with pytest.raises(MethodError, match="no parameter 'wieght'"):
+        methods.fit("kd", student, teacher, wieght=1)
 
 
 def test_a_parameter_out_of_range_says_what_is_accepted(name):
@@ -257,14 +297,14 @@ def test_a_parameter_out_of_range_says_what_is_accepted(name):
 
 
 @pytest.mark.parametrize("name", ["kd", "mse", "lskd", "dkd", "dist", "ctkd"])
-def test_a_student_that_equals_its_teacher_on_logits_has_nothing_to_learn(name):
+def test_logit_methods_are_zero_when_student_equals_teacher(name):
     teacher = outputs("teacher")
     term = value(make(name), teacher, teacher, labels_of())
     torch.testing.assert_close(term, torch.zeros(()), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["cosine", "rkd", "pkt", "at", "sp", "nst"])
-def test_a_student_that_equals_its_teacher_inside_has_nothing_to_learn(name):
+def test_feature_methods_are_zero_when_student_equals_teacher(name):
     teacher = outputs("teacher")
     method = methods.create(name, teacher, teacher)
     torch.testing.assert_close(method(teacher, teacher, labels_of()), torch.zeros(()), atol=1e-6, rtol=0)
@@ -288,17 +328,17 @@ def test_a_sum_weighs_its_terms():
     assert total.weight == 1
 
 
-def test_in_a_sum_the_dotted_parameter_wins_whatever_the_order():
+def test_in_a_sum_the_dotted_parameter_overrides_the_bare_one_in_any_order():
     for params in ({"temperature": 2.0, "kd.temperature": 8.0}, {"kd.temperature": 8.0, "temperature": 2.0}):
         total = make("kd+dkd", **params)
         assert [total.parts[part].temperature for part in ("kd", "dkd")] == [8.0, 2.0]
 
 
-def test_a_sum_names_the_parameters_it_takes():
+def test_a_sum_lists_the_parameters_it_accepts():
     message = r"no parameter 'at.wieght'; did you mean 'at.weight'\? accepted: .*kd.weight"
     with pytest.raises(MethodError, match=message):
         make("kd+at", **{"at.wieght": 1.0})
-    with pytest.raises(MethodError, match=r"'kd\+kd' is no sum"):
+    with pytest.raises(MethodError, match=r"invalid sum 'kd\+kd'"):
         make("kd+kd")
 
 
@@ -306,7 +346,7 @@ def test_hint_needs_the_stage_that_it_is_given():
     assert METHODS["hint"].teacher_needs({"stage": 1}) == {"stage:1"}
 
 
-def test_a_sum_hands_on_the_progress():
+def test_a_sum_forwards_progress_to_its_terms():
     total = make("kd+dkd", weight=1.0)
     student, teacher, labels = outputs("student"), outputs("teacher"), labels_of()
     plain = make("kd")(student, teacher, labels)
@@ -321,6 +361,15 @@ class Halved(Method):
 
     def term(self, student, teacher, labels):
         return (student.logits[:, 0] - teacher.logits[:, 0]).square().mean() / 2
+
+
+class Picky(Method):
+    """Refuses in `build`, as a class may that knows nothing of `check`."""
+
+    def build(self, student, teacher):
+        if student.embedding.shape[1] != 6:
+            raise MethodError("wants a student of 6")
+        return super().build(student, teacher)
 
 
 def test_a_users_class_is_a_method():
@@ -356,14 +405,14 @@ def test_a_model_without_stage_maps_is_refused_with_both_shapes(name):
         methods.create(name, outputs("student"), tokens)
 
 
-def test_the_attention_map_is_as_good_as_the_stage_map():
+def test_attention_maps_give_the_same_loss_as_stage_maps():
     stage = outputs("teacher").features[0]
     reduced = attention_map(stage)
     assert reduced.shape == (6, 1, 16, 16)
     torch.testing.assert_close(reduced.square().mean(1), stage.square().mean(1))
 
 
-def test_cosine_pools_a_teacher_whose_width_is_a_multiple():
+def test_cosine_pools_a_teacher_whose_width_is_a_multiple_of_the_students():
     teacher = outputs("teacher")
     student = outputs("student")._replace(embedding=teacher.embedding.reshape(6, 4, 2).mean(2))
     method = methods.create("cosine", student, teacher)
@@ -371,7 +420,7 @@ def test_cosine_pools_a_teacher_whose_width_is_a_multiple():
     torch.testing.assert_close(method(student, teacher, labels_of()), torch.zeros(()), atol=1e-6, rtol=0)
 
 
-def test_dkd_warms_up_over_its_fraction_and_stands_in_full_when_never_told():
+def test_dkd_warms_up_over_its_fraction_and_has_full_weight_without_advance():
     student, teacher = outputs("student"), outputs("teacher")
     full = make("dkd")(student, teacher, labels_of())
     for progress, share in ((0.0, 0.0), (0.05, 0.25), (0.2, 1.0), (0.9, 1.0)):
@@ -416,7 +465,7 @@ def test_reviewkd_warms_up_over_its_fraction():
         torch.testing.assert_close(value(make("reviewkd"), student, teacher, labels_of(), progress), full * share)
 
 
-def test_ofd_forgives_a_student_that_is_less_active_than_an_inactive_teacher():
+def test_ofd_ignores_positions_where_the_student_is_below_an_inactive_teacher():
     student, teacher = outputs("student"), outputs("teacher")
     method = make("ofd")
     with torch.no_grad():
@@ -450,7 +499,7 @@ def test_crd_remembers_the_batch_and_leaves_out_its_classes():
     assert after["student.log_normaliser"].isfinite()
 
 
-def test_crd_without_a_negative_of_another_class_contrasts_nothing():
+def test_crd_is_zero_without_negatives_of_another_class():
     method = make("crd", dim=8)
     method.adapters.classes.fill_(2)
     student = leaves(outputs("student"))
@@ -470,12 +519,12 @@ def test_crd_keeps_the_normalisers_of_its_first_batch():
     assert seen[0] == seen[1]
 
 
-def test_crd_that_was_not_told_of_its_samples_says_so():
+def test_crd_without_prepare_and_advance_raises():
     method = methods.create("crd", outputs("student"), outputs("teacher"))
-    with pytest.raises(MethodError, match=r"prepare\(\) and advance\(\): it knows of 0"):
+    with pytest.raises(MethodError, match=r"call prepare\(\) once and advance\(\) before each step; it knows 0"):
         method(outputs("student"), outputs("teacher"), labels_of())
     method.prepare(SAMPLES)
-    with pytest.raises(MethodError, match="of 0 for a batch of 6"):
+    with pytest.raises(MethodError, match="0 sample indices for a batch of 6"):
         method(outputs("student"), outputs("teacher"), labels_of())
 
 
@@ -492,8 +541,6 @@ def test_the_teachers_classifier_is_kept_and_not_trained():
 
 
 def test_simkd_infers_with_the_teachers_classifier():
-    from kdsweep.methods.adapters.head import TransferHead
-
     student, teacher = outputs("student"), outputs("teacher")
     head = make("simkd").inference_head().eval()
     logits = head(student.features[-1])
@@ -501,7 +548,7 @@ def test_simkd_infers_with_the_teachers_classifier():
     imitation = head.transferred(student.features[-1])
     assert imitation.shape == teacher.features[-1].shape
     torch.testing.assert_close(logits, imitation.mean((2, 3)) @ weight.T + bias)
-    rebuilt = TransferHead(**head.options).eval()
+    rebuilt = methods.head(head.options).eval()
     rebuilt.load_state_dict(head.state_dict())
     assert torch.equal(rebuilt(student.features[-1]), logits)
     assert make("kd").inference_head() is None
@@ -523,7 +570,7 @@ def test_simkd_takes_a_classifier_that_reads_the_flattened_map_and_refuses_anoth
             methods.create("simkd", small, wrong)
 
 
-def test_the_reference_holds_what_is_declared():
+def test_the_reference_matches_the_declarations():
     table = {row["name"]: row for row in reference.table()}
     assert set(table) == set(METHODS)
     assert table["dkd"]["needs"] == ["logits"]
@@ -552,5 +599,5 @@ def test_a_step_on_a_gpu_does_not_wait_for_it(name):
                 term.backward()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    if name != "crd":  # its draws differ between devices
+    if name != "crd":  # its random draws differ between devices
         torch.testing.assert_close(term.detach().cpu(), expected.detach(), rtol=0.1, atol=1e-2)

@@ -32,7 +32,19 @@ MEASURED = [
     "train_seconds",
     "error",
 ]
-EPOCHS = ["trial", "epoch", "train_loss", "val_loss", "val_accuracy", "lr", "seconds", "parameters", "size_mb"]
+EPOCHS = [
+    "trial",
+    "epoch",
+    "train_loss",
+    "task_loss",
+    "distill_loss",
+    "val_loss",
+    "val_accuracy",
+    "lr",
+    "seconds",
+    "parameters",
+    "size_mb",
+]
 NUMBERS = {
     "number": "int64", "width": "float64", "temperature": "float64", "alpha": "float64", "lr": "float64",
     "epochs": "int64", "val_accuracy": "float64", "val_accuracy_last": "float64", "val_loss": "float64",
@@ -198,6 +210,8 @@ def test_there_is_a_row_per_trial_and_epoch(told):
     found = zip(epochs["trial"].map(numbers), epochs["epoch"], epochs["val_accuracy"], strict=True)
     assert sorted(found) == expected
     assert {str(epochs[name].dtype) for name in ("epoch", "parameters")} == {"int64"}
+    # As version 0.1.0 wrote epochs, nobody knows what their losses were made of.
+    assert epochs[["task_loss", "distill_loss"]].isna().all(axis=None)
     assert {str(epochs[name].dtype) for name in ("train_loss", "val_loss", "val_accuracy", "lr", "seconds")} == {
         "float64"
     }
@@ -397,7 +411,7 @@ def test_a_name_of_no_trial_or_of_several_is_refused(name, message, told):
 def test_what_is_no_sweep_is_refused_in_one_line(tmp_path, told):
     with pytest.raises(SweepDirError, match="no such directory; accepted: a sweep directory such as runs/quickstart$"):
         load_results(tmp_path / "gone")
-    with pytest.raises(SweepDirError, match="not a sweep directory, it holds no spec.yaml$"):
+    with pytest.raises(SweepDirError, match="not a sweep directory: spec.yaml is missing$"):
         load_results(tmp_path)
     told.journal.write_text("no journal\n")
     with pytest.raises(SweepDirError, match="not a readable journal") as caught:

@@ -89,15 +89,15 @@ def test_a_stopped_trial_ranks_below_complete_ones_and_by_the_epoch_it_reached()
 
 
 def test_a_bound_changes_no_proposal_before_it_is_reached():
-    bounded, unbounded = Proposer(SEARCH, SPACE, seed=1, recent=20), Proposer(SEARCH, SPACE, seed=1, recent=10**9)
+    bounded, unbounded = Proposer.of(SEARCH, SPACE, seed=1, recent=20), Proposer.of(SEARCH, SPACE, seed=1, recent=10**9)
     assert run(bounded, 0, 20) == run(unbounded, 0, 20)
 
 
 @pytest.mark.parametrize("recent", [8, 10**9])
 def test_a_search_taken_up_again_proposes_what_it_would_have_proposed(recent):
-    live = Proposer(SEARCH, SPACE, seed=2, recent=recent)
+    live = Proposer.of(SEARCH, SPACE, seed=2, recent=recent)
     configs = run(live, 0, 60, order=-1)
-    again = Proposer(SEARCH, SPACE, seed=2, recent=recent)
+    again = Proposer.of(SEARCH, SPACE, seed=2, recent=recent)
     for config in configs:
         again.recall(config)
     for config in configs:

@@ -116,14 +116,14 @@ def test_a_distribution_draws_what_it_contains_and_reads_what_it_writes(written,
     [
         (None, "found None; accepted: a constant, or one of choice"),
         ({}, "found {}; accepted: a constant"),
-        ({"uniform": 3}, "uniform of 3; accepted: a list, as in {uniform: [low, high]}"),
-        ({"uniform": [1]}, "uniform of 1 values; accepted: {uniform: [low, high]}"),
+        ({"uniform": 3}, "uniform has 3; accepted: a list, as in {uniform: [low, high]}"),
+        ({"uniform": [1]}, "uniform has 1 values; accepted: {uniform: [low, high]}"),
         ({"randint": [1, 2.5]}, "randint bound is 2.5; accepted: a whole number"),
         ({"uniform": [1, "2"]}, "uniform bound is '2'; accepted: a finite number"),
         ({"uniform": [True, 2]}, "uniform bound is True; accepted: a finite number"),
         ({"quniform": [0, 1, 0]}, "quniform step is 0; accepted: a number above 0"),
         ({"choice": [1, 1]}, "choice repeats a value: [1, 1]"),
-        ({"choice": [[1]]}, "choice holds [1]; accepted: numbers, strings, true, false"),
+        ({"choice": [[1]]}, "choice contains [1]; accepted: numbers, strings, true, false"),
         (float("inf"), "found inf; accepted: a finite number"),
     ],
 )
@@ -137,3 +137,43 @@ def test_a_wrong_distribution_says_what_was_found_and_what_is_accepted(written, 
 def test_a_whole_number_is_not_drawn_from_a_continuous_range(written):
     with pytest.raises(SpaceError, match="accepted: a choice, randint or lograndint"):
         SearchSpace.parse({"method": ["none"], "batch_size": written})
+
+
+def test_settings_of_parts_are_drawn_only_where_they_have_an_effect():
+    written = {
+        "method": ["none"], "nesterov": [True, False], "dampening": [0.0, 0.5], "momentum": [0.0, 0.9],
+        "optimizer": ["adam", "sgd"], "label_smoothing": [0.0, 0.1], "task_loss": ["cross_entropy", "multi_margin"],
+    }  # fmt: skip
+    space = SearchSpace.parse(written)
+    found = draws(space, 400)
+    for config in found:
+        sgd, moves = config["optimizer"] == "sgd", config.get("momentum") == 0.9
+        assert ("momentum" in config) is sgd
+        assert ("dampening" in config) is (sgd and moves)
+        assert ("nesterov" in config) is (sgd and moves and config["dampening"] == 0)
+        assert ("label_smoothing" in config) is (config["task_loss"] == "cross_entropy")
+    # For the optimizers: adam, sgd without momentum, sgd dampened, sgd with nesterov or not; for the losses: 2 + 1.
+    assert len(list(space.grid())) == 5 * 3
+    assert {frozenset(config.items()) for config in found} == {frozenset(config.items()) for config in space.grid()}
+
+
+def test_settings_that_every_searched_part_takes_are_drawn_in_the_order_written():
+    written = {"method": ["none"], "weight_decay": [0.0, 0.1], "momentum": [0.5, 0.9], "optimizer": ["sgd"]}
+    assert list(SearchSpace.parse(written).parameters("none")) == ["width", "weight_decay", "momentum", "optimizer"]
+    assert list(SearchSpace.parse({**written, "optimizer": ["adam", "sgd"]}).parameters("none")) == [
+        "width", "weight_decay", "optimizer", "momentum"
+    ]  # fmt: skip
+
+
+def test_a_point_with_a_setting_that_has_no_effect_is_refused():
+    space = SearchSpace.parse({"method": ["none"], "optimizer": ["adam", "sgd"], "momentum": [0.5, 0.9]})
+    assert space.point_faults({"optimizer": "sgd", "momentum": 0.9}) == []
+    ((path, message),) = space.point_faults({"optimizer": "adam", "momentum": 0.9})
+    assert path == ("momentum",)
+    assert "has no effect beside the point's other values" in message
+
+
+def test_a_list_is_a_choice_and_true_is_not_1():
+    assert distributions.parse([True, False]) == distributions.Choice((True, False))
+    with pytest.raises(SpaceError, match="found 1; accepted: false, true"):
+        SearchSpace.parse({"method": ["none"], "nesterov": [1, False]})

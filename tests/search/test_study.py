@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from kdsweep.config.load import load_spec
 from kdsweep.errors import SweepDirError
-from kdsweep.search.stopping import Rungs
+from kdsweep.search.stopping.asha import ASHA
 from kdsweep.search.study import KEPT_WEIGHTS, State, Study
 
 
@@ -74,15 +74,14 @@ def outcome(study):
 
 
 def test_rungs_stop_all_but_the_best_third_of_those_that_came():
-    rungs = Rungs(grace_epochs=1, reduction_factor=3, epochs=9)
+    rungs = ASHA(9, grace_epochs=1, reduction_factor=3)
     assert rungs.milestones == [1, 3]
     stopped = [rungs.reached("a", str(n), 1, value) for n, value in enumerate([0.5, 0.4, 0.6, 0.55, 0.7, 0.65])]
     assert stopped == [False, True, False, True, False, False]
-    assert rungs.values("a", 1)["3"] == 0.55
 
 
 def test_rungs_compare_within_a_group_only_and_judge_a_trial_once():
-    rungs = Rungs(1, 3, 9)
+    rungs = ASHA(9, grace_epochs=1, reduction_factor=3)
     assert not rungs.reached("wide", "w", 1, 0.9)
     assert not rungs.reached("narrow", "n", 1, 0.5)
     assert rungs.reached("wide", "x", 1, 0.8)
@@ -94,7 +93,7 @@ def test_rungs_compare_within_a_group_only_and_judge_a_trial_once():
     ("grace", "factor", "epochs", "milestones"), [(3, 3, 243, [3, 9, 27, 81]), (1, 2, 8, [1, 2, 4])]
 )
 def test_rungs_are_whole_multiples(grace, factor, epochs, milestones):
-    assert Rungs(grace, factor, epochs).milestones == milestones
+    assert ASHA(epochs, grace_epochs=grace, reduction_factor=factor).milestones == milestones
 
 
 def test_a_trial_is_judged_by_its_best_accuracy_so_far(spec):
@@ -159,7 +158,7 @@ def test_a_damaged_log_is_refused_with_its_line(spec):
     study.close()
     log = spec.sweep_dir.epochs_log
     lines = log.read_text().splitlines(keepends=True)
-    for damaged, message in (("not json\n", ":3: damaged: "), ("[1]\n", ":3: damaged; accepted: a line of JSON with")):
+    for damaged, message in (("not json\n", ":3: damaged: "), ("[1]\n", ":3: damaged; accepted: a JSON object with")):
         log.write_text("".join([*lines[:2], damaged, *lines[3:]]))
         with pytest.raises(SweepDirError, match=message):
             opened(spec)

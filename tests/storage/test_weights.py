@@ -1,4 +1,4 @@
-"""Weights in files: whole or not at all, and every kind of damage in one line."""
+"""Weight files: atomic writes, and a one-line error for every kind of damage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kdsweep.storage import weights
 
 
 def refused(path):
-    """The one line that loading ends in."""
+    """Load, and return the one-line error."""
     with pytest.raises(CheckpointError) as caught:
         weights.load(path)
     assert str(path) in str(caught.value)
@@ -24,7 +24,7 @@ def refused(path):
     return str(caught.value)
 
 
-def test_tensors_and_strings_come_back_as_they_were(tmp_path):
+def test_tensors_and_strings_round_trip(tmp_path):
     shared = torch.arange(6.0)
     state = {
         "plain": torch.randn(3, 4),
@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
         ({"state_dict": {}}, "holds no tensors; accepted: a state dict of tensors"),
     ],
 )
-def test_what_is_no_state_dict_is_refused(content, message, tmp_path):
+def test_a_file_that_is_not_a_state_dict_is_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "state.pt")
     assert message in refused(tmp_path / "state.pt")
 
@@ -89,7 +89,7 @@ def whole_files(folder):
     return [folder / name for name in ("new.safetensors", "zip.pt", "old.pt")]
 
 
-def test_a_file_cut_anywhere_is_refused_in_one_line(tmp_path):
+def test_a_truncated_file_is_refused_in_one_line(tmp_path):
     for path in whole_files(tmp_path):
         whole = path.read_bytes()
         for length in [0, 1, 7, 8, 9, *range(10, len(whole), len(whole) // 12)]:
@@ -97,7 +97,7 @@ def test_a_file_cut_anywhere_is_refused_in_one_line(tmp_path):
             refused(path)
 
 
-def test_a_damaged_file_loads_or_is_refused_in_one_line_but_nothing_else(tmp_path):
+def test_a_damaged_file_either_loads_or_is_refused_in_one_line(tmp_path):
     draw = random.Random(0)
     refusals, loaded = [], []
     for path in whole_files(tmp_path):
@@ -121,13 +121,13 @@ def model():
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
 
 
-def test_fitting_weights_pass_whatever_the_device():
+def test_matching_weights_are_accepted_on_any_device():
     state = model().state_dict()
     weights.fit(model(), state, "w")
     with torch.device("meta"):
         empty = model()
     weights.fit(empty, state, "w")
-    state.pop("1.num_batches_tracked")  # which old checkpoints lack
+    state.pop("1.num_batches_tracked")  # missing in old checkpoints
     weights.fit(model(), state, "w")
 
 
@@ -239,7 +239,7 @@ def test_a_name_cannot_break_the_line():
         weights.fit(model(), state, "w")
 
 
-def test_the_classes_of_a_file_are_checked_by_its_header_without_torch(tmp_path):
+def test_the_number_of_classes_is_checked_from_the_header_without_torch(tmp_path):
     weights.save({"fc.weight": torch.ones(7, 3), "fc.bias": torch.ones(7)}, tmp_path / "seven.safetensors")
     code = f"""
 import sys

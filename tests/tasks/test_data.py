@@ -19,8 +19,9 @@ from kdsweep.errors import DataError
 from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.image.batches import Images
-from kdsweep.tasks.image.splits import IMAGENET, PreparedData, prepare, prepare_test, split_arrays, stratified
+from kdsweep.tasks.image.splits import IMAGENET, PreparedData, prepare, prepare_test, split_arrays
 from kdsweep.tasks.image.views import View
+from kdsweep.tasks.split import stratified
 
 CPU = torch.device("cpu")
 
@@ -350,7 +351,7 @@ def test_arrays_come_back_as_they_were_and_damaged_ones_not_at_all(tmp_path):
     with (tmp_path / "array.bin").open("ab") as file:
         file.write(b"x")
     assert not has_array(tmp_path / "array.bin")
-    with pytest.raises(DataError, match=r"array\.bin: missing or cut short"):
+    with pytest.raises(DataError, match=r"array\.bin: missing or truncated"):
         map_array(tmp_path / "array.bin")
 
 

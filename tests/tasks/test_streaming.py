@@ -155,7 +155,9 @@ def test_only_images_in_files_of_their_own_are_streamed(folder, tmp_path):
     accepted = r"dataset.stream: found true with 'mnist_mini'; accepted: false, or a data set whose images are files"
     with pytest.raises(SpecError, match=accepted):
         kdsweep.load_spec(path)
-    with pytest.raises(DataError, match="its images are no files of their own; accepted: stream: false"):
+    with pytest.raises(
+        DataError, match="cannot be streamed: its images are not separate files; set dataset.stream to false"
+    ):
         prepare(DatasetSpec(name="mnist_mini", stream=True), 0, Store(tmp_path))
 
 
@@ -166,7 +168,7 @@ def test_images_that_do_not_fit_into_memory_are_refused_with_a_way_out(folder, t
         (root / "train" / name).mkdir(parents=True)
         for number in range(memory // each // 2 + 1):
             (root / "train" / name / f"{number}.jpg").symlink_to(folder / "train" / name / "00.jpg")
-    with pytest.raises(DataError, match=r"images of 4096 x 4096 need .* GB to be decoded at once; accepted: what fits"):
+    with pytest.raises(DataError, match=r"images of 4096 x 4096 needs .* GB, and this machine has"):
         prepare(dataset(root, resize=4096), 0, Store(tmp_path))
     streamed = prepare(dataset(root, resize=4096, stream=True, normalize="imagenet"), 0, Store(tmp_path))
     assert streamed.input_shape == (3, 4096, 4096)

@@ -1,4 +1,4 @@
-"""What a sweep prints at its end."""
+"""The summary that a sweep prints at its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kdsweep.terminal.summary import print_summary
 
 @pytest.fixture
 def told(swept, tmp_path):
-    """A sweep whose confirmation says what a test wants."""
+    """A sweep with a confirmation row that the test chooses."""
     sweep = SweepDir(tmp_path / "small")
     shutil.copytree(swept, sweep.root)
     (row,) = load_results(swept).confirmed.to_dict("records")
@@ -34,32 +34,32 @@ def shown(results, capsys):
     return capsys.readouterr().out
 
 
-def test_a_gain_beyond_its_spread_is_told_without_a_warning(told, capsys):
+def test_a_gain_beyond_its_spread_has_no_warning(told, capsys):
     out = shown(told(), capsys)
     assert "Warning" not in out
     assert "no tuned plain student" not in out
 
 
 @pytest.mark.parametrize("which", ["within_noise", "within_noise_tuned"])
-def test_a_gain_within_its_spread_is_warned_of(which, told, capsys):
+def test_a_gain_within_its_spread_has_a_warning(which, told, capsys):
     results = told(**{which: True})
     key = results.confirmed["trial"][0]
     assert f"Warning: {key}: a gain is no larger than its spread over the seeds" in shown(results, capsys)
 
 
-def test_a_width_without_a_plain_student_is_said(told, capsys):
+def test_a_width_without_a_plain_student_is_explained(told, capsys):
     missing = dict.fromkeys(("tuned_plain_test_accuracy", "tuned_plain_test_accuracy_std", "kd_gain_tuned",
                              "kd_gain_tuned_std"), float("nan"))  # fmt: skip
     out = shown(told(**missing, within_noise_tuned=True), capsys)
     assert "Warning" not in out
-    assert "the sweep tried no plain student of their width" in out
+    assert "the sweep tried no plain student of that width" in out
 
 
-def test_the_teacher_is_beside_its_students_with_what_they_save(swept, capsys):
+def test_the_summary_shows_the_teacher_and_how_much_smaller_students_are(swept, capsys):
     results = load_results(swept)
     out = shown(results, capsys)
     best = results.distinct(1).iloc[0]
     assert f"{1 - best['size_mb'] / results.teacher['size_mb']:.2%}" in out
     assert f"{results.teacher['test_accuracy']:.2%}" in out
     norm = results.confirmed.iloc[0]["first_layer_norm"]
-    assert f"before training, which a plain twin of the same seed shares: {best['trial']} {norm:.4f}" in out
+    assert f"before training (equal for a plain twin of the same seed): {best['trial']} {norm:.4f}" in out

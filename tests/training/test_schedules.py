@@ -15,10 +15,9 @@ from kdsweep.methods import METHODS, Outputs, softens
 from kdsweep.search.space import SearchSpace, SpaceError
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
-from kdsweep.training.optimizer import rate_factor
 from kdsweep.training.recipe import Recipe
-from kdsweep.training.schedules import SHAPES, Factor, remaining
 from kdsweep.training.section import OptimizationSpec
+from kdsweep.training.shapes import SHAPES, Factor, remaining
 from kdsweep.training.trainer import Training
 
 CPU = torch.device("cpu")
@@ -28,15 +27,6 @@ SPACE = {
     "alpha_schedule": {"choice": list(SHAPES)},
     "temperature_schedule": {"choice": list(SHAPES)},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tensors this small only wait for a second thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +44,10 @@ def test_what_remains_at_the_start_a_quarter_half_and_the_end(shape, values):
 
 def test_the_learning_rate_falls_along_the_same_cosine():
     optimization = OptimizationSpec(epochs=4, schedule="cosine")
-    assert [rate_factor(optimization, progress) for progress in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
-    assert rate_factor(OptimizationSpec(epochs=4, schedule="constant"), 0.7) == 1
+    assert [optimization.make_schedule().factor(progress) for progress in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert OptimizationSpec(epochs=4, schedule="constant").make_schedule().factor(0.7) == 1
     step = OptimizationSpec(epochs=4, schedule="step", milestones=[2, 3], gamma=0.1)
-    assert [rate_factor(step, progress) for progress in (0.49, 0.5, 0.75)] == pytest.approx([1, 0.1, 0.01])
+    assert [step.make_schedule().factor(progress) for progress in (0.49, 0.5, 0.75)] == pytest.approx([1, 0.1, 0.01])
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if softens(name)])

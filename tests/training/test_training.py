@@ -17,16 +17,18 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import prepare
+from kdsweep.tasks.metrics import METRICS
 from kdsweep.teacher import build as teachers
 from kdsweep.teacher.outputs import TeacherInLoop
 from kdsweep.training.evaluate import evaluate
-from kdsweep.training.optimizer import autocast_dtype, rate_factor
+from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.section import OptimizationSpec
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import DivergedError, Training
 from kdsweep.worker.workbench import Workbench, provide_teacher
 
 CPU = torch.device("cpu")
+USUAL = {name: METRICS[name] for name in ("accuracy", "loss")}
 KD = {"method": "kd", "width": 0.5, "lr": 3e-3, "alpha": 0.7, "temperature": 3.0}
 HINT = {"method": "hint", "width": 0.5, "lr": 3e-3, "alpha": 0.6}
 
@@ -183,19 +185,19 @@ def test_a_searched_temperature_goes_to_every_term_that_softens_and_to_no_other(
 
 def test_cosine_falls_from_one_to_zero_by_half_a_cosine():
     cosine = OptimizationSpec(schedule="cosine", epochs=10)
-    factors = [rate_factor(cosine, progress) for progress in (0, 1 / 4, 1 / 2, 3 / 4, 1)]
+    factors = [cosine.make_schedule().factor(progress) for progress in (0, 1 / 4, 1 / 2, 3 / 4, 1)]
     assert factors == pytest.approx([1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125), 0])
 
 
 def test_step_multiplies_by_gamma_from_each_milestone_on():
     step = OptimizationSpec(schedule="step", epochs=10, milestones=[3, 7], gamma=0.1)
-    by_epoch = [rate_factor(step, epoch / 10) for epoch in range(10)]
+    by_epoch = [step.make_schedule().factor(epoch / 10) for epoch in range(10)]
     assert by_epoch == pytest.approx([1] * 3 + [0.1] * 4 + [0.01] * 3)
-    assert rate_factor(step, 2.99 / 10) == 1
+    assert step.make_schedule().factor(2.99 / 10) == 1
 
 
 def test_constant_stays():
-    assert {rate_factor(OptimizationSpec(schedule="constant"), p) for p in (0, 0.5, 1)} == {1.0}
+    assert {OptimizationSpec(schedule="constant").make_schedule().factor(p) for p in (0, 0.5, 1)} == {1.0}
 
 
 def test_the_horizon_of_the_rate_is_the_whole_budget_step_by_step(bench):
@@ -234,7 +236,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(config, sections
     after = bench.training(config, 1, tmp_path / "state.safetensors")
     assert after.epoch == 2
     assert begun + curve(after) == expected
-    assert (after.best_epoch, after.best_accuracy) == (whole.best_epoch, whole.best_accuracy)
+    assert (after.best_epoch, after.best_value) == (whole.best_epoch, whole.best_value)
     for whose in (lambda t: t.inference.state_dict(), lambda t: t.method.state_dict(), lambda t: t._best):
         assert_same(dict(whose(after)), dict(whose(whole)))
     assert_same(after._optimizer.state_dict(), whole._optimizer.state_dict())
@@ -246,7 +248,7 @@ def test_the_best_weights_survive_an_interruption(bench, tmp_path):
     training.save(tmp_path / "state.safetensors", tmp_path / "best.safetensors")
     resumed = bench.training(KD, 1, tmp_path / "state.safetensors")
     resumed.restore_best()
-    assert evaluate(resumed.inference, bench.val)[0] == best
+    assert evaluate(resumed.inference, bench.val, USUAL)["accuracy"] == best
     assert_same(load_file(tmp_path / "best.safetensors"), dict(resumed.inference.state_dict()))
 
 
@@ -329,7 +331,8 @@ def teacher_of(storage, tmp_path):
     spec = written(storage, teacher={"model": "resnet", "options": {"depth": 8}, "checkpoint": None})
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
     torch.manual_seed(3)
-    weights.save(teachers.build(spec, data).state_dict(), tmp_path / "teacher.safetensors")
+    teacher = models.build(spec.teacher.model, data.input_spec, data.num_classes, spec.teacher.width)
+    weights.save(teacher.state_dict(), tmp_path / "teacher.safetensors")
     return spec, data, teachers.load(spec, data, tmp_path / "teacher.safetensors", CPU)
 
 
@@ -342,7 +345,7 @@ def test_training_leaves_the_teacher_as_it_was_and_in_eval(method, storage, tmp_
     spec, data, tapped = teacher_of(storage, tmp_path)
     before = digest(tapped.model)
     recipe = trial_recipe(spec, HINT | {"method": method}, 1)
-    source = TeacherInLoop(tapped, data.input_shape, CPU)
+    source = TeacherInLoop(tapped, data.input_spec, CPU)
     training = Training(recipe, data, data.split("train", CPU), data.split("val", CPU), source)
     curve(training, until=2)
     assert digest(tapped.model) == before
@@ -448,7 +451,7 @@ def test_the_weights_of_the_best_epoch_come_back(storage):
     assert accuracies[-1] < max(accuracies)
     assert training.best_epoch == accuracies.index(max(accuracies)) + 1
     training.restore_best()
-    assert evaluate(training.inference, bench.val)[0] == max(accuracies) == training.best_accuracy
+    assert evaluate(training.inference, bench.val, USUAL)["accuracy"] == max(accuracies) == training.best_value
 
 
 def test_evaluation_counts_right_answers_and_averages_the_cross_entropy(bench):
@@ -458,7 +461,7 @@ def test_evaluation_counts_right_answers_and_averages_the_cross_entropy(bench):
     logits = pixels.flatten(1) @ model[1].weight.detach().double().T + model[1].bias.detach().double()
     right = (logits.argmax(1) == images.labels).double().mean().item()
     loss = -torch.log_softmax(logits, 1)[torch.arange(70), images.labels].mean().item()
-    assert evaluate(model, images) == (pytest.approx(right), pytest.approx(loss, rel=1e-5))
+    assert evaluate(model, images, USUAL) == {"accuracy": pytest.approx(right), "loss": pytest.approx(loss, rel=1e-5)}
 
 
 def test_bfloat16_trains_near_float32_and_is_judged_in_float32(storage):

@@ -277,6 +277,23 @@ def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):
         kdsweep.run(kdsweep.load_spec(sweep_file, {**overrides, "constraints.parameters": 100, "name": "none"}))
 
 
+def test_a_start_that_failed_before_its_search_does_not_block_the_corrected_file(sweep_file):
+    """Not even where the corrected file names other data and another teacher."""
+    wrong = kdsweep.load_spec(sweep_file, {"constraints.parameters": 100})
+    sweep = wrong.sweep_dir
+    for limit, changes in ((100, {}), (100, {}), (50, {"dataset.subset": 800})):
+        spec = kdsweep.load_spec(sweep_file, {"constraints.parameters": limit, **changes})
+        with pytest.raises(InputError, match=f"keeps .'parameters': {limit}"):
+            kdsweep.run(spec)
+        assert sweep.spec.is_file()
+        sweep.teacher.mkdir()
+        sweep.teacher_card.write_text("{}")
+    sweep.journal.write_text("a trial\n")
+    with pytest.raises(SweepDirError, match="holds another sweep"):
+        kdsweep.run(wrong)
+    assert sweep.teacher_card.is_file()
+
+
 def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_file, tmp_path, monkeypatch):
     (tmp_path / "my_models.py").write_text(
         "from torch import nn\n"

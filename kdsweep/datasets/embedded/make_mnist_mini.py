@@ -1,10 +1,10 @@
-"""Make `mnist_mini.npz` of MNIST: 4,000 training and 2,000 test images, as many of each digit.
+"""Create `mnist_mini.npz` from MNIST: 4,000 training and 2,000 test images, balanced over the digits.
 
     python -m kdsweep.datasets.embedded.make_mnist_mini MNIST_RAW_DIR
 
-The directory holds MNIST's four uncompressed idx files (torchvision's MNIST/raw). The choice is seeded and a
-zip made by numpy carries no time, so the same files give the same bytes. Each split has `images` [N, 28, 28]
-uint8, `labels` [N] int64 and `indices` [N] int64: where each stands in MNIST's own split, in rising order.
+The directory must contain MNIST's four uncompressed idx files (torchvision's MNIST/raw). The selection is seeded, and
+numpy's zip files contain no timestamps, so the output is reproducible byte for byte. Each split has `images`
+[N, 28, 28] uint8, `labels` [N] int64 and `indices` [N] int64, the sorted positions in MNIST's own split.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ PREFIX = {"train": "train", "test": "t10k"}
 
 
 def read_mnist(raw: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """MNIST's own split: images [N, 28, 28] and labels [N]."""
+    """Read a split of MNIST: images [N, 28, 28] and labels [N]."""
     images = read_image_file(str(raw / f"{PREFIX[split]}-images-idx3-ubyte"))
     labels = read_label_file(str(raw / f"{PREFIX[split]}-labels-idx1-ubyte"))
     return images.numpy(), labels.numpy()
 
 
 def choose(labels: NDArray[np.int64], count: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Indices of `count` images of each digit, in rising order."""
+    """Choose `count` images of each digit; return their indices, sorted."""
     digits = (np.flatnonzero(labels == digit) for digit in range(10))
     return np.sort(np.concatenate([random.choice(digit, count, replace=False) for digit in digits]))
 

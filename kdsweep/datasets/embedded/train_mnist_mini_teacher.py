@@ -1,9 +1,9 @@
-"""Train the teacher that comes with `mnist_mini` on the 56,000 training images of MNIST that are not in it.
+"""Train the `mnist_mini` teacher on the 56,000 training images of MNIST that are not in `mnist_mini`.
 
     python -m kdsweep.datasets.embedded.train_mnist_mini_teacher MNIST_RAW_DIR
 
-Plain cross-entropy, so that its probabilities stay soft. The epochs were fixed beforehand and the last
-weights are kept: nothing is selected, and its accuracy on `mnist_mini` is that on images it has never seen.
+It uses plain cross-entropy, so that the teacher's probabilities stay soft. The number of epochs was fixed in advance
+and the last weights are saved, so nothing is selected: accuracy on `mnist_mini` is accuracy on unseen images.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ EPOCHS, BATCH, PEAK_LR, SHIFT = 8, 128, 3e-3, 1
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 28, 28] as the model takes it, [N, 1, 28, 28]."""
+    """Normalise uint8 images [N, 28, 28] to the model's input [N, 1, 28, 28]."""
     return ((images[:, None].float() / 255) - MEAN) / STD
 
 
 def shifted(images: torch.Tensor) -> torch.Tensor:
-    """Images [B, 28, 28], each moved by up to SHIFT pixels."""
+    """Shift each of the images [B, 28, 28] by up to SHIFT pixels."""
     windows = F.pad(images, (SHIFT,) * 4).unfold(1, 28, 1).unfold(2, 28, 1)
     rows, columns = torch.randint(2 * SHIFT + 1, (2, len(images)))
     return windows[torch.arange(len(images)), rows, columns]
 
 
 def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
-    """Train on images [N, 28, 28] of uint8 with labels [N]."""
+    """Train on uint8 images [N, 28, 28] and labels [N]."""
     steps = EPOCHS * (len(images) // BATCH)
     optimizer = torch.optim.Adam(model.parameters(), lr=PEAK_LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps)
@@ -56,7 +56,7 @@ def train(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
 
 @torch.inference_mode()
 def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of images [N, 28, 28] that the model gets right."""
+    """Fraction of images [N, 28, 28] classified correctly."""
     return float((model(normalised(images)).argmax(1) == labels).float().mean())
 
 

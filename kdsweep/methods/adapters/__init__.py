@@ -1,1 +1,1 @@
-"""Modules that methods train or keep; imported when a method is built, since they load torch."""
+"""Adapter modules of methods. They import torch, so methods import them only when they are built."""

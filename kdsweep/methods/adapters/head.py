@@ -1,4 +1,4 @@
-"""A student's classifier that is its teacher's, behind a trained transfer."""
+"""A student head that ends in the teacher's classifier."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import torch
 from torch import nn
 
 from kdsweep.methods.adapters.norm import BatchNorm2d
+from kdsweep.methods.base import HEADS
 from kdsweep.methods.stages import pool
 
 
+@HEADS.register("transfer")
 class TransferHead(nn.Module):
-    """From a student's last stage map to logits: average pool, transfer, the teacher's frozen classifier.
-
-    `TransferHead(**head.options)` rebuilds one of the same shapes, to load its state into.
+    """Map a student's last stage map to logits: average-pool, transfer, the teacher's frozen classifier.
 
     Args:
-        in_channels: Of the student's map.
-        out_channels: Of the teacher's map.
-        height: Of the map that is transferred, in pixels; a larger map is average-pooled to it.
-        width: Likewise.
-        pooled: Whether the classifier takes the average over positions, or the flattened map.
-        num_classes: How many logits.
+        in_channels: Channels of the student's map.
+        out_channels: Channels of the teacher's map.
+        height: Height of the transferred map in pixels; larger maps are average-pooled to it.
+        width: Width of the transferred map in pixels, likewise.
+        pooled: Whether the classifier reads the mean over positions; otherwise it reads the flattened map.
+        num_classes: Number of logits.
     """
 
     def __init__(self, in_channels: int, out_channels: int, height: int, width: int, pooled: bool, num_classes: int):
         super().__init__()
-        self.options: dict[str, int | bool] = {
+        self.options: dict[str, int | bool | str] = {
+            "kind": "transfer",
             "in_channels": in_channels,
             "out_channels": out_channels,
             "height": height,
@@ -49,7 +50,7 @@ class TransferHead(nn.Module):
         self.classifier.requires_grad_(False)
 
     def transferred(self, maps: torch.Tensor) -> torch.Tensor:
-        """What imitates the teacher's map: [B, in_channels, H, W] to [B, out_channels, height, width]."""
+        """Predict the teacher's map: [B, in_channels, H, W] to [B, out_channels, height, width]."""
         imitation: torch.Tensor = self.transfer(pool(maps, self.size))
         return imitation
 

@@ -10,6 +10,7 @@ from typing import Any
 from kdsweep import datasets
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
+from kdsweep.tasks import base
 from kdsweep.tasks.image.views import View
 
 
@@ -39,11 +40,15 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
+    def view(self, augment: str, seed: int, epoch: int) -> View:
+        """How the images look in one epoch, counted from 1."""
+        return View(augment, seed, epoch, len(self), self.device)
+
+    def batch(self, index: torch.Tensor, view: base.View | None = None) -> torch.Tensor:
         """Normalised images [B, C, H, W] of float32, channels last, at `index` [B]."""
         return self._ready(self._pixels(index), index, view)
 
-    def sequence(self, indices: Sequence[torch.Tensor], view: View | None = None) -> Iterator[torch.Tensor]:
+    def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
         """One batch after the other, as `batch` returns them."""
         return (self.batch(index, view) for index in indices)
 
@@ -61,7 +66,7 @@ class Images:
         # Whole pixels in a row: a copy, where picking along channels would gather byte by byte.
         return self.images.permute(0, 2, 3, 1).index_select(0, index.to(self.images.device)).permute(0, 3, 1, 2)
 
-    def _ready(self, pixels: torch.Tensor, index: torch.Tensor, view: View | None) -> torch.Tensor:
+    def _ready(self, pixels: torch.Tensor, index: torch.Tensor, view: base.View | None) -> torch.Tensor:
         images = self._moved(pixels)
         return self.normalised(images if view is None else view.apply(images, index))
 
@@ -127,7 +132,7 @@ class StreamedImages(Images):
         self._files = files
         self._indices: list[list[int]] = []
 
-    def sequence(self, indices: Sequence[torch.Tensor], view: View | None = None) -> Iterator[torch.Tensor]:
+    def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
         """One batch after the other, the next ones decoded ahead."""
         for index, pixels in zip(indices, self.decoded(indices), strict=True):
             yield self._ready(pixels, index, view)

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep import datasets
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
-from kdsweep.datasets.image_folder import SPLITS
 from kdsweep.datasets.section import DatasetSpec
-from kdsweep.errors import DataError
 from kdsweep.lazy import torch
-from kdsweep.registry import is_user_object
-from kdsweep.seeds import derived_seed, digest_of
+from kdsweep.models import InputSpec
+from kdsweep.seeds import digest_of
 from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store
+from kdsweep.tasks.base import TASKS, SplitName, Task
 from kdsweep.tasks.image.batches import Files, Images, StreamedImages
+from kdsweep.tasks.split import train_and_val
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RESIDENT_SHARE = 0.25
-SplitName = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,23 @@ class PreparedData:
     resize: int = 0
 
     @property
+    def task(self) -> Task:
+        """Image classification."""
+        return TASKS["image"]
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """Normalised images."""
+        return InputSpec(self.input_shape)
+
+    @property
     def num_classes(self) -> int:
         """How many classes."""
         return len(self.class_names)
+
+    def count(self, name: SplitName) -> int:
+        """How many images a split has."""
+        return len(map_array(self.root / f"{name}_labels.bin"))
 
     def split(self, name: SplitName, device: torch.device) -> Images:
         """One split for a device: mapped on a CPU, copied to a GPU where it takes a small part of its memory."""
@@ -97,21 +109,14 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     source, dataset = source_of(spec)
     info = dataset.describe(source)
     identity: dict[str, Any] = {**spec.model_dump(exclude={"download", "augment", "stream"}), "seed": seed, "layout": 2}
-    loaded: Split | None = None
-    if is_user_object(spec.name):
-        loaded = dataset.load(source, "train")
-        identity["content"] = digest_of([_checksum(loaded.images), _checksum(loaded.labels)])
-    elif spec.name == "image_folder":
-        identity["files"] = _listing(source.root)
-    else:
-        identity["root"] = ""
+    identity |= dataset.content(source) if dataset.content is not None else {"root": ""}
     if spec.stream:
         identity["stream"] = True
     digest = digest_of(identity)[:16]
     root = store.data(digest)
     if (root / "data.json").is_file() and all(_is_whole(root, name) for name in ("train", "val")):
         return PreparedData.load(root)
-    train, val = split_arrays(spec, seed, loaded)
+    train, val = split_arrays(spec, seed, dataset)
     for name, split in (("train", train), ("val", val)):
         _write(root, name, split)
     mean, std = _normalisation(spec, info, train)
@@ -127,32 +132,24 @@ def source_of(spec: DatasetSpec) -> tuple[Source, Dataset]:
     return Source(Path(spec.root), spec.download, spec.resize), datasets.get(spec.name)
 
 
-def split_arrays(spec: DatasetSpec, seed: int, loaded: Split | None = None) -> tuple[Split, Split]:
+def split_arrays(spec: DatasetSpec, seed: int, opened: Dataset | None = None) -> tuple[Split, Split]:
     """The training and validation images of a sweep, from the data set's own files; their paths if it is streamed.
 
     Args:
         spec: The data set.
         seed: Of the split.
-        loaded: All its training images, if they were read already.
+        opened: The data set, if it was looked at before: a function of the user's own is called once.
 
     Raises:
         DataError: If the data set cannot be read or is too small to split.
     """
-    source, dataset = source_of(spec)
-    train = loaded or _read(spec, "train")
-    train = _taken(train, stratified(train.labels, spec.subset or len(train.labels), seed)[0])
-    if "val" in dataset.describe(source).splits:
-        val = _read(spec, "val")
-    else:
-        kept = round(len(train.labels) * (1 - spec.val_fraction))
-        train_index, val_index = stratified(train.labels, kept, seed)
-        train, val = _taken(train, train_index), _taken(train, val_index)
-    if not len(train.labels) or not len(val.labels):
-        raise DataError(
-            f"dataset {spec.name!r}: {len(train.labels)} images to train on and {len(val.labels)} to select by; "
-            "accepted: at least one of each (dataset.subset, dataset.val_fraction)"
-        )
-    return train, val
+    source, found = source_of(spec)
+    dataset = opened or found
+
+    def read(name: str) -> Split:
+        return _read(spec, dataset, name)
+
+    return train_and_val(spec, seed, dataset.describe(source).splits, read, "images")
 
 
 def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
@@ -165,7 +162,7 @@ def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
     if "test" not in dataset.describe(source).splits:
         return False
     if not _is_whole(data.root, "test"):
-        _write(data.root, "test", _read(spec, "test"))
+        _write(data.root, "test", _read(spec, dataset, "test"))
     return True
 
 
@@ -182,52 +179,19 @@ def raw_images(spec: DatasetSpec, seed: int, split: str) -> Images:
     """
     source, dataset = source_of(spec)
     if split == "test":
-        images, labels = _read(spec, "test")
+        images, labels = _read(spec, dataset, "test")
     else:
         images, labels = split_arrays(spec, seed)[0 if split == "train" else 1]
-    shape = dataset.describe(source).input_shape
+    shape = cast(tuple[int, int, int], dataset.describe(source).input_shape)
     if spec.stream:
         return StreamedImages(Files(spec.name, list(images), spec.resize, shape), torch.from_numpy(labels))
     return Images(torch.from_numpy(images), torch.from_numpy(labels))
 
 
-def stratified(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split positions so that each class keeps its share.
-
-    Args:
-        labels: [N].
-        count: Size of the first part; larger than N is N.
-        seed: Of the draw.
-
-    Returns:
-        Sorted positions of the first part and of the rest. Classes get their share by largest remainder.
-    """
-    count = min(count, len(labels))
-    classes, sizes = np.unique(labels, return_counts=True)
-    exact = sizes * (count / len(labels))
-    quota = np.floor(exact).astype(np.int64)
-    remainder = np.argsort(-(exact - quota), kind="stable")[: count - quota.sum()]
-    quota[remainder] += 1
-    first: list[NDArray[np.int64]] = []
-    rest: list[NDArray[np.int64]] = []
-    for label, take in zip(classes, quota, strict=True):
-        generator = np.random.default_rng(derived_seed(seed, "split", int(label)))
-        members = generator.permutation(np.flatnonzero(labels == label))
-        first.append(members[:take])
-        rest.append(members[take:])
-    return np.sort(np.concatenate(first)), np.sort(np.concatenate(rest))
-
-
-def _read(spec: DatasetSpec, split: SplitName) -> Split:
+def _read(spec: DatasetSpec, dataset: Dataset, split: str) -> Split:
     """A split as the data set has it: its images, or their paths where they are streamed."""
-    source, dataset = source_of(spec)
+    source, _ = source_of(spec)
     return dataset.files(source, split) if spec.stream else dataset.load(source, split)
-
-
-def _taken(split: Split, index: NDArray[np.int64]) -> Split:
-    if len(index) == len(split.labels):
-        return split
-    return Split(split.images[index], split.labels[index])
 
 
 def _is_whole(root: Path, name: str) -> bool:
@@ -267,31 +231,10 @@ def _chunks(spec: DatasetSpec, info: DatasetInfo, train: Split) -> Iterable[NDAr
     """All training images [n, C, H, W], however they are held."""
     if not spec.stream:
         return [train.images]
-    files = Files(spec.name, list(train.images), spec.resize, info.input_shape)
+    shape = cast(tuple[int, int, int], info.input_shape)
+    files = Files(spec.name, list(train.images), spec.resize, shape)
     images = StreamedImages(files, torch.from_numpy(train.labels))
     return (pixels.numpy() for pixels in images.decoded(torch.arange(len(files)).split(256)))
-
-
-def _listing(root: Path) -> str:
-    """What lies in an image folder's splits, by name, size and time: a changed folder is decoded again."""
-    found: list[list[str | int]] = []
-    seen: set[str] = set()
-    for split in SPLITS:
-        for parent, folders, names in os.walk(root / split, followlinks=True):
-            if (real := os.path.realpath(parent)) in seen:  # a link that leads back up
-                folders.clear()
-                continue
-            seen.add(real)
-            for path in (Path(parent, name) for name in names):
-                if path.is_file():
-                    found.append([str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns])
-    return digest_of(sorted(found))
-
-
-def _checksum(array: NDArray[Any]) -> str:
-    import hashlib
-
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _tuples(value: Any) -> Any:

@@ -6,10 +6,15 @@ The learning rate, the share of distillation and the temperature's distance from
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from kdsweep.lazy import torch
 
-SHAPES = ("constant", "linear", "cosine")
+SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1 - progress,
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+}
 
 
 def remaining(shape: str, progress: float) -> float:
@@ -19,11 +24,7 @@ def remaining(shape: str, progress: float) -> float:
         shape: `constant` keeps all of it; `linear` is a line to 0, `cosine` half a cosine to 0.
         progress: Share of all steps already done, 0..1.
     """
-    if shape == "linear":
-        return 1 - progress
-    if shape == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    return 1.0
+    return SHAPES[shape](progress)
 
 
 class Factor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from kdsweep.datasets.images import square
-from kdsweep.errors import CheckpointError, DataError
+from kdsweep.errors import DataError
 
 
 class Student(nn.Sequential):
@@ -63,27 +63,3 @@ class Student(nn.Sequential):
             )
         pixels = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
         return torch.from_numpy(pixels[None].astype(np.float32) / 255)
-
-
-def check_values(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Check that weights are numbers of the kind that the model computes with.
-
-    Args:
-        model: With parameters and buffers of the names in `state`.
-        state: As it was read, by the model's names.
-        where: What the weights are called in the error.
-
-    Raises:
-        CheckpointError: Naming the first tensor of another kind, or with a value that is NaN or infinite.
-    """
-    for name, own in model.state_dict().items():
-        found = state.get(name)
-        if found is None:
-            continue
-        kind = "floating point" if own.is_floating_point() else str(own.dtype).removeprefix("torch.")
-        fits = found.is_floating_point() and found.itemsize > 1 if own.is_floating_point() else found.dtype == own.dtype
-        if not fits:
-            found_kind = str(found.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{where}: {name} is {found_kind}; accepted: {kind}")
-        if not torch.isfinite(found).all():
-            raise CheckpointError(f"{where}: {name} has a value that is NaN or infinite; accepted: finite weights")

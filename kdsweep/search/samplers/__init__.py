@@ -1,0 +1,7 @@
+"""Samplers: one file each, found without editing a list."""
+
+from __future__ import annotations
+
+from kdsweep.search.samplers.base import SAMPLERS, Sampler, sampler_of
+
+__all__ = ["SAMPLERS", "Sampler", "sampler_of"]

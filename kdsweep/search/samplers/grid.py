@@ -1,0 +1,24 @@
+"""Grid search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kdsweep.distributions import Config
+from kdsweep.search.samplers.base import SAMPLERS
+from kdsweep.search.samplers.random import Random
+
+if TYPE_CHECKING:
+    from kdsweep.search.space import SearchSpace
+
+
+@SAMPLERS.declare
+class Grid(Random):
+    """Every combination of a space of choices, in the order written."""
+
+    name = "grid"
+
+    def listed(self, space: SearchSpace) -> Iterator[Config]:
+        """See `SearchSpace.grid`."""
+        return space.grid()

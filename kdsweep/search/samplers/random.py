@@ -1,0 +1,23 @@
+"""Random search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kdsweep.search.samplers.base import SAMPLERS, Sampler
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+
+@SAMPLERS.declare
+class Random(Sampler):
+    """Every value by chance."""
+
+    name = "random"
+
+    def drawn_by(self, seed: int) -> BaseSampler:
+        """Optuna's."""
+        from optuna.samplers import RandomSampler
+
+        return RandomSampler(seed=seed)

@@ -1,0 +1,41 @@
+"""The tree-structured Parzen estimator."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+from kdsweep.distributions import RandInt
+from kdsweep.params import Param
+from kdsweep.search.samplers.base import SAMPLERS, Sampler
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
+
+@SAMPLERS.declare
+class TPE(Sampler):
+    """Optuna's tree-structured Parzen estimator: near the good trials, far from the bad ones.
+
+    Multivariate and grouped, so that it learns which values go together and which method takes them.
+
+    Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization".
+    """
+
+    name = "tpe"
+    startup_trials = Param(16, "random trials before it begins", valid=RandInt(0, 1_000_000_000))
+
+    def drawn_by(self, seed: int) -> BaseSampler:
+        """Optuna's, which keeps away from what the running trials try."""
+        from optuna.exceptions import ExperimentalWarning
+        from optuna.samplers import TPESampler
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(
+                seed=seed,
+                n_startup_trials=self.startup_trials,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+            )

@@ -1,0 +1,7 @@
+"""Stopping rules: one file each, found without editing a list."""
+
+from __future__ import annotations
+
+from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule, rule_of
+
+__all__ = ["STOPPING_RULES", "StoppingRule", "rule_of"]

@@ -1,0 +1,62 @@
+"""Asynchronous successive halving."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+from kdsweep.distributions import RandInt
+from kdsweep.params import Param
+from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule
+
+
+@STOPPING_RULES.declare
+class ASHA(StoppingRule):
+    """Asynchronous successive halving: at each rung, the top 1/reduction_factor of each group continues.
+
+    Trials are compared within their group only: a wide student would always stop a narrow one. The first rung is
+    grace_epochs, each further one is reduction_factor times the one before.
+
+    Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", arXiv:1810.05934 (the stopping form).
+    """
+
+    name = "asha"
+    grace_epochs = Param(0, "the first rung; 0 is a ninth of the budget, rounded up", valid=RandInt(0, 1_000_000))
+    reduction_factor = Param(3, "one trial of so many goes on; also the ratio of rungs", valid=RandInt(2, 1_000_000))
+
+    def __init__(self, epochs: int, **params: Any):
+        super().__init__(epochs, **params)
+        self._values: dict[tuple[Hashable, int], dict[str, float]] = {}
+        self._milestones = []
+        milestone = self.grace_epochs or math.ceil(epochs / 9)
+        while milestone < epochs:
+            self._milestones.append(milestone)
+            milestone *= self.reduction_factor
+
+    @classmethod
+    def faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """The first rung lies within the budget."""
+        grace, epochs = values["grace_epochs"], values["epochs"]
+        if grace > epochs:
+            yield "grace_epochs", f"found {grace}; accepted: at most train.epochs ({epochs})"
+
+    @property
+    def milestones(self) -> Sequence[int]:
+        """The rungs."""
+        return self._milestones
+
+    def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
+        """Stop a trial that is not among the best `1 / reduction_factor` of those that came to a rung.
+
+        That share is rounded and at least one; the trial itself counts, so the first at a rung goes on. A trial that
+        comes to a rung again, after an interruption, is not judged again.
+        """
+        if epoch not in self._milestones:
+            return False
+        values = self._values.setdefault((group, epoch), {})
+        if key in values:
+            return False
+        values[key] = value
+        places = max(1, round(len(values) / self.reduction_factor))
+        return sum(other > value for other in values.values()) >= places

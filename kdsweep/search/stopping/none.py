@@ -1,0 +1,23 @@
+"""No early stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule
+
+
+@STOPPING_RULES.declare
+class NoStopping(StoppingRule):
+    """Every trial gets the full budget."""
+
+    name = "none"
+
+    @property
+    def milestones(self) -> Sequence[int]:
+        """None."""
+        return ()
+
+    def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
+        """Never stops."""
+        return False

@@ -1,0 +1,216 @@
+"""Samples that are arrays in memory, given to models as they are: the base of a user's own task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from kdsweep import datasets
+from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
+from kdsweep.datasets.section import DatasetSpec
+from kdsweep.errors import DataError
+from kdsweep.lazy import torch
+from kdsweep.models import InputSpec
+from kdsweep.seeds import digest_of
+from kdsweep.storage.arrays import has_array, map_array, save_array
+from kdsweep.storage.files import write_json
+from kdsweep.storage.paths import Store
+from kdsweep.tasks.base import Samples, SplitName, Task, View
+from kdsweep.tasks.split import checksum, train_and_val
+
+
+class Unvaried:
+    """The view of a task without augmentation."""
+
+    def apply(self, samples: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """The samples as they are."""
+        return samples
+
+
+class Arrays:
+    """A split on a device.
+
+    Args:
+        samples: [N, ...].
+        labels: [N] of int64.
+    """
+
+    def __init__(self, samples: torch.Tensor, labels: torch.Tensor):
+        self.samples = samples
+        self.labels = labels
+        self.device = labels.device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def view(self, augment: str, seed: int, epoch: int) -> View:
+        """Every epoch looks alike."""
+        return Unvaried()
+
+    def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
+        """The samples at `index` [B]."""
+        samples = self.samples[index]
+        return samples if view is None else view.apply(samples, index)
+
+    def sequence(self, indices: Sequence[torch.Tensor], view: View | None = None) -> Iterator[torch.Tensor]:
+        """One batch after the other."""
+        return (self.batch(index, view) for index in indices)
+
+    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All samples with their labels, in order."""
+        return zip(self.samples.split(size), self.labels.split(size), strict=True)
+
+    def first(self, count: int) -> Samples:
+        """The first samples, as a split of their own."""
+        return type(self)(self.samples[:count], self.labels[:count])
+
+
+@dataclass(frozen=True)
+class PreparedArrays:
+    """The splits of one sweep as files. See `Prepared`."""
+
+    root: Path
+    task: ArrayTask
+    digest: str
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What a model takes for one sample."""
+        return self.task.input_spec(self.input_shape)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes."""
+        return len(self.class_names)
+
+    def count(self, name: SplitName) -> int:
+        """How many samples a split has."""
+        return len(map_array(self.root / f"{name}_labels.bin"))
+
+    def split(self, name: SplitName, device: torch.device) -> Samples:
+        """One split on a device."""
+        samples, labels = (map_array(self.root / f"{name}_{kind}.bin") for kind in ("samples", "labels"))
+        return self.task.samples(samples.to(device), labels.to(device))
+
+    def described(self) -> dict[str, Any]:
+        """Everything but where it lies, as JSON."""
+        return {
+            "task": self.task.name,
+            "digest": self.digest,
+            "input_shape": self.input_shape,
+            "class_names": self.class_names,
+        }
+
+
+class ArrayTask(Task):
+    """A task whose samples are arrays of one shape and type.
+
+    A subclass says of which type, and may put a split on a device in its own way (`samples`), to vary it by keyed
+    views.
+
+    Attributes:
+        dtype: NumPy's and PyTorch's name for the type of the samples: `int64`, `float32`, ...
+    """
+
+    dtype: ClassVar[str] = "float32"
+
+    def samples(self, samples: torch.Tensor, labels: torch.Tensor) -> Samples:
+        """A split on a device, from samples [N, ...] and labels [N]."""
+        return Arrays(samples, labels)
+
+    def input_spec(self, input_shape: tuple[int, ...]) -> InputSpec:
+        """The samples themselves."""
+        return InputSpec(input_shape, self.dtype)
+
+    def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
+        """These samples are neither resized nor normalised, nor varied as images are."""
+        plain = {"augment": "none", "resize": 0, "stream": False, "normalize": "dataset"}
+        for key, value in plain.items():
+            if getattr(spec, key) != value:
+                yield key, f"found {getattr(spec, key)!r}; accepted: {value!r}, for {self.noun} are taken as they are"
+
+    def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> PreparedArrays:
+        """Split a data set and keep it in files. See `Task.prepare`."""
+        read = {"train": self._read(spec, "train")}
+        asked = spec.model_dump(include={"name", "val_fraction", "subset"})
+        content = [checksum(read["train"].images), checksum(read["train"].labels)]
+        digest = digest_of({**asked, "seed": seed, "task": self.name, "content": content, "layout": 1})[:16]
+        root = store.data(digest)
+        if not (root / "data.json").is_file():
+            info = self._info(spec)
+            splits = train_and_val(
+                spec, seed, info.splits, lambda name: read.get(name) or self._read(spec, name), self.noun
+            )
+            for name, split in zip(("train", "val"), splits, strict=True):
+                _write(root, name, split)
+            write_json(root / "data.json", PreparedArrays(root, self, digest, *_shape_and_classes(info)).described())
+        return self.load(root)
+
+    def prepare_test(self, spec: DatasetSpec, data: Any) -> bool:
+        """Have the test split beside the others, if there is one."""
+        if "test" not in self._info(spec).splits:
+            return False
+        if not has_array(data.root / "test_labels.bin"):
+            _write(data.root, "test", self._read(spec, "test"))
+        return True
+
+    def load(self, root: Path) -> PreparedArrays:
+        """Open what `prepare` wrote."""
+        described = json.loads((root / "data.json").read_text())
+        shape, names = tuple(described["input_shape"]), tuple(described["class_names"])
+        return PreparedArrays(root, self, described["digest"], shape, names)
+
+    def exported_split(self, spec: DatasetSpec, seed: int, split: str) -> Samples:
+        """A split on the CPU."""
+        if split == "test":
+            found = self._read(spec, "test")
+        else:
+            both = train_and_val(spec, seed, self._info(spec).splits, lambda name: self._read(spec, name), self.noun)
+            found = both[0 if split == "train" else 1]
+        return self.samples(torch.from_numpy(found.images), torch.from_numpy(found.labels))
+
+    def _info(self, spec: DatasetSpec) -> DatasetInfo:
+        return datasets.get(spec.name).describe(_source(spec))
+
+    def _read(self, spec: DatasetSpec, name: str) -> Split:
+        """A split of the data set, if it is what the data set says it is.
+
+        Raises:
+            DataError: If it is not.
+        """
+        info, where = self._info(spec), f"data set {spec.name!r}, split {name!r}"
+        if name not in info.splits:
+            raise DataError(f"data set {spec.name!r} has no split {name!r}; accepted: {', '.join(info.splits)}")
+        split = datasets.get(spec.name).read(_source(spec), name)
+        samples, labels = np.asarray(split[0]), np.asarray(split[1])
+        if samples.dtype != self.dtype or samples.shape[1:] != info.input_shape:
+            found = f"{samples.dtype} of shape {samples.shape}"
+            shape = " x ".join(map(str, ("N", *info.input_shape)))
+            raise DataError(f"{where}: {self.noun} are {found}; accepted: {self.dtype} of shape {shape}")
+        classes = len(info.class_names)
+        if labels.dtype.kind not in "iu" or labels.shape != samples.shape[:1] or not len(labels):
+            found = f"{labels.dtype} of shape {labels.shape}"
+            raise DataError(f"{where}: labels are {found}; accepted: integers, one for each of the {self.noun}")
+        if labels.min() < 0 or labels.max() >= classes:
+            raise DataError(f"{where}: labels from {labels.min()} to {labels.max()}; accepted: 0 to {classes - 1}")
+        return Split(np.require(samples, requirements="C"), np.require(labels, np.int64, requirements="C"))
+
+
+def _source(spec: DatasetSpec) -> Source:
+    return Source(Path(spec.root), spec.download)
+
+
+def _shape_and_classes(info: DatasetInfo) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    return info.input_shape, info.class_names
+
+
+def _write(root: Path, name: str, split: Split) -> None:
+    save_array(torch.from_numpy(split.images.copy()), root / f"{name}_samples.bin")
+    save_array(torch.from_numpy(split.labels.copy()), root / f"{name}_labels.bin")

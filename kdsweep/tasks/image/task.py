@@ -1,0 +1,70 @@
+"""Image classification as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from kdsweep import models
+from kdsweep.datasets import Dataset, DatasetInfo
+from kdsweep.datasets.section import DatasetSpec
+from kdsweep.errors import InputError
+from kdsweep.lazy import nn
+from kdsweep.storage.paths import Store
+from kdsweep.tasks.base import Prepared, Samples, Task, register
+from kdsweep.tasks.image import splits
+from kdsweep.tasks.image.splits import PreparedData
+
+
+@register
+class ImageTask(Task):
+    """Images of uint8 [N, C, H, W], normalised batch by batch and varied by keyed draws."""
+
+    name = "image"
+    noun = "images"
+
+    def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
+        """What cannot be streamed, and what ImageNet's normalisation does not fit."""
+        if spec.stream and dataset.list_files is None:
+            accepted = "false, or a data set whose images are files of their own (image_folder)"
+            yield "stream", f"found true with {spec.name!r}; accepted: {accepted}"
+        if spec.normalize == "imagenet" and info.input_shape[0] != 3:
+            yield "normalize", "found 'imagenet'; accepted: dataset or none for images of one channel"
+
+    def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
+        """Split, and decode unless the images are streamed."""
+        return splits.prepare(spec, seed, store)
+
+    def prepare_test(self, spec: DatasetSpec, data: Prepared) -> bool:
+        """Have the test split beside the others, if there is one."""
+        return splits.prepare_test(spec, cast(PreparedData, data))
+
+    def load(self, root: Path) -> PreparedData:
+        """Open what `prepare` wrote."""
+        return PreparedData.load(root)
+
+    def exported_split(self, spec: DatasetSpec, seed: int, split: str) -> Samples:
+        """A split with pixels from 0 to 1."""
+        return splits.raw_images(spec, seed, split)
+
+    def exported(self, model: nn.Module, described: Mapping[str, Any]) -> nn.Module:
+        """A model that normalises its own input, names its classes and prepares pictures."""
+        from kdsweep.tasks.image.student import Student
+
+        mean, std, channels = described["mean"], described["std"], described["input_shape"][0]
+        if len(mean) != channels:
+            raise InputError(f"{len(mean)} means for {channels} channels")
+        parts = models.normalised(model, mean, std)
+        return Student(parts, described["class_names"], described["input_shape"], described["preprocessing"]["resize"])
+
+    def exported_call(self, input_shape: tuple[int, ...]) -> str:
+        """A line of Python."""
+        return f"logits = student(images)  # images [B, {', '.join(map(str, input_shape))}] scaled to 0..1"
+
+    def exported_note(self, described: Mapping[str, Any]) -> str:
+        """What prepares a picture, what names the logits, and the normalisation."""
+        mean, std = (", ".join(f"{value:.6g}" for value in described[name]) or "–" for name in ("mean", "std"))
+        ready = "`student.preprocess(picture)` makes a PIL image or a file ready for it"
+        names = "`student.class_names` names its logits"
+        return f"{ready}, and {names}. It normalises its own input (mean {mean}, std {std})."

@@ -1,0 +1,36 @@
+"""How often the right class is found."""
+
+from __future__ import annotations
+
+from kdsweep.lazy import F, torch
+from kdsweep.tasks.metrics.base import Metric, register
+
+
+def _correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (logits.argmax(dim=1) == labels).sum()
+
+
+def _among_five(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (logits.topk(5, dim=1).indices == labels[:, None]).sum()
+
+
+def _by_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Correct ones and all of each class: [2, C]."""
+    of_class = F.one_hot(labels, logits.shape[1])
+    correct = logits.argmax(dim=1) == labels
+    return torch.stack([(of_class * correct[:, None]).sum(dim=0), of_class.sum(dim=0)])
+
+
+def _mean_recall(sums: torch.Tensor, count: int) -> float:
+    """Over the classes that the split has."""
+    correct, total = sums
+    there = total > 0
+    return float((correct[there] / total[there]).mean())
+
+
+register("accuracy", Metric("share of samples whose likeliest class is the right one", "max", _correct))
+register(
+    "top5_accuracy",
+    Metric("share of samples whose right class is among the five likeliest", "max", _among_five, least_classes=6),
+)
+register("balanced_accuracy", Metric("mean over the classes of their accuracy", "max", _by_class, _mean_recall))

@@ -1,0 +1,16 @@
+"""Contract tests that parts of your own can be put through.
+
+Inherit from a contract and say how your part is made; pytest does the rest:
+
+    class TestMedian(StoppingRuleContract):
+        def make(self, epochs):
+            return Median(epochs, patience=2)
+"""
+
+from __future__ import annotations
+
+from kdsweep.testing.optimizers import OptimizerContract
+from kdsweep.testing.samplers import SamplerContract
+from kdsweep.testing.stopping import StoppingRuleContract
+
+__all__ = ["OptimizerContract", "SamplerContract", "StoppingRuleContract"]

@@ -1,0 +1,69 @@
+"""What every stopping rule must do."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+from kdsweep.search.stopping import StoppingRule
+
+EPOCHS = 12
+Report = tuple[str, str, int, float]
+
+
+class StoppingRuleContract:
+    """Inherit, and say in `make` how your rule is made."""
+
+    def make(self, epochs: int) -> StoppingRule:
+        """A fresh rule for a budget."""
+        raise NotImplementedError
+
+    def test_it_looks_at_rising_epochs_below_the_budget(self) -> None:
+        """The budget's last epoch ends a trial anyway."""
+        milestones = list(self.make(EPOCHS).milestones)
+        assert all(earlier < later for earlier, later in pairwise(milestones)), milestones
+        assert all(1 <= epoch < EPOCHS for epoch in milestones), milestones
+
+    def test_it_stops_trials_at_its_milestones_only(self) -> None:
+        """A worker does not ask in between."""
+        rule = self.make(EPOCHS)
+        stopped = [epoch for group, key, epoch, value in _reports() if rule.reached(group, key, epoch, value)]
+        assert set(stopped) <= set(rule.milestones), stopped
+
+    def test_told_the_same_again_it_says_the_same(self) -> None:
+        """So a resumed sweep stops whom it would have stopped."""
+        first, second = self.make(EPOCHS), self.make(EPOCHS)
+        assert [first.reached(*report) for report in _reports()] == [second.reached(*report) for report in _reports()]
+
+    def test_groups_do_not_concern_each_other(self) -> None:
+        """What one group reached changes nothing for another."""
+        together, alone = self.make(EPOCHS), self.make(EPOCHS)
+        answers = [(report, together.reached(*report)) for report in _reports()]
+        for report, answer in answers:
+            if report[0] == "wide":
+                assert alone.reached(*report) is answer, report
+
+    def test_a_trial_that_comes_to_an_epoch_again_is_not_stopped_there(self) -> None:
+        """It was judged, its worker was lost, and it goes on."""
+        rule = self.make(EPOCHS)
+        for report in _reports():
+            if not rule.reached(*report):
+                assert not rule.reached(*report), report
+
+    def test_the_first_trial_of_a_group_is_not_stopped_while_it_improves(self) -> None:
+        """There is nothing that it could be worse than."""
+        rule = self.make(EPOCHS)
+        assert not any(rule.reached("first", "0", epoch, epoch / EPOCHS) for epoch in range(1, EPOCHS))
+
+
+def _reports() -> list[Report]:
+    """Trials of two groups that improve at their own pace, four at a time; each as (group, trial, epoch, best)."""
+    draw = random.Random(0)
+    reports: list[Report] = []
+    for start in range(0, 40, 4):
+        paces = {str(number): draw.random() for number in range(start, start + 4)}
+        for epoch in range(1, EPOCHS):
+            for key, pace in paces.items():
+                value = round(pace * (1 - 0.5**epoch), 4)
+                reports.append(("wide" if int(key) % 2 else "narrow", key, epoch, value))
+    return reports

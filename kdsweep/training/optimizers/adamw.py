@@ -1,0 +1,27 @@
+"""AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kdsweep.distributions import Uniform
+from kdsweep.lazy import torch
+from kdsweep.params import Param
+from kdsweep.training.optimizers.adam import Adam
+from kdsweep.training.optimizers.base import OPTIMIZERS
+
+
+@OPTIMIZERS.declare
+class AdamW(Adam):
+    """Adam whose weight decay shrinks the weights directly, beside the gradient.
+
+    Loshchilov, Hutter 2019, arXiv:1711.05101.
+    """
+
+    name = "adamw"
+    weight_decay = Param(0.0, "share of a weight, times the rate, that a step takes off", valid=Uniform(0.0, 1e3))
+
+    @staticmethod
+    def kernel() -> Callable[..., None]:
+        """PyTorch's, which steps all weights at once."""
+        return torch._fused_adamw_

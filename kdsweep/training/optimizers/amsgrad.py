@@ -1,0 +1,17 @@
+"""AMSGrad."""
+
+from __future__ import annotations
+
+from kdsweep.training.optimizers.adam import Adam
+from kdsweep.training.optimizers.base import OPTIMIZERS
+
+
+@OPTIMIZERS.declare
+class AMSGrad(Adam):
+    """Adam scaled by the largest mean of squares so far.
+
+    Reddi, Kale, Kumar 2018, arXiv:1904.09237.
+    """
+
+    name = "amsgrad"
+    amsgrad = True

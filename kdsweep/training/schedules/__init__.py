@@ -1,0 +1,7 @@
+"""Learning-rate schedules: one file each, found without editing a list."""
+
+from __future__ import annotations
+
+from kdsweep.training.schedules.base import SCHEDULES, Schedule
+
+__all__ = ["SCHEDULES", "Schedule"]

@@ -750,5 +750,5 @@ def test_a_name_that_is_not_a_function_is_reported(function):
 def test_a_label_that_is_no_class_number_is_refused():
     from kdsweep.datasets.base import checked
 
-    with pytest.raises(DataError, match="x: a label is 1000000000000; accepted: class numbers from 0, below 1,000,000"):
+    with pytest.raises(DataError, match="x: found label 1000000000000; accepted: .* below 1,000,000"):
         checked((np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 10**12])), "x")

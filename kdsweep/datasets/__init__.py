@@ -1,7 +1,7 @@
 """Data sets: one file each, discovered automatically.
 
-A sweep names one of the registry (`cifar10`), `image_folder` or the user's own `package.module:name`: a function that
-returns images and labels, or a `Dataset`, which may be of any task.
+A sweep file names a registered data set (`cifar10`), `image_folder`, or the user's own `package.module:name`: a
+function that returns images and labels, or a `Dataset` for any task.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "Split", "get", "regi
 
 
 def get(name: str) -> Dataset:
-    """The data set of a registered name, or the user's own.
+    """Look up a registered data set, or load the user's own.
 
     Args:
         name: A registered name or `package.module:name` of a function or a `Dataset`.

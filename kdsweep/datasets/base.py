@@ -58,19 +58,19 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A registered data set; the rest of kdsweep calls `describe`, `load` and `files`.
+    """A data set; the rest of kdsweep calls `describe`, `load` and `files`.
 
     Attributes:
         name: Name in sweep files and error messages.
         summary: One line for `kdsweep datasets`.
-        inspect: `inspect(source) -> DatasetInfo` of the images as they lie, quick and without torch.
-        read: `read(source, split) -> Split`; images that are not of the source's size yet are resized then.
-        list_files: `list_files(source, split) -> Split` of paths, where each image is a file of its own.
-        read_file: `read_file(path, resize, shape)` reads one of those as [C, H, W] of that shape.
-        content: `content(source)` says as JSON what the images are, so that others at the same place are told apart;
-            None for a published data set, whose name says it wherever it lies.
-        task: What is learnt from it: a task's name or the user's own `package.module:Class`. A task of other samples
-            than images calls `read` and checks what it returns.
+        inspect: `inspect(source) -> DatasetInfo` describes the images before resizing; fast, and without torch.
+        read: `read(source, split) -> Split`; images that do not have the source's size yet are resized afterwards.
+        list_files: `list_files(source, split) -> Split` of paths; None if the images are not separate files.
+        read_file: `read_file(path, resize, shape)` reads one of these files as [C, H, W] of that shape.
+        content: `content(source)` returns JSON data that changes when the images change; None for a published data
+            set, which its name identifies wherever it is stored.
+        task: Name of the data set's task, or the user's own `package.module:Class`. A task with samples other than
+            images calls `read` itself and checks the result.
     """
 
     name: str

@@ -82,7 +82,7 @@ def _read(source: Source, split: str) -> Split:
 
 
 def _content(source: Source) -> dict[str, str]:
-    """What lies in the splits, by name, size and time: a changed folder is decoded again."""
+    """Hash of the files' names, sizes and modification times, so that a changed folder is decoded again."""
     found: list[list[str | int]] = []
     seen: set[str] = set()
     for split in SPLITS:

@@ -21,7 +21,8 @@ class DatasetSpec(Section):
         resize: Side in pixels; 0 keeps the original size.
         stream: Decode images on demand, in worker processes of each trial, instead of all at once.
         download: Whether missing files may be downloaded.
-        normalize: Mean and standard deviation of the data set, those of ImageNet, or none (pixels in 0..1).
+        normalize: Normalise with the mean and standard deviation of the data set or of ImageNet, or not at all
+            (pixels in 0..1).
     """
 
     name: str

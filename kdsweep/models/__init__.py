@@ -1,7 +1,7 @@
-"""Teachers and students: one file per family, found without editing a list.
+"""Teacher and student models: one file per family, discovered automatically.
 
-A sweep names a model of the registry (`lightnn`), `torchvision/<name>`, `timm/<name>` or the user's own
-builder `package.module:function`, called as `function(input_shape, num_classes, width, **options)`.
+A sweep file names a registered model (`lightnn`), `torchvision/<name>`, `timm/<name>` or the user's own builder
+`package.module:function`, which is called as `function(input_shape, num_classes, width, **options)`.
 """
 
 from __future__ import annotations
@@ -56,13 +56,14 @@ _FORMS = "torchvision/<name>, timm/<name>, package.module:function"
 
 
 def exists(name: str) -> None:
-    """Refuse a name that no model has, without importing torch or the user's code.
+    """Check that a model of this name exists, without importing torch or the user's code.
 
-    What only an import could tell (a name of timm, a user's function) passes; `build` refuses it.
+    Names that can only be checked by an import (a timm model, a user's function) are accepted here; `build` checks
+    them.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
-        ModelError: If it needs a package that is not installed.
+        UnknownNameError: If there is no such model; the message suggests the closest name.
+        ModelError: If the model needs a package that is not installed.
     """
     source, slash, model = name.partition("/")
     if is_user_object(name):
@@ -82,7 +83,7 @@ def exists(name: str) -> None:
 
 
 def check_options(name: str, options: Iterable[str]) -> None:
-    """Refuse names of options that a model does not take, without importing torch or the user's code.
+    """Check option names against the model's builder, without importing torch or the user's code.
 
     Raises:
         UnknownNameError: If there is no such model.
@@ -94,24 +95,24 @@ def check_options(name: str, options: Iterable[str]) -> None:
 
 
 def build(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
-    """Build a model with weights drawn from the global random state alone.
+    """Build a model; its random initial weights depend only on the global random state.
 
-    A model that is not of the registry is tried on two black images, which changes neither it nor the random
+    A model that is not registered is tested on two samples of zeros, which changes neither the model nor the random
     state.
 
     Args:
         name: A registered name, `torchvision/<name>`, `timm/<name>` or `package.module:function`.
-        input_shape: (channels, height, width) of one image, or an `InputSpec` of samples of another kind.
-        num_classes: Outputs of the last layer.
-        width: Multiplies the channels.
-        options: The builder's own keyword arguments.
+        input_shape: (channels, height, width) of one image, or the `InputSpec` of other samples.
+        num_classes: Number of logits.
+        width: Channel multiplier.
+        options: Further keyword arguments of the builder.
 
     Returns:
-        A module whose call on images [B, C, H, W], or on such samples, returns logits [B, num_classes].
+        A module that maps images [B, C, H, W], or other samples, to logits [B, num_classes].
 
     Raises:
-        UnknownNameError: With the nearest valid name.
-        ModelError: If the model does not take such images, this width or an option.
+        UnknownNameError: If there is no such model; the message suggests the closest name.
+        ModelError: If the model does not accept such input, this width or an option.
     """
     model = _built(name, input_shape, num_classes, width, options)
     if _is_foreign(name):
@@ -120,14 +121,14 @@ def build(name: str, input_shape: Input, num_classes: int, width: float = 1.0, *
 
 
 def architecture(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
-    """A model to look at, or to load its own weights into: its parameters hold nothing yet, and it is not tried.
+    """Build a model with uninitialised parameters, to inspect it or to load weights into it.
 
-    Nothing is fetched, and no file is read that might hold code; a wrong name of weights is refused all the same.
-    A user's own builder is called as `build` does, since it may compute with what it has drawn.
+    The model is not test-run. Nothing is downloaded, and no file that might contain code is read; an unknown weights
+    name is still an error. A user's own builder does initialise its parameters, because it may compute with them.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
-        ModelError: If the model does not take this width or an option.
+        UnknownNameError: If there is no such model; the message suggests the closest name.
+        ModelError: If the model does not accept this width or an option.
     """
     from kdsweep.models.blocks import Undrawn
 
@@ -142,11 +143,11 @@ def architecture(name: str, input_shape: Input, num_classes: int, width: float =
 
 
 def blueprint(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> Blueprint | None:
-    """The blueprint of the model that `build` would give, without torch; None where it declares none.
+    """The blueprint of the model that `build` would return, without torch; None if the model declares none.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
-        ModelError: If the model does not take such images, this width or an option.
+        UnknownNameError: If there is no such model; the message suggests the closest name.
+        ModelError: If the model does not accept such images, this width or an option.
     """
     exists(name)
     draw = None if _is_foreign(name) else MODELS[name].blueprint
@@ -160,13 +161,13 @@ def blueprint(name: str, input_shape: Input, num_classes: int, width: float = 1.
 
 @dataclass(frozen=True)
 class Described:
-    """What is known of a model without its weights.
+    """What is known about a model without its weights.
 
     Attributes:
-        parameters: How many; shared ones once.
-        size_mb: Bytes of parameters and buffers / 1024².
-        state: Shapes in its state dict, by name.
-        shown: What it shows a method for two images.
+        parameters: Parameter count; shared ones count once.
+        size_mb: Size of parameters and buffers in MiB (bytes / 1024²).
+        state: Shapes in the state dict, by name.
+        shown: Shapes of the outputs that a method receives for two images.
     """
 
     parameters: int
@@ -176,13 +177,13 @@ class Described:
 
 
 def describe(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> Described:
-    """Describe the model that `build` would give, without torch where it has a blueprint.
+    """Describe the model that `build` would return, without torch if the model has a blueprint.
 
-    Another is built without drawing weights and run once on two black images.
+    Without a blueprint, the model is built with uninitialised weights and run on two samples of zeros.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
-        ModelError: If the model does not take such images, this width or an option, or shows no embedding.
+        UnknownNameError: If there is no such model; the message suggests the closest name.
+        ModelError: If the model does not accept such input, this width or an option, or has no embedding to tap.
     """
     plan = blueprint(name, input_shape, num_classes, width, **options)
     if plan is not None:
@@ -199,11 +200,11 @@ def describe(name: str, input_shape: Input, num_classes: int, width: float = 1.0
 
 
 def count(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> tuple[int, float]:
-    """Parameters and MiB of the model that `build` would give, without torch where it has a blueprint.
+    """Parameter count and MiB of the model that `build` would return, without torch if the model has a blueprint.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
-        ModelError: If the model does not take this width or an option.
+        UnknownNameError: If there is no such model; the message suggests the closest name.
+        ModelError: If the model does not accept this width or an option.
     """
     plan = blueprint(name, input_shape, num_classes, width, **options)
     if plan is not None:
@@ -213,26 +214,26 @@ def count(name: str, input_shape: Input, num_classes: int, width: float = 1.0, *
 
 
 def taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
-    """Where to tap a model that `build` made.
+    """Where to tap a model that `build` returned.
 
-    A registered model declares it; another is run once on two black images (see `kdsweep.models.tracing`),
-    which leaves training modes, buffers and random state as they were.
+    Registered models declare their taps. Any other model is run once on two samples of zeros (see
+    `kdsweep.models.tracing`); training modes, buffers and random state are restored afterwards.
 
     Args:
-        name: The name that it was built by.
+        name: The name that was passed to `build`.
         model: The model.
-        input_shape: As it was built for.
+        input_shape: The input shape that was passed to `build`.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
-        ModelError: If no linear layer gives the model's logits.
+        UnknownNameError: If there is no such model; the message suggests the closest name.
+        ModelError: If no linear layer outputs the model's logits.
     """
     exists(name)
     return find_taps(name, model, input_shape) if _is_foreign(name) else MODELS[name].taps
 
 
 def _built(name: str, input_shape: Input, num_classes: int, width: float, options: Mapping[str, Any]) -> nn.Module:
-    """What the builder returns, not tried yet."""
+    """Call the builder, without testing the model."""
     exists(name)
     shape = InputSpec.of(input_shape).shape
     _check_numbers(name, shape, num_classes, width)
@@ -247,7 +248,7 @@ def _is_foreign(name: str) -> bool:
 
 
 def _builder(name: str) -> Callable[..., nn.Module]:
-    """What makes the model `name`, which exists, from (input_shape, num_classes, width, **options)."""
+    """The builder of the model `name`, which must exist: called with (input_shape, num_classes, width, **options)."""
     source, _, model = name.partition("/")
     if is_user_object(name):
         with explained(f"model {name!r} cannot be imported"):

@@ -1,4 +1,4 @@
-"""The contract of a model: how it is built, and where its stage maps and embedding are tapped."""
+"""The model interface: how a model is built, and where its stage maps and embedding are tapped."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a model takes for one sample.
+    """Shape and dtype of one input sample.
 
     Attributes:
-        shape: Of one sample: (channels, height, width) of an image, (length,) of a sequence.
-        dtype: PyTorch's name for the type of its numbers.
+        shape: Shape of one sample: (channels, height, width) for an image, (length,) for a sequence.
+        dtype: Name of a PyTorch dtype.
     """
 
     shape: tuple[int, ...]
@@ -30,11 +30,11 @@ class InputSpec:
 
     @classmethod
     def of(cls, given: tuple[int, ...] | InputSpec) -> InputSpec:
-        """A shape alone is one of float32."""
+        """Return `given` as an InputSpec; a bare shape means float32."""
         return given if isinstance(given, InputSpec) else cls(tuple(given))
 
     def example(self, count: int, device: torch.device | str | None = None) -> torch.Tensor:
-        """So many samples of nothing but zeros, [count, *shape]."""
+        """Create a batch of zeros, [count, *shape]."""
         return torch.zeros(count, *self.shape, dtype=getattr(torch, self.dtype), device=device)
 
 
@@ -43,10 +43,10 @@ Input = ImageShape | tuple[int, ...] | InputSpec
 
 @dataclass(frozen=True)
 class Taps:
-    """Names of the modules whose outputs a method sees.
+    """Names of the modules whose outputs are passed to a method.
 
     Attributes:
-        stages: Modules whose outputs are the stage maps, from shallow to deep.
+        stages: Modules whose outputs are the stage maps, shallow to deep.
         head: The last linear layer; its input is the embedding.
     """
 
@@ -56,13 +56,14 @@ class Taps:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A declared model.
+    """A registered model.
 
     Attributes:
-        build: `build(input_shape, num_classes, width, **options) -> nn.Module` whose call returns logits.
-        taps: Where its outputs are tapped.
+        build: `build(input_shape, num_classes, width, **options)` returns an nn.Module whose call returns logits.
+        taps: Where to tap the model.
         summary: One line for `kdsweep models`.
-        blueprint: What `build` of the same arguments would give, without torch; None if only building tells.
+        blueprint: Takes the same arguments as `build` and returns the model's blueprint without torch; None if the
+            model must be built to find out.
     """
 
     build: Callable[..., nn.Module]
@@ -82,7 +83,7 @@ def register(
     summary: str,
     blueprint: Callable[..., Blueprint] | None = None,
 ) -> Callable[[Builder], Builder]:
-    """Decorate a builder `(input_shape, num_classes, width, **options) -> nn.Module`; see `ModelEntry`."""
+    """Register a builder `(input_shape, num_classes, width, **options) -> nn.Module`; a decorator. See `ModelEntry`."""
 
     def declare(build: Builder) -> Builder:
         MODELS.add(name, ModelEntry(build, Taps(stages, head), summary, blueprint))
@@ -92,7 +93,11 @@ def register(
 
 
 def scaled(channels: int, width: float) -> int:
-    """`channels` times `width`: exact at width 1, else a multiple of 4 where that many remain, at least 1."""
+    """Scale a channel count by `width`.
+
+    Width 1 returns `channels` unchanged. Otherwise a product below 6 is rounded to a whole number, at least 1, and a
+    larger one to a multiple of 4.
+    """
     if width == 1:
         return channels
     wanted = channels * width
@@ -100,10 +105,10 @@ def scaled(channels: int, width: float) -> int:
 
 
 def need_image(name: str, input_shape: ImageShape, smallest: int) -> None:
-    """Refuse images that a model's pooling would shrink to nothing.
+    """Reject images that the model would shrink to zero pixels.
 
     Raises:
-        ModelError: If height or width is below `smallest` pixels.
+        ModelError: If height or width is less than `smallest` pixels.
     """
     _, height, width = input_shape
     if min(height, width) < smallest:
@@ -111,20 +116,20 @@ def need_image(name: str, input_shape: ImageShape, smallest: int) -> None:
 
 
 def need_count(name: str, option: str, value: object) -> None:
-    """Refuse an option that is not a whole number above 0.
+    """Reject an option value that is not a positive integer.
 
     Raises:
-        ModelError: With what was found.
+        ModelError: If it is not; the message gives the value.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ModelError(f"model {name!r}: {option} is {value!r}; accepted: a whole number above 0")
 
 
 def need_choice(name: str, option: str, value: object, accepted: Iterable[int]) -> None:
-    """Refuse an option that is none of the accepted whole numbers.
+    """Reject an option value that is not one of the accepted integers.
 
     Raises:
-        ModelError: With what was found and all that is accepted.
+        ModelError: If it is not; the message gives the value and lists the accepted ones.
     """
     choices = tuple(accepted)
     if type(value) is not int or value not in choices:
@@ -133,16 +138,16 @@ def need_choice(name: str, option: str, value: object, accepted: Iterable[int]) 
 
 
 class Tapped:
-    """A model whose call returns `Outputs` instead of logits only.
+    """Wrap a model so that a call returns `Outputs` instead of only logits.
 
-    The model itself is not changed: hooks on the named modules note what passes, and `close` takes them off.
+    The model itself is unchanged: forward hooks on the tapped modules record their outputs. `close` removes the hooks.
 
     Args:
         model: A module whose call returns logits [B, C].
-        taps: What to note.
+        taps: The modules to record.
 
     Raises:
-        ModelError: If the model has no module of a tapped name.
+        ModelError: If the model has no module with a tapped name.
     """
 
     def __init__(self, model: nn.Module, taps: Taps):
@@ -175,7 +180,7 @@ class Tapped:
         return Outputs(logits, embedding, features, classifier)
 
     def close(self) -> None:
-        """Take the hooks off the model."""
+        """Remove the hooks from the model."""
         for hook in self._hooks:
             hook.remove()
 

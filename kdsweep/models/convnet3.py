@@ -1,6 +1,6 @@
 """The student of a published DenseNet-121 distillation notebook: 3 convolutions and a 250/50 dense head.
 
-Its pools stand before its ReLUs, which changes nothing but the time: see tutorial.py.
+ReLU comes after each pool instead of before it; this is faster and gives the same result (see tutorial.py).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _blueprint(input_shape: ImageShape, num_classes: int, width: float) -> Bluep
     blueprint=_blueprint,
 )
 def convnet3(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
-    """Convolutions of 16, 32, 64 channels, each with a pool and ReLU, and hidden layers of 250 and 50."""
+    """Convolutions of 16, 32 and 64 channels, each followed by a pool and ReLU, and hidden layers of 250 and 50."""
     need_image("convnet3", input_shape, 37)
     channels, height, image_width = input_shape
     a, b, c, wide, narrow = (scaled(n, width) for n in (*_CHANNELS, *_HIDDEN))
@@ -61,7 +61,7 @@ def convnet3(input_shape: ImageShape, num_classes: int, width: float) -> nn.Modu
 
 
 def _last(size: int) -> int:
-    """Pixels that are left of `size` along one axis."""
+    """Size of the last map along one axis of `size` pixels."""
     for _ in range(2):
         size = ((size - 3) // 2 + 1) // 2
     return size // 2

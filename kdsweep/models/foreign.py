@@ -1,4 +1,4 @@
-"""Care for models that are not ours: their errors in one line, and a run that leaves no trace."""
+"""Handling of third-party models: one-line errors, and test runs without side effects."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kdsweep.models.blueprint import EXAMPLES
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Turn whatever foreign code raises into a ModelError of one line.
+    """Convert any exception from third-party code into a one-line ModelError.
 
     Args:
-        what: What failed, the line's beginning.
+        what: What failed; the start of the message.
 
     Raises:
-        ModelError: With the error's first line, and the error as its cause.
+        ModelError: With the first line of the original exception, which is chained as its cause.
     """
     try:
         yield
@@ -32,7 +32,7 @@ def explained(what: str) -> Iterator[None]:
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients; training modes, buffers and random state are afterwards as they were."""
+    """Run in evaluation mode without gradients; restore training modes, buffers and random state afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     kept = {path: buffer for path, buffer in model.named_buffers() if not nn.parameter.is_lazy(buffer)}
     buffers = {path: (buffer, buffer.clone()) for path, buffer in kept.items()}
@@ -51,16 +51,16 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
 
 def check_logits(name: str, model: object, input_shape: Input, num_classes: int) -> None:
-    """Refuse what does not turn two examples into logits.
+    """Check that a model returns logits for a batch of two samples.
 
     Args:
-        name: The model, as errors say it.
-        model: What a builder returned.
-        input_shape: Of one sample.
-        num_classes: Outputs expected.
+        name: The model's name in error messages.
+        model: What the builder returned.
+        input_shape: Shape of one sample.
+        num_classes: Expected number of logits.
 
     Raises:
-        ModelError: If it is no module, does not take such samples or returns something else.
+        ModelError: If it is not a module, does not accept such samples or does not return logits.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"model {name!r} is {type(model).__name__}; accepted: a torch.nn.Module")
@@ -73,10 +73,10 @@ def check_logits(name: str, model: object, input_shape: Input, num_classes: int)
 
 
 def run_example(name: str, model: nn.Module, input_shape: Input) -> object:
-    """What `model` returns for two samples of zeros (black images), undisturbed.
+    """Return the model's output for two samples of zeros (black images); the model is left unchanged.
 
     Raises:
-        ModelError: If it does not take such samples.
+        ModelError: If the model does not accept such samples.
     """
     first = next(model.parameters(), torch.empty(0))
     spec = InputSpec.of(input_shape)

@@ -1,7 +1,7 @@
-"""The pair of the Keras lesson on knowledge distillation (keras.io/examples/vision/knowledge_distillation).
+"""Teacher and student of the Keras distillation example (keras.io/examples/vision/knowledge_distillation).
 
-Its convolutions and its pool are padded as TensorFlow's 'same' does, which PyTorch's `padding` cannot say: of
-an odd total, the further pixel goes to the end.
+Convolutions and the pool use TensorFlow's 'same' padding, which puts the extra pixel of an odd total at the end.
+PyTorch's `padding` argument cannot express that.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def mnist_student(input_shape: ImageShape, num_classes: int, width: float) -> nn
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Pixels before and after one axis of `size` pixels under TensorFlow's 'same'.
+    """TensorFlow's 'same' padding for an axis of `size` pixels: (before, after).
 
     The output has ceil(size / stride) pixels (tensorflow.org/api_docs/python/tf/nn, "Notes on padding").
     """

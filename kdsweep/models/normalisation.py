@@ -10,18 +10,18 @@ from kdsweep.lazy import nn
 
 
 def normalised(model: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
-    """Put (images - mean) / std before `model`.
+    """Prepend (images - mean) / std to `model`.
 
     Args:
-        model: Takes normalised images [B, C, H, W].
-        mean: Per channel, of images scaled to 0..1.
-        std: Per channel.
+        model: A model for normalised images [B, C, H, W].
+        mean: Per-channel mean of images scaled to 0..1.
+        std: Per-channel standard deviation, likewise.
 
     Returns:
-        A module of two parts, `normalise` and `model`, which takes images [B, C, H, W] scaled to 0..1.
+        A sequence of `normalise` and `model` that takes images [B, C, H, W] scaled to 0..1.
 
     Raises:
-        ModelError: If the lengths differ or a deviation is not above 0.
+        ModelError: If the lengths differ or a standard deviation is not positive.
     """
     from kdsweep.models.blocks import Normalise
 

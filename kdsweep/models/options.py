@@ -1,4 +1,4 @@
-"""Options of a builder, held against its signature."""
+"""Check a model's options against its builder's signature."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def check(name: str, builder: Callable[..., Any], options: Iterable[str]) -> None:
-    """Refuse names of options that `builder(input_shape, num_classes, width, **options)` does not take.
+    """Check that `builder(input_shape, num_classes, width, **options)` accepts options of these names.
 
     Args:
-        name: The model, as errors say it.
-        builder: What would be called.
-        options: The names given.
+        name: The model's name in error messages.
+        builder: The builder, which is not called.
+        options: Names of the given options.
 
     Raises:
-        ModelError: If an option is unknown or missing, or the builder cannot be called so.
+        ModelError: If an option is unknown or missing, or the builder does not accept the three positional arguments.
     """
     given = set(options)
     try:

@@ -1,4 +1,4 @@
-"""CIFAR residual networks, as distillation papers use them; parameters are RepDistiller's at width 1."""
+"""The CIFAR residual networks of distillation papers; at width 1, parameter counts match RepDistiller's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HEAD = "fc"
 
 
 def _sized(width: float, depth: int, base_width: int) -> tuple[int, list[int]]:
-    """Basic blocks per stage, and the channels of the stem and the stages."""
+    """Number of basic blocks per stage, and channels of the stem and the three stages."""
     need_choice("resnet", "depth", depth, range(8, 111, 6))
     need_count("resnet", "base_width", base_width)
     stem = min(base_width, max(16, base_width // 2))
@@ -53,13 +53,13 @@ def _block_blueprint(plan: Blueprint, at: str, channels: int, stride: int) -> No
     blueprint=_blueprint,
 )
 def resnet(input_shape: ImageShape, num_classes: int, width: float, depth: int = 20, base_width: int = 16) -> nn.Module:
-    """Three stages of `base_width`, twice and four times as many channels, for images of any size.
+    """Three stages of `base_width`, 2 * `base_width` and 4 * `base_width` channels, for images of any size.
 
-    Up to 16 channels the stem has `base_width`, beyond that at least 16 and half of it, which gives the
-    literature's `resnet8x4` its 32.
+    The stem has `base_width` channels up to a base width of 16, and max(16, `base_width` // 2) above that. This
+    matches the 32 stem channels of `resnet8x4` in the literature.
 
     Raises:
-        ModelError: If depth is not 6n + 2 within 8..110, or base_width is not a whole number above 0.
+        ModelError: If depth is not 6n + 2 within 8..110, or base_width is not a positive integer.
     """
     from kdsweep.models.blocks import CifarResNet
 

@@ -1,4 +1,4 @@
-"""How large a model is."""
+"""Model size: parameter count and MiB."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from kdsweep.lazy import nn
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Numbers in the model's parameters, shared ones counted once."""
+    """Count the model's parameters; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def size_mb(model: nn.Module) -> float:
-    """Bytes of parameters and buffers / 1024², shared ones counted once."""
+    """Size of parameters and buffers in MiB (bytes / 1024²); shared ones count once."""
     tensors = [*model.parameters(), *model.buffers()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1024**2

@@ -1,4 +1,4 @@
-"""timm's models, when the extra is installed."""
+"""timm's models; needs the `timm` extra."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kdsweep.models.foreign import explained
 
 
 def need_installed(name: str) -> None:
-    """Refuse `name` where timm is not installed; timm is not imported.
+    """Check that timm, which the model `name` needs, is installed, without importing it.
 
     Raises:
-        ModelError: With how to install it.
+        ModelError: If it is not; the message says how to install it.
     """
     if find_spec("timm") is None:
         raise ModelError(f"model {name!r} needs timm: pip install 'kdsweep[timm]'")
@@ -30,25 +30,25 @@ def build(
     pretrained: bool = False,
     **options: Any,
 ) -> nn.Module:
-    """Call `timm.create_model` for images of any number of channels.
+    """Call `timm.create_model`, for images with any number of channels.
 
-    Pretrained weights want the normalisation in the model's `pretrained_cfg`, mostly ImageNet's.
+    Pretrained weights expect the normalisation given in the model's `pretrained_cfg`, usually ImageNet's.
 
     Args:
-        model: A name that `timm.create_model` takes.
+        model: A name that `timm.create_model` accepts.
         input_shape: (channels, height, width) of one image.
-        num_classes: Outputs.
-        width: 1; timm's families carry their widths in their names.
+        num_classes: Number of logits.
+        width: Must be 1; timm models have their width in their name.
         pretrained: Whether to download weights.
-        options: Passed on, `img_size` for instance.
+        options: Further arguments of `timm.create_model`, such as `img_size`.
 
     Raises:
         UnknownNameError: If timm has no such model.
-        ModelError: If timm is missing, or refuses the options or to fetch the weights.
+        ModelError: If timm is not installed, rejects an option or cannot download the weights.
     """
     name = f"timm/{model}"
     need_installed(name)
-    import_torchvision("transforms")  # which timm imports too
+    import_torchvision("transforms")  # timm imports it too
     import timm
 
     if not timm.is_model(model):

@@ -1,4 +1,4 @@
-"""torchvision's classification models, with a head for the classes at hand."""
+"""torchvision's classification models, with a new head for the data set's classes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 @cache
 def names() -> tuple[str, ...]:
-    """The models that the installed torchvision declares, read from its files without importing it.
+    """Model names of the installed torchvision, parsed from its source files without importing it.
 
-    Empty when they cannot be read so; then only `build` knows.
+    Empty if no names are found there; then only `build` can check a name.
     """
     spec = find_spec("torchvision")
     folders = list(spec.submodule_search_locations or []) if spec else []
@@ -40,22 +40,22 @@ def build(
 ) -> nn.Module:
     """Build `torchvision.models.<model>` and replace its last linear layer.
 
-    Without `weights`, images may have any number of channels, for which the first convolution is made anew, and
-    vision transformers take the image's size. Pretrained weights want 3 channels, width 1 and images normalised with
-    ImageNet's mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225); they are downloaded once, into
+    Without `weights`, images may have any number of channels (the first convolution is replaced to match), and vision
+    transformers are built for the image size. Pretrained weights need 3 channels, width 1 and images normalised with
+    ImageNet's mean (0.485, 0.456, 0.406) and standard deviation (0.229, 0.224, 0.225); they are downloaded once, into
     `torch.hub.get_dir()`.
 
     Args:
-        model: A name of `torchvision.models.list_models(module=torchvision.models)`.
+        model: A name from `torchvision.models.list_models(module=torchvision.models)`.
         input_shape: (channels, height, width) of one image.
-        num_classes: Outputs of the new head.
-        width: Multiplies the channels of mobilenet_v2, mobilenet_v3_* and mnasnet*; the others take 1 only.
-        weights: A name of the model's weights (`DEFAULT`, `IMAGENET1K_V1`, ...); null draws fresh ones.
-        head_hidden: Sizes of hidden layers with ReLU in the new head.
+        num_classes: Number of logits.
+        width: Channel multiplier for mobilenet_v2, mobilenet_v3_* and mnasnet*; other models accept only 1.
+        weights: Name of pretrained weights (`DEFAULT`, `IMAGENET1K_V1`, ...); null initialises at random.
+        head_hidden: Sizes of hidden layers in the new head, each followed by ReLU.
 
     Raises:
         UnknownNameError: If torchvision has no such model.
-        ModelError: If the images, the width or an option do not fit, or the weights cannot be had.
+        ModelError: If the model does not accept the images, the width or an option, or the weights cannot be loaded.
     """
     models = import_torchvision("models")
 
@@ -103,10 +103,10 @@ def _widened(name: str, model: str, width: float, builder: Callable[..., nn.Modu
 
 
 def known_weights(model: str, weights: object) -> Mapping[str, Any]:
-    """The weights of a torchvision model by name, `weights` among them.
+    """The pretrained weights of a torchvision model, by name, after checking that `weights` is one of them.
 
     Raises:
-        ModelError: If the model has no weights of that name.
+        ModelError: If the model has no weights called `weights`.
     """
     models = import_torchvision("models")
 
@@ -134,7 +134,7 @@ def _pretrained(name: str, model: str, input_shape: ImageShape, width: float, we
 
 
 def _take_channels(network: nn.Module, channels: int) -> None:
-    """Make the first convolution anew for images of `channels`, if it takes others."""
+    """Replace the first convolution unless it already takes `channels` input channels."""
     path, old = next((key, part) for key, part in network.named_modules() if isinstance(part, nn.Conv2d))
     if old.in_channels == channels:
         return
@@ -153,7 +153,7 @@ def _take_channels(network: nn.Module, channels: int) -> None:
 
 
 def _replace_head(name: str, network: nn.Module, sizes: tuple[int, ...]) -> None:
-    """Put linear layers of these sizes, ReLU between them, in place of the last linear layer."""
+    """Replace the last linear layer by linear layers of these sizes with ReLU between them."""
     linear = [(path, part) for path, part in network.named_modules() if isinstance(part, nn.Linear)]
     if not linear:
         raise ModelError(f"model {name!r} does not end in a linear layer, which methods and the new head need")

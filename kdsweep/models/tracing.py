@@ -1,4 +1,4 @@
-"""Where to tap a model that declares nothing, found by running it once."""
+"""Find the taps of an unregistered model by running it once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdsweep.models.foreign import run_example
 
 
 class _Call(NamedTuple):
-    """A module's last run: the shapes of its first input and of its output, () where that is no tensor."""
+    """A module's last call: the shapes of its first input and its output, () for anything but a tensor."""
 
     module: nn.Module
     entry: tuple[int, ...]
@@ -26,19 +26,20 @@ _Calls = dict[str, _Call]
 def find_taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
     """Find a model's stage maps and head.
 
-    The head is the linear layer run last on [B, D] that gives the logits' shape. There is one stage for each
-    resolution (H, W) on the way down, both above 1: the output of the outermost module that ran last at it.
-    Passed over are what lies inside a block, which is no cut through the network (see `_is_block`), and a raw
-    stem, which only one layer with weights has touched. A vision transformer so has no stages, and neither has what
-    takes no images.
+    The head is the last linear layer to run whose input is [B, D] and whose output has the logits' shape.
+
+    There is one stage per resolution (H, W) as the maps shrink, as long as H and W are above 1: the output of the
+    last module to run at that resolution, the outermost if several end there. Modules inside a block are skipped,
+    because their outputs do not cut through the network (see `_is_block`). So is a bare stem, where only one layer
+    with weights has run. Vision transformers and models that do not take images therefore have no stages.
 
     Args:
-        name: The model, as errors say it.
+        name: The model's name in error messages.
         model: A module whose call returns logits [B, C].
-        input_shape: Of one sample; (channels, height, width) of an image.
+        input_shape: Shape of one sample; (channels, height, width) for an image.
 
     Raises:
-        ModelError: If the model does not take such images, or no linear layer gives its logits.
+        ModelError: If the model does not accept such samples, or no linear layer outputs its logits.
     """
     calls = _trace(name, model, input_shape)
     logits = calls[""].exit
@@ -54,7 +55,7 @@ def find_taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
 
 
 def _trace(name: str, model: nn.Module, input_shape: Input) -> _Calls:
-    """Every module's last run, which is the one a tap sees, by path and in the order in which they ended."""
+    """Record each module's last call, the one that a tap sees: a dict by path, in the order the calls returned."""
     calls: _Calls = {}
 
     def noter(path: str) -> Callable[..., None]:
@@ -94,9 +95,9 @@ def _stages(calls: _Calls, input_shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def _is_map(call: _Call, input_shape: tuple[int, ...]) -> bool:
-    """Whether a module gave a map to tap: [B, C, H, W] in the image's proportions, H and W above 1.
+    """Whether a module's output is a map to tap: [B, C, H, W] with the image's aspect ratio, H and W above 1.
 
-    Channels-last maps fail that; attention, which may not, passes through softmax and dropout.
+    This rejects channels-last maps. Attention maps may pass the shape test, so softmax and dropout are excluded.
     """
     shape = call.exit
     if len(shape) != 4 or shape[0] != EXAMPLES or isinstance(call.module, nn.Dropout | nn.Dropout2d | nn.Softmax):
@@ -106,9 +107,9 @@ def _is_map(call: _Call, input_shape: tuple[int, ...]) -> bool:
 
 
 def _is_block(path: str, calls: _Calls, maps: dict[str, tuple[int, ...]]) -> bool:
-    """Whether a module is one step of the network: maps inside it have its input's or output's resolution.
+    """Whether a module is a block: every map inside it has the resolution of its input or its output.
 
-    What returns no such map, a wrapper or a plain `nn.Sequential` that ends in a pool, is no step.
+    A module that does not return a map is not a block, for example a wrapper or an `nn.Sequential` that ends in a pool.
     """
     call = calls[path]
     if len(call.exit) != 4 or (type(call.module) is nn.Sequential and path not in maps):

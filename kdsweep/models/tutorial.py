@@ -1,7 +1,7 @@
-"""The pair of PyTorch's knowledge distillation tutorial; its module names, so that its state dicts load.
+"""Teacher and student of PyTorch's knowledge distillation tutorial, with its module names so that its state dicts load.
 
-The tutorial pools after a ReLU. The two commute, in value and in gradient, and a ReLU after the pool has a quarter of
-the pixels.
+The tutorial applies ReLU before pooling; here ReLU comes after. The two commute, in value and in gradient, and a ReLU
+after the pool processes a quarter of the pixels.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _flat_blueprint(plan: Blueprint, hidden: int, num_classes: int) -> Blueprint
     blueprint=_teacher_blueprint,
 )
 def tutorial_teacher(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
-    """Convolutions of 128, 64, 64, 32 channels, a pool after each pair, and a hidden layer of 512."""
+    """Convolutions of 128, 64, 64 and 32 channels with a pool after every second one, and a hidden layer of 512."""
     need_image("tutorial_teacher", input_shape, 4)
     channels, height, image_width = input_shape
     a, b, c, d, hidden = (scaled(n, width) for n in (*_TEACHER, _TEACHER_HIDDEN))
@@ -80,7 +80,7 @@ def tutorial_teacher(input_shape: ImageShape, num_classes: int, width: float) ->
     blueprint=_light_blueprint,
 )
 def lightnn(input_shape: ImageShape, num_classes: int, width: float) -> nn.Module:
-    """Convolutions of 16 and 16 channels, a pool after each, and a hidden layer of 256."""
+    """Two convolutions of 16 channels with a pool after each, and a hidden layer of 256."""
     need_image("lightnn", input_shape, 4)
     channels, height, image_width = input_shape
     a, b, hidden = (scaled(n, width) for n in (*_LIGHT, _LIGHT_HIDDEN))

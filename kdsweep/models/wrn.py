@@ -1,6 +1,6 @@
-"""Wide residual networks; parameters are RepDistiller's at width 1.
+"""Wide residual networks; at width 1, parameter counts match RepDistiller's.
 
-A block ends in a sum, not an activation: a stage is tapped where the next batch norm and ReLU have passed.
+A block ends in a sum without an activation, so each stage is tapped after the batch norm and ReLU that follow it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _HEAD = "fc"
 
 
 def _sized(width: float, depth: int, widen_factor: int) -> tuple[int, list[int]]:
-    """Blocks per stage, and the channels of the stem and the stages."""
+    """Number of blocks per stage, and channels of the stem and the three stages."""
     need_choice("wrn", "depth", depth, range(10, 101, 6))
     need_count("wrn", "widen_factor", widen_factor)
     channels = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)
@@ -57,10 +57,10 @@ def _block_blueprint(plan: Blueprint, at: str, channels: int, stride: int) -> No
     blueprint=_blueprint,
 )
 def wrn(input_shape: ImageShape, num_classes: int, width: float, depth: int = 16, widen_factor: int = 2) -> nn.Module:
-    """Three stages of 16, 32 and 64 times `widen_factor` channels after a stem of 16, for images of any size.
+    """A stem of 16 channels and stages of 16, 32 and 64 times `widen_factor` channels, for images of any size.
 
     Raises:
-        ModelError: If depth is not 6n + 4 within 10..100, or widen_factor is not a whole number above 0.
+        ModelError: If depth is not 6n + 4 within 10..100, or widen_factor is not a positive integer.
     """
     from kdsweep.models.blocks import WideResNet
 

@@ -1,6 +1,6 @@
-"""What is learnt? A task says what a sample is, how batches are made, and what a good model is.
+"""Tasks: what a sample is, how batches are made, and how models are scored.
 
-A data set declares its task by name, so the sweep file's `dataset` decides it.
+Each data set declares its task by name, so `dataset.name` in the sweep file determines the task.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["TASKS", "ArrayTask", "Goal", "Metric", "Prepared", "Samples", "Task"
 
 
 def get(name: str) -> Task:
-    """The task of a registered name, or the user's own `package.module:Class`.
+    """Look up a registered task, or load the user's own `package.module:Class`.
 
     Raises:
-        UnknownNameError: With the nearest valid name.
-        InputError: If what `name` names is not a task.
+        UnknownNameError: If there is no such task; the message suggests the closest name.
+        InputError: If the object is not a subclass of `Task`.
     """
     if not is_user_object(name):
         return TASKS[name]
@@ -34,5 +34,5 @@ def get(name: str) -> Task:
 
 
 def of(spec: DatasetSpec) -> Task:
-    """The task of a sweep file's data set."""
+    """The task that a sweep file's data set declares."""
     return get(datasets.get(spec.name).task)

@@ -1,4 +1,4 @@
-"""Samples that are arrays in memory, given to models as they are: the base of a user's own task."""
+"""The base for user-defined tasks: samples are in-memory arrays, passed to models unchanged."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ from kdsweep.tasks.split import checksum, train_and_val
 
 
 class Unvaried:
-    """The view of a task without augmentation."""
+    """The view of a task without augmentation: returns samples unchanged."""
 
     def apply(self, samples: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """The samples as they are."""
         return samples
 
 
@@ -37,7 +36,7 @@ class Arrays:
 
     Args:
         samples: [N, ...].
-        labels: [N] of int64.
+        labels: int64 [N].
     """
 
     def __init__(self, samples: torch.Tensor, labels: torch.Tensor):
@@ -49,30 +48,28 @@ class Arrays:
         return len(self.labels)
 
     def view(self, augment: str, seed: int, epoch: int) -> View:
-        """Every epoch looks alike."""
+        """Every epoch has the same, unaugmented view."""
         return Unvaried()
 
     def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
-        """The samples at `index` [B]."""
+        """Samples at `index` [B], augmented if a view is given."""
         samples = self.samples[index]
         return samples if view is None else view.apply(samples, index)
 
     def sequence(self, indices: Sequence[torch.Tensor], view: View | None = None) -> Iterator[torch.Tensor]:
-        """One batch after the other."""
         return (self.batch(index, view) for index in indices)
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All samples with their labels, in order."""
+        """Yield all samples with their labels, in order."""
         return zip(self.samples.split(size), self.labels.split(size), strict=True)
 
     def first(self, count: int) -> Samples:
-        """The first samples, as a split of their own."""
         return type(self)(self.samples[:count], self.labels[:count])
 
 
 @dataclass(frozen=True)
 class PreparedArrays:
-    """The splits of one sweep as files. See `Prepared`."""
+    """The splits of one sweep, stored in files. See `Prepared`."""
 
     root: Path
     task: ArrayTask
@@ -82,25 +79,21 @@ class PreparedArrays:
 
     @property
     def input_spec(self) -> InputSpec:
-        """What a model takes for one sample."""
         return self.task.input_spec(self.input_shape)
 
     @property
     def num_classes(self) -> int:
-        """How many classes."""
         return len(self.class_names)
 
     def count(self, name: SplitName) -> int:
-        """How many samples a split has."""
         return len(map_array(self.root / f"{name}_labels.bin"))
 
     def split(self, name: SplitName, device: torch.device) -> Samples:
-        """One split on a device."""
         samples, labels = (map_array(self.root / f"{name}_{kind}.bin") for kind in ("samples", "labels"))
         return self.task.samples(samples.to(device), labels.to(device))
 
     def described(self) -> dict[str, Any]:
-        """Everything but where it lies, as JSON."""
+        """Everything except `root`, as JSON data."""
         return {
             "task": self.task.name,
             "digest": self.digest,
@@ -110,34 +103,33 @@ class PreparedArrays:
 
 
 class ArrayTask(Task):
-    """A task whose samples are arrays of one shape and type.
+    """A task whose samples are arrays of one shape and dtype.
 
-    A subclass says of which type, and may put a split on a device in its own way (`samples`), to vary it by keyed
-    views.
+    A subclass sets the dtype. It may override `samples` to return its own class for a split, for example to augment
+    samples with views.
 
     Attributes:
-        dtype: NumPy's and PyTorch's name for the type of the samples: `int64`, `float32`, ...
+        dtype: Dtype of the samples, under its NumPy and PyTorch name: `int64`, `float32`, ...
     """
 
     dtype: ClassVar[str] = "float32"
 
     def samples(self, samples: torch.Tensor, labels: torch.Tensor) -> Samples:
-        """A split on a device, from samples [N, ...] and labels [N]."""
+        """Make a split from samples [N, ...] and labels [N] on the same device."""
         return Arrays(samples, labels)
 
     def input_spec(self, input_shape: tuple[int, ...]) -> InputSpec:
-        """The samples themselves."""
         return InputSpec(input_shape, self.dtype)
 
     def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
-        """These samples are neither resized nor normalised, nor varied as images are."""
+        """Reject the settings for images: augmentation, resizing, streaming and normalisation."""
         plain = {"augment": "none", "resize": 0, "stream": False, "normalize": "dataset"}
         for key, value in plain.items():
             if getattr(spec, key) != value:
                 yield key, f"found {getattr(spec, key)!r}; accepted: {value!r}, for {self.noun} are taken as they are"
 
     def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> PreparedArrays:
-        """Split a data set and keep it in files. See `Task.prepare`."""
+        """Split a data set and store the splits in files. See `Task.prepare`."""
         read = {"train": self._read(spec, "train")}
         asked = spec.model_dump(include={"name", "val_fraction", "subset"})
         content = [checksum(read["train"].images), checksum(read["train"].labels)]
@@ -154,7 +146,6 @@ class ArrayTask(Task):
         return self.load(root)
 
     def prepare_test(self, spec: DatasetSpec, data: Any) -> bool:
-        """Have the test split beside the others, if there is one."""
         if "test" not in self._info(spec).splits:
             return False
         if not has_array(data.root / "test_labels.bin"):
@@ -162,13 +153,11 @@ class ArrayTask(Task):
         return True
 
     def load(self, root: Path) -> PreparedArrays:
-        """Open what `prepare` wrote."""
         described = json.loads((root / "data.json").read_text())
         shape, names = tuple(described["input_shape"]), tuple(described["class_names"])
         return PreparedArrays(root, self, described["digest"], shape, names)
 
     def exported_split(self, spec: DatasetSpec, seed: int, split: str) -> Samples:
-        """A split on the CPU."""
         if split == "test":
             found = self._read(spec, "test")
         else:
@@ -180,10 +169,10 @@ class ArrayTask(Task):
         return datasets.get(spec.name).describe(_source(spec))
 
     def _read(self, spec: DatasetSpec, name: str) -> Split:
-        """A split of the data set, if it is what the data set says it is.
+        """Read a split and check it against the data set's description.
 
         Raises:
-            DataError: If it is not.
+            DataError: If there is no such split, or it does not match the description.
         """
         info, where = self._info(spec), f"data set {spec.name!r}, split {name!r}"
         if name not in info.splits:

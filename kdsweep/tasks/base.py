@@ -1,4 +1,4 @@
-"""The contract of a task: what a sample is, how batches are made, what is learnt and how it is judged."""
+"""The task interface: samples, batches, the loss on the labels, and metrics."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Loss = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
 
 class View(Protocol):
-    """How every training sample looks in one epoch, drawn from (seed, epoch) alone."""
+    """The augmentation of every training sample in one epoch; it depends only on (seed, epoch)."""
 
     def apply(self, samples: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Vary the samples [B, ...] that stand at `index` [B] of the training split."""
+        """Augment samples [B, ...], which are at positions `index` [B] of the training split."""
 
 
 class Samples(Protocol):
@@ -37,69 +37,69 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def view(self, augment: str, seed: int, epoch: int) -> View:
-        """How the samples look in one epoch, counted from 1; the same for every trial of a sweep."""
+        """The augmentation for one epoch, counted from 1; the same in every trial of a sweep."""
 
     def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
-        """What a model takes, for the samples at `index` [B]."""
+        """Model input for the samples at `index` [B]."""
 
     def sequence(self, indices: Sequence[torch.Tensor], view: View | None = None) -> Iterator[torch.Tensor]:
-        """One batch after the other, as `batch` returns them."""
+        """Yield one batch for each index tensor, as `batch` returns it."""
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All samples with their labels, in order, unvaried."""
+        """Yield all samples with their labels, in order, without augmentation."""
 
     def first(self, count: int) -> Samples:
-        """The first samples, as a split of their own."""
+        """The first `count` samples, as a split."""
 
 
 class Prepared(Protocol):
-    """The splits of one sweep, in files that every process maps."""
+    """The splits of one sweep, stored in files that every process memory-maps."""
 
     @property
     def root(self) -> Path:
-        """The directory of the files."""
+        """Directory of the files."""
 
     @property
     def digest(self) -> str:
-        """Names the samples, the split and its seed."""
+        """Hash of the samples, the split and its seed."""
 
     @property
     def task(self) -> Task:
-        """Whose they are."""
+        """The task that prepared them."""
 
     @property
     def input_spec(self) -> InputSpec:
-        """What a model takes for one sample."""
+        """Shape and dtype of one sample as model input."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order of the labels."""
+        """Class names in label order."""
 
     @property
     def num_classes(self) -> int:
-        """How many classes."""
+        """Number of classes."""
 
     def count(self, name: SplitName) -> int:
-        """How many samples a split has, without reading them."""
+        """Number of samples in a split, without reading them."""
 
     def split(self, name: SplitName, device: torch.device) -> Samples:
-        """One split on a device."""
+        """Load one split for a device."""
 
     def described(self) -> dict[str, Any]:
-        """Everything but where it lies, as JSON; with `digest`, `input_shape` and `class_names`."""
+        """Everything except `root` as JSON data, including `digest`, `input_shape` and `class_names`."""
 
 
 class Task:
-    """Classification of samples of some kind: a model returns logits [B, C], a label is a class.
+    """A classification task: models return logits [B, C], labels are class indices.
 
-    A subclass says what samples are: how they are prepared, batched and varied. The metrics and the loss on the labels
-    are those of classification unless it says otherwise.
+    A subclass defines the samples: how they are prepared, batched and augmented. The metrics and the loss on the
+    labels default to those of classification.
 
     Attributes:
-        name: As a data set declares it; of the user's own, `package.module:Class`.
-        noun: What samples are called in messages, in the plural.
-        metrics: By name; any of them can be the objective.
-        always: Those that every evaluation measures.
+        name: The name that data sets use to declare the task; `package.module:Class` for a user's own task.
+        noun: Plural noun for samples in messages.
+        metrics: Metrics by name; each can be the objective.
+        always: Names of the metrics that every evaluation computes.
     """
 
     name: str = ""
@@ -108,15 +108,15 @@ class Task:
     always: ClassVar[tuple[str, ...]] = ("accuracy", "loss")
 
     def input_spec(self, input_shape: tuple[int, ...]) -> InputSpec:
-        """What a model takes for samples of this shape."""
+        """Shape and dtype of model input for samples of this shape."""
         return InputSpec(input_shape)
 
     def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
-        """What the section `dataset` asks for that this task cannot do, as (key, message)."""
+        """Yield (key, message) for each setting in the `dataset` section that this task does not support."""
         yield from ()
 
     def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> Prepared:
-        """Split a data set and keep it in files, once for all sweeps of a storage that ask for the same.
+        """Split a data set and store the splits in files; sweeps with the same data settings share them.
 
         Raises:
             DataError: If the data set cannot be read or is too small to split.
@@ -124,60 +124,60 @@ class Task:
         raise NotImplementedError
 
     def prepare_test(self, spec: DatasetSpec, data: Prepared) -> bool:
-        """Have the test split beside the others, if the data set has one; says whether it does."""
+        """Store the test split next to the others; return False if the data set has none."""
         raise NotImplementedError
 
     def load(self, root: Path) -> Prepared:
-        """Open what `prepare` wrote."""
+        """Open the files that `prepare` wrote."""
         raise NotImplementedError
 
     def exported_split(self, spec: DatasetSpec, seed: int, split: str) -> Samples:
-        """A split as `exported` models take it, on the CPU.
+        """Load a split on the CPU, as input for models returned by `exported`.
 
         Raises:
-            DataError: If it cannot be read.
+            DataError: If the split cannot be read.
         """
         raise NotImplementedError
 
     def exported(self, model: nn.Module, described: Mapping[str, Any]) -> nn.Module:
-        """The model as users call it after export.
+        """The model in the form that users call after export.
 
         Args:
             model: A trained student.
-            described: `Prepared.described()` of its data.
+            described: `Prepared.described()` of its training data.
         """
         return model
 
     def exported_call(self, input_shape: tuple[int, ...]) -> str:
-        """How an exported model is called, as a line of Python for its card."""
+        """One line of Python for the model card that shows how to call an exported model."""
         return f"logits = student(samples)  # samples [B, {', '.join(map(str, input_shape))}]"
 
     def exported_note(self, described: Mapping[str, Any]) -> str:
-        """What else its card says of the input: a sentence, or nothing."""
+        """A further sentence about the input for the model card, or an empty string."""
         return ""
 
     def tapped(self, model: nn.Module, taps: Taps) -> Tapped:
-        """A model whose call shows a method its outputs."""
+        """Wrap a model so that a call returns the `Outputs` that methods use."""
         return models.Tapped(model, taps)
 
     def losses(self, outputs: Outputs, labels: torch.Tensor, loss: Loss) -> dict[str, torch.Tensor]:
-        """What the student learns from the labels, as named scalars.
+        """Losses on the labels, as named scalars.
 
         Args:
-            outputs: The student's, with gradient.
+            outputs: The student's outputs, with gradients.
             labels: [B].
-            loss: The sweep's `train.task_loss`: (logits [B, C] of float32, labels [B]) -> scalar.
+            loss: The sweep's `train.task_loss`: (float32 logits [B, C], labels [B]) -> scalar.
 
         Returns:
-            `task_loss`, which is minimised, and further parts, which are only recorded beside it.
+            `task_loss`, which is minimised, and optionally other scalars, which are only recorded.
         """
         return {"task_loss": loss(outputs.logits.float(), labels)}
 
     def metric(self, written: str) -> Metric:
-        """The metric that an objective names: `val_NAME`, or the user's own `package.module:NAME`.
+        """The metric for an objective: `val_NAME`, or the user's own `package.module:NAME`.
 
         Raises:
-            UnknownNameError: With the nearest valid name.
+            UnknownNameError: If there is no such metric; the message suggests the closest name.
             InputError: If the user's object is not a metric.
         """
         if is_user_object(written):
@@ -192,13 +192,13 @@ class Task:
         return known[written]
 
     def measured(self, goal: Goal) -> dict[str, Metric]:
-        """What a sweep measures after each epoch, by name."""
+        """The metrics that a sweep computes after each epoch, by name."""
         return {name: self.metrics[name] for name in self.always} | {goal.name: self.metric(goal.metric)}
 
     def teacher_fault(self, measured: Mapping[str, float], num_classes: int) -> str:
-        """Why a teacher of these validation metrics is not worth distilling from; empty if it is.
+        """Why a teacher with these validation metrics is too weak to distil from; empty if it is good enough.
 
-        It must reach twice the accuracy of chance, or 60 % for two or three classes.
+        It must reach twice chance accuracy, or 60 % for two or three classes.
         """
         least = min(2 / num_classes, 0.6)
         if measured["val_accuracy"] >= least:
@@ -214,6 +214,6 @@ TASKS: Registry[Task] = Registry("task", "kdsweep.tasks", packages=True)
 
 
 def register(task: type[Task]) -> type[Task]:
-    """Declare a task under its `name`."""
+    """Register a task class under its `name`."""
     TASKS.add(task.name, task())
     return task

@@ -1,4 +1,4 @@
-"""The one seeded split of a sweep's data."""
+"""The seeded train/validation split of a sweep."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from kdsweep.seeds import derived_seed
 def train_and_val(
     spec: DatasetSpec, seed: int, splits: tuple[str, ...], read: Callable[[str], Split], noun: str
 ) -> tuple[Split, Split]:
-    """The training and validation samples of a sweep.
+    """Read the training split, reduce it to `subset`, and split off validation samples.
 
     Args:
-        spec: The data set.
-        seed: Of the split.
-        splits: Which the data set has; `val` is taken as it is.
-        read: Reads one of them.
-        noun: What samples are called.
+        spec: The `dataset` section.
+        seed: Seed of the split.
+        splits: The data set's own splits; if there is a `val`, it is used unchanged.
+        read: Reads one split by name.
+        noun: Plural noun for samples in messages.
 
     Raises:
         DataError: If there are too few samples.
@@ -47,15 +47,15 @@ def train_and_val(
 
 
 def stratified(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split positions so that each class keeps its share.
+    """Draw a stratified split of positions.
 
     Args:
         labels: [N].
-        count: Size of the first part; larger than N is N.
-        seed: Of the draw.
+        count: Size of the first part, capped at N.
+        seed: Seed of the draw.
 
     Returns:
-        Sorted positions of the first part and of the rest. Classes get their share by largest remainder.
+        Sorted positions of the first part and of the rest. Counts per class are rounded by largest remainder.
     """
     count = min(count, len(labels))
     classes, sizes = np.unique(labels, return_counts=True)
@@ -74,7 +74,7 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArra
 
 
 def checksum(array: NDArray[Any]) -> str:
-    """Of an array's content."""
+    """SHA-256 of an array's contents."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 

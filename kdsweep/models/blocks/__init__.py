@@ -1,7 +1,6 @@
-"""Modules of our own that models are built from.
+"""kdsweep's own torch modules, used by the model families.
 
-A package, because its classes need torch: the registry's discovery, which does without, passes packages by.
-Builders import it when they run.
+This is a package because registry discovery must not import torch and skips packages. Builders import it when called.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A student whose logits come from a head that its distillation method put on its last stage map."""
+"""A student whose logits come from the distillation method's own head on the last stage map."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from kdsweep.models.base import Tapped, Taps
 
 
 class HeadedStudent(nn.Module):
-    """The student up to its last stage map, then the head; the student's own classifier is not used.
+    """The student up to its last stage map, followed by a head; the student's own classifier is ignored.
 
     Args:
         student: The student.
-        taps: Where its stage maps are tapped.
-        head: From the last stage map to logits.
+        taps: Where to tap the student's stage maps.
+        head: Maps the last stage map to logits.
     """
 
     def __init__(self, student: nn.Module, taps: Taps, head: nn.Module):

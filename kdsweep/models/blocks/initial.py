@@ -1,4 +1,4 @@
-"""Initial weights of residual networks."""
+"""Weight initialisation of residual networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def kaiming(model: nn.Module) -> None:
-    """Draw convolutions' weights from a normal of variance 2 / fan-out (He et al. 2015, arXiv:1502.01852)."""
+    """Initialise convolutions from a normal with variance 2 / fan-out (He et al. 2015, arXiv:1502.01852)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

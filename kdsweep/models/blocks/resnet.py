@@ -1,4 +1,4 @@
-"""CIFAR residual networks (He et al. 2016, arXiv:1512.03385, section 4.2); names are RepDistiller's."""
+"""CIFAR residual networks (He et al. 2016, arXiv:1512.03385, section 4.2); module names match RepDistiller's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kdsweep.models.blocks.initial import kaiming
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, then ReLU.
+    """Two 3x3 convolutions, a shortcut added to them, then ReLU.
 
-    The shortcut is a 1x1 convolution with batch norm where the shape changes, else the input itself.
+    The shortcut is a 1x1 convolution with batch norm if the shape changes, otherwise the identity.
     """
 
     def __init__(self, channels: int, out: int, stride: int):
@@ -28,19 +28,19 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """[B, channels, H, W] to [B, out, H / stride, W / stride]."""
+        """Map [B, channels, H, W] to [B, out, H / stride, W / stride]."""
         inner = F.relu(self.bn1(self.conv1(maps)))
         return F.relu(self.bn2(self.conv2(inner)) + self.downsample(maps))
 
 
 class CifarResNet(nn.Module):
-    """A 3x3 stem and three stages of basic blocks, each stage after the first at half the resolution.
+    """A 3x3 stem and three stages of basic blocks; the second and third stage each halve the resolution.
 
     Args:
-        image_channels: Of the images.
-        num_classes: Outputs.
+        image_channels: Channels of the input images.
+        num_classes: Number of logits.
         blocks: Basic blocks per stage.
-        channels: Of the stem and the three stages.
+        channels: Channels of the stem and of each of the three stages.
     """
 
     def __init__(self, image_channels: int, num_classes: int, blocks: int, channels: Sequence[int]):
@@ -57,7 +57,7 @@ class CifarResNet(nn.Module):
         kaiming(self)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [B, num_classes] of images [B, image_channels, H, W]."""
+        """Logits [B, num_classes] for images [B, image_channels, H, W]."""
         maps = self.relu(self.bn1(self.conv1(images)))
         maps = self.layer3(self.layer2(self.layer1(maps)))
         logits: torch.Tensor = self.fc(self.avgpool(maps).flatten(1))

@@ -1,4 +1,4 @@
-"""Models whose parameters hold nothing yet."""
+"""Build models without initialising their parameters."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _DRAWS = ("uniform_", "normal_", "trunc_normal_")
 
 
 class Undrawn(TorchFunctionMode):
-    """While it is entered, parameters are allocated and not filled: a model is built in milliseconds.
+    """Context manager that allocates parameters without filling them, so that a model is built in milliseconds.
 
-    The system gives memory to what is written or read, not to what is allocated, so even an absurdly large model
-    takes next to none. What `torch.nn.init` and random draws would do to a parameter is left out; buffers are as ever.
+    `torch.nn.init` and random draws do nothing to parameters; buffers are filled as usual. Even a huge model takes
+    almost no memory, because the operating system commits pages only when they are touched.
     """
 
     def __torch_function__(
@@ -25,7 +25,7 @@ class Undrawn(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Leave out `func` where it would fill a parameter."""
+        """Skip `func` if it would fill a parameter."""
         kwargs = kwargs or {}
         filled = args[0] if args else kwargs.get("tensor")
         fills = getattr(func, "__module__", "") == nn.init.__name__ or getattr(func, "__name__", "") in _DRAWS

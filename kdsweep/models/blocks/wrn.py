@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko and Komodakis 2016, arXiv:1605.07146); names are RepDistiller's."""
+"""Wide residual networks (Zagoruyko and Komodakis 2016, arXiv:1605.07146); module names match RepDistiller's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from kdsweep.models.blocks.initial import kaiming
 
 
 class PreactivationBlock(nn.Module):
-    """Batch norm and ReLU before each of two 3x3 convolutions, and the sum with a shortcut left as it is.
+    """Two 3x3 convolutions, each after batch norm and ReLU, plus a shortcut; the sum gets no activation.
 
-    The shortcut is a 1x1 convolution of the activated input where channels change, else the input itself.
+    The shortcut is a 1x1 convolution of the activated input if the shape changes, otherwise the identity.
     """
 
     def __init__(self, channels: int, out: int, stride: int):
@@ -30,20 +30,20 @@ class PreactivationBlock(nn.Module):
             self.convShortcut = nn.Conv2d(channels, out, 1, stride=stride, bias=False)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """[B, channels, H, W] to [B, out, H / stride, W / stride]."""
+        """Map [B, channels, H, W] to [B, out, H / stride, W / stride]."""
         active = self.relu1(self.bn1(maps))
         inner: torch.Tensor = self.conv2(self.relu2(self.bn2(self.conv1(active))))
         return inner + (self.convShortcut(active) if self.projects else maps)
 
 
 class WideResNet(nn.Module):
-    """A 3x3 stem, three stages of pre-activation blocks and a last batch norm with ReLU.
+    """A 3x3 stem, three stages of pre-activation blocks, and a final batch norm with ReLU.
 
     Args:
-        image_channels: Of the images.
-        num_classes: Outputs.
+        image_channels: Channels of the input images.
+        num_classes: Number of logits.
         blocks: Blocks per stage.
-        channels: Of the stem and the three stages.
+        channels: Channels of the stem and of each of the three stages.
     """
 
     def __init__(self, image_channels: int, num_classes: int, blocks: int, channels: Sequence[int]):
@@ -61,7 +61,7 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [B, num_classes] of images [B, image_channels, H, W]."""
+        """Logits [B, num_classes] for images [B, image_channels, H, W]."""
         maps = self.block3(self.block2(self.block1(self.conv1(images))))
         logits: torch.Tensor = self.fc(self.avgpool(self.relu(self.bn1(maps))).flatten(1))
         return logits

@@ -1,4 +1,4 @@
-"""Image classification: batches of uint8 images, keyed views, seeded splits."""
+"""Image classification: batches of uint8 images, seeded augmentation and seeded splits."""
 
 from __future__ import annotations
 

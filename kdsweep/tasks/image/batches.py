@@ -1,4 +1,4 @@
-"""Images on their way into a model: normalised batch by batch, varied by keyed draws, resident or streamed."""
+"""Batches of images: normalised and augmented on the fly, from memory or streamed from files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from kdsweep.tasks.image.views import View
 
 
 class Images:
-    """A split for a device: images stay uint8 and become normalised floats batch by batch.
+    """A split for a device: images are stored as uint8 and normalised batch by batch.
 
     Args:
-        images: [N, C, H, W] of uint8, on the device or, a file in the page cache, on the host.
-        labels: [N] of int64, on the device.
-        mean: Per channel, of images scaled to 0..1; unless given, 0.
-        std: Per channel; unless given, 1.
+        images: uint8 [N, C, H, W], on the device or memory-mapped on the host.
+        labels: int64 [N], on the device.
+        mean: Per-channel mean of images scaled to 0..1; 0 if empty.
+        std: Per-channel standard deviation, likewise; 1 if empty.
     """
 
     def __init__(
@@ -41,29 +41,27 @@ class Images:
         return len(self.labels)
 
     def view(self, augment: str, seed: int, epoch: int) -> View:
-        """How the images look in one epoch, counted from 1."""
+        """The augmentation for one epoch, counted from 1."""
         return View(augment, seed, epoch, len(self), self.device)
 
     def batch(self, index: torch.Tensor, view: base.View | None = None) -> torch.Tensor:
-        """Normalised images [B, C, H, W] of float32, channels last, at `index` [B]."""
+        """Normalised float32 images [B, C, H, W] at `index` [B], channels last."""
         return self._ready(self._pixels(index), index, view)
 
     def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
-        """One batch after the other, as `batch` returns them."""
         return (self.batch(index, view) for index in indices)
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All normalised images with their labels, in order."""
+        """Yield all normalised images with their labels, in order."""
         for start in range(0, len(self), size):
             yield self.normalised(self._moved(self.images[start : start + size])), self.labels[start : start + size]
 
     def first(self, count: int) -> Images:
-        """The first images, as a split of their own."""
         return Images(self.images[:count], self.labels[:count], self.mean, self.std)
 
     def _pixels(self, index: torch.Tensor) -> torch.Tensor:
-        """Images [B, C, H, W] of uint8 where they lie, channels last."""
-        # Whole pixels in a row: a copy, where picking along channels would gather byte by byte.
+        """uint8 images [B, C, H, W] on the device where they are stored, channels last."""
+        # Select in NHWC layout, where each image is one contiguous copy; selecting in NCHW would gather single bytes.
         return self.images.permute(0, 2, 3, 1).index_select(0, index.to(self.images.device)).permute(0, 3, 1, 2)
 
     def _ready(self, pixels: torch.Tensor, index: torch.Tensor, view: base.View | None) -> torch.Tensor:
@@ -71,31 +69,31 @@ class Images:
         return self.normalised(images if view is None else view.apply(images, index))
 
     def _moved(self, images: torch.Tensor) -> torch.Tensor:
-        """A batch on the device; one that comes from the host is copied while the device still works."""
+        """Move a batch to the device; copies from the host overlap with the device's work."""
         if self.device.type == "cuda" and images.device.type == "cpu" and not images.is_pinned():
             images = images.pin_memory()
         return images.to(self.device, non_blocking=True)
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, C, H, W] to normalised float32, channels last."""
+        """Convert uint8 [B, C, H, W] to normalised float32, channels last."""
         floats = images.to(torch.float32, memory_format=torch.channels_last)
         return floats.mul_(self._scale).add_(self._shift)
 
     def _everywhere(self, per_channel: torch.Tensor) -> torch.Tensor:
-        """[C] as an image [1, C, H, W] of float32: rows of three numbers would keep a processor from its wide steps."""
+        """Expand [C] to a float32 image [1, C, H, W]; broadcasting rows of 3 values would defeat vectorisation."""
         image = per_channel.float().to(self.device)[None, :, None, None].expand(1, *self.images.shape[1:])
         return image.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
 class Files:
-    """Image files that are decoded as they are needed; what a DataLoader's processes are given.
+    """Image files that are decoded on demand; the data set of a DataLoader.
 
     Attributes:
-        dataset: The data set that reads them.
-        paths: Of the images, in the order of their labels.
-        resize: Side in pixels that they are resized to; 0 keeps them.
-        shape: (channels, height, width) that they then have.
+        dataset: Name of the kdsweep data set that reads the files.
+        paths: Paths of the images, in the order of their labels.
+        resize: Target side in pixels; 0 keeps the original size.
+        shape: (channels, height, width) after resizing.
     """
 
     dataset: str
@@ -107,24 +105,24 @@ class Files:
         return len(self.paths)
 
     def __getitems__(self, positions: Iterable[int]) -> torch.Tensor | DataError:
-        """Images [B, C, H, W] of uint8, channels last, or what is wrong with one of them."""
+        """Decode images to uint8 [B, C, H, W], channels last; return the error if one cannot be read."""
         read = datasets.get(self.dataset).read_file
         assert read is not None
         try:
             images = [torch.from_numpy(read(self.paths[at], self.resize, self.shape).copy()) for at in positions]
-        except DataError as error:  # raised, it would come out of the DataLoader as a traceback
+        except DataError as error:  # returned, because the DataLoader would turn it into a traceback
             return error
         return torch.stack(images).to(memory_format=torch.channels_last)
 
 
 class StreamedImages(Images):
-    """A split whose images are decoded by processes while a model trains on those before.
+    """A split whose images are decoded by worker processes during training.
 
     Args:
-        files: The images.
-        labels: [N] of int64, on the device.
-        mean: Per channel, of images scaled to 0..1; unless given, 0.
-        std: Per channel; unless given, 1.
+        files: The image files.
+        labels: int64 [N], on the device.
+        mean: Per-channel mean of images scaled to 0..1; 0 if empty.
+        std: Per-channel standard deviation, likewise; 1 if empty.
     """
 
     def __init__(self, files: Files, labels: torch.Tensor, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()):
@@ -133,21 +131,21 @@ class StreamedImages(Images):
         self._indices: list[list[int]] = []
 
     def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
-        """One batch after the other, the next ones decoded ahead."""
+        """Yield batches while the workers decode the next ones."""
         for index, pixels in zip(indices, self.decoded(indices), strict=True):
             yield self._ready(pixels, index, view)
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All normalised images with their labels, in order."""
+        """Yield all normalised images with their labels, in order."""
         indices = torch.arange(len(self), device=self.device).split(size)
         return zip(self.sequence(indices), self.labels.split(size), strict=True)
 
     def first(self, count: int) -> Images:
-        """The first images, decoded."""
+        """The first `count` images, decoded into memory."""
         return Images(self._pixels(torch.arange(min(count, len(self)))), self.labels[:count], self.mean, self.std)
 
     def decoded(self, indices: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Batches of uint8 [B, C, H, W] on the host.
+        """Yield batches of uint8 [B, C, H, W] on the host.
 
         Raises:
             DataError: If an image cannot be read.
@@ -157,7 +155,7 @@ class StreamedImages(Images):
 
     @cached_property
     def _loader(self) -> Iterable[torch.Tensor | DataError]:
-        """Its processes stay from epoch to epoch and from trial to trial, and take the batches of the day."""
+        """Loader whose workers persist across epochs and trials; each iteration reads the current `_indices`."""
         from torch.utils.data import DataLoader
 
         loader: Any = DataLoader
@@ -168,7 +166,7 @@ class StreamedImages(Images):
             num_workers=torch.get_num_threads(),
             persistent_workers=True,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # or it would draw from the one that dropout draws from
+            generator=torch.Generator(),  # the default would draw from the global generator that dropout uses
         )
 
     def _pixels(self, index: torch.Tensor) -> torch.Tensor:

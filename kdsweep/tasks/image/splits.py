@@ -1,4 +1,4 @@
-"""The data of a sweep: one seeded split, decoded once and mapped by every process, or streamed."""
+"""The image data of a sweep: one seeded split, decoded once and memory-mapped by every process, or streamed."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ RESIDENT_SHARE = 0.25
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The splits of one sweep, decoded into files.
+    """The splits of one sweep, stored in files.
 
     Attributes:
-        root: The directory of the files.
-        digest: Names the images, the split and its seed.
+        root: Directory of the files.
+        digest: Hash of the images, the split and its seed.
         input_shape: (channels, height, width).
-        class_names: In the order of the labels.
-        mean: Per channel, of images scaled to 0..1.
-        std: Per channel.
-        streams: The data set whose files are decoded as they are needed; empty where all were decoded.
-        resize: Side in pixels that those files are resized to; 0 keeps them.
+        class_names: Class names in label order.
+        mean: Per-channel mean of images scaled to 0..1.
+        std: Per-channel standard deviation, likewise.
+        streams: Name of the data set if its files are decoded on demand; empty if all images were decoded in advance.
+        resize: Target side in pixels for streamed files; 0 keeps the original size.
     """
 
     root: Path
@@ -54,54 +54,49 @@ class PreparedData:
 
     @property
     def task(self) -> Task:
-        """Image classification."""
         return TASKS["image"]
 
     @property
     def input_spec(self) -> InputSpec:
-        """Normalised images."""
         return InputSpec(self.input_shape)
 
     @property
     def num_classes(self) -> int:
-        """How many classes."""
         return len(self.class_names)
 
     def split(self, name: SplitName, device: torch.device) -> Images:
-        """One split for a device: mapped on a CPU, copied to a GPU where it takes a small part of its memory."""
+        """Load one split for a device: memory-mapped, or copied to a GPU if below RESIDENT_SHARE of free memory."""
         labels = map_array(self.root / f"{name}_labels.bin")
         if self.streams:
             paths = json.loads((self.root / f"{name}_files.json").read_text())
             files = Files(self.streams, paths, self.resize, self.input_shape)
             return StreamedImages(files, labels.to(device), self.mean, self.std)
-        # They lie in the file as [N, H, W, C], and so come out of it channels last.
+        # The file stores [N, H, W, C], so batches come out channels last.
         images = map_array(self.root / f"{name}_images.bin").permute(0, 3, 1, 2)
         if device.type != "cuda" or images.nbytes < RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
             images = images.to(device)
         return Images(images, labels.to(device), self.mean, self.std)
 
     def count(self, name: SplitName) -> int:
-        """How many images a split has."""
         return array_shape(self.root / f"{name}_labels.bin")[0]
 
     def described(self) -> dict[str, Any]:
-        """Everything but where it lies, as JSON."""
+        """Everything except `root`, as JSON data."""
         return {key: value for key, value in asdict(self).items() if key != "root"}
 
     @classmethod
     def load(cls, root: Path) -> PreparedData:
-        """Open prepared data."""
         described = json.loads((root / "data.json").read_text())
         return cls(root, **{key: _tuples(value) for key, value in described.items()})
 
 
 def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
-    """Split a data set and, unless it is streamed, decode it, once for all sweeps of a storage that ask for the same.
+    """Split a data set and decode it unless it is streamed; sweeps with the same data settings share the files.
 
     Args:
-        spec: The data set.
-        seed: Of the split.
-        store: Where the files go.
+        spec: The `dataset` section.
+        seed: Seed of the split.
+        store: Storage for the files.
 
     Raises:
         DataError: If the data set cannot be read or is too small to split.
@@ -128,17 +123,17 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
 
 
 def source_of(spec: DatasetSpec) -> tuple[Source, Dataset]:
-    """Where a data set lies, and what reads it."""
+    """Where the data set is stored, and the object that reads it."""
     return Source(Path(spec.root), spec.download, spec.resize), datasets.get(spec.name)
 
 
 def split_arrays(spec: DatasetSpec, seed: int, opened: Dataset | None = None) -> tuple[Split, Split]:
-    """The training and validation images of a sweep, from the data set's own files; their paths if it is streamed.
+    """The training and validation images of a sweep, read from the data set; file paths if it is streamed.
 
     Args:
-        spec: The data set.
-        seed: Of the split.
-        opened: The data set, if it was looked at before: a function of the user's own is called once.
+        spec: The `dataset` section.
+        seed: Seed of the split.
+        opened: The data set, if already opened; reusing it avoids calling a user's function twice.
 
     Raises:
         DataError: If the data set cannot be read or is too small to split.
@@ -153,7 +148,7 @@ def split_arrays(spec: DatasetSpec, seed: int, opened: Dataset | None = None) ->
 
 
 def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
-    """Have the test split beside the others; only confirmation and evaluation ask for it.
+    """Store the test split next to the others; only confirmation and evaluation need it.
 
     Returns:
         Whether the data set has a test split.
@@ -167,15 +162,15 @@ def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
 
 
 def raw_images(spec: DatasetSpec, seed: int, split: str) -> Images:
-    """A split as it lies in the data set's own files, pixels from 0 to 1.
+    """A split read directly from the data set and not normalised: batches have pixels in 0..1.
 
     Args:
-        spec: The data set.
-        seed: Of the split.
+        spec: The `dataset` section.
+        seed: Seed of the split.
         split: `train`, `val` or `test`.
 
     Raises:
-        DataError: If it cannot be read.
+        DataError: If the split cannot be read.
     """
     source, dataset = source_of(spec)
     if split == "test":
@@ -189,7 +184,7 @@ def raw_images(spec: DatasetSpec, seed: int, split: str) -> Images:
 
 
 def _read(spec: DatasetSpec, dataset: Dataset, split: str) -> Split:
-    """A split as the data set has it: its images, or their paths where they are streamed."""
+    """Read one of the data set's own splits: images, or their paths if they are streamed."""
     source, _ = source_of(spec)
     return dataset.files(source, split) if spec.stream else dataset.load(source, split)
 
@@ -216,7 +211,7 @@ def _normalisation(spec: DatasetSpec, info: DatasetInfo, train: Split) -> tuple[
         return IMAGENET
     if info.mean:
         return info.mean, info.std
-    # By histogram: exact, and without a float copy of the images.
+    # Computed from histograms: exact, and without a float copy of the images.
     counts = np.zeros((channels, 256), np.int64)
     for images in _chunks(spec, info, train):
         counts += np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(channels)])
@@ -228,7 +223,7 @@ def _normalisation(spec: DatasetSpec, info: DatasetInfo, train: Split) -> tuple[
 
 
 def _chunks(spec: DatasetSpec, info: DatasetInfo, train: Split) -> Iterable[NDArray[np.uint8]]:
-    """All training images [n, C, H, W], however they are held."""
+    """All training images in chunks [n, C, H, W], streamed or not."""
     if not spec.stream:
         return [train.images]
     shape = cast(tuple[int, int, int], info.input_shape)

@@ -1,4 +1,4 @@
-"""Image classification as a task."""
+"""The image classification task."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from kdsweep.tasks.image.splits import PreparedData
 
 @register
 class ImageTask(Task):
-    """Images of uint8 [N, C, H, W], normalised batch by batch and varied by keyed draws."""
+    """uint8 images [N, C, H, W], normalised batch by batch, with seeded augmentation."""
 
     name = "image"
     noun = "images"
 
     def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
-        """What cannot be streamed, and what ImageNet's normalisation does not fit."""
+        """Reject streaming of data sets without image files, and ImageNet normalisation of non-RGB images."""
         if spec.stream and dataset.list_files is None:
             accepted = "false, or a data set whose images are files of their own (image_folder)"
             yield "stream", f"found true with {spec.name!r}; accepted: {accepted}"
@@ -33,33 +33,29 @@ class ImageTask(Task):
             yield "normalize", "found 'imagenet'; accepted: dataset or none for images of one channel"
 
     def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
-        """Split, and decode unless the images are streamed."""
+        """Split the images, and decode them unless they are streamed."""
         return splits.prepare(spec, seed, store)
 
     def prepare_test(self, spec: DatasetSpec, data: Prepared) -> bool:
-        """Have the test split beside the others, if there is one."""
         return splits.prepare_test(spec, cast(PreparedData, data))
 
     def load(self, root: Path) -> PreparedData:
-        """Open what `prepare` wrote."""
         return PreparedData.load(root)
 
     def exported_split(self, spec: DatasetSpec, seed: int, split: str) -> Samples:
-        """A split with pixels from 0 to 1."""
+        """A split with pixels in 0..1."""
         return splits.raw_images(spec, seed, split)
 
     def exported(self, model: nn.Module, described: Mapping[str, Any]) -> nn.Module:
-        """A model that normalises its own input."""
+        """Prepend the normalisation, so that the model takes images scaled to 0..1."""
         mean, std, channels = described["mean"], described["std"], described["input_shape"][0]
         if len(mean) != channels:
             raise InputError(f"{len(mean)} means for {channels} channels")
         return models.normalised(model, mean, std)
 
     def exported_call(self, input_shape: tuple[int, ...]) -> str:
-        """A line of Python."""
         return f"logits = student(images)  # images [B, {', '.join(map(str, input_shape))}] scaled to 0..1"
 
     def exported_note(self, described: Mapping[str, Any]) -> str:
-        """The normalisation."""
         mean, std = (", ".join(f"{value:.6g}" for value in described[name]) or "–" for name in ("mean", "std"))
         return f"It normalises its own input (mean {mean}, std {std})."

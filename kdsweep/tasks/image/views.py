@@ -1,4 +1,4 @@
-"""Keyed augmentation: how every training image looks in one epoch."""
+"""Image augmentation that depends only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from kdsweep.seeds import derived_seed
 
 
 class View:
-    """How every training image looks in one epoch: which are mirrored and how far each is shifted.
+    """The augmentation of every training image in one epoch: which images are mirrored, and how far each is shifted.
 
-    Drawn on the CPU from (seed, epoch) alone, so that every trial sees the same view of a sample in an epoch and the
-    teacher's outputs for it can be computed once.
+    It is drawn on the CPU and depends only on (seed, epoch). Every trial therefore sees the same view of a sample in a
+    given epoch, and the teacher's outputs for it are computed only once.
 
     Args:
         augment: `none`, `flip` or `crop_flip`.
-        seed: Of the sweep.
-        epoch: From 1.
-        count: Training images.
-        device: Where the images are.
+        seed: Seed of the sweep.
+        epoch: Epoch, counted from 1.
+        count: Number of training images.
+        device: Device of the images.
     """
 
     def __init__(self, augment: str, seed: int, epoch: int, count: int, device: torch.device):
@@ -25,11 +25,11 @@ class View:
         self.changes = augment != "none"
         self.shifts = augment == "crop_flip"
         self._mirrored = (torch.rand(count, generator=generator) < 0.5).to(device)
-        # As shares of the border, so that one draw serves any image size.
+        # As fractions of the border, so the draw does not depend on the image size.
         self._shift = torch.rand(count, 2, generator=generator).to(device)
 
     def apply(self, images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Vary images [B, C, H, W] of uint8 that stand at `index` [B] of the training split."""
+        """Augment uint8 images [B, C, H, W], which are at positions `index` [B] of the training split."""
         if not self.changes:
             return images
         batch, channels, height, width = images.shape

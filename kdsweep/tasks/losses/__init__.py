@@ -1,4 +1,4 @@
-"""Losses on the labels: one file each, found without editing a list."""
+"""Losses on the labels: one file each, discovered automatically."""
 
 from __future__ import annotations
 

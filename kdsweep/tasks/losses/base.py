@@ -1,4 +1,4 @@
-"""The contract of a loss on the labels."""
+"""The interface of a loss on the labels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from kdsweep.params import Declared, Parts
 
 
 class TaskLoss(Declared):
-    """What a student learns from the labels by.
+    """A loss on the labels.
 
-    A subclass declares its parameters as `Param` attributes and computes the loss when called. A parameter called
-    `label_smoothing` gets the value of this key of a sweep file's `train`.
+    A subclass declares its parameters as `Param` attributes and computes the loss when called. A parameter named
+    `label_smoothing` is set from `train.label_smoothing` in the sweep file.
 
     Args:
         params: Values of the declared parameters.

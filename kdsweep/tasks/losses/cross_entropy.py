@@ -10,7 +10,7 @@ from kdsweep.tasks.losses.base import LOSSES, TaskLoss
 
 @LOSSES.declare
 class CrossEntropy(TaskLoss):
-    """Minus the log-probability of the right class.
+    """Negative log-probability of the right class.
 
     Label smoothing: Szegedy et al. 2016, arXiv:1512.00567.
     """

@@ -8,10 +8,10 @@ from kdsweep.tasks.losses.base import LOSSES, TaskLoss
 
 @LOSSES.declare
 class MultiMargin(TaskLoss):
-    """By how much each wrong class comes within a margin of 1 of the right one, mean over classes.
+    """Multi-class hinge loss with a margin of 1: the sum over wrong classes divided by the number of classes.
 
-    Crammer, Singer 2001, "On the algorithmic implementation of multiclass kernel-based vector machines", summed over
-    the wrong classes as PyTorch does.
+    Crammer and Singer 2001, "On the algorithmic implementation of multiclass kernel-based vector machines", in
+    PyTorch's variant, which sums over the wrong classes.
     """
 
     name = "multi_margin"

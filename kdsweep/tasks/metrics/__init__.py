@@ -1,4 +1,4 @@
-"""How good is a model? One file a kind of metric, found without editing a list."""
+"""Metrics, in one file per kind, discovered automatically."""
 
 from __future__ import annotations
 

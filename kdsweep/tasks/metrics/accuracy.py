@@ -1,4 +1,4 @@
-"""How often the right class is found."""
+"""Accuracy metrics."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def _among_five(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _by_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Correct ones and all of each class: [2, C]."""
+    """Correct samples and all samples per class: [2, C]."""
     of_class = F.one_hot(labels, logits.shape[1])
     correct = logits.argmax(dim=1) == labels
     return torch.stack([(of_class * correct[:, None]).sum(dim=0), of_class.sum(dim=0)])
 
 
 def _mean_recall(sums: torch.Tensor, count: int) -> float:
-    """Over the classes that the split has."""
+    """Mean recall over the classes that occur in the split."""
     correct, total = sums
     there = total > 0
     return float((correct[there] / total[there]).mean())

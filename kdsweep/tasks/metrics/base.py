@@ -1,4 +1,4 @@
-"""The contract of a metric, and what it means to be best by one."""
+"""The metric interface, and comparison of trials by a metric."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_OBJECTIVE = "val_accuracy"
 
 
 def mean(sums: torch.Tensor, count: int) -> float:
-    """A sum over the samples, divided by their number."""
+    """Divide a sum over samples by their number."""
     return float(sums) / count
 
 
@@ -26,16 +26,16 @@ def mean(sums: torch.Tensor, count: int) -> float:
 class Metric:
     """A number computed from a model's logits on a whole split.
 
-    A metric is a sum over the samples and a function of that sum, so a split is judged batch by batch, on the device,
-    and read once at its end.
+    A metric is a function of a sum over the samples. Batches are summed on the device, and the result is read back
+    once per split.
 
     Attributes:
-        summary: One line for readers.
+        summary: One-line description.
         mode: Whether the largest or the smallest value is best.
-        sums: `sums(logits [B, C] of float32, labels [B]) -> tensor` of any shape that batches have in common. Batches
-            are added up in float64. It must not wait for the device.
+        sums: `sums(float32 logits [B, C], labels [B]) -> tensor`, with the same shape for every batch. Batches are
+            added up in float64. It must not synchronise with the device.
         value: `value(sums on the CPU, number of samples) -> float`; by default the mean.
-        least_classes: With fewer classes the metric says nothing and is refused.
+        least_classes: Minimum number of classes; with fewer, the metric is meaningless and is rejected.
     """
 
     summary: str
@@ -49,16 +49,16 @@ METRICS: Registry[Metric] = Registry("metric", "kdsweep.tasks.metrics")
 
 
 def register(name: str, metric: Metric) -> Metric:
-    """Declare a metric; its columns are `val_NAME` and `test_NAME`."""
+    """Register a metric; its result columns are `val_NAME` and `test_NAME`."""
     return METRICS.add(name, metric)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is best in a sweep.
+    """The objective of a sweep: a metric and its direction.
 
     Attributes:
-        metric: As the sweep file writes it: `val_NAME` or the user's own `package.module:NAME`.
+        metric: The metric as written in the sweep file: `val_NAME`, or the user's own `package.module:NAME`.
         mode: Whether the largest or the smallest value is best.
     """
 
@@ -67,44 +67,44 @@ class Goal:
 
     @property
     def name(self) -> str:
-        """Of the metric, without the split."""
+        """Name of the metric, without the split."""
         return self.metric.rpartition(":")[2].removeprefix("val_")
 
     @property
     def column(self) -> str:
-        """Its column in the results: `val_NAME`."""
+        """Column of the metric in the results: `val_NAME`."""
         return f"val_{self.name}"
 
     @property
     def test_column(self) -> str:
-        """The same on the test split."""
+        """Column of the metric on the test split: `test_NAME`."""
         return f"test_{self.name}"
 
     @property
     def direction(self) -> Direction:
-        """The mode as Optuna says it."""
+        """The mode in Optuna's terms."""
         return "maximize" if self.mode == "max" else "minimize"
 
     @property
     def worst(self) -> float:
-        """What any value is better than."""
+        """The worst possible value: -inf or inf."""
         return -math.inf if self.mode == "max" else math.inf
 
     def score(self, value: float) -> float:
-        """The value, or its negative where small values are best: higher is always better."""
+        """The value, negated if smaller is better, so that a higher score is always better."""
         return value if self.mode == "max" else -value
 
     def better(self, value: float, other: float) -> bool:
-        """Whether a value is better than another; one that is no number never is."""
+        """Whether `value` is better than `other`; NaN is never better."""
         return self.score(value) > self.score(other)
 
 
 def shown(name: str, value: float) -> str:
-    """A metric's value as people read it.
+    """Format a metric's value for display; NaN becomes an empty string.
 
     Args:
-        name: A metric or a column; where it ends in `accuracy` its values are fractions, shown as per cent.
-        value: Its value.
+        name: Name of a metric or column; if it ends in `accuracy`, the value is a fraction and is shown as per cent.
+        value: The value.
     """
     if math.isnan(value):
         return ""
@@ -112,7 +112,7 @@ def shown(name: str, value: float) -> str:
 
 
 def shown_gain(name: str, value: float) -> str:
-    """The difference of two values of a metric, with its sign: points of a percentage for an accuracy."""
+    """Format the difference of two values of a metric with its sign, in percentage points for an accuracy."""
     return f"{value * 100:+.2f}" if is_fraction(name) else f"{value:+.4g}"
 
 

@@ -1,4 +1,4 @@
-"""How far predicted probabilities can be trusted."""
+"""Metrics of predicted probabilities: cross entropy and calibration error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _by_confidence(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Summed confidence and correct ones of each bin of confidence: [2, BINS]."""
+    """Total confidence and number of correct samples per confidence bin: [2, BINS]."""
     confidence, predicted = logits.softmax(dim=1).max(dim=1)
     # Bins are open below and closed above, as in the paper.
     place = (confidence * BINS).ceil().long().clamp(1, BINS) - 1

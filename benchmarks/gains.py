@@ -56,7 +56,7 @@ def main() -> None:
         "power": ("gains found (%), by seeds", power),
         "interval": ("95 % intervals that miss the mean (%), by seeds", coverage),
         "looks": ("looking after every pair of seeds", looks),
-        "leader": ("false gains of a leader chosen among 8 equal candidates (%), by seeds", leaders),
+        "leader": ("false verdicts on a leader chosen among 8 equal candidates (%), by seeds", leaders),
         "allocation": ("naming the best of 64 trials", allocation),
     }
     for name, (title, rows) in tables.items():

@@ -1,6 +1,6 @@
 """Distributions of the search space: six distributions and constants.
 
-Each is an immutable value object. It samples through Optuna, checks values and formats itself in sweep-file syntax.
+Each is an immutable value object that samples with Optuna, validates values and formats itself in sweep-file syntax.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import optuna
 
 Value = bool | int | float | str
-# A trial's settings: `method`, `width`, `lr`, and the method's parameters, with a dotted name if only it has them.
+# A trial's settings: `method`, `width`, `lr` and the method's parameters. Method-specific names are dotted.
 Config = dict[str, Value]
 
 
@@ -24,25 +24,25 @@ class Valid:
     """A set of values."""
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is one of them."""
+        """Whether `value` is in the set."""
         raise NotImplementedError
 
     def described(self) -> str:
-        """All of them, in words."""
+        """Describe the set in words."""
         raise NotImplementedError
 
     def fault(self, value: object) -> str:
-        """What is wrong with a value that is none of them; empty for one that is."""
+        """Return what is wrong with `value`; empty if it is valid."""
         return "" if self.contains(value) else f"found {value!r}; accepted: {self.described()}"
 
 
 class Distribution(Valid):
-    """One searched value's distribution."""
+    """The distribution of one setting."""
 
     name: ClassVar[str]
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
-        """Sample the parameter `name` of an Optuna trial."""
+        """Sample the parameter `name` with an Optuna trial."""
         raise NotImplementedError
 
     def written(self) -> Any:
@@ -51,11 +51,10 @@ class Distribution(Valid):
 
     @property
     def size(self) -> float:
-        """How many different values it has; infinite for a range of real numbers."""
+        """Number of distinct values; infinite for a real-valued range."""
         raise NotImplementedError
 
     def described(self) -> str:
-        """Its values, in words."""
         return str(self.written())
 
 
@@ -78,7 +77,6 @@ class Constant(Distribution):
 
     @property
     def size(self) -> float:
-        """1."""
         return 1
 
 
@@ -104,11 +102,10 @@ class Choice(Distribution):
         return chosen
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is listed; true is not 1."""
+        """Whether `value` is listed. True and 1 are different values."""
         return any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in self.values)
 
     def described(self) -> str:
-        """The list."""
         return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in self.values)
 
     def written(self) -> Any:
@@ -116,7 +113,6 @@ class Choice(Distribution):
 
     @property
     def size(self) -> float:
-        """The length of the list."""
         return len(self.values)
 
 
@@ -155,13 +151,12 @@ class _Range(Distribution):
 
     @property
     def size(self) -> float:
-        """The whole numbers of the range; infinite unless only those count or the bounds are one."""
+        """Number of integers in the range; infinite for a real-valued range, 1 if the bounds are equal."""
         if self.low == self.high:
             return 1
         return int(self.high) - int(self.low) + 1 if self.integer else math.inf
 
     def described(self) -> str:
-        """The bounds."""
         return f"a {'whole ' if self.integer else ''}number from {self.low:g} to {self.high:g}"
 
 
@@ -219,7 +214,7 @@ class QUniform(_Range):
 
     @property
     def size(self) -> float:
-        """The steps from `low` to `high`, both included."""
+        """Number of grid points from `low` up to `high`."""
         return round((self._last() - self.low) / self.step) + 1
 
     def _last(self) -> float:
@@ -237,7 +232,7 @@ def parse(written: object) -> Distribution:
         written: A constant, or a mapping with a single key, such as `{loguniform: [1, 16]}`.
 
     Raises:
-        ValueError: If it is invalid; the message says what was found and what is accepted.
+        ValueError: If it is invalid. The message says what was found and what is accepted.
     """
     if isinstance(written, bool | int | float | str):
         if isinstance(written, float) and not math.isfinite(written):

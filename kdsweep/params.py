@@ -1,7 +1,8 @@
-"""Parts that a sweep file names, each a class with declared parameters: methods, optimizers, samplers and so on.
+"""Parts that a sweep file refers to by name: methods, optimizers, samplers and so on.
 
-A kind of part is a subclass of `Declared` and a registry, `Parts`, of the classes that one package's modules declare.
-Wherever a name is taken, so is the user's own class as `package.module:Class`.
+Each part is a class with declared parameters. Each kind of part has a base class derived from `Declared` and a `Parts`
+registry of the classes declared in one package. Wherever a registered name is accepted, a user's own class is too, as
+`package.module:Class`.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ SWITCH = Choice((False, True))
 
 
 class Param(Generic[T]):
-    """One parameter of a part: its default, its default search range and what it means.
+    """One parameter of a part: its default, meaning, default search range and valid values.
 
-    Declared as a class attribute, read from an instance as the value: a number, a word, a truth value or a list.
+    Declare it as a class attribute. Reading it from an instance gives its value: a number, string, bool or list.
 
     Args:
-        default: The value when nothing is said.
-        meaning: One line for the reader, with the unit.
-        search: What a sweep draws it from when a method is only named; None if it keeps its default.
-        valid: The values that make sense at all.
+        default: The value if none is given.
+        meaning: One-line description for the user, with the unit.
+        search: The default search range when a sweep gives none; None keeps the default value.
+        valid: The valid values.
     """
 
     def __init__(self, default: T, meaning: str, search: Distribution | None = None, *, valid: Valid):
@@ -62,7 +63,7 @@ class Declared:
         params: Values of the declared parameters.
 
     Raises:
-        InputError: If a parameter is unknown, out of range, or does not go with the others.
+        InputError: If a parameter is unknown, invalid, or incompatible with the others.
     """
 
     kind: ClassVar[str] = "part"
@@ -70,7 +71,7 @@ class Declared:
     name: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
-        """Let errors call a class without a name by its class name."""
+        """Default `name` to the class name, for error messages."""
         cls.name = vars(cls).get("name", cls.__name__)
 
     def __init__(self, **params: Any):
@@ -85,7 +86,7 @@ class Declared:
 
     @classmethod
     def params(cls) -> dict[str, Param[Any]]:
-        """The declared parameters by name."""
+        """Return the declared parameters by name, inherited ones included."""
         found: dict[str, Param[Any]] = {}
         for base in reversed(cls.__mro__):
             found |= {key: value for key, value in vars(base).items() if isinstance(value, Param)}
@@ -93,31 +94,31 @@ class Declared:
 
     @classmethod
     def uses(cls, name: str, values: Mapping[str, Any]) -> bool:
-        """Whether a parameter has an effect beside the values of others; a sweep draws it only then.
+        """Whether a parameter has an effect, given the values of others. A sweep draws it only if so.
 
         Args:
             name: The parameter.
-            values: Values of some of the others.
+            values: Values of some of the other parameters.
         """
         return name in cls.params()
 
     @classmethod
     def faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """What is wrong with values that are valid one by one, as (parameter, message).
+        """Yield conflicts between individually valid values, as (parameter, message).
 
         Args:
-            values: Of every parameter, and of `epochs` (the budget) for a part that is told of it.
+            values: The values of all parameters, plus `epochs` (the budget) for parts that receive it.
         """
         yield from ()
 
 
 class Parts(Registry[type[P]]):
-    """The registered classes of one kind.
+    """The registry of one kind of part.
 
     Args:
-        base: What each of them is a subclass of.
-        package: The package whose modules declare them.
-        adapt: Turns a class of another library that a user names into a subclass of `base`, or gives it back.
+        base: The base class of all parts of this kind.
+        package: The package whose modules declare the parts.
+        adapt: Wraps a user-named class of another library as a subclass of `base`, or returns it unchanged.
     """
 
     def __init__(self, base: type[P], package: str, adapt: Callable[[Any], Any] = lambda found: found):
@@ -126,17 +127,18 @@ class Parts(Registry[type[P]]):
         self._adapt = adapt
 
     def declare(self, cls: type[P]) -> type[P]:
-        """Declare a class under its `name`."""
+        """Register a class under its `name`. Use as a class decorator."""
         return self.add(cls.name, cls)
 
     def find(self, name: str) -> type[P]:
-        """The class that a sweep file names.
+        """Return the class for a name in a sweep file.
 
         Args:
             name: A registered name or `package.module:Class`.
 
         Raises:
-            UnknownNameError: With the nearest valid name.
+            UnknownNameError: If the name is unknown (the message suggests the nearest one), cannot be imported, or is
+                not a subclass of `base`.
         """
         if not is_user_object(name):
             return self[name]
@@ -147,18 +149,18 @@ class Parts(Registry[type[P]]):
         return found
 
     def create(self, name: str, *args: Any, **params: Any) -> P:
-        """Make one.
+        """Create an instance of a part.
 
         Args:
             name: As for `find`.
-            args: What its constructor takes beside parameters.
-            params: Values of its parameters.
+            args: Positional constructor arguments, in addition to the parameters.
+            params: Values of the declared parameters.
         """
         return self.find(name)(*args, **params)
 
 
 def named(written: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """What a sweep file says of a part: its name, and the parameters given with it.
+    """Split a part's entry in a sweep file into its name and the parameters given with it.
 
     Args:
         written: `sgd`, or `{name: "my:Lion", beta: 0.95}`.
@@ -169,5 +171,5 @@ def named(written: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def summary(cls: type[Declared]) -> str:
-    """The first line of a part's docstring."""
+    """Return the first line of a part's docstring."""
     return cleandoc(cls.__doc__ or "").partition("\n")[0]

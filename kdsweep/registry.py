@@ -1,4 +1,4 @@
-"""A registry: names for methods, models and data sets, found without editing a list."""
+"""Registries of methods, models, data sets and other parts, discovered automatically by name."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Maps names to things declared in the modules of one package, which are imported at the first look.
+    """Maps names to entries declared in the modules of one package. The modules are imported on first access.
 
     Args:
-        kind: What the names stand for, in the singular, as errors say it.
-        package: The package whose modules declare them.
-        packages: Whether packages in it declare some too.
+        kind: What the entries are, in the singular, for error messages.
+        package: The package whose modules declare the entries.
+        packages: Whether its subpackages declare entries too.
     """
 
     def __init__(self, kind: str, package: str, *, packages: bool = False):
@@ -30,21 +30,25 @@ class Registry(Generic[T]):
         self._complete = False
 
     def add(self, name: str, entry: T) -> T:
-        """Declare `name`; a second declaration of a name is a programming error."""
+        """Register an entry under `name`.
+
+        Raises:
+            ValueError: If the name is already registered, which is a programming error.
+        """
         if name in self._entries:
             raise ValueError(f"{self.kind} {name!r} is declared twice")
         self._entries[name] = entry
         return entry
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorate a declaration."""
+        """Return a decorator that registers its target under `name`."""
         return lambda entry: self.add(name, entry)
 
     def __getitem__(self, name: str) -> T:
-        """The entry called `name`.
+        """Return the entry registered as `name`.
 
         Raises:
-            UnknownNameError: With the nearest valid name.
+            UnknownNameError: If there is none. The message suggests the nearest valid name.
         """
         entries = self._all()
         if name not in entries:
@@ -62,7 +66,7 @@ class Registry(Generic[T]):
 
     def _all(self) -> dict[str, T]:
         if not self._complete:
-            self._complete = True  # what is imported below may look here too
+            self._complete = True  # the modules imported below may use this registry
             try:
                 self._import_all()
             except BaseException:
@@ -78,26 +82,26 @@ class Registry(Generic[T]):
 
 
 def import_from(folder: str) -> None:
-    """Let `package.module:attribute` name what lies in a directory, as `python -m` does with the current one."""
+    """Add a directory to `sys.path`, so that `package.module:attribute` finds its modules, as with `python -m`."""
     if folder not in sys.path:
         sys.path.insert(0, folder)
 
 
 def is_user_object(name: str) -> bool:
-    """Whether `name` is written as `package.module:attribute`."""
+    """Whether `name` has the form `package.module:attribute`."""
     return ":" in name
 
 
 def load_user_object(name: str, kind: str) -> Any:
-    """Import what `package.module:attribute` names.
+    """Import the object that `package.module:attribute` refers to.
 
     Raises:
-        UnknownNameError: If the module or the attribute is not there.
+        UnknownNameError: If the module cannot be imported or lacks the attribute.
     """
     module_name, _, attribute = name.partition(":")
     try:
         module = import_module(module_name)
-    except Exception as error:  # the user's module may raise anything while it is imported
+    except Exception as error:  # importing the user's module may raise anything
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UnknownNameError(f"{kind} {name!r}: cannot import {module_name!r}: {what}") from error
     if not hasattr(module, attribute):

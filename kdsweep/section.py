@@ -1,6 +1,6 @@
-"""What every section of a sweep file has in common: unknown keys and loose types are refused.
+"""The base class of sweep-file sections, which reject unknown keys and loosely typed values.
 
-Each room declares its own sections, and `config.spec` puts them together.
+Each subpackage declares its own sections, and `config.spec` combines them.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ def _named(written: object) -> object:
     raise PydanticCustomError("part", "a name, or a name with parameters: {name: package.module:Class, PARAMETER: 1}")
 
 
-# A name that a registry knows, `package.module:Class`, or either with parameters: {name: ..., parameter: ...}.
+# A registered name, `package.module:Class`, or either one with parameters: {name: ..., parameter: ...}.
 PartName = Annotated[str | dict[str, Any], BeforeValidator(_named)]
 
 
 class Section(BaseModel):
-    """A section of a sweep file: unknown keys and loose types are refused."""
+    """A section of a sweep file. Rejects unknown keys and loosely typed values."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     def part(self, parts: Parts[Any], written: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """A part that the section names, and its parameters.
+        """Return the name and parameters of a part that this section names.
 
-        These are the section's keys for parts of this kind that it declares, and what is given with its name.
+        The parameters are those of the section's keys that the part declares, plus those given with its name.
 
         Args:
-            parts: All of its kind.
-            written: The value of the key that names it.
+            parts: The registry of its kind.
+            written: The value of the key that names the part.
         """
         name, own = named(written)
         shared = parts.find(name).params().keys() & self._keys_for(parts)
         return name, {key: getattr(self, key) for key in shared} | own
 
     def part_faults(self, parts: Parts[Any], written: str | dict[str, Any], epochs: int) -> Iterator[tuple[str, str]]:
-        """What is wrong with the section's settings of a part that exists, as (parameter, message).
+        """Yield the faults in the section's settings for an existing part, as (parameter, message).
 
         Args:
-            parts: All of its kind.
-            written: The value of the key that names it.
+            parts: The registry of its kind.
+            written: The value of the key that names the part.
             epochs: The full budget.
         """
         name, own = named(written)
@@ -71,5 +71,5 @@ class Section(BaseModel):
             yield from cls.faults({"epochs": epochs} | defaults | params)
 
     def _keys_for(self, parts: Parts[Any]) -> set[str]:
-        """The section's keys that are parameters of some registered part."""
+        """Return the section's keys that are parameters of at least one registered part."""
         return {key for name in parts for key in parts[name].params()} & type(self).model_fields.keys()

@@ -1,1 +1,1 @@
-"""What is tried next, and what is stopped? The search space, the samplers, the rungs, the memory of a sweep."""
+"""The search: its space, samplers, stopping rules and the state of a sweep."""

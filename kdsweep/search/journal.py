@@ -14,12 +14,12 @@ from kdsweep.storage.jsonl import cut_torn_line
 
 
 class BatchedJournal(JournalFileBackend):
-    """Optuna's journal file for a single writer, which may write many entries at once.
+    """Optuna's journal file for a single writer, with batched writes.
 
-    Every entry of Optuna's own backend is a lock, a write and a sync of its own; a trial has dozens.
+    Optuna's own backend locks, writes and syncs once per entry, and a trial has dozens of entries.
 
     Args:
-        path: The journal; a torn last line, left by a crash, is cut off.
+        path: The journal file. A torn last line, left by a crash, is cut off.
     """
 
     def __init__(self, path: Path):
@@ -27,14 +27,14 @@ class BatchedJournal(JournalFileBackend):
         super().__init__(str(path))
         self._pending: list[dict[str, Any]] = []
         self._batching = False
-        # What was appended here and not read since, from the entry of this number on: to look for it in the file would
-        # take longer with every trial.
+        # Entries appended here but not read since, starting at entry number `_first_unread`. Reading them back from the
+        # file would take longer with every trial.
         self._unread: list[dict[str, Any]] = []
         with path.open("rb") as file:
             self._first_unread = sum(1 for _ in file)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """What is in the file, then what was appended."""
+        """Yield the entries in the file, then those appended since."""
         known = log_number_from - self._first_unread
         if known < 0:
             yield from islice(super().read_logs(log_number_from), -known)
@@ -44,7 +44,7 @@ class BatchedJournal(JournalFileBackend):
         yield from list(self._unread)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write at the end of the batch, or at once outside one."""
+        """Append entries. They are written at the end of the batch, or immediately outside a batch."""
         self._pending += logs
         self._unread += logs
         if not self._batching:
@@ -52,7 +52,7 @@ class BatchedJournal(JournalFileBackend):
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Write everything that is appended meanwhile in one go."""
+        """Write everything appended inside the context in a single write."""
         self._batching = True
         try:
             yield

@@ -1,4 +1,4 @@
-"""What the search needs to know of a sweep file."""
+"""The part of a sweep file that the search needs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from kdsweep.training.section import TrainSpec
 
 
 class Plan(Protocol):
-    """The part of a `SweepSpec` that a search follows."""
+    """The part of a `SweepSpec` that the search reads."""
 
     @property
     def name(self) -> str:
-        """Of the sweep."""
+        """Name of the sweep."""
 
     @property
     def seed(self) -> int:
-        """Of the sweep."""
+        """Seed of the sweep."""
 
     @property
     def train(self) -> TrainSpec:
@@ -30,8 +30,8 @@ class Plan(Protocol):
 
     @property
     def scheduler(self) -> SchedulerSection:
-        """When a trial is stopped early."""
+        """When trials are stopped early."""
 
     @property
     def goal(self) -> Goal:
-        """What is best."""
+        """The objective."""

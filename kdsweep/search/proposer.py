@@ -23,7 +23,7 @@ from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, digest_of
 
 ATTEMPTS = 20
-BEST = 25  # however long its history is, TPE calls no more than 25 trials good
+BEST = 25  # TPE never counts more than 25 trials as good, however long its history
 RECENT = 250
 
 
@@ -31,15 +31,15 @@ class Proposer:
     """Draws configurations. A draw depends only on its number and the results so far, also after a restart.
 
     Args:
-        sampler: Proposes.
-        space: What it draws from.
-        seed: Of the sweep.
-        trials: How many.
-        points: Tried first; what one leaves out is drawn.
-        recent: How many of the latest ended trials the sampler sees beside the best.
+        sampler: The sampler.
+        space: The search space.
+        seed: Seed of the sweep.
+        trials: Number of trials.
+        points: Configurations to try first; missing values are drawn.
+        recent: Number of latest finished trials that the sampler sees in addition to the best.
 
     Attributes:
-        limit: How many there will be: fewer than `trials` where the sampler lists fewer.
+        limit: Number of trials in total: fewer than `trials` if the sampler lists fewer configurations.
     """
 
     def __init__(
@@ -64,14 +64,13 @@ class Proposer:
 
     @classmethod
     def of(cls, search: SearchSection, space: SearchSpace, seed: int, recent: int = RECENT) -> Proposer:
-        """The proposer of a sweep."""
         return cls(sampler_of(search), space, seed, search.trials, search.points, recent)
 
     def propose(self, number: int) -> Config:
-        """A configuration that was not tried yet, where the space has one.
+        """Return a configuration, avoiding those already tried for up to `ATTEMPTS` draws.
 
         Args:
-            number: How many were proposed before.
+            number: Number of configurations proposed before.
         """
         given = self._given[number] if number < len(self._given) else {}
         for attempt in range(ATTEMPTS):
@@ -85,22 +84,22 @@ class Proposer:
         return config
 
     def tell(self, config: Config, state: TrialState, values: Sequence[float]) -> None:
-        """Learn how a trial ended.
+        """Record how a trial ended.
 
         Args:
-            config: Its configuration.
-            state: As Optuna calls it.
-            values: The best score after each epoch; higher is better.
+            config: The trial's configuration.
+            state: The final state, as an Optuna state.
+            values: The best score so far after each epoch; higher is better.
         """
         trial = self._open.pop(digest_of(config), None)
         if trial is None:
-            return  # a configuration that was tried twice: Optuna has learnt it
+            return  # tried twice; Optuna already has its result
         if values:
             trial.report(values[-1], len(values))
         self._study.tell(trial, values[-1] if state is TrialState.COMPLETE else None, state=state)
 
     def recall(self, config: Config) -> None:
-        """Take up a trial that an earlier session proposed."""
+        """Restore a trial proposed in an earlier session."""
         identity = digest_of(config)
         if identity not in self._tried:
             self._tried.add(identity)
@@ -116,18 +115,18 @@ class Proposer:
 
     def _drawn_by(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         seed = derived_seed(self._seed, "sampler", number, attempt) % 2**32
-        # A sampler may insist on what it knows to be good; chance finds what is left of a small space.
+        # A sampler may keep proposing what it knows is good. Random draws find the rest of a small space.
         return optuna.samplers.RandomSampler(seed=seed) if attempt > ATTEMPTS // 2 else self._sampler.drawn_by(seed)
 
 
 class BoundedMemory(InMemoryStorage):
-    """Optuna's trials in memory, of which a sampler sees the running ones and a bounded number of those that ended.
+    """In-memory Optuna storage that shows samplers the running trials and a bounded number of finished ones.
 
-    These are the `BEST` best and the `recent` latest by number, so which ones depends on what is known and not on
-    the order in which it was learnt: a sweep that was taken up again sees what it would have seen.
+    The visible finished trials are the `BEST` best and the `recent` latest by trial number. They do not depend on the
+    order in which results arrived, so a resumed sweep sees the same trials as an uninterrupted one.
 
     Args:
-        recent: How many of the latest.
+        recent: Number of latest finished trials to show.
     """
 
     def __init__(self, recent: int):
@@ -138,13 +137,13 @@ class BoundedMemory(InMemoryStorage):
         self._latest: list[int] = []
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Add a trial that has not ended."""
+        """Create a trial and mark it as running."""
         trial_id = super().create_new_trial(study_id, template_trial)
         self._open.add(trial_id)
         return trial_id
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Change a trial's state; one that ended is remembered while it is among the best or the latest."""
+        """Set a trial's state. A finished trial stays visible while it is among the best or the latest."""
         changed = super().set_trial_state_values(trial_id, state, values)
         if state.is_finished():
             self._open.discard(trial_id)
@@ -157,14 +156,14 @@ class BoundedMemory(InMemoryStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """The trials that are remembered, by number; nothing here asks for copies."""
+        """Return the visible trials, by number. Never copies them: no caller here asks for copies."""
         remembered = self._open.union(self._latest, (trial_id for _, trial_id in self._best))
         trials = [self.get_trial(trial_id) for trial_id in sorted(remembered)]
         return [trial for trial in trials if states is None or trial.state in states]
 
 
 def _rank(trial: FrozenTrial) -> tuple[float, ...]:
-    """As TPE ranks ended trials: complete ones by value, then pruned ones by the epoch they reached and by value."""
+    """Rank finished trials as TPE does: complete ones by value, then pruned ones by epoch reached, then by value."""
     if trial.state is TrialState.COMPLETE:
         assert trial.value is not None
         return (0, 0, -trial.value)

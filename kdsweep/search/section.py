@@ -16,10 +16,10 @@ class SearchSection(Section):
     """How configurations are proposed.
 
     Attributes:
-        sampler: See `kdsweep samplers`; it gets the values of the keys that it declares.
-        trials: How many; `grid` ends earlier when the space does.
-        startup_trials: Random ones before TPE begins.
-        points: Configurations tried first; what one leaves out is drawn.
+        sampler: See `kdsweep samplers`. It receives the keys that it declares as parameters.
+        trials: Number of trials; `grid` stops earlier if it exhausts the space.
+        startup_trials: Random trials before TPE starts.
+        points: Configurations to try first; missing values are drawn.
     """
 
     sampler: PartName = "tpe"
@@ -29,13 +29,13 @@ class SearchSection(Section):
 
 
 class SchedulerSection(Section):
-    """When a trial is stopped early.
+    """When trials are stopped early.
 
     Attributes:
-        name: The stopping rule, see `kdsweep schedulers`; it gets the values of the keys that it declares.
-        grace_epochs: The first rung; 0 is a ninth of the budget.
+        name: The stopping rule, see `kdsweep schedulers`. It receives the keys that it declares as parameters.
+        grace_epochs: The first rung; 0 means a ninth of the budget.
         reduction_factor: The top 1/reduction_factor of each group continues.
-        group_by: Trials are compared within groups of equal values.
+        group_by: Trials are compared only if these settings are equal.
     """
 
     name: PartName = "asha"
@@ -45,11 +45,11 @@ class SchedulerSection(Section):
 
 
 class ObjectiveSection(Section):
-    """What is best.
+    """The objective of the sweep.
 
     Attributes:
         metric: A metric of the task on the validation split, or the user's own `package.module:name`.
-        mode: Whether its largest or smallest value is best; `auto` is what the metric declares.
+        mode: Whether to maximise or minimise the metric; `auto` uses the direction that the metric declares.
     """
 
     metric: str = Goal.metric

@@ -1,7 +1,7 @@
-"""The search space: which values a trial draws, given the method that it drew first.
+"""The search space. A trial draws its method first, then the values that the method uses.
 
-It knows Optuna, not Ray. A configuration is a flat mapping: `method`, `width`, `lr`, then `alpha`, `temperature` and
-the method's own parameters (`dkd.beta`) where the method takes them.
+This module uses Optuna but not Ray. A configuration is a flat mapping: `method`, `width`, `lr`, then `alpha`,
+`temperature` and the method's own parameters (`dkd.beta`) if the method uses them.
 """
 
 from __future__ import annotations
@@ -41,16 +41,15 @@ Fault = tuple[tuple[str | int, ...], str]
 
 @dataclass(frozen=True)
 class Names(Valid):
-    """The names of one kind of part, and the user's own."""
+    """Valid part names of one kind, including user-defined classes."""
 
     parts: Parts[Any]
 
     def contains(self, value: object) -> bool:
-        """Whether there is such a part."""
         return not self.fault(value)
 
     def fault(self, value: object) -> str:
-        """With the nearest name."""
+        """Suggests the nearest name."""
         try:
             self.parts.find(str(value))
         except UnknownNameError as error:
@@ -58,11 +57,11 @@ class Names(Valid):
         return ""
 
     def described(self) -> str:
-        """The registered ones."""
+        """List the registered names."""
         return ", ".join(self.parts)
 
 
-# What a space may search beside the methods' own parameters, and the values that make sense.
+# The settings that a space may search in addition to the methods' own parameters, and their valid values.
 SHARED: dict[str, Valid] = {
     "width": Uniform(1e-3, 100.0),
     "temperature": TEMPERATURE,
@@ -80,9 +79,9 @@ SHARED: dict[str, Valid] = {
     "schedule": Names(SCHEDULES),
     "task_loss": Names(LOSSES),
 }
-# The parts that a space may search.
+# The kinds of parts that a space may search.
 PARTS: dict[str, Parts[Any]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "task_loss": LOSSES}
-# Settings of a part, and what decides whether they have an effect: the part, then other settings.
+# Conditional settings, and what decides whether they have an effect: the kind of part, then other settings.
 DECIDED_BY = {
     "weight_decay": ("optimizer",),
     "momentum": ("optimizer",),
@@ -90,13 +89,13 @@ DECIDED_BY = {
     "nesterov": ("optimizer", "momentum", "dampening"),
     "label_smoothing": ("task_loss",),
 }
-# Those that say nothing of the plain student.
+# Settings that apply only when distilling.
 OF_DISTILLATION = frozenset({"alpha", "alpha_schedule", "temperature", "temperature_schedule"})
 DEFAULT_ALPHA = Uniform(0.05, 0.95)
 
 
 class SpaceError(InputError):
-    """Everything that is wrong with a written space, as (path, message)."""
+    """All faults of a written space, as (path, message)."""
 
     def __init__(self, faults: list[Fault]):
         super().__init__("; ".join(message for _, message in faults))
@@ -105,13 +104,13 @@ class SpaceError(InputError):
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The distributions of a sweep.
+    """The distributions that a sweep draws from.
 
     Attributes:
-        method: Which methods are tried.
-        shared: Distributions by name, of `SHARED`.
-        own: Distributions of single methods' parameters that replace their defaults, by method and parameter.
-        train: The training settings beside it, where they are known.
+        method: The methods to try.
+        shared: Distributions of the settings in `SHARED`, by name.
+        own: Distributions that replace the defaults of a method's parameters, by method and parameter.
+        train: The training settings of the sweep, if known.
     """
 
     method: Choice | Constant
@@ -121,10 +120,10 @@ class SearchSpace:
 
     @classmethod
     def parse(cls, written: Mapping[str, Any]) -> SearchSpace:
-        """Read the section `space` of a sweep file.
+        """Parse the `space` section of a sweep file.
 
         Raises:
-            SpaceError: With every fault.
+            SpaceError: If the space is invalid; contains every fault.
         """
         faults: list[Fault] = []
         method = _parse_method(written.get("method"), faults)
@@ -145,17 +144,17 @@ class SearchSpace:
         return cls(method, {"width": Constant(1.0), "alpha": DEFAULT_ALPHA} | shared, own)
 
     def with_default(self, name: str, value: Value) -> SearchSpace:
-        """The space with `name` at a constant unless it is searched."""
+        """Return the space with `name` fixed at `value`, unless it is already in the space."""
         return self if name in self.shared else replace(self, shared={**self.shared, name: Constant(value)})
 
     def beside(self, train: TrainSpec) -> SearchSpace:
-        """The space with the training settings for what it leaves alone."""
+        """Return the space with the training settings, which apply to whatever the space leaves out."""
         return replace(self, train=train)
 
     def parameters(self, method: str) -> dict[str, Distribution]:
-        """The distributions that a trial of `method` may draw from, beside the method itself, in the order drawn.
+        """Return the distributions that a trial of `method` may draw, without the method itself, in drawing order.
 
-        It draws from those that `applies` to what it has drawn before.
+        A trial draws only those for which `applies` is true given its earlier draws.
         """
         takes: dict[str, Distribution] = {}
         shared_temperature = False
@@ -176,13 +175,13 @@ class SearchSpace:
         return {name: d for name, d in self._in_order().items() if name not in unused} | takes
 
     def applies(self, name: str, config: Mapping[str, Any]) -> bool:
-        """Whether a setting has an effect in a configuration, as far as that is known.
+        """Whether a setting has an effect in a configuration, as far as known.
 
-        Momentum has none with Adam, nor Nesterov's without momentum.
+        For example, momentum has no effect with Adam, and Nesterov has none without momentum.
 
         Args:
             name: The setting.
-            config: What is drawn before it.
+            config: The values drawn before it.
         """
         if name not in DECIDED_BY:
             return True
@@ -191,13 +190,13 @@ class SearchSpace:
         return values[kind] is None or PARTS[kind].find(values[kind]).uses(name, values)
 
     def part_names(self, kind: str) -> tuple[str, ...]:
-        """The parts of a kind that can be drawn or that stand beside the space; none where they are not known."""
+        """Return the names of this kind that can be drawn, or the one set in `train`; empty if unknown."""
         if kind in self.shared:
             return tuple(str(value) for value in _values(self.shared[kind]))
         return (str(self._alone(kind)),) if self.train else ()
 
     def part_faults(self) -> Iterator[Fault]:
-        """What is wrong with settings of parts, alone or together; the paths begin with `space` or `train`."""
+        """Yield the faults of part settings, alone or combined. Paths begin with `space` or `train`."""
         for name in self.shared.keys() & DECIDED_BY.keys():
             if unused := self.unused(name):
                 takers = [part for part in PARTS[DECIDED_BY[name][0]] if self._takes(part, name)]
@@ -214,7 +213,7 @@ class SearchSpace:
                         yield ("space" if name in self.shared else "train", name), message
 
     def unused(self, name: str) -> str:
-        """With which parts a setting has no effect, where it has none with any that can be drawn; else empty."""
+        """If no part that can be drawn uses this setting, list those parts in words; otherwise return ''."""
         kind = DECIDED_BY[name][0]
         names = self.part_names(kind)
         return "" if any(self._takes(part, name) for part in names) else f"with {kind} {', '.join(names)}" * bool(names)
@@ -224,14 +223,14 @@ class SearchSpace:
         return name in PARTS[DECIDED_BY[name][0]].find(part).params()
 
     def _alone(self, key: str) -> Any:
-        """The value of a training setting that is not searched; None where it is, or is not known."""
+        """Return the value of a training setting that is not searched; None if it is searched or unknown."""
         if self.train is None or key in self.shared:
             return None
         value = getattr(self.train, key)
         return named(value)[0] if key in PARTS else value
 
     def _in_order(self) -> dict[str, Distribution]:
-        """The shared distributions as written, but each after what decides whether it is drawn."""
+        """Return the shared distributions in the order written, each moved after the settings that it depends on."""
         ordered: dict[str, Distribution] = {}
         while waiting := [name for name in self.shared if name not in ordered]:
             name = next(name for name in waiting if not self._waits_for(name).intersection(waiting))
@@ -246,7 +245,7 @@ class SearchSpace:
         return {*others} if always else {kind, *others}
 
     def _combinations(self, config: Config, drawn: Mapping[str, Sequence[Value]]) -> Iterator[Config]:
-        """A configuration with each combination of further values, the last changing first."""
+        """Yield a configuration extended by each combination of further values; the last setting varies fastest."""
         if not drawn:
             yield config
             return
@@ -259,7 +258,7 @@ class SearchSpace:
             yield from self._combinations({**config, name: value}, others)
 
     def suggest(self, trial: optuna.Trial) -> Config:
-        """Draw a configuration through an Optuna trial, the method first."""
+        """Draw a configuration with an Optuna trial, starting with the method."""
         method = str(self.method.suggest(trial, "method"))
         drawn: Config = {"method": method}
         for name, distribution in self.parameters(method).items():
@@ -272,11 +271,11 @@ class SearchSpace:
         return tuple(str(value) for value in _values(self.method))
 
     def keys(self) -> set[str]:
-        """Every key that some configuration has."""
+        """Return every key that can appear in a configuration."""
         return {"method"}.union(*(self.parameters(method) for method in self.methods()))
 
     def point_faults(self, point: Mapping[str, Any]) -> list[Fault]:
-        """What is wrong with a given configuration, which may leave values to be drawn."""
+        """Return the faults of a user-given configuration, which may be partial."""
         chosen = [str(point["method"])] if "method" in point else list(self.methods())
         if chosen[0] not in self.methods():
             return [(("method",), f"{chosen[0]!r} is not searched; accepted: {', '.join(self.methods())}")]
@@ -294,14 +293,14 @@ class SearchSpace:
         return faults
 
     def optuna_params(self, config: Mapping[str, Value]) -> Config:
-        """The part of a configuration that Optuna draws: everything but constants."""
+        """Return the part of a configuration that Optuna draws: everything except constants."""
         known: dict[str, Distribution] = {"method": self.method}
         for method in [str(config["method"])] if "method" in config else self.methods():
             known |= self.parameters(method)
         return {key: value for key, value in config.items() if not isinstance(known[key], Constant)}
 
     def grid(self) -> Iterator[Config]:
-        """Every configuration of a space of choices, in the order written.
+        """Yield every configuration of a finite space, in the order written.
 
         Raises:
             SpaceError: If a distribution cannot be enumerated.
@@ -355,7 +354,7 @@ class SearchSpace:
         return replace(self, shared={**self.shared, "width": width})
 
     def written(self) -> dict[str, Any]:
-        """As a sweep file writes it, with the default ranges of the methods spelled out."""
+        """Return the space in sweep-file syntax, with the methods' default ranges spelled out."""
         own: dict[str, dict[str, Any]] = {}
         for method in self.methods():
             for name, distribution in self.parameters(method).items():
@@ -434,14 +433,14 @@ def _all_terms(method: Choice | Constant) -> set[str]:
 
 
 def finite_values(distribution: Distribution, most: int = 64) -> tuple[Value, ...]:
-    """Every value of a distribution, or none if it is continuous or has more than `most`."""
+    """Return every value of a distribution; empty if it is continuous or its range is wider than `most`."""
     if isinstance(distribution, distributions._Range) and distribution.high - distribution.low > most:
         return ()
     return _values(distribution) if _is_finite(distribution) else ()
 
 
 def _extremes(distribution: Distribution) -> tuple[Value, ...]:
-    """Both ends of a range, or every value."""
+    """Return both ends of a range, or every value of a choice or constant."""
     if isinstance(distribution, distributions._Range):
         return (distribution.low, distribution.high)
     return _values(distribution)

@@ -34,10 +34,10 @@ KEPT_WEIGHTS = 10
 
 @contextmanager
 def _readable(sweep: SweepDir) -> Iterator[None]:
-    """Say in one line what a damaged journal is.
+    """Report a damaged journal as a one-line error.
 
     Raises:
-        SweepDirError: If it cannot be read, or is gone though trials were run.
+        SweepDirError: If the journal cannot be read, or is missing or empty although trials have run.
     """
     if sweep.epochs_log.is_file() and not sweep.journal.stat().st_size:
         raise SweepDirError(f"{sweep.journal}: missing or empty, but {sweep.epochs_log.name} is there; accepted: both")
@@ -48,7 +48,7 @@ def _readable(sweep: SweepDir) -> Iterator[None]:
 
 
 class State(StrEnum):
-    """What became of a trial."""
+    """State of a trial."""
 
     RUNNING = "RUNNING"
     COMPLETE = "COMPLETE"
@@ -65,15 +65,15 @@ _OPTUNA_STATES = {
 
 @dataclass
 class Trial:
-    """One configuration that is tried.
+    """A trial: one configuration and its results so far.
 
     Attributes:
-        number: From 0, in the order asked; Optuna's number.
-        key: Names it: its number and a hash of its configuration.
-        config: What is tried.
-        values: The best value of the objective after each epoch done.
-        parameters: Of the student.
-        train_seconds: Spent so far.
+        number: Optuna's trial number, counted from 0 in the order proposed.
+        key: Unique name: the number and a hash of the configuration.
+        config: The configuration.
+        values: The best value of the objective so far, after each finished epoch.
+        parameters: Parameter count of the student.
+        train_seconds: Training time so far.
     """
 
     number: int
@@ -93,16 +93,16 @@ class Study:
     """Proposes trials, records their epochs and stops the weak ones.
 
     Args:
-        spec: The sweep.
-        sweep: Its directory.
+        spec: The sweep's settings.
+        sweep: The sweep directory.
         space: The spec's space, narrowed by the constraints.
 
     Attributes:
-        running: Trials that have not ended, by key.
-        counts: How many ended in which state.
+        running: Unfinished trials, by key.
+        counts: Number of finished trials by state.
         leader: The best trial so far.
-        last_error: Why a trial failed last.
-        same_error: Whether all failures were alike.
+        last_error: Error of the latest failed trial.
+        same_error: Whether all failures had the same error.
     """
 
     def __init__(self, spec: Plan, sweep: SweepDir, space: SearchSpace):
@@ -124,7 +124,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with self._backend.batch(), _readable(sweep):
             self._storage = JournalStorage(self._backend)
-            # Never asked for values of its own: proposals come with every one.
+            # Never draws anything: every proposal comes with all its values.
             sampler = optuna.samplers.RandomSampler(seed=0)
             if self._storage.get_all_studies():
                 self._study = optuna.load_study(study_name=None, storage=self._storage, sampler=sampler)
@@ -140,16 +140,16 @@ class Study:
 
     @property
     def target(self) -> int:
-        """How many trials there will be."""
+        """Total number of trials."""
         return self._proposer.limit
 
     @property
     def done(self) -> bool:
-        """Whether every trial has ended."""
+        """Whether all trials were proposed and have ended."""
         return self._asked >= self.target and not self.running
 
     def ask(self) -> Trial | None:
-        """The next trial to run: one that was interrupted, else a new one; None when all were asked."""
+        """Return the next trial to run, interrupted ones first; None if there are no more."""
         if self._to_continue:
             return self.running[self._to_continue.pop(0)]
         if self._asked >= self.target:
@@ -157,7 +157,7 @@ class Study:
         config = self._proposer.propose(self._asked)
         number = self._next_number
         key = f"{number:04d}-{digest_of(config)[:6]}"
-        # Optuna's own `ask` looks through all trials for one that waits; this is the same entry, in one piece.
+        # Optuna's `ask` scans all trials for a waiting one. This writes the same trial as a single entry.
         drawn = optuna.trial.FixedTrial(self.space.optuna_params(config))
         self.space.suggest(drawn)  # type: ignore[arg-type]
         entry = optuna.trial.create_trial(
@@ -174,30 +174,30 @@ class Study:
         return trial
 
     def give_back(self, key: str) -> None:
-        """Have a running trial asked for again."""
+        """Return a running trial to the queue."""
         self._to_continue.append(key)
 
     def report(self, key: str, metrics: Mapping[str, Any]) -> bool:
-        """Note an epoch of a trial.
+        """Record one epoch of a trial.
 
         Args:
-            key: The trial.
-            metrics: `epoch`, the objective, `seconds` and whatever else was measured.
+            key: The trial's key.
+            metrics: `epoch`, the objective, `seconds` and any other metrics.
 
         Returns:
-            Whether the trial is to stop.
+            Whether to stop the trial.
         """
         trial = self.running[key]
         self._epochs.append({"trial": key, **metrics})
         return self._note(trial, metrics)
 
     def finish(self, key: str, state: State, error: str = "") -> None:
-        """Note how a trial ended.
+        """Record how a trial ended.
 
         Args:
-            key: The trial.
-            state: Not RUNNING.
-            error: Why it failed, in one line.
+            key: The trial's key.
+            state: The final state; not RUNNING.
+            error: One-line reason if it failed.
         """
         trial = self.running.pop(key)
         self._epochs.sync()
@@ -220,7 +220,7 @@ class Study:
             self._keep(trial)
 
     def close(self) -> None:
-        """Sync the logs; what is still running can be continued later."""
+        """Sync and close the epoch log. Running trials can be resumed later."""
         self._epochs.close()
 
     def _note(self, trial: Trial, metrics: Mapping[str, Any]) -> bool:
@@ -235,17 +235,17 @@ class Study:
         return self._rule.reached(group, trial.key, epoch, self._goal.score(trial.best))
 
     def _scores(self, trial: Trial) -> list[float]:
-        """A trial's values as rungs and sampler see them: higher is better."""
+        """Convert a trial's values to scores for the stopping rule and the sampler: higher is better."""
         return [self._goal.score(value) for value in trial.values]
 
     def _replay(self) -> None:
-        """Take up what the logs say: trials, their epochs in the order of arrival, and the rungs."""
+        """Restore the state from the logs: trials, their epochs in order of arrival, and the stopping rule."""
         ended: dict[str, FrozenTrial] = {}
         everyone: dict[str, Trial] = {}
         for frozen in self._study.get_trials(deepcopy=False):
             self._next_number += 1
             if "key" not in frozen.user_attrs:
-                # A crash tore the entry while it was written. No work was done on it, and it must not be asked again.
+                # A crash tore this entry during writing. No work was done on it, and it must not run again.
                 if not frozen.state.is_finished():
                     self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
                 continue
@@ -291,8 +291,8 @@ class Study:
         shutil.rmtree(self.sweep.trial(trial.key).root, ignore_errors=True)
 
     def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
-        """The best few, and those that no smaller student beats."""
-        # Optuna may know of a trial whose epochs were lost: it comes last.
+        """Return the `KEPT_WEIGHTS` best trials, plus each further one that is smaller than all better ones."""
+        # Optuna may have a trial whose epochs were lost; rank it last.
         ranked = sorted(trials, key=lambda trial: (not trial.values, -self._goal.score(trial.best), trial.number))
         kept = ranked[:KEPT_WEIGHTS]
         smallest = min((trial.parameters for trial in kept), default=0)

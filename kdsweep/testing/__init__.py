@@ -1,6 +1,6 @@
-"""Contract tests that parts of your own can be put through.
+"""Contract tests for your own parts.
 
-Inherit from a contract and say how your part is made; pytest does the rest:
+Subclass a contract and implement `make`, which creates your part; pytest does the rest:
 
     class TestMedian(StoppingRuleContract):
         def make(self, epochs):

@@ -1,4 +1,4 @@
-"""What every optimizer must do."""
+"""Contract tests that every optimizer must pass."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from kdsweep.training.optimizers import Optimizer
 
 
 class OptimizerContract:
-    """Inherit, and say in `make` how your optimizer is made, with a learning rate that suits a parabola."""
+    """Subclass this and implement `make`, with a learning rate suited to minimising a parabola."""
 
     def make(self, weights: Sequence[nn.Parameter]) -> Optimizer:
-        """A fresh optimizer."""
+        """Create a new optimizer."""
         raise NotImplementedError
 
     def test_it_goes_down(self) -> None:
-        """Half a parabola's height is lost in 200 steps."""
+        """The loss, a parabola, must at least halve within 200 steps."""
         weights = _weights()
         before = _loss(weights).item()
         _train(self.make(weights), weights, 200)
         assert _loss(weights).item() < before / 2
 
     def test_it_goes_on_from_its_state_bit_for_bit(self) -> None:
-        """What `state_dict` gives is all that it keeps."""
+        """`state_dict` must contain the complete state."""
         whole, parts = _weights(), _weights()
         _train(self.make(whole), whole, 20)
         first = self.make(parts)
@@ -35,14 +35,14 @@ class OptimizerContract:
         assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
     def test_it_leaves_weights_without_a_gradient_alone(self) -> None:
-        """A part of a student that a method does not use has none."""
+        """Parts of a student that a method does not use have no gradient."""
         weights = _weights()
         unused = nn.Parameter(torch.ones(3))
         _train(self.make([*weights, unused]), weights, 3)
         assert torch.equal(unused, torch.ones(3))
 
     def test_a_rate_of_zero_stands_still(self) -> None:
-        """A schedule may end there."""
+        """A schedule may end at a learning rate of zero."""
         weights = _weights()
         before = [weight.detach().clone() for weight in weights]
         optimizer = self.make(weights)

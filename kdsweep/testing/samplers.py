@@ -1,4 +1,4 @@
-"""What every sampler must do."""
+"""Contract tests that every sampler must pass."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SPACES = (
 
 
 class SamplerContract:
-    """Inherit, and say in `make` how your sampler is made."""
+    """Subclass this and implement `make`, which creates your sampler."""
 
     def make(self) -> Sampler:
-        """A fresh sampler."""
+        """Create a new sampler."""
         raise NotImplementedError
 
     def test_it_proposes_what_lies_in_the_space_and_nothing_else(self) -> None:
-        """Every value that a method takes, and no other."""
+        """A configuration must have exactly the settings that its method uses, each within its distribution."""
         for space, configs in self._runs():
             for config in configs:
                 method = str(config["method"])
@@ -41,11 +41,11 @@ class SamplerContract:
                 assert all(space.parameters(method)[key].contains(config[key]) for key in config.keys() - {"method"})
 
     def test_it_proposes_the_same_again(self) -> None:
-        """A proposal depends on its number and on what was told before."""
+        """A proposal may depend only on its number and on earlier results."""
         assert [configs for _, configs in self._runs()] == [configs for _, configs in self._runs()]
 
     def test_a_resumed_search_proposes_what_an_uninterrupted_one_does(self) -> None:
-        """What a fresh sampler is told again suffices."""
+        """A new sampler must need nothing but the replayed results."""
         for space, configs in self._runs():
             proposer = self._proposer(space)
             for config in configs[: len(configs) // 2]:
@@ -54,7 +54,7 @@ class SamplerContract:
             assert proposer.propose(len(configs) // 2) == configs[len(configs) // 2]
 
     def test_it_goes_on_while_trials_run_fail_and_are_stopped(self) -> None:
-        """Not every trial ends with a value."""
+        """The sampler must handle trials that end without a value."""
         for space, _ in self._runs():
             proposer = self._proposer(space)
             for number in range(min(TRIALS, proposer.limit)):
@@ -65,7 +65,7 @@ class SamplerContract:
                     proposer.tell(config, TrialState.PRUNED, [_value(config)])
 
     def _runs(self) -> Iterator[tuple[SearchSpace, list[Config]]]:
-        """What is proposed for each space that the sampler takes, every trial told at once."""
+        """Run a search in each space that the sampler supports, reporting every trial right after its proposal."""
         from kdsweep.search.space import SpaceError
 
         for written in SPACES:

@@ -1,4 +1,4 @@
-"""What every stopping rule must do."""
+"""Contract tests that every stopping rule must pass."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ Report = tuple[str, str, int, float]
 
 
 class StoppingRuleContract:
-    """Inherit, and say in `make` how your rule is made."""
+    """Subclass this and implement `make`, which creates your stopping rule."""
 
     def make(self, epochs: int) -> StoppingRule:
-        """A fresh rule for a budget."""
+        """Create a new rule for a budget of `epochs`."""
         raise NotImplementedError
 
     def test_it_looks_at_rising_epochs_below_the_budget(self) -> None:
-        """The budget's last epoch ends a trial anyway."""
+        """Milestones must increase and stay below the budget, whose last epoch ends a trial anyway."""
         milestones = list(self.make(EPOCHS).milestones)
         assert all(earlier < later for earlier, later in pairwise(milestones)), milestones
         assert all(1 <= epoch < EPOCHS for epoch in milestones), milestones
 
     def test_it_stops_trials_at_its_milestones_only(self) -> None:
-        """A worker does not ask in between."""
+        """A worker does not ask between milestones."""
         rule = self.make(EPOCHS)
         stopped = [epoch for group, key, epoch, value in _reports() if rule.reached(group, key, epoch, value)]
         assert set(stopped) <= set(rule.milestones), stopped
 
     def test_told_the_same_again_it_says_the_same(self) -> None:
-        """So a resumed sweep stops whom it would have stopped."""
+        """A resumed sweep must stop the same trials as an uninterrupted one."""
         first, second = self.make(EPOCHS), self.make(EPOCHS)
         assert [first.reached(*report) for report in _reports()] == [second.reached(*report) for report in _reports()]
 
     def test_groups_do_not_concern_each_other(self) -> None:
-        """What one group reached changes nothing for another."""
+        """Results of one group must not affect another."""
         together, alone = self.make(EPOCHS), self.make(EPOCHS)
         answers = [(report, together.reached(*report)) for report in _reports()]
         for report, answer in answers:
@@ -44,20 +44,20 @@ class StoppingRuleContract:
                 assert alone.reached(*report) is answer, report
 
     def test_a_trial_that_comes_to_an_epoch_again_is_not_stopped_there(self) -> None:
-        """It was judged, its worker was lost, and it goes on."""
+        """The trial was already judged there before its worker was lost."""
         rule = self.make(EPOCHS)
         for report in _reports():
             if not rule.reached(*report):
                 assert not rule.reached(*report), report
 
     def test_the_first_trial_of_a_group_is_not_stopped_while_it_improves(self) -> None:
-        """There is nothing that it could be worse than."""
+        """There is no other trial to compare it with."""
         rule = self.make(EPOCHS)
         assert not any(rule.reached("first", "0", epoch, epoch / EPOCHS) for epoch in range(1, EPOCHS))
 
 
 def _reports() -> list[Report]:
-    """Trials of two groups that improve at their own pace, four at a time; each as (group, trial, epoch, best)."""
+    """Simulate two groups of trials that improve at different rates, four at a time: (group, trial, epoch, best)."""
     draw = random.Random(0)
     reports: list[Report] = []
     for start in range(0, 40, 4):

@@ -1,1 +1,1 @@
-"""How is one student trained? An epoch at a time, resumable, without Ray."""
+"""Trains one student, epoch by epoch and resumable. Knows nothing of Ray."""

@@ -1,4 +1,4 @@
-"""How good a model is on a split."""
+"""Measures a model on a split."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from kdsweep.lazy import nn, torch
 from kdsweep.tasks import Metric, Samples
 
-# By device: a processor is twice as fast when activations stay in its caches.
+# Batch size by device type. A CPU is twice as fast when the activations fit in its caches.
 EVALUATION_BATCH = {"cpu": 128, "cuda": 2048}
 
 
 def evaluate(model: nn.Module, samples: Samples, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """A model's metrics, in float32 and eval mode, whatever the training's precision.
+    """Compute a model's metrics in eval mode. Metrics are computed in float32, whatever the training precision.
 
-    Sums are kept on the device; the host waits once a metric, at the end.
+    Sums accumulate on the device; the host synchronises once per metric, at the end.
 
     Args:
-        model: Takes the batches of the split.
+        model: A model that takes the batches of the split.
         samples: The split.
-        metrics: What to measure, by name.
+        metrics: The metrics to compute, by name.
 
     Returns:
-        Values by name.
+        Metric values by name.
     """
     model.eval()
     sums: dict[str, torch.Tensor] = {}

@@ -1,4 +1,4 @@
-"""The type of a run's arithmetic."""
+"""The numeric precision of a run."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from kdsweep.lazy import torch
 
 
 def autocast_dtype(precision: str) -> torch.dtype:
-    """The type of a run's matrix products; `auto`, where nothing was measured, is float32."""
+    """Return the autocast dtype. `auto` means float32 when no measurement has resolved it."""
     return torch.bfloat16 if precision == "bfloat16" else torch.float32

@@ -1,4 +1,4 @@
-"""What determines a run's curve, beside the data and the teacher."""
+"""The settings of a training run."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from kdsweep.training.section import OptimizationSpec
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that determines a run's curve, beside the data and the teacher.
+    """Everything that determines a run's learning curve, apart from the data and the teacher.
 
     Attributes:
-        model: A model's name.
-        width: Multiplies its channels.
+        model: The model's name.
+        width: Multiplier of the model's channels.
         options: Further arguments of the model.
-        optimization: Epochs, optimizer, rate, schedule, precision.
-        seed: Of weights, order and dropout.
-        view_seed: Of the augmentation, one for all trials of a sweep.
-        augment: How training samples are varied.
+        optimization: Epochs, optimizer, learning rate, schedule and precision.
+        seed: Seed of the initial weights, the sample order and dropout.
+        view_seed: Seed of the augmentation, shared by all trials of a sweep.
+        augment: The augmentation of the training samples.
         method: The distillation method.
-        method_params: Its parameters that differ from the defaults.
+        method_params: The method's parameters that differ from the defaults.
         alpha: Share of distillation in the loss, 0..1.
-        alpha_schedule: How alpha goes from there to 0 over training, one of `shapes.SHAPES`.
-        temperature_schedule: How a temperature that softens goes to 1, likewise.
-        task_loss: What the labels are learnt with.
-        task_loss_params: Its parameters that differ from the defaults.
-        goal: By which an epoch is the best.
+        alpha_schedule: How alpha decays to 0 during training, one of `shapes.SHAPES`.
+        temperature_schedule: How a softening temperature decays to 1 during training, one of `shapes.SHAPES`.
+        task_loss: The loss on the labels.
+        task_loss_params: The task loss's parameters that differ from the defaults.
+        goal: The objective that picks the best epoch.
     """
 
     model: str

@@ -21,13 +21,13 @@ ADDED_LATER = ("dampening", "nesterov")
 
 
 class OptimizationSpec(Section):
-    """How weights are trained; also how a teacher without a checkpoint is, once.
+    """How students are trained, and also a teacher without a checkpoint, which is trained once.
 
     Attributes:
-        epochs: The full budget; also the horizon of the learning-rate schedule, whenever a trial is stopped.
-        optimizer: See `kdsweep optimizers`; it gets the values of the keys that it declares.
-        schedule: Of the learning rate, see `kdsweep schedules`; likewise.
-        precision: `auto` is bfloat16 autocast where the device is faster with it.
+        epochs: The full budget. It is also the horizon of the learning-rate schedule, even if a trial stops early.
+        optimizer: See `kdsweep optimizers`. It receives the keys that it declares as parameters.
+        schedule: The learning-rate schedule, see `kdsweep schedules`. It receives the keys that it declares.
+        precision: `auto` uses bfloat16 autocast if it is faster on the device.
     """
 
     epochs: Count = 10
@@ -44,19 +44,18 @@ class OptimizationSpec(Section):
     precision: Precision = "auto"
 
     def make_optimizer(self, weights: list[nn.Parameter]) -> Optimizer:
-        """The optimizer of a run."""
         name, params = self.part(OPTIMIZERS, self.optimizer)
         return OPTIMIZERS.create(name, weights, **params)
 
     def make_schedule(self) -> Schedule:
-        """The schedule of its learning rate."""
         name, params = self.part(SCHEDULES, self.schedule)
         return SCHEDULES.create(name, self.epochs, **params)
 
     def identity(self) -> dict[str, Any]:
-        """The values that a trained teacher is known by.
+        """Return the settings that identify a trained teacher.
 
-        Keys that later versions added are left out at their defaults, so that what earlier versions trained is found.
+        Keys added in later versions are omitted at their defaults, so that teachers trained by earlier versions are
+        still found.
         """
         defaults = type(self).model_fields
         return {
@@ -66,7 +65,7 @@ class OptimizationSpec(Section):
         }
 
     def with_searched(self, config: Mapping[str, Any]) -> Self:
-        """The values with those that a configuration has; a part that it names anew keeps its own parameters."""
+        """Override settings with a configuration's values. A part named again keeps the parameters given here."""
         drawn = {key: config[key] for key in type(self).model_fields.keys() & config.keys()}
         return self.model_copy(update={key: value for key, value in drawn.items() if not self._names(key, value)})
 
@@ -76,11 +75,11 @@ class OptimizationSpec(Section):
 
 
 class TrainSpec(OptimizationSpec):
-    """How each student is trained; the space overrides what it searches.
+    """How each student is trained. The search space overrides the settings that it searches.
 
     Attributes:
-        task_loss: What the labels are learnt with, see `kdsweep losses`; it gets the values of the keys it declares.
-        label_smoothing: Of the cross entropy.
+        task_loss: The loss on the labels, see `kdsweep losses`. It receives the keys that it declares as parameters.
+        label_smoothing: Label smoothing of the cross entropy.
     """
 
     epochs: Count = 20

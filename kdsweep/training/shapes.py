@@ -1,6 +1,6 @@
-"""What falls from its value at the start of training to nothing at the end, and how.
+"""Decay shapes over training: constant, linear and cosine.
 
-The learning rate, the share of distillation and the temperature's distance from 1 follow the same shapes.
+The learning rate, alpha (the share of distillation) and the temperature's distance from 1 use the same shapes.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ SHAPES: dict[str, Callable[[float], float]] = {
 
 
 def remaining(shape: str, progress: float) -> float:
-    """What remains of 1.
+    """Return the remaining fraction of the initial value.
 
     Args:
-        shape: `constant` keeps all of it; `linear` is a line to 0, `cosine` half a cosine to 0.
-        progress: Share of all steps already done, 0..1.
+        shape: `constant` stays at 1; `linear` decays linearly to 0; `cosine` follows half a cosine to 0.
+        progress: Fraction of all steps already done, 0..1.
     """
     return SHAPES[shape](progress)
 
 
 class Factor:
-    """A factor that follows a shape, where a compiled step can read it.
+    """A factor that follows a decay shape, stored where a compiled step can read it.
 
     Args:
         shape: One of `SHAPES`.
-        device: Where the steps run.
+        device: The device that runs the steps.
 
     Attributes:
-        value: 1 for `constant`; else a float32 scalar on the device, changed in place.
+        value: 1 for `constant`; otherwise a float32 scalar on the device, updated in place.
     """
 
     def __init__(self, shape: str, device: torch.device):
@@ -43,6 +43,6 @@ class Factor:
         self.value: float | torch.Tensor = 1.0 if shape == "constant" else torch.ones((), device=device)
 
     def advance(self, progress: float) -> None:
-        """Go to a share `progress` of all steps, without waiting for the device."""
+        """Set the factor for `progress`, the fraction of all steps done, without waiting for the device."""
         if isinstance(self.value, torch.Tensor):
             self.value.fill_(remaining(self._shape, progress))

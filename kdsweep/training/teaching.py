@@ -1,4 +1,4 @@
-"""Where a run's teacher outputs come from."""
+"""Interfaces for the teacher outputs of a run."""
 
 from __future__ import annotations
 
@@ -10,32 +10,30 @@ from kdsweep.tasks import View
 
 
 class TeacherView(Protocol):
-    """A teacher's outputs in one epoch."""
+    """Returns teacher outputs during one epoch."""
 
     def __call__(self, index: torch.Tensor, batch: torch.Tensor) -> Outputs:
-        """Outputs for the samples at `index` [B], which look like `batch` [B, ...]."""
+        """Return the outputs for the samples at `index` [B], whose augmented inputs are `batch` [B, ...]."""
 
 
 class TeacherSource(Protocol):
-    """Where a run's teacher outputs come from."""
+    """Provides the teacher outputs of a run."""
 
     def example(self) -> Outputs:
-        """Outputs of a small batch, for their shapes, with the classifier."""
+        """Return the outputs of a small batch, to get their shapes, with the classifier."""
 
     def epoch(self, epoch: int, view: View) -> TeacherView:
-        """The outputs of one epoch, counted from 1."""
+        """Return the outputs of one epoch. Epochs count from 1."""
 
 
 class NoTeacher:
-    """For runs that distil nothing."""
+    """Empty teacher outputs, for runs without distillation."""
 
     def __init__(self, device: torch.device):
         self._empty = Outputs(torch.empty(0, device=device), torch.empty(0, device=device))
 
     def example(self) -> Outputs:
-        """Empty outputs."""
         return self._empty
 
     def epoch(self, epoch: int, view: View) -> TeacherView:
-        """Empty outputs."""
         return lambda index, batch: self._empty

@@ -1,9 +1,9 @@
-"""One student's training, an epoch at a time: resumable, without Ray, without a method's name.
+"""Trains one student, epoch by epoch and resumable. Knows nothing of Ray and names no method.
 
-The one formula of kdsweep stands here: `loss = (1 - alpha) * task + alpha * weight * distill`.
+The loss of every run is computed here: `loss = (1 - alpha) * task + alpha * weight * distill`.
 
-Every random draw (weights, order, views, dropout) comes from a seed keyed by its purpose and epoch, so a run that
-goes on from a saved epoch draws what an uninterrupted one does.
+Every random draw (weights, order, views, dropout) uses a seed derived from its purpose and epoch, so a resumed run
+draws the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ SAVE_SECONDS = 30.0
 
 
 class DivergedError(KdsweepError):
-    """The loss, or what a trial is judged by, is no longer a finite number."""
+    """The training loss or the objective is no longer finite."""
 
 
 class Training:
-    """A run that is stepped epoch by epoch.
+    """A training run, advanced one epoch at a time.
 
     Args:
-        recipe: What to train.
+        recipe: The settings of the run.
         data: The prepared data set.
-        train: Its training split on the run's device.
-        val: Its validation split there.
-        teacher: Where the teacher's outputs come from.
+        train: The training split, on the run's device.
+        val: The validation split, on the same device.
+        teacher: The source of teacher outputs.
 
     Attributes:
-        epoch: Epochs done.
-        history: What `run_epoch` returned for each of them.
+        epoch: Number of epochs done.
+        history: The result of `run_epoch` for each epoch.
         best_value: The best value of the objective so far.
-        student: The model.
-        first_layer_norm: Of the first layer's weights before training, which equal seeds make equal.
-        inference: What is judged and exported: the student, with the method's head where it has one.
+        student: The student model.
+        first_layer_norm: Norm of the first layer's initial weights. Equal seeds give equal norms.
+        inference: The model that is evaluated and exported: the student, plus the method's inference head if any.
     """
 
     def __init__(self, recipe: Recipe, data: Prepared, train: Samples, val: Samples, teacher: TeacherSource):
@@ -87,18 +87,18 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether the budget is spent."""
+        """Whether all epochs are done."""
         return self.epoch >= self.recipe.optimization.epochs
 
     def run_epoch(self) -> dict[str, float]:
         """Train one epoch and validate.
 
         Returns:
-            epoch, train_loss and what it was made of (task_loss, and distill_loss where there is one; unweighted
-            means over the epoch), each metric as val_NAME, lr at the end, seconds.
+            epoch, train_loss and its parts (task_loss, and distill_loss if distilling; unweighted means over the
+            epoch), each metric as val_NAME, lr at the end of the epoch, and seconds.
 
         Raises:
-            DivergedError: If the training loss or the objective is no finite number.
+            DivergedError: If the training loss or the objective is not finite.
         """
         started = time.perf_counter()
         self.epoch += 1
@@ -124,11 +124,11 @@ class Training:
         return self.history[-1]
 
     def restore_best(self) -> None:
-        """Give the student the weights of its best epoch."""
+        """Load the weights of the best epoch."""
         self.inference.load_state_dict(self._best)
 
     def save(self, state: Path, best: Path | None = None) -> None:
-        """Write the resumable state, and the best weights if asked for, each whole or not at all."""
+        """Write the resumable state to `state` and, if given, the best weights to `best`. Each write is atomic."""
         tensors = {f"student/{name}": tensor for name, tensor in self.student.state_dict().items()}
         tensors |= {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
@@ -140,10 +140,10 @@ class Training:
         weights.save(tensors, state, {"kdsweep": json.dumps(counters)})
 
     def load(self, state: Path) -> None:
-        """Go on from what `save` wrote.
+        """Resume from a state written by `save`.
 
         Raises:
-            CheckpointError: If the file is damaged or of another run.
+            CheckpointError: If the file is damaged or belongs to another run.
         """
         tensors = weights.load(state)
         try:
@@ -160,13 +160,13 @@ class Training:
             raise CheckpointError(f"trial state {state}: not the state of this run: {what}") from error
 
     def _train_epoch(self) -> dict[str, float]:
-        """Train on every sample once; the mean of each part of the loss, by name, the whole as `train_loss`."""
+        """Train one epoch. Return the mean of each loss part by name; the total is `train_loss`."""
         recipe, optimization = self.recipe, self.recipe.optimization
         count = len(self._train)
         view = self._train.view(recipe.augment, recipe.view_seed, self.epoch)
         teacher = self._teacher.epoch(self.epoch, view)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self._order_seed())).to(self._device)
-        # A last batch of one has no variance for batch normalisation, so it waits for the next epoch's order.
+        # Batch normalisation has no variance over a last batch of one, so drop it; the next epoch has another order.
         batches = list(order.split(optimization.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < optimization.batch_size:
             batches.pop()
@@ -191,7 +191,7 @@ class Training:
         return {name: total / seen for name, total in zip(names, totals.tolist(), strict=True)}
 
     def _losses(self, batch: torch.Tensor, labels: torch.Tensor, teacher: Outputs) -> dict[str, torch.Tensor]:
-        """What is minimised, as `train_loss`, and what it is made of, unweighted."""
+        """Return the total loss as `train_loss`, and its unweighted parts."""
         recipe = self.recipe
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
@@ -218,17 +218,17 @@ class Training:
 
 
 def best_value(counters: Mapping[str, Any]) -> float:
-    """The best value of the objective, from the metadata of a saved state; version 0.1.0 knew one objective only."""
+    """Read the best objective value from a saved state's metadata. Version 0.1.0 supported only accuracy."""
     return float(counters["best_value"] if "best_value" in counters else counters["best_accuracy"])
 
 
 def resumed(begin: Callable[[], Training], state: Path) -> Training:
-    """A run that goes on where its state was saved, if it was.
+    """Create a run and resume it from its saved state, if there is one.
 
     Args:
-        begin: Makes the run. Called again where the state is damaged: nothing is lost but time, for a fresh run gives
-            the same curve.
-        state: What `Training.save` wrote.
+        begin: Creates the run. Called again if the state is damaged: a fresh run gives the same curve, so only time
+            is lost.
+        state: The file that `Training.save` wrote.
     """
     training = begin()
     if not state.is_file():
@@ -242,7 +242,7 @@ def resumed(begin: Callable[[], Training], state: Path) -> Training:
 
 
 def run_through(training: Training, state: Path) -> Iterator[dict[str, float]]:
-    """Run what is left of a training epoch by epoch; its state is saved from time to time, and removed at the end."""
+    """Run the remaining epochs. The state is saved every `SAVE_SECONDS` and removed at the end."""
     saved = time.monotonic()
     while not training.done:
         yield training.run_epoch()
@@ -253,7 +253,7 @@ def run_through(training: Training, state: Path) -> Iterator[dict[str, float]]:
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move a model, its convolutions laid out channels last as the images are."""
+    """Move a model to a device, in channels-last layout like the images."""
     return model.to(device).to(memory_format=torch.channels_last)
 
 

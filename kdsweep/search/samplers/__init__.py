@@ -1,4 +1,4 @@
-"""Samplers: one file each, found without editing a list."""
+"""Samplers: one file each, discovered automatically."""
 
 from __future__ import annotations
 

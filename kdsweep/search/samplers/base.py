@@ -1,4 +1,4 @@
-"""The contract of a sampler: how the next configuration is proposed."""
+"""The base class of samplers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Sampler(Declared):
-    """Proposes configurations by what became of those before.
+    """Proposes configurations based on earlier results.
 
-    A subclass declares its parameters as `Param` attributes and gives the Optuna sampler that draws: one of Optuna's
-    own, or a subclass of `optuna.samplers.BaseSampler`. A parameter called `startup_trials` gets the value of this key
-    of a sweep file's `search`. `kdsweep.testing.SamplerContract` checks what is asked here.
+    A subclass declares its parameters as `Param` attributes and returns the Optuna sampler that draws: one of Optuna's
+    own, or a subclass of `optuna.samplers.BaseSampler`. A parameter named `startup_trials` takes its value from
+    `search.startup_trials` in the sweep file. `kdsweep.testing.SamplerContract` tests these requirements.
 
     Args:
         params: Values of the declared parameters.
@@ -29,22 +29,22 @@ class Sampler(Declared):
     kind = "sampler"
 
     def drawn_by(self, seed: int) -> BaseSampler:
-        """The Optuna sampler of one proposal.
+        """Create the Optuna sampler for one proposal.
 
-        It is made anew for each, so that a resumed sweep proposes what an uninterrupted one would have: what it draws
-        may depend only on its seed and on the study, whose objective is maximised. The study holds the running trials,
-        the best and the latest.
+        Each proposal gets a new sampler, so that a resumed sweep proposes the same as an uninterrupted one. Its draws
+        may depend only on its seed and on the study, which maximises the objective. The study contains the running
+        trials, the best and the latest.
 
         Args:
-            seed: 0 to 2**32 - 1, another for each proposal.
+            seed: 0 to 2**32 - 1, different for each proposal.
         """
         raise NotImplementedError
 
     def listed(self, space: SearchSpace) -> Iterator[Config]:
-        """The configurations to try in this order, after which the sweep ends; nothing where all are drawn.
+        """Yield all configurations of the sweep in order, or nothing if configurations are drawn instead.
 
         Raises:
-            SpaceError: If it cannot list this space.
+            SpaceError: If the sampler cannot enumerate this space.
         """
         yield from ()
 
@@ -53,6 +53,6 @@ SAMPLERS: Parts[Sampler] = Parts(Sampler, "kdsweep.search.samplers")
 
 
 def sampler_of(search: SearchSection) -> Sampler:
-    """The sampler of a sweep."""
+    """Create the sampler of a sweep."""
     name, params = search.part(SAMPLERS, search.sampler)
     return SAMPLERS.create(name, **params)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @SAMPLERS.declare
 class Grid(Random):
-    """Every combination of a space of choices, in the order written."""
+    """Every combination of the listed values, in the order written."""
 
     name = "grid"
 

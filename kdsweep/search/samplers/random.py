@@ -12,12 +12,11 @@ if TYPE_CHECKING:
 
 @SAMPLERS.declare
 class Random(Sampler):
-    """Every value by chance."""
+    """Random search: draws every value at random."""
 
     name = "random"
 
     def drawn_by(self, seed: int) -> BaseSampler:
-        """Optuna's."""
         from optuna.samplers import RandomSampler
 
         return RandomSampler(seed=seed)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class TPE(Sampler):
     """Optuna's tree-structured Parzen estimator: near the good trials, far from the bad ones.
 
-    Multivariate and grouped, so that it learns which values go together and which method takes them.
+    It is multivariate and grouped, so it learns which values work well together and which method uses them.
 
     Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization".
     """
@@ -26,7 +26,7 @@ class TPE(Sampler):
     startup_trials = Param(16, "random trials before it begins", valid=RandInt(0, 1_000_000_000))
 
     def drawn_by(self, seed: int) -> BaseSampler:
-        """Optuna's, which keeps away from what the running trials try."""
+        """Return Optuna's TPE sampler, with a constant liar to keep it away from the running trials."""
         from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import TPESampler
 

@@ -1,4 +1,4 @@
-"""Stopping rules: one file each, found without editing a list."""
+"""Stopping rules: one file each, discovered automatically."""
 
 from __future__ import annotations
 

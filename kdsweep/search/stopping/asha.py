@@ -15,8 +15,8 @@ from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule
 class ASHA(StoppingRule):
     """Asynchronous successive halving: at each rung, the top 1/reduction_factor of each group continues.
 
-    Trials are compared within their group only: a wide student would always stop a narrow one. The first rung is
-    grace_epochs, each further one is reduction_factor times the one before.
+    Trials are compared only within their group; otherwise wide students would always stop narrow ones. The first rung
+    is at grace_epochs, and each later rung is at reduction_factor times the previous one.
 
     Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning", arXiv:1810.05934 (the stopping form).
     """
@@ -36,7 +36,7 @@ class ASHA(StoppingRule):
 
     @classmethod
     def faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """The first rung lies within the budget."""
+        """The first rung must be within the budget."""
         grace, epochs = values["grace_epochs"], values["epochs"]
         if grace > epochs:
             yield "grace_epochs", f"found {grace}; accepted: at most train.epochs ({epochs})"
@@ -47,10 +47,10 @@ class ASHA(StoppingRule):
         return self._milestones
 
     def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
-        """Stop a trial that is not among the best `1 / reduction_factor` of those that came to a rung.
+        """Stop a trial that is not in the top `1 / reduction_factor` of the trials that have reached this rung.
 
-        That share is rounded and at least one; the trial itself counts, so the first at a rung goes on. A trial that
-        comes to a rung again, after an interruption, is not judged again.
+        The number that continues is rounded and at least one. The trial itself counts, so the first trial at a rung
+        continues. A trial that reaches a rung again after an interruption is not judged again.
         """
         if epoch not in self._milestones:
             return False

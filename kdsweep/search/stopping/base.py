@@ -1,4 +1,4 @@
-"""The contract of a stopping rule: after which epochs it looks at a trial, and which it stops."""
+"""The base class of stopping rules."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class StoppingRule(Declared):
-    """Says which trials are not worth going on with.
+    """Decides which trials to stop early.
 
-    A subclass declares its parameters as `Param` attributes and computes `reached`. Parameters called `grace_epochs`
-    or `reduction_factor` get the values of these keys of a sweep file's `scheduler`.
+    A subclass declares its parameters as `Param` attributes and implements `reached`. Parameters named `grace_epochs`
+    or `reduction_factor` take their values from the keys of the same name under `scheduler` in the sweep file.
 
-    A resumed sweep tells a fresh rule everything again in the order of arrival, so what a rule says may depend only on
-    what it was told. `kdsweep.testing.StoppingRuleContract` checks this and what else is asked here.
+    A resumed sweep replays all reports to a new rule in the order they arrived, so decisions may depend only on the
+    reports. `kdsweep.testing.StoppingRuleContract` tests this and the other requirements.
 
     Args:
         epochs: The full budget.
@@ -33,23 +33,23 @@ class StoppingRule(Declared):
 
     @property
     def milestones(self) -> Sequence[int]:
-        """The epochs, rising and below the budget, after which it may stop a trial; all of them unless said.
+        """The epochs after which a trial may be stopped, increasing and below the budget. Default: every epoch.
 
-        A worker trains from one to the next without asking, so few are cheaper than many.
+        A worker trains from one milestone to the next without asking, so fewer milestones are cheaper.
         """
         return range(1, self.epochs)
 
     def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
-        """Note what a trial reached, and say whether it stops.
+        """Record a trial's result and return whether to stop it.
 
-        Called after each epoch; after one that is no milestone, the answer must be no. An interrupted trial may reach
-        an epoch again: it was judged there, and is not stopped there.
+        Called after each epoch; must return False at an epoch that is not a milestone. An interrupted trial may reach
+        an epoch again. It was already judged there, so it must not be stopped there.
 
         Args:
-            group: Trials are compared with those of an equal group only.
-            key: The trial.
-            epoch: Which it has done, from 1.
-            value: The best value of the objective so far; more is better.
+            group: Trials are compared only within the same group.
+            key: The trial's key.
+            epoch: The epoch just finished, counted from 1.
+            value: The best value of the objective so far; higher is better.
         """
         raise NotImplementedError
 
@@ -58,6 +58,6 @@ STOPPING_RULES: Parts[StoppingRule] = Parts(StoppingRule, "kdsweep.search.stoppi
 
 
 def rule_of(plan: Plan) -> StoppingRule:
-    """A fresh rule for a sweep."""
+    """Create the stopping rule of a sweep."""
     name, params = plan.scheduler.part(STOPPING_RULES, plan.scheduler.name)
     return STOPPING_RULES.create(name, plan.train.epochs, **params)

@@ -9,15 +9,13 @@ from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule
 
 @STOPPING_RULES.declare
 class NoStopping(StoppingRule):
-    """Every trial gets the full budget."""
+    """No early stopping: every trial gets the full budget."""
 
     name = "none"
 
     @property
     def milestones(self) -> Sequence[int]:
-        """None."""
         return ()
 
     def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
-        """Never stops."""
         return False

@@ -1,6 +1,6 @@
-"""Optimizers: one file each, found without editing a list.
+"""Optimizers: one file each, discovered automatically.
 
-They step through PyTorch's fused kernels themselves: the first `torch.optim.Optimizer` of a process imports PyTorch's
+They call PyTorch's fused kernels directly. Creating the first `torch.optim.Optimizer` in a process imports PyTorch's
 compiler, which takes seconds and 80 MB.
 """
 

@@ -1,4 +1,4 @@
-"""Adam, and what its variants share."""
+"""Adam, the base of its variants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdsweep.training.optimizers.base import OPTIMIZERS, Optimizer, State
 
 @OPTIMIZERS.declare
 class Adam(Optimizer):
-    """Steps by a running mean of the gradients, scaled by that of their squares; weight decay is part of the gradient.
+    """Adaptive steps from running means of the gradient and its square; weight decay is added to the gradient.
 
     Kingma, Ba 2015, arXiv:1412.6980.
     """
@@ -25,7 +25,7 @@ class Adam(Optimizer):
     eps = Param(1e-8, "added to the root of the mean of squares", valid=LogUniform(1e-30, 1.0))
 
     def begin(self, weight: torch.Tensor) -> State:
-        """The step's number, on the device, and the means."""
+        """Return the step count (a scalar on the device) and the running means."""
         names = ("exp_avg", "exp_avg_sq", *["max_exp_avg_sq"] * self.amsgrad)
         return {
             "step": torch.zeros((), dtype=torch.float32, device=weight.device),
@@ -33,7 +33,6 @@ class Adam(Optimizer):
         }
 
     def update(self, weights: list[torch.Tensor], gradients: list[torch.Tensor], states: list[State]) -> None:
-        """One call of a fused kernel."""
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)
         self.kernel()(
@@ -54,5 +53,5 @@ class Adam(Optimizer):
 
     @staticmethod
     def kernel() -> Callable[..., None]:
-        """PyTorch's, which steps all weights at once."""
+        """Return PyTorch's fused kernel, which updates all weights in one call."""
         return torch._fused_adam_

@@ -13,7 +13,7 @@ from kdsweep.training.optimizers.base import OPTIMIZERS
 
 @OPTIMIZERS.declare
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the weights directly, beside the gradient.
+    """Adam with decoupled weight decay, applied to the weights instead of the gradient.
 
     Loshchilov, Hutter 2019, arXiv:1711.05101.
     """
@@ -23,5 +23,4 @@ class AdamW(Adam):
 
     @staticmethod
     def kernel() -> Callable[..., None]:
-        """PyTorch's, which steps all weights at once."""
         return torch._fused_adamw_

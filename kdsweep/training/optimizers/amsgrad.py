@@ -8,7 +8,7 @@ from kdsweep.training.optimizers.base import OPTIMIZERS
 
 @OPTIMIZERS.declare
 class AMSGrad(Adam):
-    """Adam scaled by the largest mean of squares so far.
+    """Adam scaled by the largest running mean of squared gradients so far.
 
     Reddi, Kale, Kumar 2018, arXiv:1904.09237.
     """

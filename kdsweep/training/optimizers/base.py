@@ -1,4 +1,4 @@
-"""The contract of an optimizer: what it declares, what it keeps for each weight, and how it steps."""
+"""The optimizer base class: declared parameters, per-weight state, and the update step."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ State: TypeAlias = "dict[str, torch.Tensor]"  # quoted: torch is not imported ye
 
 
 class Optimizer(Declared):
-    """Steps weights along their gradients.
+    """Updates weights from their gradients.
 
-    A subclass declares its parameters as `Param` attributes and computes `update`. Parameters called `lr`,
-    `weight_decay`, `momentum`, `dampening` or `nesterov` get the values of these keys of a sweep file's `train`.
+    A subclass declares its parameters as `Param` attributes and implements `update`. Parameters named `lr`,
+    `weight_decay`, `momentum`, `dampening` or `nesterov` take their values from the keys of the same name under
+    `train` in the sweep file.
 
     Args:
-        weights: What is trained, in an order that a resumed run repeats.
+        weights: The trainable weights. A resumed run must pass them in the same order.
         params: Values of the declared parameters.
 
     Attributes:
-        rate: The learning rate of the next step: a number or, so that CUDA need not wait for the host, a float32
-            scalar on the device. Training sets it before each step.
-        states: What is kept for each weight, in the order of the weights; empty before its first gradient.
+        rate: The learning rate of the next step: a number, or a float32 scalar on the device, which saves CUDA from
+            waiting for the host. Training sets it before each step.
+        states: One state per weight, in the order of the weights; empty before the weight's first gradient.
     """
 
     kind = "optimizer"
@@ -38,40 +39,39 @@ class Optimizer(Declared):
         self.states: list[State] = [{} for _ in self.weights]
 
     def begin(self, weight: torch.Tensor) -> State:
-        """What is kept for a weight, at its first gradient: tensors by name."""
+        """Create the state of a weight, as tensors by name. Called at its first gradient."""
         return {}
 
     def update(self, weights: list[torch.Tensor], gradients: list[torch.Tensor], states: list[State]) -> None:
-        """Step weights of one type in place, at the learning rate `self.rate`, without gradient tracking.
+        """Update weights of one dtype in place at the learning rate `self.rate`. Runs under `no_grad`.
 
         Args:
-            weights: Those that have a gradient.
-            gradients: Theirs, of the same shapes.
-            states: What `begin` made for them, to be changed in place.
+            weights: The weights that have a gradient.
+            gradients: Their gradients, of the same shapes.
+            states: Their states as created by `begin`, updated in place.
         """
         raise NotImplementedError
 
     def step(self) -> None:
-        """Step every weight that has a gradient."""
+        """Update every weight that has a gradient."""
         with torch.no_grad():
             for weights, states in self._by_type():
                 self.update(list(weights), [_gradient(weight) for weight in weights], states)
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
         for weight in self.weights:
             weight.grad = None
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """What is kept, as `index/name`, where index counts the weights."""
+        """Return the state tensors, keyed `index/name`, where `index` is the position of the weight."""
         return {f"{index}/{name}": kept for index, state in enumerate(self.states) for name, kept in state.items()}
 
     def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take back what `state_dict` gave.
+        """Restore the state saved by `state_dict`.
 
         Raises:
-            IndexError: If there are more weights in it.
-            ValueError: If it is not an index and a name.
+            IndexError: If a key refers to a weight that this optimizer does not have.
+            ValueError: If a key does not start with an index.
         """
         self.states = [{} for _ in self.weights]
         for key, tensor in tensors.items():
@@ -79,7 +79,7 @@ class Optimizer(Declared):
             self.states[int(index)][name] = _laid_out_as(self.weights[int(index)], tensor)
 
     def _by_type(self) -> list[tuple[list[nn.Parameter], list[State]]]:
-        """The weights that have a gradient, with their states: a fused kernel takes tensors of one type."""
+        """Group the weights that have a gradient, and their states, by dtype. A fused kernel takes a single dtype."""
         groups: dict[torch.dtype, tuple[list[nn.Parameter], list[State]]] = {}
         for weight, state in zip(self.weights, self.states, strict=True):
             if weight.grad is None:
@@ -98,14 +98,14 @@ def _gradient(weight: nn.Parameter) -> torch.Tensor:
 
 
 def _laid_out_as(weight: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor on the device of a weight, and in its memory layout if of its shape: kernels step through both."""
+    """Move a tensor to a weight's device, and to its memory layout if the shapes match, as fused kernels require."""
     if tensor.shape == weight.shape:
         return torch.empty_like(weight, dtype=tensor.dtype, requires_grad=False).copy_(tensor)
     return tensor.to(weight.device)
 
 
 def _adapted(found: Any) -> Any:
-    """A class of `torch.optim` as an Optimizer; anything else as it is."""
+    """Wrap a `torch.optim` class as an Optimizer; return anything else unchanged."""
     if isinstance(found, type) and issubclass(found, torch.optim.Optimizer):
         from kdsweep.training.optimizers.of_torch import adapted
 

@@ -1,4 +1,4 @@
-"""Optimizers of `torch.optim` or of the same kind, taken as they are: `train.optimizer: torch.optim:RMSprop`."""
+"""Adapter for `torch.optim` optimizers and subclasses: `train.optimizer: torch.optim:RMSprop`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ SCALARS = (bool, int, float, str)
 
 @dataclass(frozen=True)
 class LikeDefault(Valid):
-    """Values of the kind of a default: a truth value, a number, a word or as many numbers; anything beside None."""
+    """Values of the same kind as a default: bool, number, string or a list of the same length. None allows anything."""
 
     default: Any
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is of that kind."""
         default = self.default
         if isinstance(default, tuple):
             return isinstance(value, list | tuple) and len(value) == len(default)
@@ -32,16 +31,16 @@ class LikeDefault(Valid):
         return default is None or isinstance(value, str) == isinstance(default, str)
 
     def described(self) -> str:
-        """By example."""
+        """Give the default as an example."""
         return f"such as {list(self.default) if isinstance(self.default, tuple) else self.default}"
 
 
 class OfTorch(Optimizer):
-    """An optimizer of `torch.optim`; the first of a process imports PyTorch's compiler.
+    """Wraps a `torch.optim` optimizer. The first one in a process imports PyTorch's compiler.
 
     Args:
-        weights: What is trained.
-        params: Values of its parameters.
+        weights: The trainable weights.
+        params: Values of the declared parameters.
     """
 
     made: ClassVar[type[Any]]
@@ -53,13 +52,12 @@ class OfTorch(Optimizer):
         self._optimizer = self.made(self.weights, **given)
 
     def step(self) -> None:
-        """As the class does."""
         for group in self._optimizer.param_groups:
             group["lr"] = self.rate
         self._optimizer.step()
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The class's own state, numbers in it as tensors under `index/name#`; whatever is None is left out."""
+        """Return the wrapped optimizer's state. Numbers become tensors under `index/name#`; None values are omitted."""
         tensors: dict[str, torch.Tensor] = {}
         for index, state in self._optimizer.state_dict()["state"].items():
             for name, kept in state.items():
@@ -70,7 +68,7 @@ class OfTorch(Optimizer):
         return tensors
 
     def load_state_dict(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state saved by `state_dict`."""
         states: dict[int, dict[str, Any]] = {}
         for key, tensor in tensors.items():
             index, _, name = key.partition("/")
@@ -82,9 +80,9 @@ class OfTorch(Optimizer):
 
 @cache
 def adapted(cls: Any) -> type[Optimizer]:
-    """A class that makes optimizers of a subclass of `torch.optim.Optimizer`.
+    """Create an Optimizer class that wraps a subclass of `torch.optim.Optimizer`.
 
-    Its parameters are those that the constructor gives a default, and `lr`.
+    It declares `lr` and every constructor argument whose default is a scalar, a string, a tuple or None.
     """
     declared = {
         name: Param(parameter.default, f"see {cls.__name__}", valid=LikeDefault(parameter.default))

@@ -13,7 +13,7 @@ from kdsweep.training.optimizers.base import OPTIMIZERS, Optimizer, State
 
 @OPTIMIZERS.declare
 class SGD(Optimizer):
-    """Steps along the gradient, with momentum, which may be Nesterov's.
+    """Steps along the gradient, with momentum, optionally Nesterov's.
 
     Sutskever, Martens, Dahl, Hinton 2013, "On the importance of initialization and momentum in deep learning".
     """
@@ -26,7 +26,7 @@ class SGD(Optimizer):
 
     @classmethod
     def uses(cls, name: str, values: Mapping[str, Any]) -> bool:
-        """Without momentum there is nothing to dampen, and with dampening no Nesterov."""
+        """Dampening needs momentum; Nesterov needs momentum and no dampening."""
         still = values.get("momentum") == 0
         if name == "nesterov":
             return not still and not values.get("dampening")
@@ -34,13 +34,13 @@ class SGD(Optimizer):
 
     @classmethod
     def faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """Nesterov's momentum needs momentum, undampened."""
+        """Nesterov needs momentum above 0 and dampening 0."""
         if values["nesterov"] and not cls.uses("nesterov", values):
             found = f"momentum {values['momentum']:g} and dampening {values['dampening']:g}"
             yield "nesterov", f"found true with {found}; accepted: true with momentum above 0 and dampening 0"
 
     def update(self, weights: list[torch.Tensor], gradients: list[torch.Tensor], states: list[State]) -> None:
-        """One call of a fused kernel; two where some weights get their first gradient after others."""
+        """Make one fused-kernel call, or two if only some weights are at their first gradient."""
         new = [not state for state in states]
         for first in set(new):
             chosen = [index for index, is_new in enumerate(new) if is_new is first]

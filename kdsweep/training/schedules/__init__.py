@@ -1,4 +1,4 @@
-"""Learning-rate schedules: one file each, found without editing a list."""
+"""Learning-rate schedules: one file each, discovered automatically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a learning-rate schedule."""
+"""The base class of learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from kdsweep.params import Declared, Parts
 
 
 class Schedule(Declared):
-    """What the learning rate is multiplied by over a training.
+    """A multiplier of the learning rate that changes during training.
 
-    A subclass declares its parameters as `Param` attributes and computes `factor`.
+    A subclass declares its parameters as `Param` attributes and implements `factor`.
 
     Args:
-        epochs: The full budget, however early a trial is stopped.
+        epochs: The full budget, even if the trial is stopped early.
         params: Values of the declared parameters.
     """
 
@@ -24,10 +24,10 @@ class Schedule(Declared):
         super().__init__(**params)
 
     def factor(self, progress: float) -> float:
-        """The share of the learning rate, after a share of all steps.
+        """Return the multiplier of the learning rate.
 
         Args:
-            progress: Share of the budget's steps already done, from 0 to below 1.
+            progress: Fraction of the budget's steps already done, 0 <= progress < 1.
         """
         raise NotImplementedError
 

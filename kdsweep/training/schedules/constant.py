@@ -1,4 +1,4 @@
-"""The learning rate's `constant` schedule."""
+"""The `constant` learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from kdsweep.training.shapes import remaining
 
 @SCHEDULES.declare
 class Constant(Schedule):
-    """The same rate throughout."""
+    """A constant learning rate."""
 
     name = "constant"
 
     def factor(self, progress: float) -> float:
-        """See `shapes`."""
         return remaining("constant", progress)

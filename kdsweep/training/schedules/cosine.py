@@ -1,4 +1,4 @@
-"""The learning rate's `cosine` schedule."""
+"""The `cosine` learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from kdsweep.training.shapes import remaining
 
 @SCHEDULES.declare
 class Cosine(Schedule):
-    """Half a cosine to 0 over the budget.
+    """Cosine decay to 0 over the budget.
 
-    Loshchilov, Hutter 2017, arXiv:1608.03983, without its restarts.
+    Loshchilov, Hutter 2017, arXiv:1608.03983, without the restarts.
     """
 
     name = "cosine"
 
     def factor(self, progress: float) -> float:
-        """See `shapes`."""
         return remaining("cosine", progress)

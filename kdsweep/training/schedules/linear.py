@@ -1,4 +1,4 @@
-"""The learning rate's `linear` schedule."""
+"""The `linear` learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from kdsweep.training.shapes import remaining
 
 @SCHEDULES.declare
 class Linear(Schedule):
-    """A line to 0 over the budget."""
+    """Linear decay to 0 over the budget."""
 
     name = "linear"
 
     def factor(self, progress: float) -> float:
-        """See `shapes`."""
         return remaining("linear", progress)

@@ -1,4 +1,4 @@
-"""The learning rate's `step` schedule."""
+"""The `step` learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ from kdsweep.training.schedules.base import SCHEDULES, Schedule
 
 
 class RisingEpochs(Valid):
-    """Lists of epochs, each later than the one before."""
+    """Strictly increasing lists of epochs."""
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is one."""
         if not isinstance(value, list | tuple):
             return False
         return all(type(epoch) is int and epoch > 0 for epoch in value) and sorted(set(value)) == list(value)
 
     def described(self) -> str:
-        """In words."""
         return "rising epochs"
 
 
 @SCHEDULES.declare
 class Step(Schedule):
-    """Multiplied by gamma after each of some epochs."""
+    """Multiplies the learning rate by gamma at each milestone."""
 
     name = "step"
     milestones: Param[list[int]] = Param([], "epochs after which the rate is lowered", valid=RisingEpochs())
@@ -35,11 +33,11 @@ class Step(Schedule):
 
     @classmethod
     def faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """It has at least one milestone."""
+        """Require at least one milestone."""
         if not values["milestones"]:
             yield "milestones", "missing; accepted: the epochs at which schedule step lowers the rate"
 
     def factor(self, progress: float) -> float:
-        """Gamma to the power of the milestones that are behind."""
+        """Return gamma to the power of the number of milestones passed."""
         epoch = math.floor(progress * self.epochs + 1e-9)
         return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)

@@ -40,10 +40,19 @@ class Distribution(Valid):
     """The distribution of one setting."""
 
     name: ClassVar[str]
+    finite: ClassVar[bool] = True
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """Sample the parameter `name` with an Optuna trial."""
         raise NotImplementedError
+
+    def every(self) -> tuple[Value, ...]:
+        """Return every value, in order, of a finite distribution."""
+        raise NotImplementedError
+
+    def ends(self) -> tuple[Value, ...]:
+        """Return both bounds of a range, or every value of a choice or constant."""
+        return self.every()
 
     def written(self) -> Any:
         """Return the distribution in sweep-file syntax."""
@@ -68,6 +77,9 @@ class Constant(Distribution):
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """Return the constant, without registering a parameter in Optuna."""
         return self.value
+
+    def every(self) -> tuple[Value, ...]:
+        return (self.value,)
 
     def contains(self, value: object) -> bool:
         return value == self.value
@@ -101,6 +113,9 @@ class Choice(Distribution):
         assert chosen is not None  # choices never contain None
         return chosen
 
+    def every(self) -> tuple[Value, ...]:
+        return self.values
+
     def contains(self, value: object) -> bool:
         """Whether `value` is listed. True and 1 are different values."""
         return any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in self.values)
@@ -122,6 +137,7 @@ class _Range(Distribution):
 
     low: float
     high: float
+    finite: ClassVar[bool] = False
     integer: ClassVar[bool] = False
     log: ClassVar[bool] = False
 
@@ -140,6 +156,14 @@ class _Range(Distribution):
         if self.integer:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
+
+    def every(self) -> tuple[Value, ...]:
+        """Return the integers of the range."""
+        assert self.integer
+        return tuple(range(int(self.low), int(self.high) + 1))
+
+    def ends(self) -> tuple[Value, ...]:
+        return (self.low, self.high)
 
     def contains(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -177,6 +201,7 @@ class RandInt(_Range):
     """Integers, uniform, both bounds included."""
 
     name = "randint"
+    finite = True
     integer = True
 
 
@@ -184,6 +209,7 @@ class LogRandInt(_Range):
     """Integers, log-uniform, both bounds included."""
 
     name = "lograndint"
+    finite = True
     integer = True
     log = True
 
@@ -194,6 +220,7 @@ class QUniform(_Range):
 
     step: float = 1.0
     name: ClassVar[str] = "quniform"
+    finite: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -202,6 +229,10 @@ class QUniform(_Range):
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         return trial.suggest_float(name, self.low, self._last(), step=self.step)
+
+    def every(self) -> tuple[Value, ...]:
+        """Return the grid points from `low` up to `high`."""
+        return tuple(self.low + index * self.step for index in range(int(self.size)))
 
     def contains(self, value: object) -> bool:
         if not super().contains(value):
@@ -229,7 +260,7 @@ def parse(written: object) -> Distribution:
     """Parse a distribution in sweep-file syntax.
 
     Args:
-        written: A constant, or a mapping with a single key, such as `{loguniform: [1, 16]}`.
+        written: A constant, a list of choices, or a mapping with a single key such as `{loguniform: [1, 16]}`.
 
     Raises:
         ValueError: If it is invalid. The message says what was found and what is accepted.

@@ -8,77 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from kdsweep import distributions, methods
-from kdsweep.distributions import (
-    Choice,
-    Config,
-    Constant,
-    Distribution,
-    LogRandInt,
-    QUniform,
-    RandInt,
-    Uniform,
-    Valid,
-    Value,
-)
-from kdsweep.errors import InputError, UnknownNameError, did_you_mean
-from kdsweep.methods.base import TEMPERATURE
-from kdsweep.params import SWITCH, Parts, named
-from kdsweep.registry import is_user_object
+from kdsweep.distributions import Choice, Config, Constant, Distribution, Uniform, Value
+from kdsweep.errors import did_you_mean
+from kdsweep.params import Parts, named
+from kdsweep.search.parsing import Fault, SpaceError, parsed
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.schedules import SCHEDULES
 from kdsweep.training.section import TrainSpec
-from kdsweep.training.shapes import SHAPES
 
 if TYPE_CHECKING:
     import optuna
 
-Fault = tuple[tuple[str | int, ...], str]
-
-
-@dataclass(frozen=True)
-class Names(Valid):
-    """Valid part names of one kind, including user-defined classes."""
-
-    parts: Parts[Any]
-
-    def contains(self, value: object) -> bool:
-        return not self.fault(value)
-
-    def fault(self, value: object) -> str:
-        """Suggests the nearest name."""
-        try:
-            self.parts.find(str(value))
-        except UnknownNameError as error:
-            return str(error)
-        return ""
-
-    def described(self) -> str:
-        """List the registered names."""
-        return ", ".join(self.parts)
-
-
-# The settings that a space may search in addition to the methods' own parameters, and their valid values.
-SHARED: dict[str, Valid] = {
-    "width": Uniform(1e-3, 100.0),
-    "temperature": TEMPERATURE,
-    "temperature_schedule": Choice(tuple(SHAPES)),
-    "alpha": Uniform(0.0, 1.0),
-    "alpha_schedule": Choice(tuple(SHAPES)),
-    "lr": Uniform(1e-9, 1e3),
-    "weight_decay": Uniform(0.0, 1e3),
-    "momentum": Uniform(0.0, 0.9999),
-    "dampening": Uniform(0.0, 1.0),
-    "nesterov": SWITCH,
-    "label_smoothing": Uniform(0.0, 0.9999),
-    "batch_size": RandInt(1, 1_000_000),
-    "optimizer": Names(OPTIMIZERS),
-    "schedule": Names(SCHEDULES),
-    "task_loss": Names(LOSSES),
-}
 # The kinds of parts that a space may search.
 PARTS: dict[str, Parts[Any]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "task_loss": LOSSES}
 # Conditional settings, and what decides whether they have an effect: the kind of part, then other settings.
@@ -92,14 +36,6 @@ DECIDED_BY = {
 # Settings that apply only when distilling.
 OF_DISTILLATION = frozenset({"alpha", "alpha_schedule", "temperature", "temperature_schedule"})
 DEFAULT_ALPHA = Uniform(0.05, 0.95)
-
-
-class SpaceError(InputError):
-    """All faults of a written space, as (path, message)."""
-
-    def __init__(self, faults: list[Fault]):
-        super().__init__("; ".join(message for _, message in faults))
-        self.faults = faults
 
 
 @dataclass(frozen=True)
@@ -125,22 +61,7 @@ class SearchSpace:
         Raises:
             SpaceError: If the space is invalid; contains every fault.
         """
-        faults: list[Fault] = []
-        method = _parse_method(written.get("method"), faults)
-        shared: dict[str, Distribution] = {}
-        own: dict[str, dict[str, Distribution]] = {}
-        for key, value in written.items():
-            if key == "method":
-                continue
-            if key in SHARED:
-                _parse_one((key,), value, SHARED[key], shared, faults)
-            elif key in methods.METHODS or (is_user_object(key) and key in _all_terms(method)):
-                own[key] = _parse_own(key, value, faults)
-            else:
-                known = [*SHARED, *methods.METHODS, "method"]
-                faults.append(((key,), f"unknown key {key!r}; {did_you_mean(key, known)}"))
-        if faults:
-            raise SpaceError(faults)
+        method, shared, own = parsed(written)
         return cls(method, {"width": Constant(1.0), "alpha": DEFAULT_ALPHA} | shared, own)
 
     def with_default(self, name: str, value: Value) -> SearchSpace:
@@ -192,7 +113,7 @@ class SearchSpace:
     def part_names(self, kind: str) -> tuple[str, ...]:
         """Return the names of this kind that can be drawn, or the one set in `train`; empty if unknown."""
         if kind in self.shared:
-            return tuple(str(value) for value in _values(self.shared[kind]))
+            return tuple(str(value) for value in self.shared[kind].every())
         return (str(self._alone(kind)),) if self.train else ()
 
     def part_faults(self) -> Iterator[Fault]:
@@ -205,7 +126,7 @@ class SearchSpace:
             return
         for kind, parts in PARTS.items():
             decided = {name for name, (by, *_) in DECIDED_BY.items() if by == kind}
-            settings = {name: _extremes(d) for name, d in self._in_order().items() if name in decided}
+            settings = {name: d.ends() for name, d in self._in_order().items() if name in decided}
             for part in self.part_names(kind):
                 for config in self._combinations({kind: part}, settings):
                     train = self.train.with_searched(config)
@@ -268,7 +189,7 @@ class SearchSpace:
 
     def methods(self) -> tuple[str, ...]:
         """The methods that can be drawn."""
-        return tuple(str(value) for value in _values(self.method))
+        return tuple(str(value) for value in self.method.every())
 
     def keys(self) -> set[str]:
         """Return every key that can appear in a configuration."""
@@ -307,26 +228,29 @@ class SearchSpace:
         """
         for method in self.methods():
             drawn = self.parameters(method)
-            bad = [name for name, d in drawn.items() if not _is_finite(d)]
+            bad = [name for name, d in drawn.items() if not d.finite]
             if bad:
                 faults: list[Fault] = [
                     ((name,), f"sampler grid cannot enumerate {drawn[name].written()}; accepted: choice, randint, "
                      "quniform or a constant") for name in bad
                 ]  # fmt: skip
                 raise SpaceError(faults)
-            yield from self._combinations({"method": method}, {name: _values(d) for name, d in drawn.items()})
+            yield from self._combinations({"method": method}, {name: d.every() for name, d in drawn.items()})
 
     @property
     def widest(self) -> float:
         """The largest width that can be drawn."""
-        width = self.shared["width"]
-        return max(map(float, _values(width))) if _is_finite(width) else float(cast(Any, width).high)
+        return max(self._widths())
 
     @property
     def narrowest(self) -> float:
         """The smallest width that can be drawn."""
+        return min(self._widths())
+
+    def _widths(self) -> tuple[float, ...]:
+        """Return every width that can be drawn, or the bounds of a real-valued range."""
         width = self.shared["width"]
-        return min(map(float, _values(width))) if _is_finite(width) else float(cast(Any, width).low)
+        return tuple(map(float, width.every() if width.finite else width.ends()))
 
     def limit_width(self, fits: Callable[[float], bool]) -> SearchSpace | None:
         """The space without the widths that do not fit, where a wider student never fits if a narrower does not.
@@ -338,9 +262,9 @@ class SearchSpace:
             The narrowed space; None if no width fits.
         """
         width = self.shared["width"]
-        if _is_finite(width):
-            kept = tuple(value for value in _values(width) if fits(float(value)))
-            narrowed: Distribution = width if kept == tuple(_values(width)) else Choice(kept or (0,))
+        if width.finite:
+            kept = tuple(value for value in width.every() if fits(float(value)))
+            narrowed: Distribution = width if kept == width.every() else Choice(kept or (0,))
             return replace(self, shared={**self.shared, "width": narrowed}) if kept else None
         assert isinstance(width, distributions._Range)
         low, high = width.low, width.high
@@ -364,99 +288,3 @@ class SearchSpace:
         for term, narrowed in self.own.items():
             own.setdefault(term, {parameter: d.written() for parameter, d in narrowed.items()})
         return {"method": self.method.written()} | {k: d.written() for k, d in self.shared.items()} | own
-
-
-def _parse_method(written: object, faults: list[Fault]) -> Choice | Constant:
-    if written is None:
-        faults.append((("method",), "missing; accepted: a list of methods such as [kd, dkd, none]"))
-        return Constant("none")
-    try:
-        parsed = distributions.parse(written)
-    except ValueError as error:
-        faults.append((("method",), str(error)))
-        return Constant("none")
-    if not isinstance(parsed, Choice | Constant):
-        faults.append((("method",), f"found {parsed.written()}; accepted: a list of methods"))
-        return Constant("none")
-    for name in _values(parsed):
-        try:
-            _check_method(str(name))
-        except InputError as error:
-            faults.append((("method",), str(error)))
-    return parsed
-
-
-def _check_method(name: str) -> None:
-    names = methods.terms(name)
-    for term in names:
-        methods.get(term)
-    if len(names) > 1 and (len(set(names)) < len(names) or "none" in names):
-        raise InputError(f"found {name!r}; accepted: a sum of different methods, without 'none'")
-
-
-def _parse_own(term: str, written: object, faults: list[Fault]) -> dict[str, Distribution]:
-    params = methods.get(term).params()
-    if not isinstance(written, Mapping):
-        faults.append(((term,), f"found {written!r}; accepted: a mapping of {', '.join(params) or 'nothing'}"))
-        return {}
-    own: dict[str, Distribution] = {}
-    for key, value in written.items():
-        if key not in params:
-            faults.append(((term, key), f"unknown parameter {key!r} of {term}; {did_you_mean(key, params)}"))
-        else:
-            _parse_one((term, key), value, params[key].valid, own, faults)
-    return own
-
-
-def _parse_one(
-    path: tuple[str, ...], written: object, valid: Valid, into: dict[str, Distribution], faults: list[Fault]
-) -> None:
-    try:
-        parsed = distributions.parse(written)
-    except ValueError as error:
-        faults.append((path, str(error)))
-        return
-    ends = [parsed.low, parsed.high] if isinstance(parsed, distributions._Range) else list(_values(parsed))
-    between = isinstance(parsed, distributions._Range) and not parsed.integer
-    if between and not (isinstance(valid, distributions._Range) and not valid.integer):
-        faults.append((path, f"found {parsed.written()}; accepted: a choice, randint or lograndint"))
-        return
-    outside = [fault for value in ends if (fault := valid.fault(value))]
-    if outside:
-        faults.append((path, outside[0]))
-    else:
-        into[path[-1]] = parsed
-
-
-def _all_terms(method: Choice | Constant) -> set[str]:
-    return {term for name in _values(method) for term in methods.terms(str(name))}
-
-
-def finite_values(distribution: Distribution, most: int = 64) -> tuple[Value, ...]:
-    """Return every value of a distribution; empty if it is continuous or its range is wider than `most`."""
-    if isinstance(distribution, distributions._Range) and distribution.high - distribution.low > most:
-        return ()
-    return _values(distribution) if _is_finite(distribution) else ()
-
-
-def _extremes(distribution: Distribution) -> tuple[Value, ...]:
-    """Return both ends of a range, or every value of a choice or constant."""
-    if isinstance(distribution, distributions._Range):
-        return (distribution.low, distribution.high)
-    return _values(distribution)
-
-
-def _is_finite(distribution: Distribution) -> bool:
-    return isinstance(distribution, Choice | Constant | RandInt | LogRandInt | QUniform)
-
-
-def _values(distribution: Distribution) -> tuple[Value, ...]:
-    if isinstance(distribution, Choice):
-        return distribution.values
-    if isinstance(distribution, Constant):
-        return (distribution.value,)
-    if isinstance(distribution, RandInt | LogRandInt):
-        return tuple(range(int(distribution.low), int(distribution.high) + 1))
-    assert isinstance(distribution, QUniform)
-    count = round((distribution._last() - distribution.low) / distribution.step)
-    return tuple(distribution.low + step * distribution.step for step in range(count + 1))

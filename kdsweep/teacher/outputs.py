@@ -15,11 +15,11 @@ from typing import Any
 
 from kdsweep import methods
 from kdsweep.config.spec import SweepSpec
+from kdsweep.distributions import Distribution, Value
 from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.methods.stages import attention_map
 from kdsweep.models import InputSpec, Tapped
-from kdsweep.search.space import finite_values
 from kdsweep.seeds import digest_of
 from kdsweep.storage import weights
 from kdsweep.storage.arrays import ArrayWriter, has_array, map_array
@@ -29,6 +29,7 @@ from kdsweep.training.teaching import TeacherView
 
 BATCH = 256
 STALE_SECONDS = 60.0
+MOST_TRIED = 65  # values of one parameter that `sweep_needs` looks at
 
 
 def trial_needs(method: str, params: Mapping[str, Any]) -> frozenset[str]:
@@ -51,13 +52,18 @@ def sweep_needs(spec: SweepSpec) -> frozenset[str]:
     needs: set[str] = set()
     space = spec.search_space
     for method in space.methods():
-        drawn = {name: finite_values(values) for name, values in space.parameters(method).items() if "." in name}
+        drawn = {name: _few(values) for name, values in space.parameters(method).items() if "." in name}
         usual = {name: values[0] for name, values in drawn.items() if values}
         needs |= trial_needs(method, usual)
         for name, values in drawn.items():
             for value in values[1:]:
                 needs |= trial_needs(method, {**usual, name: value})
     return frozenset(needs)
+
+
+def _few(values: Distribution) -> tuple[Value, ...]:
+    """Return every value of a distribution that has at most `MOST_TRIED`; empty otherwise."""
+    return values.every() if values.finite and values.size <= MOST_TRIED else ()
 
 
 def items_of(needs: Iterable[str], stages: int) -> frozenset[str]:

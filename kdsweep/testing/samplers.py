@@ -66,7 +66,7 @@ class SamplerContract:
 
     def _runs(self) -> Iterator[tuple[SearchSpace, list[Config]]]:
         """Run a search in each space that the sampler supports, reporting every trial right after its proposal."""
-        from kdsweep.search.space import SpaceError
+        from kdsweep.search.parsing import SpaceError
 
         for written in SPACES:
             space = SearchSpace.parse(written)

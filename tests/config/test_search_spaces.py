@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from kdsweep import distributions, methods
 from kdsweep.config.load import load_spec
 from kdsweep.config.spec import SweepSpec
+from kdsweep.search.parsing import SHARED
 from kdsweep.search.proposer import Proposer
-from kdsweep.search.space import SHARED
 from kdsweep.tasks.metrics import METRICS
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 

@@ -6,7 +6,8 @@ import optuna
 import pytest
 
 from kdsweep import distributions
-from kdsweep.search.space import SearchSpace, SpaceError
+from kdsweep.search.parsing import SpaceError
+from kdsweep.search.space import SearchSpace
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -12,7 +12,8 @@ from kdsweep import methods
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.methods import METHODS, Outputs, softens
-from kdsweep.search.space import SearchSpace, SpaceError
+from kdsweep.search.parsing import SpaceError
+from kdsweep.search.space import SearchSpace
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.training.recipe import Recipe

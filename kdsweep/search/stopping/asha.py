@@ -23,7 +23,11 @@ class ASHA(StoppingRule):
 
     name = "asha"
     grace_epochs = Param(0, "the first rung; 0 is a ninth of the budget, rounded up", valid=RandInt(0, 1_000_000))
-    reduction_factor = Param(3, "one trial of so many goes on; also the ratio of rungs", valid=RandInt(2, 1_000_000))
+    reduction_factor = Param(
+        3,
+        "the top 1/reduction_factor of each group continues; also the ratio between rungs",
+        valid=RandInt(2, 1_000_000),
+    )
 
     def __init__(self, epochs: int, **params: Any):
         super().__init__(epochs, **params)

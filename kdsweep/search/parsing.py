@@ -1,0 +1,162 @@
+"""Parses the `space` section of a sweep file, with every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kdsweep import distributions, methods
+from kdsweep.distributions import Choice, Constant, Distribution, RandInt, Uniform, Valid
+from kdsweep.errors import InputError, UnknownNameError, did_you_mean
+from kdsweep.methods.base import TEMPERATURE
+from kdsweep.params import SWITCH, Parts
+from kdsweep.registry import is_user_object
+from kdsweep.tasks.losses import LOSSES
+from kdsweep.training.optimizers import OPTIMIZERS
+from kdsweep.training.schedules import SCHEDULES
+from kdsweep.training.shapes import SHAPES
+
+Fault = tuple[tuple[str | int, ...], str]
+
+
+class SpaceError(InputError):
+    """All faults of a written space, as (path, message)."""
+
+    def __init__(self, faults: list[Fault]):
+        super().__init__("; ".join(message for _, message in faults))
+        self.faults = faults
+
+
+@dataclass(frozen=True)
+class Names(Valid):
+    """Valid part names of one kind, including user-defined classes."""
+
+    parts: Parts[Any]
+
+    def contains(self, value: object) -> bool:
+        return not self.fault(value)
+
+    def fault(self, value: object) -> str:
+        """Suggests the nearest name."""
+        try:
+            self.parts.find(str(value))
+        except UnknownNameError as error:
+            return str(error)
+        return ""
+
+    def described(self) -> str:
+        """List the registered names."""
+        return ", ".join(self.parts)
+
+
+# The settings that a space may search in addition to the methods' own parameters, and their valid values.
+SHARED: dict[str, Valid] = {
+    "width": Uniform(1e-3, 100.0),
+    "temperature": TEMPERATURE,
+    "temperature_schedule": Choice(tuple(SHAPES)),
+    "alpha": Uniform(0.0, 1.0),
+    "alpha_schedule": Choice(tuple(SHAPES)),
+    "lr": Uniform(1e-9, 1e3),
+    "weight_decay": Uniform(0.0, 1e3),
+    "momentum": Uniform(0.0, 0.9999),
+    "dampening": Uniform(0.0, 1.0),
+    "nesterov": SWITCH,
+    "label_smoothing": Uniform(0.0, 0.9999),
+    "batch_size": RandInt(1, 1_000_000),
+    "optimizer": Names(OPTIMIZERS),
+    "schedule": Names(SCHEDULES),
+    "task_loss": Names(LOSSES),
+}
+
+
+def parsed(
+    written: Mapping[str, Any],
+) -> tuple[Choice | Constant, dict[str, Distribution], dict[str, dict[str, Distribution]]]:
+    """Parse the section into the methods, the shared distributions and those of single methods' parameters.
+
+    Raises:
+        SpaceError: If the space is invalid; contains every fault.
+    """
+    faults: list[Fault] = []
+    method = _parse_method(written.get("method"), faults)
+    shared: dict[str, Distribution] = {}
+    own: dict[str, dict[str, Distribution]] = {}
+    for key, value in written.items():
+        if key == "method":
+            continue
+        if key in SHARED:
+            _parse_one((key,), value, SHARED[key], shared, faults)
+        elif key in methods.METHODS or (is_user_object(key) and key in _all_terms(method)):
+            own[key] = _parse_own(key, value, faults)
+        else:
+            known = [*SHARED, *methods.METHODS, "method"]
+            faults.append(((key,), f"unknown key {key!r}; {did_you_mean(key, known)}"))
+    if faults:
+        raise SpaceError(faults)
+    return method, shared, own
+
+
+def _parse_method(written: object, faults: list[Fault]) -> Choice | Constant:
+    if written is None:
+        faults.append((("method",), "missing; accepted: a list of methods such as [kd, dkd, none]"))
+        return Constant("none")
+    try:
+        parsed = distributions.parse(written)
+    except ValueError as error:
+        faults.append((("method",), str(error)))
+        return Constant("none")
+    if not isinstance(parsed, Choice | Constant):
+        faults.append((("method",), f"found {parsed.written()}; accepted: a list of methods"))
+        return Constant("none")
+    for name in parsed.every():
+        try:
+            _check_method(str(name))
+        except InputError as error:
+            faults.append((("method",), str(error)))
+    return parsed
+
+
+def _check_method(name: str) -> None:
+    names = methods.terms(name)
+    for term in names:
+        methods.get(term)
+    if len(names) > 1 and (len(set(names)) < len(names) or "none" in names):
+        raise InputError(f"found {name!r}; accepted: a sum of different methods, without 'none'")
+
+
+def _parse_own(term: str, written: object, faults: list[Fault]) -> dict[str, Distribution]:
+    params = methods.get(term).params()
+    if not isinstance(written, Mapping):
+        faults.append(((term,), f"found {written!r}; accepted: a mapping of {', '.join(params) or 'nothing'}"))
+        return {}
+    own: dict[str, Distribution] = {}
+    for key, value in written.items():
+        if key not in params:
+            faults.append(((term, key), f"unknown parameter {key!r} of {term}; {did_you_mean(key, params)}"))
+        else:
+            _parse_one((term, key), value, params[key].valid, own, faults)
+    return own
+
+
+def _parse_one(
+    path: tuple[str, ...], written: object, valid: Valid, into: dict[str, Distribution], faults: list[Fault]
+) -> None:
+    try:
+        parsed = distributions.parse(written)
+    except ValueError as error:
+        faults.append((path, str(error)))
+        return
+    between = isinstance(parsed, distributions._Range) and not parsed.integer
+    if between and not (isinstance(valid, distributions._Range) and not valid.integer):
+        faults.append((path, f"found {parsed.written()}; accepted: a choice, randint or lograndint"))
+        return
+    outside = [fault for value in parsed.ends() if (fault := valid.fault(value))]
+    if outside:
+        faults.append((path, outside[0]))
+    else:
+        into[path[-1]] = parsed
+
+
+def _all_terms(method: Choice | Constant) -> set[str]:
+    return {term for name in method.every() for term in methods.terms(str(name))}

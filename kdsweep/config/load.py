@@ -1,7 +1,7 @@
-"""Sweep file -> SweepSpec, with every fault reported at once.
+"""Read a sweep file and report every fault in it at once.
 
-Checks run from cheap to dear: the YAML, the types of each section, what the sections say of each other, and only when
-all of that holds the models themselves.
+Cheap checks run first: the YAML, the types of each section, then cross-section and environment checks. The models are
+checked only when all of those pass.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from kdsweep import datasets, methods, models, tasks
+from kdsweep.config.shapes import EXAMPLES, schema_faults
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
@@ -34,26 +34,6 @@ from kdsweep.training.section import OptimizationSpec, TrainSpec
 SHIPPED = "kdsweep:"
 MOST_TRIALS = 1_000_000
 CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
-
-# Stand in for faulty or missing sections, so that the others can still be checked against each other.
-_STAND_INS: dict[str, Any] = {
-    "name": "sweep",
-    "dataset": {"name": "mnist_mini"},
-    "teacher": {"model": "tutorial_teacher"},
-    "student": {"model": "lightnn"},
-    "space": {"method": "none"},
-}
-
-_TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "string": "text",
-    "bool": "true or false",
-    "list": "a list",
-    "dict": "a mapping",
-    "model": "a mapping of keys",
-    "finite": "a finite number",
-}
 
 
 def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepSpec:
@@ -82,46 +62,44 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
 
 
 def notes(spec: SweepSpec) -> list[str]:
-    """What is allowed but hardly meant: a search of nothing, or of less than its trials."""
+    """Return warnings about valid but unlikely settings, such as a space smaller than the number of trials."""
     trials, there = spec.search.trials, configurations(spec.search_space)
     if there == 1:
         return ["the space holds one configuration: nothing is searched"]
     if there >= trials:
         return []
-    ends = "the search ends after them" if spec.search.sampler == "grid" else "some are tried again"
+    ends = "the search ends after them" if spec.search.sampler == "grid" else "some are tried more than once"
     return [f"search.trials is {trials}, but the space holds {there:.0f} configurations: {ends}"]
 
 
 def source_of(spec: SweepSpec) -> Source:
-    """Where the spec's data set lies."""
+    """Return where to read the spec's data set."""
     return Source(Path(spec.dataset.root).absolute(), spec.dataset.download, spec.dataset.resize)
 
 
 def checkpoint_path(written: str) -> Path:
-    """The file that `teacher.checkpoint` names."""
+    """Return the path of the file that `teacher.checkpoint` names."""
     if written.startswith(SHIPPED):
         return embedded.path(f"{written.removeprefix(SHIPPED)}.safetensors")
     return Path(written).expanduser().absolute()
 
 
 def _checked(document: Document) -> SweepSpec:
-    """The spec after every check that needs no model.
+    """Return the spec after every check that needs no model.
 
     Raises:
-        SpecError: With every fault, those of one section hiding none of another.
+        SpecError: With every fault; a faulty section does not hide faults in the others.
     """
     faults: list[str] = []
+    faulty: set[str] = set()
     values = document.values
     try:
         SweepSpec.model_validate(values)
     except ValidationError as error:
-        details = {(d["loc"], d["type"]): d for d in error.errors()}
-        faulty = {str(loc[0]) for loc, _ in details}
-        faults = list(dict.fromkeys(document.fault(*_translated(detail)) for detail in details.values()))
-        kept = {key: value for key, value in values.items() if key not in faulty}
-        values = {**_STAND_INS, **kept}
-    else:
-        faulty = set()
+        faults = list(dict.fromkeys(document.fault(*fault) for fault in schema_faults(error)))
+        faulty = {str(detail["loc"][0]) for detail in error.errors()}
+        # Examples stand in for faulty sections, so that the others can still be checked against each other.
+        values = EXAMPLES | {key: value for key, value in values.items() if key not in faulty}
     spec = _absolute(SweepSpec.model_validate(values))
     faults += [
         document.fault(keys, message)
@@ -134,7 +112,7 @@ def _checked(document: Document) -> SweepSpec:
 
 
 def _absolute(spec: SweepSpec) -> SweepSpec:
-    """Paths made absolute: trials may run in another directory."""
+    """Make paths absolute, because trials may run in another directory."""
     root = str(Path(spec.dataset.root).expanduser().absolute())
     checkpoint = spec.teacher.checkpoint
     if checkpoint is not None and not checkpoint.startswith(SHIPPED):
@@ -147,49 +125,6 @@ def _absolute(spec: SweepSpec) -> SweepSpec:
     )
 
 
-def _translated(detail: ErrorDetails) -> tuple[Keys, str]:
-    """A pydantic error as path and message: what was found, what is accepted."""
-    keys = tuple(key for key in detail["loc"] if not _is_union_branch(key))
-    kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
-    if kind == "missing":
-        example = _STAND_INS.get(str(keys[-1]), "a value")
-        return keys[:-1], f"{keys[-1]}: missing; accepted: {example}"
-    if kind == "extra_forbidden":
-        return keys, f"unknown key {keys[-1]!r}; {did_you_mean(keys[-1], _fields_at(keys[:-1]))}"
-    bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    accepted = [f"{words} {context[bound]:g}" for bound, words in bounds.items() if bound in context]
-    if "expected" in context:
-        return keys, f"found {_shown(found)}; {_expected(found, context['expected'], keys)}"
-    if "pattern" in context:
-        accepted = ["letters, digits, '.', '_' and '-', beginning with a letter or digit"]
-    return (
-        keys,
-        f"found {_shown(found)}; accepted: {', '.join(accepted) or _TYPES.get(kind.split('_')[0], detail['msg'])}",
-    )
-
-
-def _is_union_branch(key: int | str) -> bool:
-    return isinstance(key, str) and ("[" in key or key == "constrained-float" or key == "constrained-int")
-
-
-def _expected(found: object, expected: str, keys: Keys) -> str:
-    names = [name.strip().strip("'") for name in expected.replace(" or ", ",").split(",")]
-    number = " or a number" if keys[-1] in ("gpus_per_trial", "max_concurrent") else ""
-    return did_you_mean(found, names) + number
-
-
-def _fields_at(keys: Keys) -> list[str]:
-    fields = SweepSpec.model_fields
-    for key in keys:
-        fields = getattr(fields[str(key)].annotation, "model_fields", {})
-    return list(fields)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _scheme(storage: str) -> str:
     scheme = urlsplit(storage).scheme
     return scheme if "://" in storage else ""
@@ -199,7 +134,7 @@ Related = tuple[tuple[str, ...], Keys, str]
 
 
 def _relations(spec: SweepSpec) -> Iterator[Related]:
-    """Faults in what sections say of each other and of the world, as (sections involved, path, message)."""
+    """Yield cross-section and environment faults, as (sections involved, path, message)."""
     if _scheme(spec.storage):
         accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
         yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
@@ -240,7 +175,7 @@ def _objective_faults(spec: SweepSpec) -> Iterator[Related]:
     try:
         task = tasks.of(spec.dataset)
     except InputError:
-        return  # told as a fault of the data set
+        return  # reported as a fault of the data set
     try:
         metric = task.metric(section.metric)
     except InputError as error:
@@ -271,7 +206,7 @@ def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
         try:
             classes = len(_info(spec).class_names)
         except InputError:
-            return  # told as a fault of the data set
+            return  # reported as a fault of the data set
         try:
             weights.check_classes(path, models.MODELS[spec.teacher.model].taps.head, classes)
         except InputError as error:
@@ -291,7 +226,7 @@ def _named_model_faults(who: str, name: str, options: Mapping[str, Any]) -> Iter
 
 
 def _part_faults(spec: SweepSpec) -> Iterator[Related]:
-    """Faults in what the sections say of the parts that they name."""
+    """Yield faults in the names and parameters of registered parts."""
     trainings: dict[Keys, OptimizationSpec] = {("train",): spec.train, ("teacher", "train"): spec.teacher.train}
     for keys, train in trainings.items():
         for key in PARTS.keys() & type(train).model_fields.keys():
@@ -313,7 +248,7 @@ def _faults_of_part(parts: Parts[Any], section: Section, keys: Keys, epochs: int
 
 
 def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
-    """Settings that were changed though no part that is trained with takes them."""
+    """Yield settings that were changed but that no part in use reads."""
     alone = SearchSpace(space.method, {}, {}).beside(TrainSpec(**spec.teacher.train.model_dump()))
     for keys, train, known in ((("train",), spec.train, space), (("teacher", "train"), spec.teacher.train, alone)):
         for name in DECIDED_BY.keys() & type(train).model_fields.keys():
@@ -349,9 +284,9 @@ def _info(spec: SweepSpec) -> DatasetInfo:
 
 
 def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
-    """Faults of the models at every width that can be drawn, and of the methods between them.
+    """Yield faults of the models at every width that can be drawn, and of the methods that compare them.
 
-    Built-in models tell without torch what they hold and show; others are built and run once on the CPU.
+    Built-in models are described without torch; others are built and run once on the CPU.
     """
     try:
         info = _info(spec)
@@ -359,12 +294,12 @@ def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
         yield ("dataset", "name"), str(error)
         return
     task = tasks.of(spec.dataset)
-    if is_user_object(spec.dataset.name):  # the others were looked at before
+    if is_user_object(spec.dataset.name):  # the others were checked earlier
         for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
             yield ("dataset", key), message
     if len(info.class_names) < (least := task.metric(spec.objective.metric).least_classes):
         message = f"found {spec.objective.metric!r}; accepted: a metric for {len(info.class_names)} classes"
-        yield ("objective", "metric"), f"{message}, which this one needs {least} for"
+        yield ("objective", "metric"), f"{message}; this one needs at least {least}"
     input_spec = task.input_spec(info.input_shape)
     found: dict[str, list[models.Described]] = {}
     widths = {"teacher": (spec.teacher.width,), "student": _widths(spec.search_space)}
@@ -394,7 +329,7 @@ def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
 
 
 def _widths(space: SearchSpace) -> tuple[float, ...]:
-    """Every width of a choice, the bounds of a range."""
+    """Return every width of a choice, or the bounds of a range."""
     width = space.shared["width"]
     if isinstance(width, Choice):
         return tuple(map(float, width.values))

@@ -1,4 +1,4 @@
-"""What a sweep file says about one training run."""
+"""Build the recipe of one training run from a sweep file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdsweep.training.recipe import Recipe
 
 
 def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
-    """The recipe of one configuration of a sweep."""
+    """Return the recipe of one configuration of a sweep."""
     train = spec.train.with_searched(config)
     task_loss, task_loss_params = train.part(LOSSES, train.task_loss)
     return Recipe(
@@ -36,7 +36,7 @@ def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
 
 
 def teacher_recipe(spec: SweepSpec) -> Recipe:
-    """The recipe of a teacher that is trained."""
+    """Return the recipe for training the teacher."""
     teacher = spec.teacher
     return Recipe(
         model=teacher.model,
@@ -51,7 +51,7 @@ def teacher_recipe(spec: SweepSpec) -> Recipe:
 
 
 def method_params(config: Config) -> dict[str, Any]:
-    """What of a configuration goes to `methods.create`: dotted for a sum, bare for a single method."""
+    """Return the parameters for `methods.create`: `term.name` for a sum of methods, `name` for a single one."""
     terms = methods.terms(str(config["method"]))
     params: dict[str, Any] = {}
     for key, value in config.items():

@@ -1,4 +1,4 @@
-"""The sweep file as types. `kdsweep.config.load` reads one and reports every fault at once."""
+"""The types of a sweep file. `kdsweep.config.load` reads one and reports every fault at once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TeacherSpec(Section):
 
     Attributes:
         model: A model of `kdsweep models`.
-        width: Multiplies its channels.
+        width: Channel multiplier.
         options: Further arguments of the model.
-        checkpoint: A .safetensors file or a PyTorch state dict; `kdsweep:NAME` is one that comes with kdsweep.
-        train: How it is trained otherwise.
-        cache_gb: Disk for its outputs, in 1e9 bytes; what needs more is computed in the loop.
+        checkpoint: A .safetensors file or a PyTorch state dict; `kdsweep:NAME` is one shipped with kdsweep.
+        train: How to train it if there is no checkpoint.
+        cache_gb: Disk budget for its outputs, in 1e9 bytes; outputs that do not fit are computed during training.
     """
 
     model: str
@@ -53,7 +53,7 @@ class ConstraintsSection(Section):
 
     Attributes:
         parameters: Maximum parameter count; 0 means unlimited.
-        size_mb: Parameters and buffers in MiB; 0 is no limit.
+        size_mb: Maximum size of parameters and buffers in MiB; 0 means unlimited.
     """
 
     parameters: Annotated[int, Field(ge=0)] = 0
@@ -61,22 +61,22 @@ class ConstraintsSection(Section):
 
 
 class ConfirmSection(Section):
-    """How many of the best are trained again, and on how many fresh seeds; top 0 leaves the stage out."""
+    """How many of the best trials are trained again, and on how many new seeds; `top: 0` skips this stage."""
 
     top: Annotated[int, Field(ge=0)] = 3
     seeds: Count = 3
 
 
 class ResourcesSection(Section):
-    """What a trial takes.
+    """Resources of each trial.
 
     Attributes:
-        cpus_per_trial: CPU cores, also the threads of PyTorch.
-        gpus_per_trial: A share of a GPU; `auto` is one GPU where the cluster has any, else none.
-        max_concurrent: Trials at a time; `auto` is what the cluster holds.
+        cpus_per_trial: CPU cores, and PyTorch threads.
+        gpus_per_trial: Share of a GPU. `auto` packs trials by measured memory and cores; 0 without GPUs.
+        max_concurrent: Maximum number of trials at a time; `auto` fills the cluster.
         max_failures: How often a trial may lose its worker and continue on another one.
-        step_timeout_seconds: An epoch that takes longer counts as hung: its worker is killed, and the trial goes on in
-            another one.
+        step_timeout_seconds: An epoch that takes longer counts as hung: its worker is killed, and the trial continues
+            in another one.
     """
 
     cpus_per_trial: Count = 1
@@ -106,15 +106,15 @@ class SweepSpec(Section):
 
     @cached_property
     def search_space(self) -> SearchSpace:
-        """`space`, which knows the training settings that it leaves alone."""
+        """The parsed `space`, with fixed values for the training settings that it does not search."""
         return SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
 
     @cached_property
     def goal(self) -> Goal:
-        """What is best, and whether that is the largest or the smallest.
+        """The metric that ranks trials, and its direction.
 
         Raises:
-            InputError: If the task has no such metric; a resolved spec is taken at its word.
+            InputError: If `mode` is `auto` and the task has no such metric.
         """
         metric, mode = self.objective.metric, self.objective.mode
         return Goal(metric, mode if mode != "auto" else tasks.of(self.dataset).metric(metric).mode)
@@ -125,27 +125,27 @@ class SweepSpec(Section):
         return SweepDir(Path(self.storage) / self.name)
 
     def comparable(self) -> dict[str, Any]:
-        """The resolved values, to tell whether two specs ask for the same sweep."""
+        """Return the resolved values; equal values mean the same sweep."""
         return self.model_dump() | {"space": self.search_space.written()}
 
     def replaced(self, **sections: Any) -> SweepSpec:
-        """The spec with other values of some top-level keys."""
+        """Return a copy of the spec with some top-level keys replaced."""
         copy = self.model_copy(update=sections)
-        for cached in ("search_space", "goal"):  # a copy takes cached properties along
+        for cached in ("search_space", "goal"):  # model_copy copies cached properties too
             copy.__dict__.pop(cached, None)
         return copy
 
     def save(self, path: Path) -> None:
-        """Write the resolved sweep file; reading it gives an equal spec."""
+        """Write the resolved sweep file; reading it back gives an equal spec."""
         with replacing(path) as partial:
             document.dump(self.comparable(), partial, "the sweep file as kdsweep resolved it")
 
 
 def read_spec(sweep: SweepDir) -> SweepSpec:
-    """The spec of an existing sweep, trusted to have been checked when it was written.
+    """Read the spec of an existing sweep, which was checked when it was written.
 
     Raises:
-        SpecError: If the file is not what kdsweep wrote.
+        SpecError: If kdsweep did not write the file.
     """
     try:
         return SweepSpec.model_validate(document.Document(sweep.spec).values)

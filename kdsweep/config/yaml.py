@@ -1,4 +1,4 @@
-"""A YAML document that remembers on which line everything stands."""
+"""YAML documents that remember the line of every key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Document:
         path: The file.
 
     Raises:
-        SpecError: If the file is missing, unreadable, no mapping, repeats a key or carries a tag or an alias.
+        SpecError: If the file is missing or unreadable, is not a mapping, repeats a key, or contains a tag or an alias.
     """
 
     def __init__(self, path: Path):
@@ -34,10 +34,10 @@ class Document:
         self.values: dict[str, Any] = self._read(path)
 
     def override(self, dotted: str, value: Any) -> None:
-        """Put `value` at a dotted path, making the mappings on the way.
+        """Set the value at a dotted path, creating missing mappings on the way.
 
         Raises:
-            SpecError: If the path runs through something that is no mapping.
+            SpecError: If the path goes through a value that is not a mapping.
         """
         keys = dotted.split(".")
         if not all(keys):
@@ -53,7 +53,7 @@ class Document:
         self._overridden.add(tuple(keys))
 
     def fault(self, keys: Keys, message: str) -> str:
-        """One line that says where, and what is wrong: `FILE:LINE: PATH: message`."""
+        """Return `FILE:LINE: PATH: message` as one line."""
         path = ".".join(str(key) for key in keys)
         shown = f"{path}: {message}" if path else message
         if any(keys[:n] in self._overridden for n in range(1, len(keys) + 1)):
@@ -88,7 +88,7 @@ class Document:
                 here = (*keys, str(key))
                 self._lines[here] = value.lc.key(key)[0] + 1
                 if not isinstance(key, str):
-                    raise SpecError([self.fault(here, f"found key {key!r}; accepted: a word")])
+                    raise SpecError([self.fault(here, f"found key {key!r}; accepted: text")])
                 plain[key] = self._plain(inner, here)
             return plain
         if isinstance(value, CommentedSeq):
@@ -104,16 +104,16 @@ class Document:
 
 
 def parse_value(text: str, option: str) -> Any:
-    """A value as `--set` gives it, in YAML.
+    """Parse the value of a `--set` option as YAML.
 
     Raises:
-        SpecError: If it is not YAML.
+        SpecError: If it is not valid YAML.
     """
     return _bare(_parse(text, f"--set {option}"))
 
 
 def dump(values: Mapping[str, Any], path: Path, header: str) -> None:
-    """Write a mapping as YAML under a comment line."""
+    """Write a mapping as YAML below a comment line."""
     yaml = YAML()
     yaml.default_flow_style = None
     yaml.width = 110

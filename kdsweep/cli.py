@@ -1,4 +1,4 @@
-"""The command line: parses and prints. Data goes to standard output, progress and errors to standard error."""
+"""The command-line interface. Data goes to standard output; progress and errors go to standard error."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ app = typer.Typer(
 errors = Console(stderr=True)
 WHERE_HELP = "Rows to show, such as \"method == 'kd' and width <= 0.5\"."
 
-SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep file: search_spaces/quickstart.yaml.")]
+SpecArgument = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="A sweep file, such as search_spaces/quickstart.yaml.")
+]
 DirArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep directory, such as runs/quickstart.")]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8.")
 ]
 AddressOption = Annotated[
-    str, typer.Option("--address", metavar="A", help="A Ray cluster: auto, HOST:PORT. Default: a local one.")
+    str, typer.Option("--address", metavar="A", help="Ray cluster: auto or HOST:PORT. Default: start a local one.")
 ]
 
 
 class Format(StrEnum):
-    """How data is written."""
+    """Output format."""
 
     TABLE = "table"
     CSV = "csv"
@@ -49,11 +51,11 @@ class Format(StrEnum):
 def run(
     spec: SpecArgument,
     overrides: SetOption = [],  # noqa: B006 - Typer copies it
-    name: Annotated[str, typer.Option("--name", help="Name of the sweep, and of its directory.")] = "",
-    storage: Annotated[str, typer.Option("--storage", help="Where sweeps are kept; every node must reach it.")] = "",
+    name: Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")] = "",
+    storage: Annotated[str, typer.Option("--storage", help="Directory of the sweeps; every node must reach it.")] = "",
     address: AddressOption = "",
 ) -> None:
-    """Run a sweep: teacher, search, confirmation; then show the best students."""
+    """Run a sweep: teacher, search and confirmation; then show the best students."""
     from kdsweep.terminal.progress import for_console
 
     loaded = _load(spec, overrides, name, storage)
@@ -66,14 +68,14 @@ def run(
 @app.command()
 def resume(
     directory: DirArgument,
-    trials: Annotated[int, typer.Option("--trials", help="A new total of trials, to extend a sweep.")] = 0,
+    trials: Annotated[int, typer.Option("--trials", help="New total number of trials, to extend the sweep.")] = 0,
     address: AddressOption = "",
 ) -> None:
-    """Go on with an interrupted sweep, or extend an ended one."""
+    """Continue an interrupted sweep, or extend a finished one."""
     from kdsweep.terminal.progress import for_console
     from kdsweep.tune.driver import resume as resume_sweep
 
-    _let_own_code_lie_here()
+    _add_cwd_to_path()
     _summary(resume_sweep(directory, trials or None, address or None, for_console(errors)))
 
 
@@ -81,18 +83,19 @@ def resume(
 def confirm(
     directory: DirArgument,
     top: Annotated[
-        int | None, typer.Option("--top", metavar="N", min=1, help="How many of the best. Default: the sweep file's.")
+        int | None, typer.Option("--top", metavar="N", min=1, help="Number of students. Default: as in the sweep file.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="K", min=1, help="Fresh seeds each. Default: the sweep file's.")
+        int | None,
+        typer.Option("--seeds", metavar="K", min=1, help="Seeds per student. Default: as in the sweep file."),
     ] = None,
     address: AddressOption = "",
 ) -> None:
-    """Train the best again on fresh seeds beside plain students, and score them on the test split."""
+    """Retrain the best students and plain students on fresh seeds, and evaluate them on the test split."""
     from kdsweep.terminal.progress import for_console
     from kdsweep.tune.driver import confirm as confirm_sweep
 
-    _let_own_code_lie_here()
+    _add_cwd_to_path()
     _summary(confirm_sweep(directory, top, seeds, address or None, for_console(errors)))
 
 
@@ -100,28 +103,28 @@ def confirm(
 def results(
     directory: DirArgument,
     where: Annotated[str, typer.Option("--where", metavar="EXPR", help=WHERE_HELP)] = "",
-    sort: Annotated[str, typer.Option("--sort", metavar="COL", help="A column; -COL for the largest first.")] = "",
-    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="Only the first N rows; 0 is all.")] = 0,
-    epochs: Annotated[bool, typer.Option("--epochs", help="One row per trial and epoch.")] = False,
-    confirmed: Annotated[bool, typer.Option("--confirmed", help="One row per confirmed trial.")] = False,
+    sort: Annotated[str, typer.Option("--sort", metavar="COL", help="Sort by a column; -COL: descending.")] = "",
+    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="Show only the first N rows; 0 shows all.")] = 0,
+    epochs: Annotated[bool, typer.Option("--epochs", help="Show one row per trial and epoch.")] = False,
+    confirmed: Annotated[bool, typer.Option("--confirmed", help="Show one row per confirmed trial.")] = False,
     importance: Annotated[
-        bool, typer.Option("--importance", help="Which settings mattered, by the trials that ran to the end.")
+        bool, typer.Option("--importance", help="Show the importance of each setting, based on the complete trials.")
     ] = False,
-    output: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
+    output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
 ) -> None:
-    """Show what a sweep found, the best trials first; also while it runs."""
+    """Show the results of a running or finished sweep, best trials first."""
     from kdsweep.results.frames import load_results
     from kdsweep.terminal import tables
 
     found = load_results(directory)
     if epochs + confirmed + importance > 1:
-        raise InputError("--epochs, --confirmed, --importance: accepted: one of them")
+        raise InputError("--epochs, --confirmed and --importance cannot be combined; use only one of them")
     everything = found.epochs if epochs else found.confirmed if confirmed else tables.ranked(found)
     if importance:
         everything = found.importance()
         complete = int((found.trials["state"] == "COMPLETE").sum())
-        errors.print(f"by the {complete} of {len(found.trials)} trials that ran to the end", highlight=False)
+        errors.print(f"based on the {complete} complete trials of {len(found.trials)}", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)
     tables.write(frame, output.value, out)
 
@@ -129,44 +132,44 @@ def results(
 @app.command()
 def export(
     directory: DirArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the students go, a folder each.")],
-    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="How many of the best.")] = 3,
-    trial: Annotated[str, typer.Option("--trial", metavar="KEY", help="One trial instead, by key or number.")] = "",
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output directory; each student gets a folder.")],
+    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Number of students to export.")] = 3,
+    trial: Annotated[str, typer.Option("--trial", metavar="KEY", help="Export only this trial: key or number.")] = "",
 ) -> None:
-    """Write the best students: safetensors, a JSON description and a card."""
+    """Export the best students: safetensors, a JSON description and a model card."""
     from kdsweep.results.frames import load_results
 
-    _let_own_code_lie_here()
+    _add_cwd_to_path()
     for folder in load_results(directory).export(out, top=top, trial=trial):
         typer.echo(folder)
 
 
 @app.command()
 def evaluate(
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A folder that kdsweep export wrote.")],
-    dataset: Annotated[str, typer.Option("--dataset", help="A data set; default: the one it was trained on.")] = "",
-    split: Annotated[str, typer.Option("--split", help="test, val or train.")] = "test",
-    root: Annotated[str, typer.Option("--root", help="Where the data set lies.")] = "",
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Import the student's own code.")] = False,
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A folder written by kdsweep export.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Data set. Default: the student's own.")] = "",
+    split: Annotated[str, typer.Option("--split", help="Split: test, val or train.")] = "test",
+    root: Annotated[str, typer.Option("--root", help="Directory of the data set.")] = "",
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow importing the student's user code.")] = False,
 ) -> None:
-    """Measure an exported student's accuracy."""
+    """Evaluate an exported student on a data set."""
     from kdsweep.results.export import evaluate_student
     from kdsweep.terminal import tables
 
     if split not in ("test", "val", "train"):
-        raise InputError(f"--split {split!r}: accepted: test, val, train")
-    _let_own_code_lie_here()
+        raise InputError(f"--split {split!r}: unknown split; accepted: test, val, train")
+    _add_cwd_to_path()
     tables.print_facts(evaluate_student(student, split, dataset, root, trust_code=trust_code))
 
 
 @app.command()
 def validate(spec: SpecArgument, overrides: SetOption = []) -> None:  # noqa: B006 - Typer copies it
-    """Check a sweep file and say what it would do."""
+    """Check a sweep file and print what the sweep would do."""
     from kdsweep.config.load import notes
     from kdsweep.search.extent import searched
 
     loaded = _load(spec, overrides, "", "")
-    errors.print(f"{spec}: good", highlight=False, markup=False)
+    errors.print(f"{spec}: valid", highlight=False, markup=False)
     for note in notes(loaded):
         errors.print(f"{spec}: note: {note}", highlight=False, markup=False, soft_wrap=True)
     typer.echo(
@@ -178,7 +181,7 @@ def validate(spec: SpecArgument, overrides: SetOption = []) -> None:  # noqa: B0
 @app.command()
 def methods(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="One method, in full; also your own package.module:Class.")
+        str, typer.Argument(metavar="[NAME]", help="A method to describe, or your own package.module:Class.")
     ] = "",
 ) -> None:
     """List the distillation methods, or describe one."""
@@ -186,7 +189,7 @@ def methods(
     from kdsweep.terminal import tables
 
     if name:
-        _let_own_code_lie_here()
+        _add_cwd_to_path()
         tables.print_method(reference.describe(name))
     else:
         tables.print_rows([tables.method_row(row) for row in reference.table()])
@@ -194,15 +197,15 @@ def methods(
 
 @app.command()
 def models() -> None:
-    """List the models that can be teacher or student."""
+    """List the models for teachers and students."""
     from kdsweep.models import MODELS
     from kdsweep.terminal import tables
 
-    rows = [{"model": key, "what it is": MODELS[key].summary} for key in MODELS]
+    rows = [{"model": key, "description": MODELS[key].summary} for key in MODELS]
     rows += [
-        {"model": "torchvision/<name>", "what it is": "any classifier of torchvision, with a head for your classes"},
-        {"model": "timm/<name>", "what it is": "any model of timm, where it is installed"},
-        {"model": "package.module:function", "what it is": "your own: function(input_shape, num_classes, width, ...)"},
+        {"model": "torchvision/<name>", "description": "any torchvision classifier, with a head for your classes"},
+        {"model": "timm/<name>", "description": "any timm model, if timm is installed"},
+        {"model": "package.module:function", "description": "your own: function(input_shape, num_classes, width, ...)"},
     ]
     tables.print_rows(rows)
 
@@ -213,8 +216,8 @@ def datasets() -> None:
     from kdsweep.datasets import DATASETS
     from kdsweep.terminal import tables
 
-    rows = [{"dataset": key, "what it is": DATASETS[key].summary} for key in DATASETS]
-    rows.append({"dataset": "package.module:function", "what it is": "your own: function(source, split)"})
+    rows = [{"dataset": key, "description": DATASETS[key].summary} for key in DATASETS]
+    rows.append({"dataset": "package.module:function", "description": "your own: function(source, split)"})
     tables.print_rows(rows)
 
 
@@ -274,7 +277,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Hyperparameter sweeps for knowledge distillation on Ray Tune."""
@@ -288,15 +291,15 @@ def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpe
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            raise InputError(f"--set {override}: accepted: KEY=VALUE, such as search.trials=8")
+            raise InputError(f"--set {override}: no '='; accepted: KEY=VALUE, such as search.trials=8")
         values[key.strip()] = parse_value(value, key)
     values |= {"name": name} if name else {}
     values |= {"storage": storage} if storage else {}
     return load_spec(path, values)
 
 
-def _let_own_code_lie_here() -> None:
-    """Let `package.module:attribute` name what lies in the current directory, as it did when the sweep was run."""
+def _add_cwd_to_path() -> None:
+    """Make modules in the current directory importable, so that `package.module:attribute` works as in `run`."""
     from kdsweep.registry import import_from
 
     import_from(str(Path.cwd()))
@@ -309,7 +312,7 @@ def _summary(found: Results) -> None:
 
 
 def main() -> None:
-    """The console script: one line for a mistake, an exit code that says whose it was."""
+    """Run the console script. A `KdsweepError` is printed as one line and sets the exit code."""
     try:
         app(prog_name="kdsweep")
     except KdsweepError as error:

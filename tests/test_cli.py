@@ -102,8 +102,11 @@ def test_exit_codes_say_whose_fault_it_was():
         (["results", "{dir}"], "not a sweep directory: spec.yaml is missing"),
         (["resume", "{dir}/gone"], "no such directory"),
         (["export", "{dir}/gone", "--out", "{dir}/x"], "no such directory"),
-        (["evaluate", "{dir}"], "no student, it holds no config.json; accepted: a folder of kdsweep export"),
-        (["evaluate", "{dir}", "--split", "tset"], "--split 'tset': accepted: test, val, train"),
+        (
+            ["evaluate", "{dir}"],
+            "not an exported student: config.json is missing; accepted: a folder of kdsweep export",
+        ),
+        (["evaluate", "{dir}", "--split", "tset"], "--split 'tset': unknown split; accepted: test, val, train"),
         (["validate", "{dir}/gone.yaml"], "gone.yaml: no such file; accepted: a sweep file in YAML"),
         (["run", "{dir}/gone.yaml"], "gone.yaml: no such file"),
         (["run", "{dir}"], "is a directory; accepted: a sweep file in YAML"),
@@ -223,11 +226,11 @@ def test_importance_says_how_many_trials_it_is_judged_by(kdsweep, swept):
     complete = int((results.trials["state"] == "COMPLETE").sum())
     code, out, err = kdsweep("results", swept, "--importance", "--format", "json")
     assert code == 0
-    assert err == f"by the {complete} of 10 trials that ran to the end\n"
+    assert err == f"based on the {complete} complete trials of 10\n"
     assert json.loads(out) == results.importance().to_dict("records")
     code, out, err = kdsweep("results", swept, "--importance", "--epochs")
     assert (code, out) == (2, "")
-    assert "accepted: one of them" in err
+    assert "use only one of them" in err
 
 
 def test_no_rows_are_said_on_standard_error(kdsweep, swept):
@@ -342,7 +345,7 @@ def test_one_trial_is_exported_by_number(kdsweep, swept, tmp_path):
     assert [read_config(Path(line)).trial[:5] for line in out.splitlines()] == ["0000-"]
     code, out, err = kdsweep("export", swept, "--out", tmp_path, "--trial", "99")
     assert (code, out) == (2, "")
-    assert err.startswith("trial '99': no trial called so; accepted: a key or number such as 0000-")
+    assert err.startswith("trial '99': no trial matches; accepted: a key or number such as 0000-")
 
 
 # validate
@@ -351,7 +354,7 @@ def test_one_trial_is_exported_by_number(kdsweep, swept, tmp_path):
 def test_validate_says_what_a_sweep_would_do(kdsweep, sweep_file):
     code, out, err = kdsweep("validate", sweep_file, "--set", "search.trials=7", "--set", "train.epochs=3")
     assert code == 0
-    assert err == f"{sweep_file}: good\n"
+    assert err == f"{sweep_file}: valid\n"
     assert out.startswith("small: 7 trials of at most 3 epochs over kd, hint, none; searches ")
     assert not (sweep_file.parent / "runs").exists()
 
@@ -368,7 +371,7 @@ def test_validate_reports_every_fault_with_file_and_line(kdsweep, sweep_file):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("search.trials", "--set search.trials: accepted: KEY=VALUE, such as search.trials=8"),
+        ("search.trials", "--set search.trials: no '='; accepted: KEY=VALUE, such as search.trials=8"),
         ("search.trials=many", "--set: search.trials: found 'many'; accepted: a whole number"),
         ("search.trails=3", "--set: search.trails: unknown key 'trails'; did you mean 'trials'?"),
         ("search.trials={", "--set search.trials:1: not readable as YAML"),

@@ -1,1 +1,1 @@
-"""What was found? Data frames, importance, exported students."""
+"""The results of a sweep: data frames, importance and exported students."""

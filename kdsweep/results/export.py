@@ -1,4 +1,4 @@
-"""Students as files anyone can load: safetensors, JSON and a card; no pickle, no code."""
+"""Export students as files anyone can load: safetensors, JSON and a model card, without pickle or code."""
 
 from __future__ import annotations
 
@@ -29,28 +29,31 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 
 
 class StudentConfig(BaseModel):
-    """`config.json` of an exported student: everything needed to rebuild and to judge it.
+    """`config.json` of an exported student: everything needed to rebuild and assess it.
 
     Attributes:
-        format: Of this file.
-        model: A model's name; with `width` and `options` it is rebuilt.
-        head: Kind and shapes of the head that the method put on the student; empty without one.
-        task: What it was trained for.
-        input_shape: Of one sample; (channels, height, width) of an image.
-        class_names: In the order of the logits.
-        mean: Per channel, of images scaled to 0..1; empty for other tasks.
-        std: Per channel, likewise.
-        parameters: How many.
-        size_mb: Parameters and buffers, in MiB.
-        dataset: What it was trained on; with `seed` its validation split is found again.
+        format: Version of the file format.
+        model: Name of the model; it is rebuilt from `model`, `width` and `options`.
+        width: Multiplier for the number of channels.
+        options: Further model arguments.
+        head: Kind and shapes of the method's inference head; empty if it has none.
+        task: Name of the task.
+        input_shape: Shape of one sample; (channels, height, width) for images.
+        class_names: Class names in the order of the logits.
+        mean: Mean per channel of images scaled to 0..1; empty for other tasks.
+        std: Standard deviation per channel, likewise.
+        parameters: Number of parameters.
+        size_mb: Size of parameters and buffers, in MiB.
+        dataset: The `dataset` section of the sweep; together with `seed` it determines the validation split.
+        seed: Seed of the sweep.
         settings: The trial's configuration.
-        confirmed: Means over fresh seeds, where the sweep confirmed this trial.
-        teacher: What is known of the teacher.
-        sweep: The sweep's name.
-        trial: The trial's key.
-        kdsweep: The version that wrote it.
+        confirmed: Means and standard deviations over fresh seeds; empty if the trial was not confirmed.
+        teacher: Description of the teacher.
+        sweep: Name of the sweep.
+        trial: Key of the trial.
+        kdsweep: Version of kdsweep that wrote the file.
 
-    The sweep's objective, of these weights on the validation split, is a key of its own: `val_NAME`.
+    The objective of these weights on the validation split is an additional key, `val_NAME`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -79,16 +82,16 @@ class StudentConfig(BaseModel):
 
     @property
     def measured(self) -> dict[str, float]:
-        """The objective on the validation split."""
+        """Value of the objective on the validation split, by its column `val_NAME`."""
         return dict(self.__pydantic_extra__)
 
 
 def export_students(results: Results, out: Path, top: int = 3, trial: str = "") -> list[Path]:
-    """Write students of a sweep; see `Results.export`."""
+    """Export students of a sweep; see `Results.export`."""
     chosen = [results.trial(trial)["trial"]] if trial else results.distinct(top)["trial"]
     keys = [str(key) for key in chosen]
     if not keys:
-        raise InputError(f"{results.path}: no trial has reached an epoch yet; accepted: a sweep with results")
+        raise InputError(f"{results.path}: no trial has finished an epoch yet; export once one has")
     for key in keys:
         _need_weights(results, key)
     return [_export(results, key, out / f"{results.spec.name}-{key}") for key in keys]
@@ -98,15 +101,15 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
     """Load an exported student.
 
     Args:
-        path: Its folder.
-        trust_code: Whether a model that is the user's own `package.module:function` may be imported.
+        path: The student's folder.
+        trust_code: Whether to import user code (`package.module:function`) that the student refers to.
 
     Returns:
-        A module in eval mode that takes images [B, C, H, W] scaled to 0..1, or the samples of its task, and returns
+        A module in eval mode that takes images [B, C, H, W] scaled to 0..1, or samples of another task, and returns
         logits [B, classes].
 
     Raises:
-        InputError: If the folder is no student, or is damaged.
+        InputError: If the folder is not an exported student, or is damaged.
     """
     folder = Path(path)
     config = read_config(folder)
@@ -114,52 +117,54 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
     for what, name in (("model", config.model), ("head", kind), ("task", config.task)):
         if is_user_object(name) and not trust_code:
             raise InputError(
-                f"{folder}: its {what} is the code {name!r}; accepted: trust_code=True, if you trust that code"
+                f"{folder}: its {what} is user code, {name!r}; pass trust_code=True (--trust-code) if you trust it"
             )
     model = _rebuilt(config, weights.load(folder / WEIGHTS), f"student {folder / WEIGHTS}")
     return _exported(config, model, f"student {folder / WEIGHTS}").eval()
 
 
 def read_config(folder: Path) -> StudentConfig:
-    """Read `config.json` of a student.
+    """Read the `config.json` of an exported student.
 
     Raises:
-        InputError: If it is missing or not what kdsweep writes.
+        InputError: If it is missing, unreadable or invalid.
     """
     path = folder / CONFIG
     try:
         config = StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise InputError(f"{folder}: no student, it holds no {CONFIG}; accepted: a folder of kdsweep export") from None
+        raise InputError(
+            f"{folder}: not an exported student: {CONFIG} is missing; accepted: a folder of kdsweep export"
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"{path}: unreadable: {error}") from error
     except ValidationError as error:
         raise InputError(f"{path}: {_first_fault(error)}") from error
     unknown = [name for name in config.measured if not name.startswith("val_")]
     if unknown or len(config.measured) != 1:
-        what = f"{unknown[0]}: unknown key" if unknown else f"{len(config.measured)} metrics on the validation split"
-        raise InputError(f"{path}: {what}; accepted: the keys that kdsweep export writes, with one val_NAME")
+        what = f"{unknown[0]}: unknown key" if unknown else f"found {len(config.measured)} val_NAME keys"
+        raise InputError(f"{path}: {what}; accepted: the keys written by kdsweep export, including one val_NAME")
     return config
 
 
 def evaluate_student(
     folder: Path, split: str, dataset: str = "", root: str = "", *, trust_code: bool = False
 ) -> dict[str, Any]:
-    """Judge a student on a data set.
+    """Evaluate a student on a data set.
 
     Args:
         folder: The student's folder.
-        split: `test`, or `val` and `train` as its sweep split them.
-        dataset: A data set's name; empty is the student's own.
-        root: Where the data set lies; empty is where it lay.
-        trust_code: As for `load_student`; also whether a data set that is the user's own function may be imported.
+        split: `test`, `val` or `train`; the last two as in the student's sweep.
+        dataset: Name of a data set; empty for the one the student was trained on.
+        root: Directory of the data set; empty for the one used in training.
+        trust_code: As for `load_student`; also allows importing a user-defined data set.
 
     Returns:
-        student, dataset, split, images (or what the samples of its task are called), and its metrics: accuracy (a
-        fraction), loss.
+        student, dataset, split, the number of samples (named by the task's noun, such as `images`) and the metrics,
+        such as accuracy (a fraction) and loss.
 
     Raises:
-        InputError: If the student or the data set cannot be read, or they do not fit.
+        InputError: If the student or the data set cannot be read, or if they do not fit each other.
     """
     config = read_config(folder)
     student = load_student(folder, trust_code=trust_code)
@@ -171,15 +176,15 @@ def evaluate_student(
         raise InputError(f"{folder / CONFIG}: dataset: {_first_fault(error)}") from error
     if is_user_object(spec.name) and not dataset and not trust_code:
         raise InputError(
-            f"{folder}: its data set is the code {spec.name!r}; accepted: trust_code=True (--trust-code), if you trust "
-            "that code, or another data set (--dataset)"
+            f"{folder}: its data set is user code, {spec.name!r}; pass trust_code=True (--trust-code) if you trust it, "
+            "or choose another data set (--dataset)"
         )
     task, found = tasks.get(config.task), datasets.get(spec.name)
     info = found.describe(Source(Path(spec.root), spec.download, spec.resize))
     if info.input_shape != config.input_shape or len(info.class_names) != len(config.class_names):
         raise DataError(
             f"dataset {spec.name!r} has {task.noun} {info.input_shape} of {len(info.class_names)} classes; accepted: "
-            f"{config.input_shape} of {len(config.class_names)}, which the student was trained on"
+            f"{config.input_shape} of {len(config.class_names)} classes, as in training"
         )
     samples = task.exported_split(spec, config.seed, split)
     measured = evaluate(
@@ -193,7 +198,8 @@ def _need_weights(results: Results, key: str) -> None:
     if not best.is_file():
         kept = sorted(path.parent.name for path in results.sweep.trials.glob(f"*/{best.name}"))
         raise InputError(
-            f"trial {key}: its weights were not kept, only the best trials' are; accepted: {', '.join(kept) or 'none'}"
+            f"trial {key}: its weights were not kept (only those of the best trials are); "
+            f"accepted: {', '.join(kept) or 'none'}"
         )
 
 
@@ -203,7 +209,7 @@ def _export(results: Results, key: str, folder: Path) -> Path:
     try:
         _rebuilt(config, weights.load(best), f"weights of trial {key}")
     except CheckpointError as error:
-        raise InputError(f"{error}; accepted: weights as the sweep wrote them") from error
+        raise InputError(f"{error}; the weights must be as the sweep wrote them") from error
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(best, folder / WEIGHTS)
     write_json(folder / CONFIG, config.model_dump(mode="json"))
@@ -251,27 +257,27 @@ def _confirmed_columns(goal: Goal) -> list[str]:
 
 
 def _best_value(trial: TrialDir, recorded: float) -> float:
-    """What the kept weights reached; a trial that still runs may be further than when they were written."""
+    """The objective of the saved weights; a running trial may have improved since they were written."""
     kept = weights.metadata(trial.state).get("kdsweep") if trial.state.is_file() else None
     return best_value(json.loads(kept)) if kept else float(recorded)
 
 
 def _rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
-    """The student with its weights; no memory is filled before its shapes are known to be theirs."""
+    """Build the student and load its weights. Shapes are compared before any large memory is allocated."""
     try:
         model = _build(config, state, where)
     except KdsweepError:
         raise
-    except Exception as error:  # on sizes and options that somebody made up, a builder raises nearly anything
+    except Exception as error:  # builders may raise anything on invalid sizes and options
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{where}: {CONFIG} describes no model that can be built: {reason}") from error
+        raise InputError(f"{where}: the model in {CONFIG} cannot be built: {reason}") from error
     _exported(config, model, where)
     model.load_state_dict(state, strict=False)
     return model
 
 
 def _exported(config: StudentConfig, model: nn.Module, where: str) -> nn.Module:
-    """The model as users call it."""
+    """Wrap the model in the form that users call."""
     try:
         return tasks.get(config.task).exported(model, config.model_dump())
     except InputError as error:
@@ -285,7 +291,7 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _build(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
-    """The student without weights, if `state` fits it."""
+    """Build the student without weights, after checking that `state` fits it."""
     from kdsweep.models.blocks import HeadedStudent, Undrawn
 
     with Undrawn():
@@ -308,7 +314,7 @@ def _build(config: StudentConfig, state: weights.State, where: str) -> nn.Module
 
 
 def _card(config: StudentConfig) -> str:
-    """The README of a student."""
+    """Write the model card (README.md) of a student."""
     searched = {key: value for key, value in config.settings.items() if key != "train"}
     used = {**searched, **{key: value for key, value in config.settings["train"].items() if key not in searched}}
     settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in used.items())
@@ -321,7 +327,7 @@ def _card(config: StudentConfig) -> str:
     if config.confirmed:
         rows += _confirmed_rows(config.confirmed, metric)
         norm = config.confirmed["first_layer_norm"]
-        start = f"\nIts first layer's norm before training was {norm:.4f} (first fresh seed), as its plain twin's.\n"
+        start = f"\nNorm of the first layer before training: {norm:.4f} (first fresh seed, equal for the plain twin).\n"
     smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
     return f"""# {_text(config.model)} distilled on {_text(config.dataset["name"])}
 
@@ -345,7 +351,7 @@ the logits: {", ".join(_text(name) for name in config.class_names)}.
 | measured on | {metric.replace("_", " ")} |
 |---|---|
 {chr(10).join(rows)}
-| its teacher, validation | {shown(column, teacher.get(column, float("nan")))} |
+| teacher, validation | {shown(column, teacher.get(column, float("nan")))} |
 
 ## How it was trained
 
@@ -359,13 +365,13 @@ Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("
 
 
 def _confirmed_rows(confirmed: dict[str, float], metric: str) -> list[str]:
-    """What confirmation measured; what it did not is left out."""
+    """Table rows for the confirmed metrics; missing ones are omitted."""
     lines = (
-        (f"test_{metric}", f"test, {confirmed['seeds']:.0f} fresh seeds of these settings"),
-        (f"plain_test_{metric}", "test, plain student, same settings and seeds"),
-        ("kd_gain", "gain over it, paired by seed"),
-        (f"tuned_plain_test_{metric}", "test, plain student, the best of the sweep's plain settings"),
-        ("kd_gain_tuned", "gain over it, paired by seed"),
+        (f"test_{metric}", f"test, these settings on {confirmed['seeds']:.0f} fresh seeds"),
+        (f"plain_test_{metric}", "test, plain student with the same settings and seeds"),
+        ("kd_gain", "gain over that plain student, paired by seed"),
+        (f"tuned_plain_test_{metric}", "test, plain student with the best plain settings of the sweep"),
+        ("kd_gain_tuned", "gain over that plain student, paired by seed"),
     )
     rows = []
     for name, meaning in lines:
@@ -388,7 +394,7 @@ def _cell(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """Text that cannot break out of the card's Markdown."""
+    """Escape Markdown and HTML in text for the card."""
     kept = value.replace("\\", "\\\\").replace("\n", " ").replace("\r", " ")
     for mark in "|`<>[]*_#&~$":
         kept = kept.replace(mark, f"\\{mark}")

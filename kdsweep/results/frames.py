@@ -1,4 +1,4 @@
-"""Results as data frames; needs neither torch nor Ray."""
+"""Results as data frames. Needs neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from kdsweep.tasks import Goal, Task
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-# By the names of Optuna's states.
+# Optuna state -> state in the results.
 _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "RUNNING"}
 _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha", "lr")
 _COSTS = ("parameters", "size_mb", "train_seconds")
 _SIZES = ("parameters", "size_mb")
-LOSSES = ("train_loss", "task_loss", "distill_loss")  # the last two are missing in what version 0.1.0 wrote
+LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
 
 
 class Results:
-    """What a sweep found.
+    """The results of a sweep.
 
     Args:
-        sweep: Its directory.
+        sweep: The sweep's directory.
 
     Attributes:
         spec: The sweep's spec.
         trials: One row per trial: trial, number, state, method, width, temperature, alpha, lr, dotted parameters of
-            methods, rung.N (the best value up to epoch N, where trials were compared), epochs, the objective (best) and
-            the same with _last, the other metrics at the best epoch, parameters, size_mb, train_seconds, error, and
-            config (its JSON form).
+            methods, rung.N (the best value of the objective up to epoch N, where trials are compared), epochs, the best
+            value of the objective, its last value (with the suffix _last), the other metrics at the best epoch,
+            parameters, size_mb, train_seconds, error, and config (the configuration as JSON).
         epochs: One row per trial and epoch: trial, epoch, train_loss, task_loss, distill_loss, each metric as val_NAME,
             lr, seconds, parameters, size_mb.
-        confirmed: One row per confirmed trial, see `tune.confirm`; empty before.
-        teacher: What is known of the teacher.
+        confirmed: One row per confirmed trial, see `tune.confirm`; empty before confirmation.
+        teacher: Description of the teacher.
     """
 
     def __init__(self, sweep: SweepDir):
@@ -65,7 +65,7 @@ class Results:
 
     @property
     def goal(self) -> Goal:
-        """What is best in the sweep."""
+        """The objective of the sweep."""
         return self.spec.goal
 
     @cached_property
@@ -91,36 +91,36 @@ class Results:
 
     @cached_property
     def teacher(self) -> dict[str, Any]:
-        """model, origin, its metrics as val_NAME, parameters, size_mb, ...; empty before the teacher is there.
+        """model, origin, metrics as val_NAME, parameters, size_mb, ...; empty until the teacher is ready.
 
-        Its metrics as test_NAME are there once something was confirmed.
+        After confirmation it also contains the metrics on the test split, as test_NAME.
         """
         files = (self.sweep.teacher_card, self.sweep.teacher_test)
         return {name: value for file in files if file.is_file() for name, value in json.loads(file.read_text()).items()}
 
     def best(self, top: int = 1) -> pd.DataFrame:
-        """The best trials by the sweep's objective, the smaller student first where they are equal."""
+        """The best trials by the sweep's objective; on a tie, the smaller student comes first."""
         measured = self.trials[self.trials[self.goal.column].notna() & (self.trials["state"] != "FAILED")]
         return ranked(measured, self.goal).head(top)
 
     def distinct(self, top: int) -> pd.DataFrame:
-        """`best`, each configuration once: a small space is tried out before the trials are."""
+        """`best` without duplicate configurations; trials of a small search space repeat them."""
         return self.best(len(self.trials)).drop_duplicates("config").head(top).reset_index(drop=True)
 
     def pareto(self) -> pd.DataFrame:
-        """The trials that no student of the same or a smaller size beats, from small to large."""
+        """The trials that no student of the same or smaller size beats, from small to large."""
         rising = self.best(len(self.trials)).sort_values("parameters", kind="stable")
         scores = rising[self.goal.column].map(self.goal.score).astype(float)
         return rising[scores > scores.cummax().shift(fill_value=-math.inf)].reset_index(drop=True)
 
     def plain(self, width: float | None = None) -> pd.DataFrame:
-        """The best trial without distillation, of any width or of one, if the sweep had any."""
+        """The best trial without distillation, of one width or of any; empty if there is none."""
         plain = self.best(len(self.trials))
         plain = plain[plain["method"] == "none"]
         return (plain if width is None else plain[plain["width"] == width]).head(1).reset_index(drop=True)
 
     def importance(self) -> pd.DataFrame:
-        """Which settings mattered, by the trials that ran to the end: parameter, importance, trials."""
+        """Importance of each setting, based on the complete trials: parameter, importance, trials."""
         from kdsweep.results.importance import importance
 
         return importance(_frozen_trials(self.sweep), self.goal.direction)
@@ -129,17 +129,21 @@ class Results:
         """The configuration of one trial.
 
         Args:
-            key: The trial's key, its number, or the beginning of its key.
+            key: The trial's key, number or key prefix.
 
         Raises:
-            InputError: If no trial, or more than one, is called so.
+            InputError: If no trial matches, or more than one does.
         """
         row = self.trial(key)
         drawn = json.loads(row["config"])
         return dict(drawn)
 
     def trial(self, key: str) -> dict[str, Any]:
-        """The row of one trial, found as `config` finds it."""
+        """The row of one trial, given its key, number or key prefix.
+
+        Raises:
+            InputError: If no trial matches, or more than one does.
+        """
         trials = self.trials
         named = trials[trials["trial"] == key]
         if named.empty and key.isdecimal():
@@ -147,21 +151,21 @@ class Results:
         if named.empty:
             named = trials[trials["trial"].str.startswith(key)]
         if len(named) != 1:
-            found = "no trial" if named.empty else f"{len(named)} trials"
+            found = "no trial matches" if named.empty else f"{len(named)} trials match"
             examples = ", ".join(trials["trial"].head(3))
-            raise InputError(f"trial {key!r}: {found} called so; accepted: a key or number such as {examples}")
+            raise InputError(f"trial {key!r}: {found}; accepted: a key or number such as {examples}")
         return {str(name): value for name, value in named.iloc[0].items()}
 
     def export(self, out: str | Path, top: int = 3, trial: str = "") -> list[Path]:
-        """Write the best students, or one trial's, as files anyone can load.
+        """Export the best students, or the student of one trial, as files anyone can load.
 
         Args:
-            out: A directory; each student is a folder in it.
-            top: How many of the best.
-            trial: A trial's key or number instead.
+            out: Output directory; each student gets a folder in it.
+            top: Number of best students to export.
+            trial: Key or number of a single trial to export instead.
 
         Returns:
-            The students' folders, the best first.
+            The students' folders, best first.
 
         Raises:
             InputError: If there is no such trial or its weights were not kept.
@@ -171,20 +175,20 @@ class Results:
         return export_students(self, Path(out), top=top, trial=trial)
 
     def _fresh(self, frame: Path) -> bool:
-        """Whether a frame on disk is not older than the logs it was made from."""
+        """Whether a frame on disk is at least as new as the logs it was made from."""
         logs = [path for path in (self.sweep.journal, self.sweep.epochs_log) if path.is_file()]
         return frame.is_file() and all(frame.stat().st_mtime_ns >= log.stat().st_mtime_ns for log in logs)
 
 
 def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
-    """Trials, the best first, those without a value last; of equal ones the smaller student first."""
+    """Sort trials from best to worst, those without a value last; on a tie, the smaller student comes first."""
     order = [goal.column, "parameters", "number"]
     ascending = [goal.mode == "min", True, True]
     return trials.sort_values(order, ascending=ascending, na_position="last").reset_index(drop=True)
 
 
 def load_results(path: str | Path) -> Results:
-    """Open the results of a sweep, running or ended.
+    """Open the results of a running or finished sweep.
 
     Raises:
         SweepDirError: If there is no sweep at `path`.
@@ -193,7 +197,7 @@ def load_results(path: str | Path) -> Results:
 
 
 def write_frames(sweep: SweepDir) -> None:
-    """Write the frames of a sweep as parquet, made from its logs."""
+    """Build the data frames of a sweep from its logs and write them as parquet."""
     epochs = _epochs_frame(sweep)
     trials = _trials_frame(sweep, epochs)
     write_frame(epochs, sweep.epochs_frame)
@@ -201,19 +205,19 @@ def write_frames(sweep: SweepDir) -> None:
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame as parquet, whole or not at all."""
+    """Write a frame as parquet, atomically."""
     with replacing(path) as partial:
         frame.to_parquet(partial, index=False)
 
 
 def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:
     frame = _in_order(pd.DataFrame(list(read_lines(sweep.epochs_log))))
-    # An epoch that was repeated after an interruption is written twice; the last one counts.
+    # An epoch repeated after an interruption is logged twice; the last entry counts.
     return frame.drop_duplicates(["trial", "epoch"], keep="last").reset_index(drop=True)
 
 
 def _in_order(epochs: pd.DataFrame) -> pd.DataFrame:
-    """The columns of epochs in one order, also those that nothing was written to."""
+    """Put the columns of `epochs` in a fixed order, and add those that are missing."""
     metrics = _metrics(epochs)
     known = ["trial", "epoch", *LOSSES, *metrics, "lr", "seconds", *_SIZES]
     parts = [name for name in epochs.columns if name not in known]
@@ -221,7 +225,7 @@ def _in_order(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _metrics(epochs: pd.DataFrame) -> list[str]:
-    """The columns of metrics: first those that every task measures."""
+    """Names of the metric columns, starting with the metrics that every task measures."""
     usual = [f"val_{name}" for name in reversed(Task.always)]
     return usual + [name for name in epochs.columns if name.startswith("val_") and name not in usual]
 
@@ -258,15 +262,15 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _best_epochs(epochs: pd.DataFrame, goal: Goal) -> pd.Series:
-    """The row of each trial's best epoch, the first where several are."""
+    """Row label of each trial's best epoch; on a tie, the first one."""
     values = epochs.groupby("trial")[goal.column]
     return values.idxmax() if goal.mode == "max" else values.idxmin()
 
 
 def _rung_columns(sweep: SweepDir, trials: pd.Series, epochs: pd.DataFrame, goal: Goal) -> pd.DataFrame:
-    """What each trial had reached at each rung; missing where it did not come so far."""
+    """Best value of each trial up to each rung; missing if the trial did not reach the rung."""
     spec = read_spec(sweep)
-    # The user's own rule may not lie where results are read.
+    # A user-defined rule may not be importable where results are read.
     milestones = rule_of(spec).milestones if named(spec.scheduler.name)[0] in STOPPING_RULES else ()
     ordered = epochs.astype({"epoch": int, goal.column: float}).sort_values("epoch")
     values = ordered.groupby("trial")[goal.column]
@@ -292,7 +296,7 @@ def _row(frozen: FrozenTrial) -> dict[str, Any]:
 def _frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
     if not sweep.journal.is_file() or not sweep.journal.stat().st_size:
         return []
-    # Optuna is needed only where there are no fresh frames.
+    # Imported here because Optuna is needed only if the frames are out of date.
     import optuna
     from optuna.storages import JournalStorage
 

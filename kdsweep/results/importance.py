@@ -1,7 +1,7 @@
-"""Which settings mattered, judged by trials that ran to the end.
+"""Importance of each setting, based on the complete trials.
 
-A trial that was stopped early was judged after fewer epochs; to compare it with a complete one would credit its
-settings with what the epochs did.
+A trial stopped early has trained fewer epochs. Comparing it with a complete trial would attribute the effect of the
+missing epochs to its settings.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ BEST_SHARE = 0.25
 
 
 def importance(trials: Sequence[FrozenTrial], direction: Direction) -> pd.DataFrame:
-    """How much the best quarter's values of each searched setting differ from everybody's, by PED-ANOVA.
+    """Compute the importance of each searched setting with PED-ANOVA.
 
-    A setting that only some methods have is judged among the trials that have it.
+    It measures how much the setting's distribution among the best quarter of the trials differs from its distribution
+    among all trials. A setting that only some methods use is evaluated among the trials that have it.
 
     Args:
-        trials: Optuna's; those that are not complete are left out.
-        direction: Of their values, `maximize` or `minimize`.
+        trials: Optuna trials; only complete ones are used.
+        direction: Direction of the objective, `maximize` or `minimize`.
 
     Returns:
-        One row per setting, the most important first: parameter, importance (not normalised), trials (judged by).
+        One row per setting, most important first: parameter, importance (not normalised), trials (number used).
 
     Source: Watanabe et al. 2023, "PED-ANOVA", arXiv:2304.10255.
     """
@@ -43,14 +44,14 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> pd.DataFr
     rows = []
     for name in names:
         having = [trial for trial in complete if name in trial.distributions]
-        # Several distributions of one name are several sweeps' ranges in one journal: the latest counts.
+        # If the journal holds several distributions under one name, use the latest.
         having = [trial for trial in having if trial.distributions[name] == having[-1].distributions[name]]
         if len(having) < LEAST_TRIALS or having[-1].distributions[name].single():
             continue
         study = optuna.create_study(direction=direction)
         study.add_trials(having)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # where all are equal, nothing is important
+            warnings.simplefilter("ignore")  # it warns if all values are equal
             found = PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE).evaluate(study, params=[name])
         rows.append({"parameter": name, "importance": found[name], "trials": len(having)})
     frame = pd.DataFrame(rows, columns=["parameter", "importance", "trials"])

@@ -1,1 +1,1 @@
-"""What does a person see? Progress, tables, the summary."""
+"""Terminal output: progress, tables and the summary."""

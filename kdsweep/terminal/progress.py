@@ -28,16 +28,16 @@ class SearchStatus:
     """The progress of a search.
 
     Attributes:
-        target: Trials there will be.
-        running: Under way.
-        complete: Reached the last epoch.
-        pruned: Stopped early.
-        failed: Failed.
-        epochs: Epochs trained by all trials of this session.
-        objective: The column of what is best.
-        best_value: Its best value so far; NaN before the first.
-        best_config: Its configuration.
-        teacher_value: The teacher's, for comparison.
+        target: Total number of trials to run.
+        running: Number of running trials.
+        complete: Number of trials that reached the last epoch.
+        pruned: Number of trials stopped early.
+        failed: Number of failed trials.
+        epochs: Number of epochs trained in this session, over all trials.
+        objective: Column of the objective, `val_NAME`.
+        best_value: Best value of the objective so far; NaN before the first epoch.
+        best_config: Configuration of the best trial.
+        teacher_value: The teacher's value of the objective.
     """
 
     target: int

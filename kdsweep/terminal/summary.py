@@ -53,7 +53,7 @@ def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results
     test = goal.test_column
     cells.append(_mean(judged, test, goal))
     for plain, gain in ((f"plain_{test}", "kd_gain"), (f"tuned_plain_{test}", "kd_gain_tuned")):
-        # A plain student is its own twin.
+        # A plain student has no gain: it is its own plain twin.
         known = row["method"] != "none" and not math.isnan(judged[plain])
         points = shown_gain(test, judged[gain]) + _spread(judged[f"{gain}_std"], goal) if known else ""
         cells += [_mean(judged, plain, goal) if known else "", points]

@@ -1,4 +1,4 @@
-"""Frames and facts as the commands print them."""
+"""Prints data frames and other command output, and writes frames to files."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "pa
 
 
 def ranked(results: Results) -> pd.DataFrame:
-    """The trials, the best first, failed ones last; without the JSON form of the configuration."""
+    """The trials from best to worst, those without a value last, without the `config` column."""
     return frames.ranked(results.trials, results.goal).drop(columns="config")
 
 
 def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -> pd.DataFrame:
-    """Filter, sort and cut a frame.
+    """Filter, sort and truncate a frame.
 
     Args:
         frame: Trials or epochs.
-        where: An expression over columns, as pandas' `query` takes it; dotted columns may be written as they are.
-        sort: A column; `-column` for the largest first.
-        top: How many rows; 0 is all.
+        where: A condition on the columns, in the syntax of pandas' `query`; dotted column names need no backticks.
+        sort: Column to sort by; `-column` sorts in descending order.
+        top: Number of rows to keep; 0 keeps all.
 
     Raises:
-        InputError: If the expression or the column is wrong.
+        InputError: If the condition is invalid or the column does not exist.
     """
     if where:
         frame = _query(frame, where)
@@ -58,9 +58,9 @@ def write(frame: pd.DataFrame, how: str, out: Path | None) -> None:
     """Write a frame to a file or to standard output.
 
     Args:
-        frame: What to write.
-        how: `table`, `csv`, `json` (a list of records) or `parquet`.
-        out: A file; None is standard output.
+        frame: The frame to write.
+        how: Format: `table`, `csv`, `json` (a list of records) or `parquet`.
+        out: Output file; None for standard output.
 
     Raises:
         InputError: If the file cannot be written.
@@ -81,24 +81,24 @@ def write(frame: pd.DataFrame, how: str, out: Path | None) -> None:
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
-    """Names and values, one pair per line."""
+    """Print names and values, one pair per line."""
     for name, value in facts.items():
         sys.stdout.write(f"{name:10} {_shown(name, value)}\n")
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of equal keys as a table."""
+    """Print rows with the same keys as a table."""
     _print_frame(pd.DataFrame(list(rows)))
 
 
 def method_row(described: Mapping[str, Any]) -> dict[str, str]:
-    """One method in the list of methods."""
+    """Row of a method in the list of methods."""
     params = (f"{p['name']} {p['default']:g}{_range(p['search'])}" for p in described["params"])
     return {"method": described["name"], "what it does": described["summary"], "parameters": ", ".join(params)}
 
 
 def part_rows(parts: Parts[Any]) -> list[dict[str, str]]:
-    """The registered parts of one kind, and how to name one's own."""
+    """One row per registered part of a kind, and a row on how to refer to a user-defined one."""
     rows = [
         {
             parts.kind: name,
@@ -112,12 +112,12 @@ def part_rows(parts: Parts[Any]) -> list[dict[str, str]]:
 
 
 def print_method(described: Mapping[str, Any]) -> None:
-    """One method in full, with an example to paste into a sweep file."""
+    """Print a method in full, with an example to paste into a sweep file."""
     lines = [
         f"{described['name']}: {described['summary']}",
         "",
-        f"term     {described['formula'] or 'not said'}",
-        f"source   {described['source'] or 'not said'}",
+        f"term     {described['formula'] or 'not given'}",
+        f"source   {described['source'] or 'not given'}",
         f"teacher  {needed(described['needs'])}",
         "",
         *(f"  {p['name']:18} {p['default']:g}{_range(p['search'])}: {p['meaning']}" for p in described["params"]),
@@ -133,20 +133,22 @@ def _range(search: Any) -> str:
 
 
 def _query(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    # pandas wants names with dots in backticks; nobody should have to know that.
+    # pandas requires backticks around names with dots; add them, so that the user need not.
     dotted = sorted((column for column in frame.columns if "." in column), key=len, reverse=True)
     names = "|".join(re.escape(column) for column in dotted)
     expression = re.sub(rf"(?<![\w.`'\"])(?:{names})(?![\w.`])", r"`\g<0>`", where) if dotted else where
     if "@" in expression or "__" in expression:
-        raise InputError(f"--where {where!r}: accepted: comparisons of columns, without @ and __")
+        raise InputError(f"--where {where!r}: @ and __ are not allowed; accepted: comparisons of columns")
     try:
         wanted = frame.eval(expression, engine="python")
-    except Exception as error:  # pandas and the parser raise nearly anything for a wrong expression
+    except Exception as error:  # pandas and its parser may raise anything on an invalid expression
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         columns = ", ".join(frame.columns)
-        raise InputError(f"--where {where!r}: {reason}; accepted: a condition over {columns}") from error
+        raise InputError(f"--where {where!r}: {reason}; accepted: a condition on {columns}") from error
     if not (isinstance(wanted, pd.Series) and pd.api.types.is_bool_dtype(wanted)):
-        raise InputError(f"--where {where!r}: not a condition; accepted: such as \"width <= 0.5 and method == 'kd'\"")
+        raise InputError(
+            f"--where {where!r}: not a condition; accepted: for example \"width <= 0.5 and method == 'kd'\""
+        )
     return frame[wanted.fillna(False).astype(bool)]
 
 
@@ -175,7 +177,7 @@ def _print_frame(frame: pd.DataFrame) -> None:
     for column in columns:
         right = pd.api.types.is_numeric_dtype(frame[column])
         table.add_column(column, justify="right" if right else "left", overflow="fold")
-    # A gain is shown as the metric is that it is a gain of.
+    # Format gains like the metric they are differences of.
     tested = next((name for name in frame.columns if str(name).startswith("test_")), "")
     names = {name: tested for name in frame.columns if str(name).startswith("kd_gain")}
     for row in frame[columns].to_dict("records"):
@@ -186,16 +188,16 @@ def _print_frame(frame: pd.DataFrame) -> None:
 
 
 def console() -> Console:
-    """Standard output; where it is no terminal, wide enough for a summary."""
+    """A console for standard output; if it is not a terminal, 180 columns wide, enough for the summary."""
     return Console() if sys.stdout.isatty() else Console(width=180)
 
 
 def _worth_showing(frame: pd.DataFrame) -> list[str]:
-    """Of many columns, those that a terminal has room for; other formats write all."""
+    """Select the columns of a trials frame that fit on a terminal; other formats write all columns."""
     dotted = [name for name in frame.columns if "." in name and not name.startswith("rung.")]
     own = [column for column in dotted if frame[column].notna().any()]
     if "kd_gain" in frame.columns:
-        # All that was measured, but for the spread of plain students.
+        # All measured columns except the standard deviations of plain students.
         measured = [name for name in frame.columns if "test_" in name or name.startswith("kd_gain")]
         chosen = {*SHOWN_CONFIRMED, *(name for name in measured if not ("plain" in name and name.endswith("_std")))}
     else:

@@ -215,9 +215,9 @@ def test_what_was_confirmed_is_told(swept, tmp_path):
     assert told["test_accuracy"] == row["test_accuracy"]
     assert told["kd_gain"] == row["kd_gain"]
     card = (folder / export.CARD).read_text()
-    assert f"| test, 2 fresh seeds of these settings | {row['test_accuracy']:.2%} ± " in card
+    assert f"| test, these settings on 2 fresh seeds | {row['test_accuracy']:.2%} ± " in card
     assert f"{row['kd_gain'] * 100:+.2f} points" in card
-    assert f"Its first layer's norm before training was {row['first_layer_norm']:.4f}" in card
+    assert f"Norm of the first layer before training: {row['first_layer_norm']:.4f}" in card
 
 
 def rendered(card):
@@ -308,7 +308,7 @@ def test_a_sweep_without_results_has_nothing_to_export(made, tmp_path):
     sweep = SweepDir(tmp_path / "empty")
     sweep.root.mkdir()
     shutil.copy(made.sweep.spec, sweep.spec)
-    with pytest.raises(InputError, match="no trial has reached an epoch yet"):
+    with pytest.raises(InputError, match="no trial has finished an epoch yet"):
         load_results(sweep.root).export(tmp_path / "students")
 
 
@@ -348,7 +348,7 @@ WRONG = {
     "an unknown model": ({"model": "mnist_studnt"}, "did you mean 'mnist_student'?"),
     "a path as model": ({"model": "../../etc/passwd"}, "unknown model"),
     "an unknown option": ({"options": {"depth": 3}}, "has no option 'depth'"),
-    "an option that names an argument": ({"options": {"name": "x"}}, "no model that can be built"),
+    "an option that names an argument": ({"options": {"name": "x"}}, "the model in config.json cannot be built"),
     "other classes": ({"class_names": ["a", "b"]}, "fc.weight is [10, "),
     "no classes": ({"class_names": []}, "num_classes 0"),
     "another shape": ({"input_shape": [3, 28, 28]}, "conv1.weight is [8, 1, 3, 3], accepted: [8, 3, 3, 3]"),
@@ -357,7 +357,7 @@ WRONG = {
     "two sizes": ({"input_shape": [28, 28]}, "input_shape"),
     "a deviation of zero": ({"std": [0.0]}, "std above 0"),
     "no mean": ({"mean": [], "std": []}, "0 means for 1 channels"),
-    "an unknown head": ({"head": {"evil": 1}}, "no model that can be built"),
+    "an unknown head": ({"head": {"evil": 1}}, "the model in config.json cannot be built"),
 }
 
 
@@ -397,7 +397,7 @@ def test_a_head_says_its_kind_and_one_of_an_earlier_version_need_not(made, tmp_p
     with pytest.raises(InputError, match="unknown head 'transfr'; did you mean 'transfer'"):
         load_student(folder)
     rewrite(folder, head={"kind": "evil_student:build"})
-    with pytest.raises(InputError, match="its head is the code 'evil_student:build'; accepted: trust_code=True"):
+    with pytest.raises(InputError, match="its head is user code, 'evil_student:build'; pass trust_code=True"):
         load_student(folder)
     assert not evil.exists()
 
@@ -424,7 +424,8 @@ def test_a_description_that_is_none_is_refused_in_one_line(content, student):
 
 
 def test_what_is_no_student_is_refused(tmp_path, student):
-    with pytest.raises(InputError, match=r"no student, it holds no config.json; accepted: a folder of kdsweep export$"):
+    missing = r"not an exported student: config.json is missing; accepted: a folder of kdsweep export$"
+    with pytest.raises(InputError, match=missing):
         load_student(tmp_path)
     with pytest.raises(InputError, match="unreadable"):
         load_student(student / export.CONFIG)
@@ -459,7 +460,7 @@ def evil(tmp_path, monkeypatch):
 def test_code_that_a_student_names_is_not_imported(student, evil):
     rewrite(student, model="evil_student:build")
     for load in (load_student, lambda folder: evaluate_student(folder, "val")):
-        with pytest.raises(InputError, match="is the code 'evil_student:build'; accepted: trust_code=True"):
+        with pytest.raises(InputError, match="is user code, 'evil_student:build'; pass trust_code=True"):
             load(student)
     assert not evil.exists()
     with pytest.raises(InputError, match="evil_student:build"):
@@ -469,7 +470,7 @@ def test_code_that_a_student_names_is_not_imported(student, evil):
 
 def test_code_that_a_students_data_set_names_is_not_imported(student, evil):
     rewrite(student, dataset=read_config(student).dataset | {"name": "evil_student:build"})
-    with pytest.raises(InputError, match="its data set is the code 'evil_student:build'"):
+    with pytest.raises(InputError, match="its data set is user code, 'evil_student:build'"):
         evaluate_student(student, "val")
     assert not evil.exists()
     assert evaluate_student(student, "test", dataset="mnist_mini")["images"] == 2000

@@ -271,7 +271,7 @@ def test_a_sweep_that_has_only_begun_has_empty_frames_with_their_columns(tmp_pat
                   results.pareto(), results.plain()):  # fmt: skip
         assert len(frame) == 0
     assert results.teacher == {}
-    with pytest.raises(InputError, match="trial '0': no trial called so"):
+    with pytest.raises(InputError, match="trial '0': no trial matches"):
         results.config("0")
     write_frames(spec.sweep_dir)
     assert list(load_results(spec.sweep_dir.root).trials.columns) == [*LEADING, "rung.1", *MEASURED, "config"]
@@ -394,11 +394,11 @@ def test_a_trial_is_found_by_key_number_and_beginning(told):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("99", "no trial called so"),
-        ("x", "no trial called so"),
-        ("", "7 trials called so"),
-        ("²", "no trial called so"),
-        ("../../etc", "no trial called so"),
+        ("99", "no trial matches"),
+        ("x", "no trial matches"),
+        ("", "7 trials match"),
+        ("²", "no trial matches"),
+        ("../../etc", "no trial matches"),
     ],
 )
 def test_a_name_of_no_trial_or_of_several_is_refused(name, message, told):

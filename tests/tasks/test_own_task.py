@@ -58,7 +58,7 @@ def test_a_whole_sweep_of_tokens_runs_and_goes_by_the_users_metric(local_ray, he
     assert row["kd_gain"] == pytest.approx(gain)
     assert 0 < results.teacher["test_worst_topic_accuracy"] <= results.teacher["test_accuracy"] <= 1
     (folder,) = results.export(here / "students", top=1)
-    with pytest.raises(InputError, match="is the code 'my_texts:bag'; accepted: trust_code=True"):
+    with pytest.raises(InputError, match="is user code, 'my_texts:bag'; pass trust_code=True"):
         kdsweep.load_student(folder)
     student = kdsweep.load_student(folder, trust_code=True)
     data = json.loads(sweep.data.read_text())

@@ -309,7 +309,7 @@ def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_
     assert set(results.trials["parameters"]) <= {785 * 4 + 50, 785 * 8 + 90}
     assert "FAILED" not in states(results)
     (folder,) = results.export(tmp_path / "students", top=1)
-    with pytest.raises(InputError, match="its model is the code 'my_models:tiny'; accepted: trust_code=True"):
+    with pytest.raises(InputError, match="its model is user code, 'my_models:tiny'; pass trust_code=True"):
         kdsweep.load_student(folder)
     assert kdsweep.load_student(folder, trust_code=True) is not None
 

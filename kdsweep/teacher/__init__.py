@@ -1,1 +1,1 @@
-"""What does the teacher say? It is built or trained once, and its outputs are computed once."""
+"""The teacher: loaded or trained once, with its outputs computed once."""

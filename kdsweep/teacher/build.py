@@ -1,4 +1,4 @@
-"""The teacher: loaded or trained once, judged, and stored by content so that the next sweep starts at once."""
+"""Loads or trains the teacher, checks it and stores it by content hash, so that later sweeps reuse it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ CARD = "teacher.json"
 
 @dataclass(frozen=True)
 class TeacherCard:
-    """What is known of a teacher.
+    """Describes a teacher.
 
     Attributes:
-        digest: Names its weights and the data it was judged on.
-        model: A model's name.
-        width: Of its channels.
+        digest: Hash of what determines the weights and of the data they were evaluated on.
+        model: Name of the model.
+        width: Width multiplier.
         options: Further arguments of the model.
-        origin: `trained` or the checkpoint it was loaded from.
-        measured: Its metrics on the sweep's validation split, as `val_NAME`; keys of their own in the file.
-        parameters: How many.
-        size_mb: Parameters and buffers, in MiB.
-        epochs: It was trained for here; 0 if loaded.
+        origin: `trained`, or the checkpoint it was loaded from.
+        measured: Metrics on the validation split, as `val_NAME`. In the file they are top-level keys.
+        parameters: Parameter count.
+        size_mb: Size of parameters and buffers, in MiB.
+        epochs: Number of epochs it was trained for; 0 if loaded.
     """
 
     digest: str
@@ -57,7 +57,7 @@ class TeacherCard:
 
     @classmethod
     def read(cls, path: Path) -> TeacherCard:
-        """The card in a file.
+        """Read a card from a file.
 
         Raises:
             OSError: If it cannot be read.
@@ -69,14 +69,14 @@ class TeacherCard:
         return cls(**{name: value for name, value in known.items() if name not in measured}, measured=measured)
 
     def write(self, path: Path) -> None:
-        """Keep it in a file."""
+        """Write the card to a file."""
         known = asdict(self)
         measured = known.pop("measured")
         write_json(path, known | measured)
 
 
 def teacher_digest(spec: SweepSpec, data: Prepared) -> str:
-    """What a teacher is stored under: what made its weights, and the data that it was judged on."""
+    """Return the key of a teacher in the store: a hash of what determines its weights and of its data."""
     teacher = spec.teacher
     identity: dict[str, Any] = {
         "model": teacher.model, "width": teacher.width, "options": teacher.options, "data": data.digest, "layout": 1,
@@ -90,35 +90,34 @@ def teacher_digest(spec: SweepSpec, data: Prepared) -> str:
 
 
 def stored(spec: SweepSpec, data: Prepared, sweep: SweepDir) -> TeacherCard | None:
-    """The sweep's own teacher, or the one that an earlier sweep left in the store, if it is whole."""
-    return _whole(sweep.teacher) or _whole(sweep.store.teacher(teacher_digest(spec, data)))
+    """Return the card of the sweep's own teacher or of the one in the store; None if neither is intact."""
+    return _read_intact(sweep.teacher) or _read_intact(sweep.store.teacher(teacher_digest(spec, data)))
 
 
-def _whole(folder: Path) -> TeacherCard | None:
+def _read_intact(folder: Path) -> TeacherCard | None:
     try:
         weights.load(folder / WEIGHTS)
         return TeacherCard.read(folder / CARD)
     except (CheckpointError, OSError, ValueError, TypeError):
-        return None  # never finished, or damaged: it is made again
+        return None  # incomplete or damaged: it is made again
 
 
 def make(
     spec: SweepSpec, data: Prepared, store: Store, device: torch.device
 ) -> Generator[dict[str, float], None, TeacherCard]:
-    """Load the checkpoint or train the teacher, judge it and store it. Yields what each epoch of training measured.
+    """Load the checkpoint or train the teacher, evaluate it and store it. Yields the metrics of each training epoch.
 
     Args:
         spec: The sweep.
-        data: Its data.
-        store: Where the teacher is kept for further sweeps.
-        device: Where it is trained.
+        data: The prepared data set.
+        store: The store that keeps the teacher for later sweeps.
+        device: Device of the teacher.
 
     Returns:
-        What is known of it.
+        The teacher's card.
 
     Raises:
-        CheckpointError: If the checkpoint does not fit.
-        TeacherError: If it is not worth distilling from.
+        CheckpointError: If the checkpoint does not fit the model.
     """
     digest = teacher_digest(spec, data)
     root = store.teacher(digest)
@@ -153,10 +152,10 @@ def make(
 
 
 def judge(card: TeacherCard, data: Prepared) -> None:
-    """Refuse a teacher that knows little more than chance.
+    """Reject a teacher that is little better than chance.
 
     Raises:
-        TeacherError: If its task does not find it worth distilling from.
+        TeacherError: If the task considers it too weak to distil from.
     """
     if fault := data.task.teacher_fault(card.measured, data.num_classes):
         raise TeacherError(f"the teacher {card.model} ({card.origin}) {fault}")
@@ -165,10 +164,10 @@ def judge(card: TeacherCard, data: Prepared) -> None:
 def with_objective(
     card: TeacherCard, spec: SweepSpec, data: Prepared, sweep: SweepDir, device: torch.device
 ) -> TeacherCard:
-    """A stored teacher that was judged for another objective is judged again."""
+    """Return the card with the sweep's objective, re-evaluating a teacher that was stored for another objective."""
     if spec.goal.column in card.measured:
         return card
-    folder = sweep.teacher if _whole(sweep.teacher) else sweep.store.teacher(card.digest)
+    folder = sweep.teacher if _read_intact(sweep.teacher) else sweep.store.teacher(card.digest)
     model = load(spec, data, folder / WEIGHTS, device).model
     return replace(card, measured=_measured(spec, data, model, data.split("val", device)))
 
@@ -179,8 +178,8 @@ def _measured(spec: SweepSpec, data: Prepared, model: nn.Module, val: Samples) -
 
 
 def adopt(card: TeacherCard, sweep: SweepDir) -> None:
-    """Copy the stored teacher into the sweep's directory, which must stand on its own."""
-    if _whole(sweep.teacher):
+    """Copy the teacher from the store into the sweep directory, which must be self-contained."""
+    if _read_intact(sweep.teacher):
         return
     sweep.teacher.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(sweep.store.teacher(card.digest) / WEIGHTS, sweep.teacher_weights)
@@ -188,14 +187,14 @@ def adopt(card: TeacherCard, sweep: SweepDir) -> None:
 
 
 def build(spec: SweepSpec, data: Prepared) -> nn.Module:
-    """The teacher's model, its weights still to be loaded."""
+    """Build the teacher's model, without loading its weights."""
     teacher = spec.teacher
     return models.architecture(teacher.model, data.input_spec, data.num_classes, teacher.width, **teacher.options)
 
 
 def load(spec: SweepSpec, data: Prepared, path: Path, device: torch.device) -> models.Tapped:
-    """The stored teacher, frozen and in eval mode, ready to show its outputs."""
-    # Fresh weights are drawn before the stored ones replace them; a trial in mid-epoch must not see that.
+    """Load the stored teacher, frozen, in eval mode and tapped for its outputs."""
+    # Building draws initial weights, which must not change the random state of a trial in mid-epoch.
     with torch.random.fork_rng(devices=[]):
         model = build(spec, data)
     model.load_state_dict(weights.load(path))

@@ -1,7 +1,7 @@
-"""The teacher's outputs: computed once per view of the data, kept in files that every trial maps.
+"""The teacher's outputs, computed once per view of the data and stored in files that every trial memory-maps.
 
-A sweep without augmentation has one view; with it, one per epoch. Whoever needs a view first computes it for all, and
-the others wait for it or take the next one. What does not fit the budget is computed in the loop instead.
+Without augmentation there is one view; with it, one per epoch. The first process to need a view computes it for all;
+others wait for it or compute the next one. Outputs that exceed the budget are computed in the training loop instead.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from kdsweep.training.teaching import TeacherView
 
 BATCH = 256
 STALE_SECONDS = 60.0
-MOST_TRIED = 65  # values of one parameter that `sweep_needs` looks at
+MOST_TRIED = 65  # `sweep_needs` ignores parameters with more values
 
 
 def trial_needs(method: str, params: Mapping[str, Any]) -> frozenset[str]:
-    """What a method needs of the teacher, in the vocabulary of `Method.needs`.
+    """Return the teacher outputs that a trial needs, as names from `Method.needs`.
 
     Args:
-        method: A method or a sum.
-        params: As `training.method_params` gives them.
+        method: A method or a sum of methods.
+        params: The parameters from `Recipe.method_params`.
     """
     needs: set[str] = set()
     terms = methods.terms(method)
@@ -48,7 +48,7 @@ def trial_needs(method: str, params: Mapping[str, Any]) -> frozenset[str]:
 
 
 def sweep_needs(spec: SweepSpec) -> frozenset[str]:
-    """What any trial of the sweep may need of the teacher."""
+    """Return the teacher outputs that any trial of the sweep may need."""
     needs: set[str] = set()
     space = spec.search_space
     for method in space.methods():
@@ -67,7 +67,7 @@ def _few(values: Distribution) -> tuple[Value, ...]:
 
 
 def items_of(needs: Iterable[str], stages: int) -> frozenset[str]:
-    """The arrays that meet needs: `logits`, `embedding`, `stage0`, `attention0`, ..."""
+    """Return the names of the arrays for the needs: `logits`, `embedding`, `stage0`, `attention0`, ..."""
     items: set[str] = set()
     for need in needs:
         if need == "features":
@@ -86,12 +86,12 @@ class OutputStore:
     """The files of one teacher's outputs on one data set.
 
     Attributes:
-        root: Their directory.
-        augment: How the training samples are varied.
-        seed: Of the views.
-        items: The arrays that are kept.
-        stages: How many stage maps the teacher has.
-        epochs: The sweep's budget: the last view there can be.
+        root: Directory of the files.
+        augment: Augmentation of the training samples.
+        seed: Seed of the views.
+        items: Names of the stored arrays.
+        stages: Number of the teacher's stage maps.
+        epochs: Number of epochs, and so the number of the last view.
     """
 
     root: Path
@@ -103,7 +103,7 @@ class OutputStore:
 
     @classmethod
     def of(cls, spec: SweepSpec, data: Prepared, teacher_digest: str, example: Outputs, store: Store) -> OutputStore:
-        """The store for a sweep: as many of the needed arrays, small ones first, as the budget holds."""
+        """Return the store of a sweep. It holds the needed arrays that fit the budget, smallest first."""
         digest = digest_of([teacher_digest, data.digest, spec.dataset.augment, spec.seed])[:16]
         views = 1 if spec.dataset.augment == "none" else spec.train.epochs
         count = data.count("train")
@@ -119,36 +119,36 @@ class OutputStore:
         return cls(store.outputs(digest), spec.dataset.augment, spec.seed, frozenset(kept), stages, spec.train.epochs)
 
     def holds(self, needs: Iterable[str]) -> bool:
-        """Whether every need is met from files."""
+        """Return whether the store covers all needs."""
         return items_of(needs, self.stages) <= self.items
 
     def view_root(self, epoch: int) -> Path:
-        """Where the arrays of an epoch's view lie."""
+        """Return the directory of an epoch's view."""
         return self.root / ("view" if self.augment == "none" else f"view-{epoch:04d}")
 
     def complete(self, epoch: int) -> bool:
-        """Whether the view was computed."""
+        """Return whether the view of an epoch is complete."""
         root = self.view_root(epoch)
         return all(has_array(root / f"{item}.bin") for item in self.items)
 
     def ensure(self, epoch: int, teacher: TeacherInLoop, train: Samples) -> None:
-        """Have the view of an epoch computed, by this process or by another that was first.
+        """Compute the view of an epoch, or wait until another process has computed it.
 
         Args:
-            epoch: From 1.
-            teacher: The teacher on this process's device.
-            train: The training split there.
+            epoch: Epoch, from 1.
+            teacher: The teacher, on this process's device.
+            train: The training split, on the same device.
         """
         while not self.complete(epoch):
             if not self._compute(epoch, teacher, train):
-                # Another process is at it: take the next view meanwhile, never more than one ahead.
+                # Another process is computing this view. Meanwhile, compute the next one, but no more than one ahead.
                 ahead = epoch + 1
                 idle = self.augment == "none" or ahead > self.epochs or self.complete(ahead)
                 if idle or not self._compute(ahead, teacher, train):
                     time.sleep(0.02)
 
     def _compute(self, epoch: int, teacher: TeacherInLoop, train: Samples) -> bool:
-        """Compute a view if nobody else does; says whether it was computed here."""
+        """Compute a view unless another process has claimed it. Return whether the claim was ours."""
         claim = self.view_root(epoch).with_suffix(".claim")
         claim.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -181,12 +181,12 @@ class OutputStore:
 
 
 class TeacherInLoop:
-    """The teacher itself, run on each batch.
+    """The teacher model, run on each batch.
 
     Args:
-        tapped: Frozen and in eval mode.
-        input_spec: What it takes for one sample.
-        device: Where it is.
+        tapped: The model, frozen and in eval mode.
+        input_spec: Input of one sample.
+        device: Device of the model.
     """
 
     def __init__(self, tapped: Tapped, input_spec: InputSpec, device: torch.device):
@@ -195,30 +195,30 @@ class TeacherInLoop:
 
     @property
     def model(self) -> nn.Module:
-        """The model itself."""
+        """The teacher model."""
         return self._tapped.model
 
     def outputs(self, batch: torch.Tensor) -> Outputs:
-        """Outputs for a batch [B, ...]."""
+        """Return the outputs for a batch [B, ...]."""
         with torch.no_grad():
             return self._tapped(batch)
 
     def example(self) -> Outputs:
-        """Outputs of two empty samples."""
+        """Return the outputs for two all-zero samples."""
         return self.outputs(self._input)
 
     def epoch(self, epoch: int, view: View) -> TeacherView:
-        """The teacher sees the batch that the student sees."""
+        """Return a view that runs the teacher on the student's batch."""
         return lambda index, batch: self.outputs(batch)
 
 
 class StoredOutputs:
-    """The arrays of one view at a time, on a device, shared by the runs of a process.
+    """Holds the arrays of one view at a time on a device, shared by all runs of a process.
 
     Args:
-        store: Their files.
-        teacher: Makes the teacher, for views that nobody has computed yet.
-        train: The training split on the device.
+        store: Files of the arrays.
+        teacher: Returns the teacher, to compute missing views.
+        train: The training split, on the device.
     """
 
     def __init__(self, store: OutputStore, teacher: Callable[[], TeacherInLoop], train: Samples):
@@ -229,7 +229,7 @@ class StoredOutputs:
         self._arrays: dict[str, torch.Tensor] = {}
 
     def arrays(self, epoch: int, items: frozenset[str]) -> dict[str, torch.Tensor]:
-        """Arrays [N, ...] by item."""
+        """Return the arrays [N, ...] of an epoch by name."""
         root = self.store.view_root(epoch)
         if root != self._root:
             if not self.store.complete(epoch):
@@ -241,12 +241,12 @@ class StoredOutputs:
 
 
 class StoredTeacher:
-    """The teacher's outputs from files, as one run needs them.
+    """Provides stored teacher outputs to one run.
 
     Args:
         outputs: The shared arrays.
-        needs: What the run's method needs.
-        example: Outputs of a small batch.
+        needs: Teacher outputs that the run's method needs.
+        example: Outputs for a small batch.
     """
 
     def __init__(self, outputs: StoredOutputs, needs: frozenset[str], example: Outputs):
@@ -256,11 +256,11 @@ class StoredTeacher:
         self._example = example
 
     def example(self) -> Outputs:
-        """Outputs of a small batch."""
+        """Return the outputs for a small batch."""
         return self._example
 
     def epoch(self, epoch: int, view: View) -> TeacherView:
-        """Outputs by position in the training split."""
+        """Return a view that looks outputs up by position in the training split."""
         arrays = self._outputs.arrays(epoch, self._items)
         nothing = torch.empty(0, device=self._example.logits.device)
 
@@ -273,7 +273,7 @@ class StoredTeacher:
 
 
 def save_example(example: Outputs, path: Path) -> None:
-    """Keep a small batch's outputs, so that adapters are built without the teacher."""
+    """Save the outputs for a small batch, so that adapters can be built without the teacher."""
     tensors = {"logits": example.logits, "embedding": example.embedding}
     tensors |= {f"stage{i}": array for i, array in enumerate(example.features)}
     tensors |= {f"classifier{i}": array for i, array in enumerate(example.classifier)}
@@ -281,7 +281,7 @@ def save_example(example: Outputs, path: Path) -> None:
 
 
 def load_example(path: Path, device: torch.device) -> Outputs:
-    """What `save_example` kept."""
+    """Load the outputs that `save_example` saved."""
     tensors = {name: tensor.to(device) for name, tensor in weights.load(path).items()}
     stages = sum(name.startswith("stage") for name in tensors)
     classifier = sum(name.startswith("classifier") for name in tensors)
@@ -294,7 +294,7 @@ def load_example(path: Path, device: torch.device) -> Outputs:
 
 
 def _arrays(outputs: Outputs, items: Iterable[str]) -> dict[str, torch.Tensor]:
-    """What is kept of a batch: float32, stage maps in bfloat16, which has the range of float32."""
+    """Return the arrays to store for a batch: float32, but bfloat16 for stage maps (same range as float32)."""
     arrays: dict[str, torch.Tensor] = {}
     for item in items:
         if item.startswith("stage"):
@@ -311,7 +311,7 @@ def _bytes_per_sample(array: torch.Tensor) -> int:
 
 
 def _release_if_stale(claim: Path) -> None:
-    """A claim whose owner has not touched it for a while belongs to a dead process."""
+    """Remove a claim that has not been touched for STALE_SECONDS: its process has died."""
     try:
         if time.time() - claim.stat().st_mtime > STALE_SECONDS:
             claim.unlink(missing_ok=True)

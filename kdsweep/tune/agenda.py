@@ -1,4 +1,4 @@
-"""The stages of a sweep, in order, and how they ended. Knows nothing of Ray."""
+"""The stages of a sweep, run in order. Does not depend on Ray."""
 
 from __future__ import annotations
 
@@ -13,59 +13,59 @@ from kdsweep.errors import DeviceError, SweepError
 from kdsweep.tune.work import Wait, Work
 
 T = TypeVar("T")
-# How often waiting lanes ask the driver, all lanes together.
+# Rate at which waiting lanes poll the driver, summed over all lanes.
 LOOKS_PER_SECOND = 20
 
 
 class End(Enum):
     """How a sweep's work ended."""
 
-    ENDED = "everything was done"
-    INTERRUPTED = "it was asked to stop"
-    ABORTED = "it cannot go on"
+    ENDED = "finished"
+    INTERRUPTED = "interrupted"
+    ABORTED = "aborted"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sweep's work ended, and why if it was aborted."""
+    """How a sweep's work ended, with the reason if it was aborted."""
 
     end: End
     reason: Exception | None = None
 
 
 class Stage(Protocol):
-    """A part of a sweep: preparation, search, confirmation."""
+    """One stage of a sweep: preparation, search or confirmation."""
 
     @property
     def done(self) -> bool:
-        """Whether all its work has ended."""
+        """Whether the stage has finished."""
 
     def begin(self) -> None:
-        """The stages before have ended."""
+        """Start the stage. All earlier stages have finished."""
 
     def next(self) -> Work | None:
-        """Work for a lane; None if there is none just now."""
+        """Return work for a free lane, or None if none is available at the moment."""
 
     def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
-        """Take what a lane told; says whether the work goes on."""
+        """Process a report from a lane. Return whether its work continues."""
 
     def give_back(self, work: Work) -> None:
-        """Have work handed out again that no lane does any more."""
+        """Requeue work whose lane was lost."""
 
     def lost(self, work: Work) -> None:
-        """The workers that did it were lost too often."""
+        """Give up work that lost its worker too often."""
 
     def close(self) -> None:
-        """Write what is to be kept, ended or not."""
+        """Write the stage's results, finished or not."""
 
 
 class Agenda:
-    """Hands out the work of one stage after the other. Between stages the lanes wait, so that no worker is released.
+    """Hands out the work of the stages in order. Between stages the lanes wait, so that workers stay warm.
 
     Args:
-        stages: In order; each begins when the one before is done.
-        lanes: Pieces of work at a time.
-        threads: Of PyTorch in a lane.
+        stages: The stages; each begins when the previous one is done.
+        lanes: Number of concurrent lanes.
+        threads: PyTorch threads per lane.
     """
 
     def __init__(self, stages: Sequence[Stage], lanes: int, threads: int):
@@ -79,22 +79,22 @@ class Agenda:
 
     @property
     def aborted(self) -> bool:
-        """Whether the sweep must stop."""
+        """Whether the sweep was aborted."""
         return self._reason is not None
 
     @property
     def outcome(self) -> Outcome:
-        """How it ended, once the lanes have stopped."""
+        """How the sweep ended. Valid once the lanes have stopped."""
         if self._reason is not None:
             return Outcome(End.ABORTED, self._reason)
         return Outcome(End.INTERRUPTED if self._stages else End.ENDED)
 
     def abort(self, reason: Exception) -> None:
-        """Stop the sweep; the first reason counts."""
+        """Abort the sweep. The first reason is kept."""
         self._reason = self._reason or reason
 
     def next(self) -> Work | None:
-        """Work for a free lane; None if everything is done."""
+        """Return work for a free lane, or None if everything is done."""
         work, self._waiting_work = self._waiting_work or self._seek(), None
         if work is None and self._stages:
             self._waits += 1
@@ -102,11 +102,11 @@ class Agenda:
         return work
 
     def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
-        """Take what a lane told; says whether its work goes on."""
+        """Process a report from a lane. Return whether its work continues."""
         if self.aborted:
             return False
         if "storage" in told:
-            self.abort(SweepError(f"the storage fails: {told['storage']}"))
+            self.abort(SweepError(f"storage error: {told['storage']}"))
             return False
         if isinstance(told.get("error"), DeviceError):
             self.abort(told["error"])
@@ -118,22 +118,22 @@ class Agenda:
         return bool(self._stages) and self._stages[0].heard(work, told)
 
     def give_back(self, work: Work) -> None:
-        """Have work handed out again."""
+        """Requeue work whose lane was lost."""
         if self._stages and not isinstance(work, Wait):
             self._stages[0].give_back(work)
 
     def lost(self, work: Work) -> None:
-        """The workers that did it were lost too often."""
+        """Give up work that lost its worker too often."""
         if self._stages and not isinstance(work, Wait):
             self._stages[0].lost(work)
 
     def close(self) -> None:
-        """Let the stage that was under way write what is to be kept."""
+        """Write the results of the current stage, if it has begun."""
         if self._begun and self._stages:
             self._stages[0].close()
 
     def _seek(self) -> Work | None:
-        """The next work of the stage under way, or of the next one if that is done."""
+        """Return the next work, moving on to the next stage when the current one is done."""
         while self._stages:
             if not self._begun:
                 self._stages[0].begin()
@@ -147,10 +147,10 @@ class Agenda:
 
 
 class Background(Future[T]):
-    """A function that runs in a daemon thread, so that an interrupted driver does not wait for it.
+    """Runs a function in a daemon thread, so that an interrupted driver does not wait for it.
 
     Args:
-        function: What is done.
+        function: The function to run.
     """
 
     def __init__(self, function: Callable[[], T]):

@@ -1,4 +1,4 @@
-"""Joining or starting Ray, quietly, and what its nodes have."""
+"""Connects to Ray and divides the cluster's resources among trials."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from kdsweep.errors import InputError
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Have Ray for a while: the one at `address`, the one this process already joined, or a local one.
+    """Connect to Ray: the cluster this process has already joined, the one at `address`, or a new local one.
 
     Raises:
-        InputError: If there is no Ray at `address`.
+        InputError: If no Ray cluster can be reached at `address`.
     """
     if ray.is_initialized():
         yield
@@ -33,8 +33,8 @@ def connected(address: str | None) -> Iterator[None]:
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(
-                f"--address {address}: no Ray cluster answers: {first}; accepted: auto on a node of the cluster, or "
-                "HOST:PORT (with RAY_AUTH_MODE=token if it asks for a token)"
+                f"--address {address}: cannot connect to a Ray cluster: {first}; accepted: auto on a cluster node, or "
+                "HOST:PORT (set RAY_AUTH_MODE=token if the cluster requires a token)"
             ) from error
     try:
         yield
@@ -44,60 +44,59 @@ def connected(address: str | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial takes of the cluster.
+    """Resources of one trial, and how many trials run concurrently.
 
     Attributes:
-        cpus: Cores.
-        gpus: Of a GPU, or GPUs.
-        places: Trials at a time.
+        cpus: CPU cores per trial.
+        gpus: GPUs per trial; may be a fraction.
+        slots: Number of concurrent trials.
     """
 
     cpus: float
     gpus: float
-    places: int
+    slots: int
 
 
 def share(resources: ResourcesSection, can_grow: bool, per_gpu: int = 1) -> Share:
-    """Settle `auto` by what the cluster has.
+    """Resolve `auto` resources from the nodes of the cluster.
 
     Args:
-        resources: What was asked for.
-        can_grow: Whether an autoscaler may add nodes; then a number for `max_concurrent` is taken at its word.
-        per_gpu: Trials that fit into a GPU's memory.
+        resources: The `resources` section of the sweep file.
+        can_grow: Whether an autoscaler may add nodes. If so, a number for `max_concurrent` is used as given.
+        per_gpu: Number of trials that fit into a GPU's memory.
 
     Raises:
-        InputError: If not even one trial fits.
+        InputError: If no node can fit a trial, or GPU nodes that have not started would have to be counted.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if can_grow and resources.max_concurrent != "auto" and resources.gpus_per_trial == "auto":
         raise InputError(
-            "resources.gpus_per_trial: found 'auto' beside a number for max_concurrent; accepted: a number, for "
-            "GPU nodes that are yet to start cannot be counted"
+            "resources.gpus_per_trial: 'auto' cannot be combined with a number for max_concurrent on a cluster, "
+            "because GPU nodes that have not started cannot be counted; set a number"
         )
     cpus = float(resources.cpus_per_trial)
     gpus = _packed(nodes, cpus, per_gpu) if resources.gpus_per_trial == "auto" else float(resources.gpus_per_trial)
-    places = sum(_fitting(node, cpus, gpus) for node in nodes)
+    slots = sum(_fitting(node, cpus, gpus) for node in nodes)
     if can_grow and resources.max_concurrent != "auto":
         return Share(cpus, gpus, resources.max_concurrent)
-    if places == 0:
+    if slots == 0:
         found = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise InputError(
-            f"resources: a trial of {cpus:g} CPUs and {gpus:g} GPUs fits on no node; the cluster has {found}; "
-            "accepted: a smaller share, or, for nodes that an autoscaler is yet to start, numbers for gpus_per_trial "
-            "and max_concurrent"
+            f"resources: no node can fit a trial of {cpus:g} CPUs and {gpus:g} GPUs; the cluster has {found}; request "
+            "less per trial or, if an autoscaler starts nodes, set gpus_per_trial and max_concurrent to numbers"
         )
     if resources.max_concurrent != "auto":
-        places = min(places, resources.max_concurrent)
-    return Share(cpus, gpus, places)
+        slots = min(slots, resources.max_concurrent)
+    return Share(cpus, gpus, slots)
 
 
 def _packed(nodes: list[dict[str, float]], cpus: float, per_gpu: int) -> float:
-    """The share of a GPU that leaves room for as many trials as its memory holds and its node's cores serve."""
+    """Return the GPU fraction per trial that packs as many trials as GPU memory and CPU cores allow."""
     with_gpus = [node for node in nodes if node.get("GPU", 0)]
     if not with_gpus:
         return 0.0
     served = max(int(node.get("CPU", 0) // (cpus * node["GPU"])) for node in with_gpus)
-    # Ray counts in ten thousandths.
+    # Ray's smallest resource unit is 1/10,000.
     return math.floor(10_000 / max(1, min(per_gpu, served))) / 10_000
 
 

@@ -1,4 +1,4 @@
-"""Confirmation: retrain the best configurations and plain students on fresh seeds, and score them on the test split."""
+"""Confirmation: retrains the best configurations and plain students on fresh seeds and scores them on test."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Chosen:
     """One configuration to confirm.
 
     Attributes:
-        key: Its trial.
+        key: The trial's key.
         config: The configuration.
         twin: The same settings without distillation.
-        tuned: Of the sweep's plain trials of its width, the best; None where there was none.
+        tuned: The best plain trial of the same width in the sweep; None if there is none.
     """
 
     key: str
@@ -43,32 +43,32 @@ class Chosen:
 
     @classmethod
     def of(cls, results: Results, key: str) -> Chosen:
-        """A trial of a sweep."""
+        """Look up a trial of a sweep."""
         config = results.config(key)
         plain = results.plain(width=float(config["width"]))
         tuned = results.config(str(plain["trial"][0])) if len(plain) else None
         return cls(key, config, plain_twin(config), tuned)
 
     def settings(self) -> list[Config]:
-        """What is trained for it."""
+        """Return every configuration to train for it."""
         return [self.config, self.twin] + ([self.tuned] if self.tuned else [])
 
 
 def plain_twin(config: Config) -> Config:
-    """The same settings without distillation."""
+    """Return the same settings without distillation."""
     kept = {key: value for key, value in config.items() if "." not in key and key not in OF_DISTILLATION}
     return {**kept, "method": "none"}
 
 
 class Confirmation:
-    """Train the best configurations and their plain students on fresh seeds, and score each once on the test split.
+    """Trains the best configurations and their plain students on fresh seeds, and scores each once on the test split.
 
-    What was trained before is not trained again.
+    Runs that already have a result are skipped.
 
     Args:
         spec: The sweep.
-        place: Where a worker finds it.
-        has_test: Has the test split made ready; says whether the data set has one.
+        place: The sweep's paths for workers.
+        has_test: Prepares the test split and returns whether the data set has one.
         progress: Receives status updates.
     """
 
@@ -92,13 +92,13 @@ class Confirmation:
 
     @property
     def done(self) -> bool:
-        """Whether every run was measured."""
+        """Whether every run has a result."""
         return self._wanted.keys() <= self._results.keys()
 
     def begin(self) -> None:
-        """Choose by what the search found."""
+        """Choose the configurations from the results of the search."""
         if not self._has_test():
-            self._progress.phase("confirm", f"left out: {self._spec.dataset.name} has no test split")
+            self._progress.phase("confirm", f"skipped: {self._spec.dataset.name} has no test split")
             return
         results = load_results(self._sweep.root)
         self._chosen = [Chosen.of(results, str(key)) for key in results.distinct(self._spec.confirm.top)["trial"]]
@@ -109,8 +109,8 @@ class Confirmation:
         self._wanted = {run.name: run for run in runs}
         self._results = {name: found for name in self._wanted if (found := _result(self._sweep, name))}
         self._waiting = [run for name, run in self._wanted.items() if name not in self._results]
-        count = len(self._chosen)
-        self._progress.phase("confirm", f"the best {count} and their plain students on {len(self._seeds)} fresh seeds")
+        count, seeds = len(self._chosen), len(self._seeds)
+        self._progress.phase("confirm", f"retraining the best {count} and their plain students on {seeds} fresh seeds")
         self._tell(len(self._results), len(self._wanted))
         if not self._sweep.teacher_test.is_file():
             judge = JudgeTeacher(place)
@@ -118,17 +118,17 @@ class Confirmation:
             self._waiting.append(judge)
 
     def next(self) -> Work | None:
-        """The next run."""
+        """Return the next run."""
         return self._waiting.pop(0) if self._waiting else None
 
     def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
-        """Take what a run measured.
+        """Record the result of a run.
 
         Raises:
-            SweepError: If it cannot be done.
+            SweepError: If the run failed.
         """
         if "failure" in told:
-            raise told.get("error") or SweepError(f"the confirmation cannot go on: {told['failure']}")
+            raise told.get("error") or SweepError(f"confirmation failed: {told['failure']}")
         for measured in [*told.get("confirmed", ()), *told.get("judged", ())]:
             self._results[work.name] = measured
             judges = JudgeTeacher.name in self._wanted
@@ -138,20 +138,20 @@ class Confirmation:
         return work.name not in self._results
 
     def give_back(self, work: Work) -> None:
-        """Have a run done by another lane."""
+        """Requeue a run whose lane was lost."""
         self._waiting.append(work)
 
     def lost(self, work: Work) -> None:
-        """It cannot be done.
+        """Abort the sweep: a run lost its worker too often.
 
         Raises:
             SweepError: Always.
         """
         times = self._spec.resources.max_failures
-        raise SweepError(f"the worker of a confirmation was lost more than {times} times (killed, or out of memory)")
+        raise SweepError(f"a confirmation run lost its worker more than {times} times (killed, or out of memory)")
 
     def close(self) -> None:
-        """Write the frame of `Results.confirmed`, if everything was measured."""
+        """Write the frame behind `Results.confirmed`, if every run has a result."""
         if self._chosen and self.done:
             frame = pd.DataFrame([_row(one, self._seeds, self._results, self._spec.goal) for one in self._chosen])
             write_frame(frame, self._sweep.confirmed_frame)

@@ -1,4 +1,4 @@
-"""Runs, resumes and confirms a sweep: one driver at a time in its directory."""
+"""Runs, resumes and confirms a sweep. A lock allows one driver per sweep directory."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
 
     Args:
         spec: The sweep, from `load_spec`.
-        address: Of a Ray cluster; None starts a local one.
+        address: Address of a Ray cluster; None starts a local one.
         progress: Receives status updates.
 
     Raises:
         SweepDirError: If the directory already holds a sweep, or another process is running it.
-        Interrupted: After Ctrl-C or SIGTERM; everything is kept.
+        Interrupted: After Ctrl-C or SIGTERM. The sweep can be resumed.
         KdsweepError: If the sweep cannot continue.
     """
     sweep = spec.sweep_dir
@@ -52,20 +52,20 @@ def resume(
 
     Args:
         path: The sweep's directory.
-        trials: A new total, to extend a sweep.
-        address: Of a Ray cluster; None starts a local one.
+        trials: New total number of trials, to extend the sweep; None keeps the total.
+        address: Address of a Ray cluster; None starts a local one.
         progress: Receives status updates.
 
     Raises:
         SweepDirError: If there is no sweep at `path`, or another process is running it.
-        InputError: If `trials` is less than what was asked for.
+        InputError: If `trials` is less than the sweep's present total.
     """
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
-        spec = _as_it_lies(sweep)
+        spec = _read_moved_spec(sweep)
         if trials is not None:
             if trials < spec.search.trials:
-                raise InputError(f"--trials {trials}: accepted: at least {spec.search.trials}, which were asked for")
+                raise InputError(f"--trials {trials}: below the sweep's total; accepted: at least {spec.search.trials}")
             spec = spec.replaced(search=spec.search.model_copy(update={"trials": trials}))
         spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
@@ -78,15 +78,15 @@ def confirm(
     address: str | None = None,
     progress: Progress | None = None,
 ) -> Results:
-    """Train the best of a sweep again on fresh seeds, beside plain students, and score them on the test split.
+    """Retrain the best configurations and plain students on fresh seeds, and score them on the test split.
 
-    What was confirmed before is not trained again.
+    Runs that already have a result are skipped.
 
     Args:
         path: The sweep's directory.
-        top: How many of the best; None is what the sweep file says.
-        seeds: On how many seeds each; None is what the sweep file says.
-        address: Of a Ray cluster; None starts a local one.
+        top: Number of configurations to confirm; None uses the sweep file's value.
+        seeds: Number of seeds for each; None uses the sweep file's value.
+        address: Address of a Ray cluster; None starts a local one.
         progress: Receives status updates.
 
     Raises:
@@ -95,34 +95,34 @@ def confirm(
     """
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
-        spec = _as_it_lies(sweep)
+        spec = _read_moved_spec(sweep)
         asked = {"top": top, "seeds": seeds}
         wanted = spec.confirm.model_copy(update={name: value for name, value in asked.items() if value is not None})
         if load_results(path).best().empty:
-            raise InputError(f"{sweep.root}: no trial has finished an epoch; accepted: a sweep that has run")
+            raise InputError(f"{sweep.root}: no trial has finished an epoch; first run: kdsweep resume {sweep.root}")
         if not wanted.top:
-            raise InputError("confirm.top is 0 in the sweep file; accepted: --top N")
+            raise InputError("confirm.top is 0 in the sweep file; pass --top N")
         return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)
 
 
-def _as_it_lies(sweep: SweepDir) -> SweepSpec:
-    """The spec of a sweep whose directory may have been moved or renamed since."""
+def _read_moved_spec(sweep: SweepDir) -> SweepSpec:
+    """Read the spec of a sweep directory that may have been moved or renamed."""
     return read_spec(sweep).replaced(storage=str(sweep.root.parent), name=sweep.root.name)
 
 
 def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
-    """Why a sweep cannot be run into a directory that holds one, and what can be done."""
+    """Return the error for a directory that already contains a sweep."""
     resume_it = f"kdsweep resume {sweep.root}"
     changes = differences(read_spec(sweep).comparable(), spec.comparable())
     if not changes:
-        return f"{sweep.root} holds this sweep already; accepted: {resume_it}, or another --name"
+        return f"{sweep.root} already contains this sweep; continue with: {resume_it}, or choose another --name"
     more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
     shown = "; ".join(changes[:5]) + more
-    return f"{sweep.root} holds another sweep ({shown}); accepted: another --name, or {resume_it} for the one there"
+    return f"{sweep.root} contains a different sweep ({shown}); choose another --name, or continue it: {resume_it}"
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What two resolved specs say differently: `path: there -> here`."""
+    """List the settings that differ between two resolved specs, as `path: there -> here`."""
     found: list[str] = []
     for key in sorted({*there, *here}):
         before, after = there.get(key), here.get(key)
@@ -134,12 +134,12 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str =
 
 
 def _has_begun(sweep: SweepDir) -> bool:
-    """Whether a directory holds a sweep that reached its search."""
+    """Whether the directory contains a sweep whose search has begun."""
     return sweep.spec.is_file() and sweep.journal.is_file() and sweep.journal.stat().st_size > 0
 
 
 def _clear_failed_start(sweep: SweepDir) -> None:
-    """Remove what a start left that failed before its search; data and teachers stay in the store."""
+    """Remove the files of a run that failed before its search. The store keeps data and teachers."""
     for path in (sweep.spec, sweep.data, sweep.environment, sweep.probe):
         path.unlink(missing_ok=True)
     for folder in (sweep.teacher, sweep.tune):
@@ -151,20 +151,20 @@ def _make_directory(sweep: SweepDir) -> None:
         sweep.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SweepDirError(
-            f"{sweep.root}: cannot be made: {error.strerror}; accepted: a storage to write to"
+            f"{sweep.root}: cannot create directory: {error.strerror}; choose a writable storage"
         ) from error
 
 
 @contextmanager
 def _only_driver(sweep: SweepDir) -> Iterator[None]:
-    """Hold the sweep's directory; two drivers would write over each other."""
+    """Lock the sweep directory: two drivers would overwrite each other's files."""
     lock = FileLock(sweep.lock, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise SweepDirError(f"{sweep.root}: another driver is at this sweep; accepted: one at a time") from None
+        raise SweepDirError(f"{sweep.root}: another process is running this sweep; wait for it or stop it") from None
     except OSError as error:
-        raise SweepDirError(f"{sweep.root}: cannot be written: {error.strerror}") from error
+        raise SweepDirError(f"{sweep.root}: cannot write to directory: {error.strerror}") from error
     try:
         yield
     finally:
@@ -172,27 +172,27 @@ def _only_driver(sweep: SweepDir) -> Iterator[None]:
 
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
-    go_on = f"go on with: kdsweep resume {sweep.root}"
+    hint = f"progress is saved; continue with: kdsweep resume {sweep.root}"
     with terminable(), progress:
         try:
             outcome = run_phases(spec, address, progress, search)
             if outcome.reason is not None:
                 raise outcome.reason
         except KeyboardInterrupt:
-            raise Interrupted(f"interrupted; everything is kept, {go_on}") from None
+            raise Interrupted(f"interrupted; {hint}") from None
         except SweepError as error:
-            raise SweepError(f"{error}; what was written is kept, {go_on}") from error
+            raise SweepError(f"{error}; {hint}") from error
         except SpecError as error:
             if sweep.spec.is_file():
                 raise
-            raise SweepError(f"the storage fails: {sweep.spec} is gone; what was written is kept, {go_on}") from error
+            raise SweepError(f"storage error: {sweep.spec} is missing; {hint}") from error
         except OSError as error:
             what = f"{error.strerror or error}: {error.filename or sweep.root}"
-            raise SweepError(f"the storage fails: {what}; what was written is kept, {go_on}") from error
+            raise SweepError(f"storage error: {what}; {hint}") from error
         except (RayError, TuneError) as error:
             lines = [line for line in str(error).strip().splitlines() if line.strip()]
             last = lines[-1].strip() if lines else type(error).__name__
-            raise SweepError(f"Ray failed: {last}; what was written is kept, {go_on}") from error
+            raise SweepError(f"Ray failed: {last}; {hint}") from error
     if outcome.end is End.INTERRUPTED:
-        raise Interrupted(f"interrupted; everything is kept, {go_on}")
+        raise Interrupted(f"interrupted; {hint}")
     return load_results(sweep.root)

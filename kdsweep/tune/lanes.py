@@ -1,4 +1,4 @@
-"""Runs an agenda on a cluster: Ray Tune keeps the lanes, and starts a lost one again."""
+"""Runs an agenda on a cluster. Ray Tune manages the lanes and restarts lost ones."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path) -> 
     """Run an agenda to its end.
 
     Args:
-        agenda: What is to be done.
-        part: What a lane takes of the cluster, and how many there are.
-        max_failures: How often a piece of work may lose its worker and continue on another one.
-        scratch: Ray Tune's own directory, of no use afterwards.
+        agenda: The work to do.
+        part: Resources per lane and number of lanes.
+        max_failures: How often a piece of work may lose its worker and continue on another.
+        scratch: Directory for Ray Tune's files; not needed afterwards.
 
     Returns:
-        How it ended; an exception within the agenda aborts it.
+        How the agenda ended. An exception within the agenda aborts it.
     """
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.places)
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # nothing of Ray Tune's own state is ever restored
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.slots)
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Ray Tune's own state is never restored
     tuner = tune.Tuner(
         tune.with_resources(Lane, {"cpu": part.cpus, "gpu": part.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=LaneSearcher(agenda, part.places),
+            search_alg=LaneSearcher(agenda, part.slots),
             scheduler=LaneScheduler(agenda),
             num_samples=-1,
             reuse_actors=True,
@@ -61,13 +61,13 @@ def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path) -> 
 
 
 class AgendaStopper(tune.Stopper):
-    """Stops everything once the agenda is aborted."""
+    """Stops all lanes once the agenda is aborted."""
 
     def __init__(self, agenda: Agenda):
         self._agenda = agenda
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Single trials are stopped by the scheduler."""
+        """Return False: the scheduler stops single trials."""
         return False
 
     def stop_all(self) -> bool:
@@ -75,7 +75,7 @@ class AgendaStopper(tune.Stopper):
         return self._agenda.aborted
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing that Ray Tune could restore."""
+        """Return no state: Ray Tune never restores one."""
         return {}
 
 
@@ -83,8 +83,8 @@ class LaneSearcher(Searcher):
     """Hands the agenda's work to Ray Tune.
 
     Args:
-        agenda: What is to be done.
-        lanes: Pieces of work at a time.
+        agenda: The work to do.
+        lanes: Number of concurrent lanes.
     """
 
     def __init__(self, agenda: Agenda, lanes: int):
@@ -94,7 +94,7 @@ class LaneSearcher(Searcher):
         self._busy: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next work, None while all lanes have some, FINISHED at the end."""
+        """Return the next work, None while all lanes are busy, or FINISHED at the end."""
         if len(self._busy) >= self._lanes:
             return None
         work = _guarded(self._agenda, self._agenda.next, None)
@@ -104,17 +104,17 @@ class LaneSearcher(Searcher):
         return {"work": work}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A lane is free."""
+        """Mark the lane as free."""
         self._busy.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the sweep's directory is the memory."""
+        """Do nothing: state is kept in the sweep directory."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the sweep's directory is the memory."""
+        """Do nothing: state is kept in the sweep directory."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing that Ray Tune could restore."""
+        """Return no state: Ray Tune never restores one."""
         return {}
 
 
@@ -122,7 +122,7 @@ class LaneScheduler(FIFOScheduler):
     """Passes reports from the lanes to the agenda, and tells Ray Tune which work continues.
 
     Args:
-        agenda: What is to be done.
+        agenda: The work to do.
     """
 
     def __init__(self, agenda: Agenda):
@@ -130,30 +130,30 @@ class LaneScheduler(FIFOScheduler):
         self._agenda = agenda
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
-        """Every step of every lane, in the order of arrival."""
-        goes_on = _guarded(self._agenda, lambda: self._agenda.heard(_work(trial), result), False)
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        """Pass a lane's report to the agenda, in order of arrival."""
+        continues = _guarded(self._agenda, lambda: self._agenda.heard(_work(trial), result), False)
+        return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
-        """The next that waits, sought among those that have not ended: their number does not grow with the sweep."""
+        """Return the next pending trial. Searches only live trials, whose number does not grow with the sweep."""
         waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == TuneTrial.PENDING]
         return min(waiting, key=lambda trial: (isinstance(_work(trial), Wait), _work(trial).name), default=None)
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """A lane was lost. Ray Tune restarts its work, except in two cases."""
+        """Handle a lost lane. Ray Tune restarts its work, except in the two cases below."""
         if trial.status == TuneTrial.PENDING:
-            # Lost while switching from one piece of work to the next: Ray Tune counts that twice and would give up.
+            # The lane was lost while switching work. Ray Tune counts that failure twice and would give up.
             _guarded(self._agenda, lambda: self._agenda.give_back(_work(trial)), None)
         elif not trial.should_recover():
             _guarded(self._agenda, lambda: self._agenda.lost(_work(trial)), None)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing that Ray Tune could restore."""
+        """Return no state: Ray Tune never restores one."""
         return {}
 
 
 def _guarded(agenda: Agenda, call: Callable[[], T], otherwise: T) -> T:
-    """Ask the agenda; what goes wrong in it aborts it, and does not pass through Ray Tune, which would retell it."""
+    """Call the agenda. An exception aborts the agenda instead of passing through Ray Tune, which would reword it."""
     try:
         return call()
     except Exception as error:

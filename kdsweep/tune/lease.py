@@ -1,4 +1,4 @@
-"""The device that Ray leased to this worker: the one place that decides between CPU and GPU."""
+"""The device that Ray leased to this worker. Only this module decides between CPU and GPU."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def leased_device() -> torch.device:
-    """The GPU that Ray leased to this worker; without a lease, the CPU.
+    """Return the GPU that Ray leased to this worker, or the CPU if there is no lease.
 
     Raises:
-        DeviceError: If there is a lease, but PyTorch sees no GPU. Training on the CPU instead would look like success.
+        DeviceError: If a GPU is leased but PyTorch sees none. A silent fallback to the CPU would look like success.
     """
     gpus = ray.get_gpu_ids()
     if not gpus:
@@ -36,10 +36,10 @@ def leased_device() -> torch.device:
 
 
 def warm_workbench(place: WorkerPlace) -> Workbench:
-    """This worker's workbench, in a process that is set up to train.
+    """Return this worker's workbench and set up the process for training.
 
     Raises:
-        DeviceError: As `leased_device` does.
+        DeviceError: If a GPU is leased but PyTorch sees none.
     """
     bench = open_workbench(place, leased_device())
     process.set_up(bench.spec.resources.cpus_per_trial)
@@ -47,12 +47,12 @@ def warm_workbench(place: WorkerPlace) -> Workbench:
 
 
 def device_name(device: torch.device) -> str:
-    """What a GPU is called; empty for a CPU."""
+    """Return the name of a GPU; empty for the CPU."""
     return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else ""
 
 
 def nvidia_driver() -> str:
-    """The version of this node's NVIDIA driver, or `none`."""
+    """Return the version of this node's NVIDIA driver, or `none`."""
     try:
         return next(word for word in _DRIVER.read_text().split() if word[0].isdigit() and "." in word)
     except (OSError, StopIteration):

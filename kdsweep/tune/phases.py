@@ -37,12 +37,12 @@ def run_phases(spec: SweepSpec, address: str | None, progress: Progress, search:
 
     Args:
         spec: The sweep.
-        address: Of a Ray cluster; None starts a local one.
+        address: Address of a Ray cluster; None starts a local one.
         progress: Receives status updates.
-        search: Whether trials are run; otherwise the best of those there are confirmed.
+        search: Whether to run trials. If False, only the best existing trials are confirmed.
 
     Returns:
-        How it ended.
+        How the sweep ended.
     """
     return _Phases(spec, address, progress).run(search)
 
@@ -58,22 +58,22 @@ class _Phases:
         self._place = Background(lambda: WorkerPlace(self._sweep, self._data.result().root, Path.cwd()))
 
     def run(self, search: bool) -> Outcome:
-        with connected(self._address), terminable():  # again: joining Ray installs a handler of its own
+        with connected(self._address), terminable():  # again: ray.init installs its own handler
             if self._data.done():
-                self._data.result()  # what is wrong with the data is said at once
+                self._data.result()  # report data errors at once
             self._write_environment("")
             part = self._share(capacity.stored(self._sweep), search)
             threads = self._spec.resources.cpus_per_trial if self._address else os.cpu_count() or 1
             preparation = Preparation(self._spec, self._place, threads, self._progress, self._on_prepared)
             stages: list[Stage] = [preparation]
             if part.gpus and self._spec.resources.gpus_per_trial == "auto" and capacity.stored(self._sweep) is None:
-                # How many trials share a GPU is measured on a whole one, so the lanes are cut to size afterwards.
+                # The number of trials per GPU is measured on a whole GPU, so lanes are resized after preparation.
                 outcome = self._run_lanes(stages, Share(part.cpus, 1, 1))
                 if outcome.end is not End.ENDED:
                     return outcome
                 part, stages = self._share(preparation.probe, search), []
             searching = Search(
-                self._spec, self._place, self._study, lambda: preparation.card, part.places, self._progress
+                self._spec, self._place, self._study, lambda: preparation.card, part.slots, self._progress
             )
             if search:
                 stages.append(searching)
@@ -82,7 +82,7 @@ class _Phases:
             try:
                 outcome = self._run_lanes(stages, part)
             except BaseException:
-                with suppress(Exception):  # what ended the sweep is what the user must hear
+                with suppress(Exception):  # the user must see the original error
                     searching.finish()
                 raise
             searching.finish()
@@ -91,23 +91,23 @@ class _Phases:
 
     def _run_lanes(self, stages: Sequence[Stage], part: Share) -> Outcome:
         resources = self._spec.resources
-        agenda = Agenda(stages, part.places, resources.cpus_per_trial)
+        agenda = Agenda(stages, part.slots, resources.cpus_per_trial)
         return run_lanes(agenda, part, resources.max_failures, self._sweep.tune)
 
     def _share(self, probe: capacity.Probe | None, search: bool) -> Share:
-        """What a lane takes, and how many lanes there are: no more than there is work for."""
+        """Return the resources per lane and the number of lanes, at most one lane per piece of work."""
         spec = self._spec
         per_gpu = probe.trials_per_gpu if probe else 1
         part = share(spec.resources, can_grow=self._address is not None, per_gpu=per_gpu)
         settings = 3  # a student, its plain twin and the tuned plain student
         most = max(spec.search.trials if search else 1, settings * spec.confirm.top * spec.confirm.seeds)
-        return replace(part, places=min(part.places, most))
+        return replace(part, slots=min(part.slots, most))
 
     def _read_data(self) -> Prepared:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
         _note_data(self._sweep, data)
-        self._space = _within_constraints(self._spec, data)  # before anything is trained
+        self._space = _within_constraints(self._spec, data)  # fail before anything is trained
         shape = "x".join(str(size) for size in data.input_spec.shape)
         self._progress.phase(
             "data",
@@ -130,21 +130,25 @@ class _Phases:
 
 
 def _note_data(sweep: SweepDir, data: Prepared) -> None:
-    """Keep what the data are.
+    """Record the data set in the sweep directory.
 
     Raises:
-        SweepDirError: If the sweep began with others: its trials could not be compared.
+        SweepDirError: If the sweep began with different data, which would make its trials incomparable.
     """
     before = json.loads(sweep.data.read_text())["digest"] if sweep.data.is_file() else data.digest
     if before != data.digest:
         raise SweepDirError(
-            f"{sweep.root}: its data set has changed since it began; accepted: the data it began with, or a new sweep"
+            f"{sweep.root}: the data set has changed since the sweep began; restore the data or start a new sweep"
         )
     write_json(sweep.data, data.described())
 
 
 def _within_constraints(spec: SweepSpec, data: Prepared) -> SearchSpace:
-    """The space without students that would break a constraint."""
+    """Return the search space without the widths that violate a constraint.
+
+    Raises:
+        InputError: If no width is left.
+    """
     limits = spec.constraints
     if not limits.parameters and not limits.size_mb:
         return spec.search_space
@@ -160,5 +164,5 @@ def _within_constraints(spec: SweepSpec, data: Prepared) -> SearchSpace:
     if space is None:
         widths = spec.search_space.shared["width"].written()
         wanted = {key: value for key, value in limits.model_dump().items() if value}
-        raise InputError(f"constraints: no student {spec.student.model} of width {widths} keeps {wanted}")
+        raise InputError(f"constraints: no searched width of {spec.student.model} ({widths}) satisfies {wanted}")
     return space

@@ -1,4 +1,4 @@
-"""The stage before the search: the teacher, its outputs and the probe."""
+"""The stage before the search: prepares the teacher, its outputs and the probe."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from kdsweep.worker.place import WorkerPlace
 
 
 class Preparation:
-    """Have the data read, and the teacher, its outputs and the probe ready in the sweep's directory.
+    """Prepares the teacher, its outputs and the probe in the sweep directory, once the data is read.
 
     Args:
         spec: The sweep.
-        place: Is being found out: where a worker finds the sweep, once its data are read.
-        threads: That the teacher is trained with.
+        place: The sweep's paths for workers; available once the data is read.
+        threads: PyTorch threads for training the teacher.
         progress: Receives status updates.
         on_prepared: Called with the device name when the stage is done.
 
     Attributes:
-        card: The teacher, once it is there.
-        probe: What was measured of the machine, once it was.
+        card: Describes the teacher; set when the stage is done.
+        probe: The measurements of the machine; None until the stage is done.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class Preparation:
 
     @property
     def done(self) -> bool:
-        """Whether all is there."""
+        """Whether the teacher, its outputs and the probe are ready."""
         return self.probe is not None
 
     def begin(self) -> None:
-        """Nothing: the data are read already."""
+        """Do nothing: reading the data starts before this stage."""
 
     def next(self) -> Work | None:
-        """One piece of work, once the data are read."""
+        """Return the single piece of work, once the data is read."""
         if self._handed_out or not self._place.done():
             return None
         place = self._place.result()
@@ -67,9 +67,13 @@ class Preparation:
         return Prepare(place, self._threads)
 
     def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
-        """Take the teacher's epochs, and at the end what is known of it."""
+        """Show the teacher's epochs and record its card and the probe.
+
+        Raises:
+            SweepError: If the teacher cannot be prepared.
+        """
         if "failure" in told:
-            raise told.get("error") or SweepError(f"the teacher cannot be prepared: {told['failure']}")
+            raise told.get("error") or SweepError(f"cannot prepare the teacher: {told['failure']}")
         for metrics in told.get("epochs", ()):
             text = f"epochs, {self._shown(metrics)}"
             self._progress.counted("teacher", int(metrics["epoch"]), self._spec.teacher.train.epochs, text)
@@ -78,25 +82,23 @@ class Preparation:
         return not self.done
 
     def give_back(self, work: Work) -> None:
-        """Have it done by another lane."""
+        """Requeue the work after its lane was lost."""
         self._handed_out = False
 
     def lost(self, work: Work) -> None:
-        """It cannot be done.
+        """Abort the sweep: the work lost its worker too often.
 
         Raises:
             SweepError: Always.
         """
         times = self._spec.resources.max_failures
-        raise SweepError(
-            f"the worker that prepares the teacher was lost more than {times} times (killed, or out of memory)"
-        )
+        raise SweepError(f"teacher preparation lost its worker more than {times} times (killed, or out of memory)")
 
     def close(self) -> None:
-        """Nothing: the lane has written it."""
+        """Do nothing: the lane has written everything."""
 
     def _shown(self, measured: Mapping[str, float]) -> str:
-        """The objective's value, such as `val accuracy 98.90%`."""
+        """Format the objective's value, such as `val accuracy 98.90%`."""
         column = self._spec.goal.column
         return f"{column.replace('_', ' ')} {shown(column, measured[column])}"
 
@@ -107,4 +109,4 @@ class Preparation:
         self._progress.phase("teacher", f"{card.origin}, {self._shown(card.measured)}, {size}")
         if probe.step_ms:
             steps = ", ".join(f"{name} {milliseconds:g}" for name, milliseconds in probe.step_ms.items())
-            self._progress.phase("probe", f"{probe.precision} for the students (milliseconds a step: {steps})")
+            self._progress.phase("probe", f"students train in {probe.precision} (ms per step: {steps})")

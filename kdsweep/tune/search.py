@@ -20,14 +20,14 @@ SAME_FAILURE_LIMIT = 5
 
 
 class Search:
-    """Run trials until every one has ended.
+    """Runs trials until all have finished.
 
     Args:
         spec: The sweep.
-        place: Where a worker finds it.
-        study: Opens the sweep's memory.
-        card: Tells of the teacher.
-        lanes: Trials at a time.
+        place: The sweep's paths for workers.
+        study: Opens the study.
+        card: Returns the teacher's card.
+        lanes: Number of concurrent trials.
         progress: Receives status updates.
     """
 
@@ -52,11 +52,11 @@ class Search:
 
     @property
     def done(self) -> bool:
-        """Whether every trial has ended."""
+        """Whether every trial has finished."""
         return self._study.done
 
     def begin(self) -> None:
-        """Open the study, which knows what an earlier session did."""
+        """Open the study, with the trials of earlier sessions."""
         study = self._study = self._open()
         if study.done:
             return
@@ -64,57 +64,56 @@ class Search:
         self._progress.phase(
             "search",
             f"{study.target} trials of {self._spec.train.epochs} epochs, {self._lanes} at a time"
-            + (f", going on with {len(study.running)} after {already} epochs" if study.running else ""),
+            + (f", resuming {len(study.running)} after {already} epochs" if study.running else ""),
         )
         self._progress.search(self._status())
 
     def next(self) -> Work | None:
-        """The next trial."""
+        """Return the next trial."""
         trial = self._study.ask()
         return TrialRun(self._place.result(), trial.key, trial.config) if trial else None
 
     def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
-        """Note the epochs; end a trial that is done, weak or broken."""
+        """Record the reported epochs; end the trial if it is complete, pruned or failed."""
         if work.name not in self._study.running:
             return False
-        goes_on = self._note(work.name, told)
+        continues = self._note(work.name, told)
         self._epochs += len(told.get("epochs", ()))
         self._progress.search(self._status())
         self._check()
-        return goes_on
+        return continues
 
     def give_back(self, work: Work) -> None:
-        """Have a trial asked for again."""
+        """Requeue a trial whose lane was lost."""
         if work.name in self._study.running:
             self._study.give_back(work.name)
 
     def lost(self, work: Work) -> None:
-        """The trial failed."""
+        """Mark a trial as failed: it lost its worker too often."""
         if work.name in self._study.running:
-            self._study.finish(work.name, State.FAILED, self._loss(work.name))
+            self._study.finish(work.name, State.FAILED, self._loss_reason(work.name))
             self._check()
 
     def close(self) -> None:
-        """Sync the logs; write the frames, while lanes already do what comes next."""
+        """Sync the logs and write the frames in the background, while lanes start the next stage."""
         self._study.close()
         self._frames = Background(lambda: write_frames(self._spec.sweep_dir))
 
     def finish(self) -> None:
-        """Wait for the frames.
+        """Wait until the frames are written.
 
         Raises:
             OSError: If they cannot be written.
-            SweepError: If every trial failed.
         """
         if self._frames is not None:
             self._frames.result()
 
     def _note(self, key: str, told: Mapping[str, Any]) -> bool:
-        """Take what a lane told of a trial, in the order of time; says whether the trial goes on."""
+        """Record a report about a trial, in chronological order. Return whether the trial continues."""
         study = self._study
         trial, goal = study.running[key], self._spec.goal
-        unheard = [metrics for metrics in told.get("before", ()) if metrics["epoch"] > len(trial.values)]
-        for metrics in [*unheard, *told.get("epochs", ())]:
+        unseen = [metrics for metrics in told.get("before", ()) if metrics["epoch"] > len(trial.values)]
+        for metrics in [*unseen, *told.get("epochs", ())]:
             if not math.isfinite(metrics[goal.column]):
                 study.finish(key, State.FAILED, f"{goal.column} is {metrics[goal.column]}")
                 return False
@@ -129,18 +128,18 @@ class Search:
             return False
         return True
 
-    def _loss(self, key: str) -> str:
+    def _loss_reason(self, key: str) -> str:
         resources = self._spec.resources
         hang = self._study.sweep.trial(key).hang
         if hang.is_file() and hang.stat().st_size:
             return f"an epoch took longer than step_timeout_seconds ({resources.step_timeout_seconds:g})"
-        return f"its worker was lost more than {resources.max_failures} times (killed, or out of memory)"
+        return f"the trial lost its worker more than {resources.max_failures} times (killed, or out of memory)"
 
     def _check(self) -> None:
-        """Stop a hopeless search.
+        """Abort a search in which nothing works.
 
         Raises:
-            SweepError: If the first trials all failed alike, or all trials failed.
+            SweepError: If all trials failed, or the first ones all failed with the same error.
         """
         study = self._study
         failed = study.counts[State.FAILED]
@@ -149,10 +148,9 @@ class Search:
         if study.done:
             raise SweepError(f"all {failed} trials failed: {study.last_error}")
         if failed >= SAME_FAILURE_LIMIT and study.same_error:
-            raise SweepError(f"the first {failed} trials all failed alike: {study.last_error}")
+            raise SweepError(f"the first {failed} trials all failed with the same error: {study.last_error}")
 
     def _status(self) -> SearchStatus:
-        """The present state."""
         study = self._study
         return SearchStatus(
             target=study.target,

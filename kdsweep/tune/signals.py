@@ -1,4 +1,4 @@
-"""SIGTERM, which schedulers and spot machines send, is treated as Ctrl-C."""
+"""Handles SIGTERM, which schedulers and spot machines send, like Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C."""
+    """Handle SIGTERM like Ctrl-C inside the context."""
 
     def interrupt(number: int, frame: Any) -> None:
-        # A shell has what it runs in the background ignore SIGINT; while lanes run, Ray Tune handles it nevertheless.
+        # Shells start background jobs with SIGINT ignored, so raise directly. Ray Tune installs its own SIGINT handler
+        # while lanes run; then the signal reaches it.
         if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)
 
     try:
         before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever runs us there handles signals
+    except ValueError:  # not the main thread: the caller handles signals
         yield
         return
     try:

@@ -1,4 +1,4 @@
-"""A lane: one warm worker, which Ray Tune gives one piece of work after the other."""
+"""A lane: one warm worker to which Ray Tune passes pieces of work in turn."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ TOGETHER_SECONDS = 1.0
 
 
 class Lane(tune.Trainable):
-    """Runs the work that it is given, step by step; the driver sees every step and decides when the work ends.
+    """Runs one piece of work step by step. The driver sees every step and decides when the work ends.
 
-    A step returns lists of what the work told, by kind, and where something went wrong:
+    A step returns the values that the work reported, as a list per kind. If something failed, it also returns:
 
-        failure: In one line, why this work cannot go on.
-        storage: In one line, why the sweep cannot.
-        error: The error of kdsweep's own that `failure` describes.
+        failure: One line saying why this work cannot continue.
+        storage: One line saying why the whole sweep cannot continue.
+        error: The KdsweepError behind `failure`, if it is one.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the first work. It begins with the first step, which can report what is wrong."""
+        """Take the first work. It starts in the first step, which can report errors."""
         self._begin(config["work"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next work: the driver has ended the one at hand."""
+        """Take the next work. The driver has ended the current one."""
         self._begin(new_config["work"])
         return True
 
     def step(self) -> dict[str, Any]:
-        """Continue the work; failures are reported rather than raised, so that the worker stays warm."""
+        """Continue the work. Failures are reported, not raised, so that the worker stays warm."""
         told: dict[str, Any] = {}
         try:
-            self._go_on(told)
+            self._run_steps(told)
         except OSError as error:
             told["storage"] = f"{error.strerror or error}: {error.filename or 'the sweep directory'}"
         except KdsweepError as error:
@@ -58,16 +58,16 @@ class Lane(tune.Trainable):
         return told
 
     def cleanup(self) -> None:
-        """The worker is asked to stop: keep what was done."""
+        """Save the progress before the worker stops."""
         with suppress(OSError):
             self._work.save()
 
     def _begin(self, work: Work) -> None:
-        # Ray Tune sends its configuration back with every result, so what the work opens belongs to a copy.
+        # Ray Tune sends the configuration back with every result, so opened files must be held by a copy.
         self._work = copy(work)
         self._steps: Iterator[Told] = self._work.steps()
 
-    def _go_on(self, told: dict[str, Any]) -> None:
+    def _run_steps(self, told: dict[str, Any]) -> None:
         started = time.monotonic()
         for one in self._steps:
             told.setdefault(one.kind, []).append(one.value)
@@ -76,12 +76,12 @@ class Lane(tune.Trainable):
 
 
 def _described(error: Exception) -> str:
-    """An error that nobody foresaw, in one line."""
+    """Describe an unexpected error in one line."""
     text = str(error)
     first = text.splitlines()[0] if text else ""
     if isinstance(error, torch.OutOfMemoryError):
         return f"out of GPU memory: {first}"
-    if isinstance(error, MemoryError) or "can't allocate memory" in text:  # torch's way of saying it
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:  # raised by torch's CPU allocator
         return f"out of memory: {first or 'MemoryError'}"
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {first} ({Path(where.filename).name}:{where.lineno})"

@@ -1,7 +1,7 @@
 """The kinds of work that a lane does. The driver creates a piece of work; Ray ships it to a lane, which runs it.
 
-Every piece can be started again anywhere: it continues from the state that it finds in the sweep's directory. That one
-rule covers a lost worker, a lost node, a killed driver and a resumed sweep.
+Any piece of work can be restarted on any node: it continues from the state saved in the sweep directory. This covers
+lost workers, lost nodes, killed drivers and resumed sweeps.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Told:
     """A report from a lane to the driver.
 
     Attributes:
-        kind: What it is.
-        value: Its value.
-        pause: Whether the work waits until the driver has received it.
+        kind: Kind of report, such as `epochs`.
+        value: The reported value.
+        pause: Whether the work pauses until the driver has received the report.
     """
 
     kind: str
@@ -56,20 +56,20 @@ class Work:
     name: str
 
     def steps(self) -> Iterator[Told]:
-        """Do the work; yield the reports for the driver."""
+        """Do the work and yield reports for the driver."""
         raise NotImplementedError
 
     def save(self) -> None:
-        """Save the progress, because the lane is about to stop."""
+        """Save the progress before the lane stops."""
 
 
 class Wait(Work):
-    """Import what all other work needs, then wait for some.
+    """Import torch, then keep the lane warm until there is work for it.
 
     Args:
-        number: Tells one wait from another.
-        seconds: Between two looks.
-        threads: Of PyTorch.
+        number: Makes the name unique.
+        seconds: Polling interval.
+        threads: PyTorch threads.
     """
 
     def __init__(self, number: int, seconds: float, threads: int):
@@ -78,7 +78,7 @@ class Wait(Work):
         self._threads = threads
 
     def steps(self) -> Iterator[Told]:
-        """Tell that the lane is still there, now and then."""
+        """Set up the process, then report `waits` at every interval."""
         process.set_up(self._threads)
         while True:
             yield Told("waits", True, pause=True)
@@ -86,13 +86,13 @@ class Wait(Work):
 
 
 class Prepare(Work):
-    """Have the teacher, its outputs and the probe in the sweep's directory.
+    """Prepare the teacher, its outputs and the probe in the sweep directory.
 
-    Tells `epochs` of the teacher's training, and at the end `prepared`: its card, the probe and the device's name.
+    Reports `epochs` while the teacher trains, then `prepared`: its card, the probe and the device name.
 
     Args:
-        place: Where the sweep is stored.
-        threads: That the teacher is trained with; no student trains meanwhile.
+        place: The sweep's paths for workers.
+        threads: PyTorch threads for training the teacher. No student trains meanwhile.
     """
 
     name = "prepare"
@@ -102,27 +102,27 @@ class Prepare(Work):
         self._threads = threads
 
     def steps(self) -> Iterator[Told]:
-        """Train the teacher or take it from the store, then probe."""
+        """Train the teacher or load it from the store, then probe."""
         import_from(str(self._place.code))
         sweep, device = self._place.sweep, leased_device()
         spec = read_spec(sweep)
         data = tasks.of(spec.dataset).load(self._place.data)
         process.set_up(self._threads)
-        card = yield from _told("epochs", prepared_teacher(spec, sweep, data, device))
+        card = yield from _report_each("epochs", prepared_teacher(spec, sweep, data, device))
         process.set_up(spec.resources.cpus_per_trial)
         measured = probe.provide(spec, sweep, open_workbench(self._place, device))
         yield Told("prepared", (card, measured, device_name(device)), pause=True)
 
 
 class TrialRun(Work):
-    """Train one trial. Tells `epochs`, and `before`: those that its state already held, which may not have been told.
+    """Train one trial. Reports `before` (epochs in the saved state, possibly not yet reported), then `epochs`.
 
-    It pauses where the scheduler may stop the trial, so that nothing is trained in vain, and saves its state there.
+    It saves its state and pauses wherever the scheduler may stop the trial, so that no epoch is wasted.
 
     Args:
-        place: Where the sweep is stored.
-        key: The trial.
-        config: Its configuration.
+        place: The sweep's paths for workers.
+        key: Key of the trial.
+        config: Configuration of the trial.
     """
 
     def __init__(self, place: WorkerPlace, key: str, config: Config):
@@ -149,18 +149,18 @@ class TrialRun(Work):
             yield Told("epochs", metrics | student, pause=may_end)
 
     def save(self) -> None:
-        """Save, unless the driver has given the trial up."""
+        """Save the state."""
         if self._run is not None:
             self._run.save()
 
 
 class ConfirmRun(Work):
-    """Train a configuration on a fresh seed, and look once at the test split. Tells `confirmed`: what was measured.
+    """Train a configuration on a fresh seed and score it once on the test split. Reports `confirmed`: the metrics.
 
     Args:
-        place: Where the sweep is stored.
+        place: The sweep's paths for workers.
         config: The configuration.
-        seed: Of weights, order and dropout.
+        seed: Seed for weights, sample order and dropout.
     """
 
     def __init__(self, place: WorkerPlace, config: Config, seed: int):
@@ -171,7 +171,7 @@ class ConfirmRun(Work):
         self._run: _Run | None = None
 
     def steps(self) -> Iterator[Told]:
-        """Train to the end, restore the best epoch, evaluate."""
+        """Train to the end, restore the best epoch and evaluate."""
         bench = warm_workbench(self._place)
         folder = self._place.sweep.confirmation(self.name)
         folder.root.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ class ConfirmRun(Work):
                 metrics = run.epoch()
                 run.save_if(False)
                 yield Told("epochs", metrics)
-        except KdsweepError:  # it diverged on this seed, which is a result too
+        except KdsweepError:  # diverged on this seed: recorded as NaN
             metrics_of = bench.data.task.measured(bench.spec.goal)
             measured |= dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in metrics_of)), float("nan"))
         else:
@@ -196,21 +196,21 @@ class ConfirmRun(Work):
             measured |= {bench.spec.goal.column: training.best_value} | tested(bench, training.inference)
         write_json(folder.result, measured)
         self._run = None
-        for done_with in (folder.state, folder.hang):
-            done_with.unlink(missing_ok=True)
+        for leftover in (folder.state, folder.hang):
+            leftover.unlink(missing_ok=True)
         yield Told("confirmed", measured, pause=True)
 
     def save(self) -> None:
-        """Save what is not yet measured."""
+        """Save the state, unless the run is finished."""
         if self._run is not None:
             self._run.save()
 
 
 class JudgeTeacher(Work):
-    """Look once at the test split with the teacher. Tells `judged`.
+    """Score the teacher once on the test split. Reports `judged`.
 
     Args:
-        place: Where the sweep is stored.
+        place: The sweep's paths for workers.
     """
 
     name = "judge-teacher"
@@ -219,17 +219,17 @@ class JudgeTeacher(Work):
         self._place = place
 
     def steps(self) -> Iterator[Told]:
-        """Evaluate."""
+        """Evaluate the teacher and write the metrics."""
         bench = warm_workbench(self._place)
         write_json(self._place.sweep.teacher_test, tested(bench, bench.teacher.model))
         yield Told("judged", True, pause=True)
 
 
 class _Run:
-    """A training in its folder: saved from time to time, and watched.
+    """A training run that is saved periodically and guarded by a watchdog.
 
-    A hung process cannot report itself: a watchdog outside Python kills it after a timeout, and the work continues from
-    its saved state in another process.
+    A hung process cannot report itself. faulthandler's watchdog thread kills it after a timeout, and the work
+    continues from its saved state in another process.
     """
 
     def __init__(self, state: Path, best: Path | None, hang: Path, spec: SweepSpec):
@@ -241,22 +241,21 @@ class _Run:
         self._saved_epoch = 0
 
     def watch(self) -> None:
-        """Give the next epoch its time, and end the process after it."""
+        """Restart the watchdog: kill the process unless this is called again within the timeout."""
         faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._hang)
 
     def epoch(self) -> dict[str, float]:
-        """Train one epoch."""
         assert self.training is not None
         self.watch()
         return self.training.run_epoch()
 
     def save_if(self, wanted: bool) -> None:
-        """Save where it is wanted, or where much would be lost."""
+        """Save if wanted, or if the last save is more than SAVE_SECONDS old."""
         if wanted or time.monotonic() - self._saved_at > SAVE_SECONDS:
             self.save()
 
     def save(self) -> None:
-        """Save unless there is nothing new, or the driver has removed the folder."""
+        """Save, unless there is no new epoch or the driver has removed the folder."""
         training = self.training
         if training is None or training.epoch == self._saved_epoch or not self._state.parent.is_dir():
             return
@@ -266,23 +265,23 @@ class _Run:
 
 
 def run_name(config: Config, seed: int) -> str:
-    """The name of a confirmation run, and of its folder."""
+    """Return the name of a confirmation run and of its folder."""
     return f"{digest_of(config)[:12]}-{seed}"
 
 
 def sizes(training: Training) -> dict[str, float]:
-    """The size of what is judged and exported."""
+    """Return the size of the model that is evaluated and exported."""
     return {"parameters": count_parameters(training.inference), "size_mb": size_mb(training.inference)}
 
 
 def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:
-    """A model's metrics on the test split."""
+    """Return the model's metrics on the test split."""
     measured = evaluate(model, bench.test, bench.data.task.measured(bench.spec.goal))
     return {f"test_{name}": value for name, value in measured.items()}
 
 
-def _told(kind: str, values: Any) -> Any:
-    """Tell every value of a generator; what it returns is the result."""
+def _report_each(kind: str, values: Any) -> Any:
+    """Report every value that a generator yields. Return its return value."""
     while True:
         try:
             value = next(values)

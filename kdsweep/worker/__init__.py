@@ -1,1 +1,1 @@
-"""What stays warm between trials? Data, teacher outputs and settings of a process that trains."""
+"""Worker processes: their settings, and the data and teacher outputs that they keep between trials."""

@@ -1,4 +1,4 @@
-"""What was measured of the machine before a search, as it is kept with the sweep."""
+"""Measurements of the machine, stored with the sweep."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from kdsweep.storage.paths import SweepDir
 
-# A process holds a CUDA context, and kernels their workspace, beside what PyTorch counts.
+# CUDA context and kernel workspaces of a process, which PyTorch does not count.
 CONTEXT_BYTES = 600e6
 MARGIN = 0.9
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What was measured with the widest student.
+    """Measurements with the widest student.
 
     Attributes:
-        precision: Of trials whose precision is `auto`.
-        step_ms: Milliseconds a step, by precision; empty where there was no choice.
-        trial_bytes: GPU memory of the most demanding method's trial, its data and teacher outputs included.
-        gpu_bytes: Memory of the GPU; 0 on CPUs.
+        precision: Precision of trials that use `auto`.
+        step_ms: Milliseconds per step, by precision; empty if only one precision was possible.
+        trial_bytes: GPU memory of a trial of the most demanding method, including data and teacher outputs.
+        gpu_bytes: Memory of the GPU; 0 on a CPU.
     """
 
     precision: str
@@ -30,14 +30,14 @@ class Probe:
 
     @property
     def trials_per_gpu(self) -> int:
-        """How many trials fit on a GPU at a time, with a margin."""
+        """Number of concurrent trials that fit on a GPU, with a margin."""
         if not self.gpu_bytes:
             return 1
         return max(1, int(MARGIN * self.gpu_bytes / (self.trial_bytes + CONTEXT_BYTES)))
 
 
 def stored(sweep: SweepDir) -> Probe | None:
-    """What was measured for the sweep before, if anything."""
+    """Return the stored measurements, or None if there are none."""
     try:
         return Probe(**json.loads(sweep.probe.read_text()))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Where a worker finds a sweep."""
+"""The paths that a worker needs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from kdsweep.storage.paths import SweepDir
 
 @dataclass(frozen=True)
 class WorkerPlace:
-    """The paths that a worker needs; every node reaches them.
+    """The paths that a worker needs, valid on every node.
 
     Attributes:
-        sweep: The sweep's directory.
-        data: The directory of its prepared data.
-        code: The directory that the user's own modules are imported from.
+        sweep: The sweep directory.
+        data: Directory of the prepared data.
+        code: Directory from which the user's own modules are imported.
     """
 
     sweep: SweepDir

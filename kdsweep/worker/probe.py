@@ -1,6 +1,6 @@
-"""What the machine does well with a sweep's students, measured before the search and kept with the sweep.
+"""Measures speed and memory with the sweep's students, once before the search.
 
-Every trial, and every later `resume`, goes by what was measured once: a curve must not depend on the hour.
+The result is stored with the sweep and used by all trials, also after `resume`, so that results are reproducible.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from kdsweep.training.trainer import Training
 from kdsweep.worker.capacity import Probe, stored
 from kdsweep.worker.workbench import Workbench
 
-# bfloat16 must be faster by more than the clock's jitter, or the same sweep would choose now one, now the other.
+# bfloat16 must be faster by more than timing noise, or the same sweep could choose differently each time.
 WORTH = 1.2
 STEPS = 4
 SECONDS = 1.0
 
 
 def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
-    """What was measured for the sweep, now or before."""
+    """Return the stored measurements, or measure and store them."""
     found = stored(sweep)
     if found is None:
         found = measure(spec, bench)
@@ -36,10 +36,10 @@ def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
 
 
 def measure(spec: SweepSpec, bench: Workbench) -> Probe:
-    """Measure a few steps, in this process's threads, on the workbench's device."""
+    """Measure a few training steps on the workbench's device, with this process's threads."""
     plain: Config = {"method": "none", "width": spec.search_space.widest, "lr": spec.train.lr}
     choices = _choices(spec, bench.device)
-    # A student that cannot take a few steps fails as a trial, with its reason, not here.
+    # A student that cannot be trained fails later, as a trial with an error, not here.
     try:
         step_ms = _step_ms(spec, bench, plain, choices) if len(choices) > 1 else {}
     except (KdsweepError, RuntimeError):
@@ -53,7 +53,7 @@ def measure(spec: SweepSpec, bench: Workbench) -> Probe:
 
 
 def _choices(spec: SweepSpec, device: torch.device) -> tuple[str, ...]:
-    """The precisions that come into question."""
+    """Return the candidate precisions."""
     if spec.train.precision != "auto":
         return (spec.train.precision,)
     if device.type == "cuda":
@@ -67,7 +67,7 @@ def _step_ms(spec: SweepSpec, bench: Workbench, config: Config, choices: tuple[s
     trainings = {choice: _short(spec, bench, {**config, "precision": choice}) for choice in choices}
     seconds = {choice: [_timed(training)] for choice, training in trainings.items()}
     rounds = min(10, max(2, int(SECONDS / max(first for (first,) in seconds.values()))))
-    for _ in range(rounds):  # in turns, so that a change of the machine's pace meets both
+    for _ in range(rounds):  # alternate, so that changes in machine load affect both
         for choice, training in trainings.items():
             seconds[choice].append(_timed(training))
     return {choice: round(1000 * min(times[1:]) / STEPS, 3) for choice, times in seconds.items()}
@@ -80,7 +80,7 @@ def _timed(training: Training) -> float:
 
 
 def _short(spec: SweepSpec, bench: Workbench, config: Config, teacher: bool = False) -> Training:
-    """A run whose epochs are a few steps."""
+    """Create a run with a few steps per epoch."""
     recipe = trial_recipe(spec, config, seed=0)
     recipe = replace(recipe, optimization=recipe.optimization.model_copy(update={"epochs": 1000}))
     batch = recipe.optimization.batch_size
@@ -89,7 +89,7 @@ def _short(spec: SweepSpec, bench: Workbench, config: Config, teacher: bool = Fa
 
 
 def _gpu_bytes(spec: SweepSpec, bench: Workbench, config: Config) -> int:
-    """The peak of a method's trial with its default parameters; 0 for one that cannot run, which fails as a trial."""
+    """Return the peak GPU memory of a method with default parameters; 0 if it cannot run (its trials then fail)."""
     torch.cuda.reset_peak_memory_stats(bench.device)
     try:
         _short(spec, bench, config | ({"alpha": 0.5} if config["method"] != "none" else {}), teacher=True).run_epoch()

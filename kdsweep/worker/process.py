@@ -1,4 +1,4 @@
-"""How a process is set up that trains: what it does with freed memory and with the smallest of numbers."""
+"""Process-wide settings for training: threads, malloc, denormals."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _LARGEST_IN_OLDER_GLIBC = 2**25
 
 
 def set_up(threads: int) -> None:
-    """Set up a process of kdsweep's own, for as long as it lives.
+    """Set up a process that belongs to kdsweep, for its lifetime.
 
     Args:
-        threads: That PyTorch computes with.
+        threads: Number of PyTorch threads.
     """
     keep_freed_memory()
     torch.set_num_threads(threads)
-    # A unit that died has a gradient of zero, and its moments in Adam shrink until they are subnormal, where they stay:
-    # x86 computes with those many times slower. Left in, they would move a weight by 1e-30 of the learning rate.
+    # A dead unit has zero gradient, so its Adam moments shrink until they are subnormal and stay there. x86 computes
+    # with subnormals many times slower. Unflushed, they would move a weight by only 1e-30 of the learning rate.
     torch.set_flush_denormal(True)
 
 
 @contextmanager
 def lent(threads: int) -> Iterator[None]:
-    """Set up somebody else's process, which gets its threads and its subnormal numbers back.
+    """Set up the user's process for training, and restore its threads and denormal mode afterwards.
 
     Args:
-        threads: As of `set_up`.
+        threads: Number of PyTorch threads.
     """
     before, flushed = torch.get_num_threads(), flushes_subnormals()
     set_up(threads)
@@ -44,19 +44,19 @@ def lent(threads: int) -> Iterator[None]:
 
 
 def flushes_subnormals() -> bool:
-    """Whether this thread takes subnormal numbers as zero."""
+    """Return whether this thread flushes subnormal numbers to zero."""
     return float(torch.full((), 1e-40) * 0.5) == 0
 
 
 def keep_freed_memory() -> None:
-    """Keep for the next batch what the tensors of a batch gave back, rather than return it to the system.
+    """Make malloc keep the freed memory of a batch for the next one, up to 1 GiB.
 
-    glibc returns it, and the kernel hands it out again page by page, each zeroed, which takes a small student longer
-    than some of its layers do. Up to a GiB is kept. Without glibc nothing is changed.
+    By default, glibc returns it to the kernel, which hands it out again page by page, each zeroed. For a small student
+    that takes longer than some of its layers. Without glibc nothing is changed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library, or none that is loaded by itself
+    except (AttributeError, OSError, TypeError):  # not glibc, or not dynamically linked
         return
     if not mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES):
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_OLDER_GLIBC)

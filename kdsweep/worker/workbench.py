@@ -1,4 +1,4 @@
-"""What a worker keeps between trials: the data and the teacher's outputs, on its device."""
+"""The data and teacher outputs that a worker keeps on its device between trials."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def provide_teacher(
     device: torch.device,
     on_epoch: Callable[[dict[str, float]], None],
 ) -> TeacherCard:
-    """`prepared_teacher`, with a function that hears of each epoch of training."""
+    """Run `prepared_teacher` to its end, calling `on_epoch` with the metrics of each training epoch."""
     steps = prepared_teacher(spec, sweep, data, device)
     while True:
         try:
@@ -53,23 +53,23 @@ def provide_teacher(
 def prepared_teacher(
     spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device
 ) -> Generator[dict[str, float], None, TeacherCard]:
-    """Have the teacher in the sweep's directory and, without augmentation, its outputs in the store.
+    """Put the teacher into the sweep directory. Without augmentation, also put its outputs into the store.
 
     Args:
         spec: The sweep.
-        sweep: Its directory.
-        data: Its data.
-        device: Where the teacher runs.
+        sweep: The sweep directory.
+        data: The prepared data set.
+        device: Device of the teacher.
 
     Yields:
-        What each epoch of training measured, if it is trained now.
+        The metrics of each training epoch, if the teacher is trained now.
 
     Returns:
-        What is known of the teacher.
+        The teacher's card.
 
     Raises:
-        CheckpointError: If the checkpoint does not fit.
-        TeacherError: If the teacher is not worth distilling from.
+        CheckpointError: If the checkpoint does not fit the model.
+        TeacherError: If the teacher is too weak to distil from.
     """
     card = teachers.stored(spec, data, sweep)
     if card is None:
@@ -85,14 +85,14 @@ def prepared_teacher(
 
 @lru_cache(maxsize=1)
 def open_workbench(place: WorkerPlace, device: torch.device) -> Workbench:
-    """The workbench of a sweep whose teacher was adopted: opened once per process and kept.
+    """Open the workbench of a sweep whose teacher is ready. Cached: each process opens it once.
 
     Args:
-        place: Where the sweep is stored.
-        device: Where the runs are trained.
+        place: The sweep's paths.
+        device: Device for training.
 
     Raises:
-        SpecError: If the sweep's file is damaged.
+        SpecError: If the stored sweep file is damaged.
     """
     import_from(str(place.code))
     spec = read_spec(place.sweep)
@@ -100,14 +100,14 @@ def open_workbench(place: WorkerPlace, device: torch.device) -> Workbench:
 
 
 class Workbench:
-    """Makes the runs of a sweep, one after another, in one process.
+    """Creates the training runs of a sweep in one process and shares data and teacher outputs among them.
 
     Args:
         spec: The sweep.
-        sweep: Its directory, with the teacher in it.
-        data: Its data.
-        card: Its teacher.
-        device: Where the runs are trained.
+        sweep: The sweep directory, with the teacher in it.
+        data: The prepared data set.
+        card: The teacher's card.
+        device: Device for training.
     """
 
     def __init__(self, spec: SweepSpec, sweep: SweepDir, data: Prepared, card: TeacherCard, device: torch.device):
@@ -119,12 +119,12 @@ class Workbench:
 
     @classmethod
     def of(cls, spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device) -> Workbench:
-        """The workbench of a sweep whose teacher was adopted."""
+        """Create the workbench of a sweep whose teacher is ready."""
         return cls(spec, sweep, data, TeacherCard.read(sweep.teacher_card), device)
 
     @cached_property
     def precision(self) -> str:
-        """What `auto` means for this sweep."""
+        """The precision that `auto` stands for in this sweep."""
         known = capacity.stored(self._sweep)
         return known.precision if known else "float32"
 
@@ -140,38 +140,38 @@ class Workbench:
 
     @cached_property
     def test(self) -> Samples:
-        """The test split, which only confirmation reads."""
+        """The test split, used only by confirmation."""
         return self.data.split("test", self.device)
 
     @cached_property
     def teacher(self) -> TeacherInLoop:
-        """The teacher itself."""
+        """The teacher model, run on each batch."""
         tapped = teachers.load(self.spec, self.data, self._sweep.teacher_weights, self.device)
         return TeacherInLoop(tapped, self.data.input_spec, self.device)
 
     @cached_property
     def example(self) -> Outputs:
-        """The teacher's outputs of a small batch."""
+        """The teacher's outputs for a small batch."""
         path = self._sweep.teacher_example
         try:
             return load_example(path, self.device)
-        except CheckpointError:  # not there yet, or damaged
+        except CheckpointError:  # missing or damaged
             save_example(self.teacher.example(), path)
         return load_example(path, self.device)
 
     @cached_property
     def outputs(self) -> StoredOutputs:
-        """The teacher's outputs in files."""
+        """The stored teacher outputs."""
         store = OutputStore.of(self.spec, self.data, self._card.digest, self.example, self._sweep.store)
         return StoredOutputs(store, lambda: self.teacher, self.train)
 
     def training(self, config: Config, seed: int, state: Path) -> Training:
-        """A run of one configuration, gone on with where its state was saved.
+        """Create the run of a configuration, resumed from its saved state if there is one.
 
         Args:
             config: The configuration.
-            seed: Of weights, order and dropout.
-            state: Where the run's state may lie.
+            seed: Seed for weights, sample order and dropout.
+            state: File of the saved state; may not exist yet.
         """
         if self.spec.train.precision == "auto":
             config = {"precision": self.precision, **config}
@@ -179,7 +179,7 @@ class Workbench:
         return resumed(lambda: Training(recipe, self.data, self.train, self.val, self.source(recipe)), state)
 
     def source(self, recipe: Recipe) -> TeacherSource:
-        """Where a run gets the teacher's outputs from."""
+        """Return the source of a run's teacher outputs: none, the stored files or the model."""
         needs = trial_needs(recipe.method, recipe.method_params)
         if not needs:
             return NoTeacher(self.device)

@@ -1,4 +1,4 @@
-"""The teacher's outputs: the same as those of a teacher in the loop, and computed once."""
+"""Stored teacher outputs equal those of a teacher in the loop and are computed once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COUNT, EPOCHS = 100, 3
 
 
 def written(root, space, **sections):
-    """A small sweep of MNIST digits; sections are merged into it."""
+    """Return the spec of a small MNIST sweep, with `sections` merged into it."""
     values = {
         "name": "small",
         "dataset": {"name": "mnist_mini", "subset": 2 * COUNT, "val_fraction": 0.5},
@@ -57,7 +57,7 @@ def config_of(method):
 
 
 def curve(bench, method, source=None):
-    """Train and validation losses by epoch."""
+    """Return the training and validation losses of every epoch."""
     recipe = trial_recipe(bench.spec, config_of(method), 1)
     source = bench.source(recipe) if source is None else source
     training = Training(recipe, bench.data, bench.train, bench.val, source)
@@ -70,7 +70,7 @@ def stored_files(storage):
 
 
 class CountingTeacher(TeacherInLoop):
-    """The sweep's teacher, noting how many images it was shown."""
+    """Counts the images that the sweep's teacher processes."""
 
     def __init__(self, inner):
         self._inner = inner
@@ -78,12 +78,12 @@ class CountingTeacher(TeacherInLoop):
         self._lock = threading.Lock()
 
     def outputs(self, images):
-        with self._lock:  # the hooks of one network must not meet two batches at a time
+        with self._lock:  # a network's hooks can handle only one batch at a time
             self.shown += len(images)
             return self._inner.outputs(images)
 
 
-# The same as in the loop
+# Equal to a teacher in the loop
 
 
 @pytest.mark.parametrize("augment", ["none", "crop_flip"])
@@ -100,7 +100,7 @@ def test_stored_outputs_give_the_curve_of_a_teacher_in_the_loop(augment, tmp_pat
         assert plain != pytest.approx(in_loop, rel=0.05)
 
 
-def test_what_is_stored_is_what_the_teacher_says_of_the_view(tmp_path):
+def test_stored_arrays_are_the_teachers_outputs_for_the_view(tmp_path):
     spec = written(tmp_path, {"method": ["kd+cosine", "at", "hint"]}, dataset={"augment": "crop_flip"})
     bench = open_bench(spec)
     every = torch.arange(COUNT)
@@ -126,9 +126,9 @@ def test_the_views_of_two_epochs_differ_and_without_augmentation_there_is_one(tm
     assert still.arrays(1, frozenset({"logits"}))["logits"] is still.arrays(3, frozenset({"logits"}))["logits"]
 
 
-def test_a_trial_that_computes_a_view_draws_the_same_dropout_as_one_that_finds_it(tmp_path):
+def test_a_trial_that_computes_a_view_draws_the_same_dropout_as_one_that_loads_it(tmp_path):
     spec = written(tmp_path, {"method": "kd"}, dataset={"augment": "crop_flip"})
-    assert open_bench(spec).example  # kept, so that the teacher is not loaded before the first epoch
+    assert open_bench(spec).example  # saves the example, so that the teacher is not loaded before the first epoch
     computing, finding = open_bench(spec), open_bench(spec)
     expected = curve(computing, "kd")
     assert "teacher" in vars(computing)
@@ -139,7 +139,7 @@ def test_a_trial_that_computes_a_view_draws_the_same_dropout_as_one_that_finds_i
 # Computed once
 
 
-def test_without_augmentation_the_outputs_are_there_before_the_search(tmp_path):
+def test_without_augmentation_the_outputs_are_stored_before_the_search(tmp_path):
     bench = open_bench(written(tmp_path, {"method": ["kd", "hint"]}))
     assert [path.name for path in stored_files(tmp_path)] == ["logits.bin", "stage1.bin"]
     curve(bench, "kd")
@@ -148,7 +148,7 @@ def test_without_augmentation_the_outputs_are_there_before_the_search(tmp_path):
 
 
 @pytest.mark.parametrize("augment", ["none", "crop_flip"])
-def test_a_view_is_computed_once_though_four_ask_at_a_time(augment, tmp_path):
+def test_a_view_is_computed_once_by_four_concurrent_readers(augment, tmp_path):
     bench = open_bench(written(tmp_path, {"method": "at"}, dataset={"augment": augment}))
     store = OutputStore(tmp_path / "outputs", augment, 0, frozenset({"logits", "attention1"}), 2, EPOCHS)
     teacher = CountingTeacher(bench.teacher)
@@ -174,13 +174,13 @@ def test_a_view_is_computed_once_though_four_ask_at_a_time(augment, tmp_path):
     assert not list(store.root.glob("**/.*.partial"))
 
 
-def test_who_finds_a_view_in_work_takes_the_next_one(tmp_path):
+def test_a_process_that_finds_a_view_claimed_computes_the_next_one(tmp_path):
     bench = open_bench(written(tmp_path, {"method": "kd"}, dataset={"augment": "flip"}))
     store = OutputStore(tmp_path / "outputs", "flip", 0, frozenset({"logits"}), 2, EPOCHS)
     both = threading.Barrier(2)
 
     class Waiting(TeacherInLoop):
-        """Answers only when both are at work, so neither can have waited for the other."""
+        """Returns only once both threads are computing, so neither can have waited for the other."""
 
         def __init__(self):
             self.shown = 0
@@ -255,7 +255,7 @@ def test_outputs_cut_short_are_computed_again(tmp_path):
     assert torch.equal(again.outputs.arrays(1, frozenset({"logits"}))["logits"], expected)
 
 
-def test_another_sweep_finds_what_it_needs_and_computes_only_what_is_missing(tmp_path):
+def test_another_sweep_reuses_stored_outputs_and_computes_only_missing_ones(tmp_path):
     open_bench(written(tmp_path, {"method": "kd"}))
     (logits,) = ((tmp_path / path).stat().st_mtime_ns for path in stored_files(tmp_path))
     open_bench(written(tmp_path, {"method": ["kd", "cosine"]}, name="second"))
@@ -264,7 +264,7 @@ def test_another_sweep_finds_what_it_needs_and_computes_only_what_is_missing(tmp
     assert (tmp_path / files[1]).stat().st_mtime_ns == logits
 
 
-def test_other_data_seeds_or_teachers_have_files_of_their_own(tmp_path):
+def test_different_data_augmentation_or_seeds_have_separate_files(tmp_path):
     space = {"method": "kd"}
     specs = [
         written(tmp_path, space),
@@ -309,7 +309,7 @@ def test_the_budget_counts_every_view(tmp_path):
     assert varied.outputs.store.items == set()
 
 
-# What is needed
+# Needs
 
 
 @pytest.mark.parametrize(
@@ -334,19 +334,19 @@ def test_a_trial_needs_what_its_terms_need(method, params, needs):
     ("stage", "searched"),
     [({"choice": [0, 1]}, {"stage:0", "stage:1"}), ({"randint": [-2, -1]}, {"stage:-2", "stage:-1"}), (0, {"stage:0"})],
 )
-def test_a_sweep_needs_every_stage_that_may_be_drawn_and_no_other(stage, searched, tmp_path):
+def test_a_sweep_needs_exactly_the_stages_that_may_be_drawn(stage, searched, tmp_path):
     spec = written(tmp_path, {"method": ["kd", "none", "hint"], "hint": {"stage": stage}})
     assert sweep_needs(spec) == searched | {"logits"}
 
 
-def test_a_stage_that_is_drawn_is_found_in_the_files(tmp_path):
+def test_a_drawn_stage_is_read_from_the_files(tmp_path):
     bench = open_bench(written(tmp_path, {"method": "hint", "hint": {"stage": {"randint": [-2, -1]}}}))
     for stage in (-2, -1):
         recipe = trial_recipe(bench.spec, config_of("hint") | {"hint.stage": stage}, 1)
         assert isinstance(bench.source(recipe), StoredTeacher)
 
 
-def test_items_name_each_array_once():
+def test_items_contain_each_array_once():
     assert items_of({"stage:-1", "stage:2", "logits"}, 3) == {"stage2", "logits"}
     assert items_of({"features"}, 2) == {"stage0", "stage1"}
     assert items_of({"attention", "stage:0"}, 2) == {"attention0", "attention1", "stage0"}
@@ -354,7 +354,7 @@ def test_items_name_each_array_once():
 
 
 @pytest.mark.parametrize("methods", [["none"], ["none", "tfkd"]])
-def test_a_sweep_that_reads_no_teacher_stores_nothing(methods, tmp_path):
+def test_a_sweep_without_teacher_needs_stores_nothing(methods, tmp_path):
     bench = open_bench(written(tmp_path, {"method": methods}))
     for method in methods:
         curve(bench, method)
@@ -364,7 +364,7 @@ def test_a_sweep_that_reads_no_teacher_stores_nothing(methods, tmp_path):
 # The example
 
 
-def test_the_kept_example_is_the_teachers_outputs_with_its_classifier(tmp_path):
+def test_the_saved_example_is_the_teachers_outputs_with_its_classifier(tmp_path):
     bench = open_bench(written(tmp_path, {"method": "kd"}))
     outputs.save_example(bench.teacher.example(), tmp_path / "example.safetensors")
     kept, said = outputs.load_example(tmp_path / "example.safetensors", CPU), bench.teacher.example()

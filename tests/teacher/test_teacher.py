@@ -1,4 +1,4 @@
-"""The teacher: made once, found again by what made it, judged, and never run as code."""
+"""The teacher is made once, stored by content hash and checked, and its checkpoint never runs code."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def bench_of(spec):
 
 
 def refused(spec, kind=CheckpointError):
-    """The one line that the teacher phase ends in."""
+    """Return the one-line error that the teacher phase raises."""
     with pytest.raises(kind) as caught:
         provide(spec)
     assert "\n" not in str(caught.value)
@@ -62,7 +62,7 @@ def refused(spec, kind=CheckpointError):
 
 
 def measured(model, val):
-    """Its usual metrics as a teacher's card names them."""
+    """Return accuracy and loss, named as on a teacher's card."""
     found = evaluate(model, val, {name: METRICS[name] for name in ("accuracy", "loss")})
     return {f"val_{name}": value for name, value in found.items()}
 
@@ -83,7 +83,7 @@ def test_a_teacher_is_trained_once_for_all_sweeps_of_a_storage(tmp_path):
     assert TeacherCard.read(other.teacher_card) == first
 
 
-def test_a_sweep_stands_on_its_own_without_the_store(tmp_path):
+def test_a_sweep_is_self_contained_without_the_store(tmp_path):
     spec = written(tmp_path, TRAINED)
     card = provide(spec)
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
@@ -95,7 +95,7 @@ def test_a_sweep_stands_on_its_own_without_the_store(tmp_path):
 
 @pytest.mark.parametrize("damaged", ["model.safetensors", "teacher.json"])
 @pytest.mark.parametrize("where", ["store", "sweep", "both"])
-def test_a_truncated_teacher_is_taken_from_the_other_place_or_made_again(damaged, where, tmp_path):
+def test_a_truncated_teacher_is_restored_from_the_other_copy_or_made_again(damaged, where, tmp_path):
     spec = written(tmp_path, TRAINED)
     card, epochs = provide(spec), []
     whole = spec.sweep_dir.teacher_weights.read_bytes()
@@ -114,7 +114,7 @@ def test_a_truncated_example_of_the_teachers_outputs_is_made_again(tmp_path):
     assert torch.equal(bench_of(written(tmp_path, TRAINED)).example.logits, logits)
 
 
-def test_a_sweep_goes_on_with_its_own_teacher_when_the_checkpoint_and_the_store_are_gone(tmp_path):
+def test_a_sweep_continues_with_its_own_teacher_if_the_checkpoint_and_the_store_are_missing(tmp_path):
     checkpoint = tmp_path / "teacher.safetensors"
     shutil.copyfile(SHIPPED, checkpoint)
     spec = written(tmp_path, LOADED | {"checkpoint": str(checkpoint)})
@@ -124,7 +124,7 @@ def test_a_sweep_goes_on_with_its_own_teacher_when_the_checkpoint_and_the_store_
     assert provide(spec) == card
 
 
-def test_an_interrupted_teacher_goes_on_from_its_last_saved_epoch_to_the_same_weights(tmp_path, monkeypatch):
+def test_an_interrupted_teacher_resumes_from_its_last_saved_epoch_and_gets_the_same_weights(tmp_path, monkeypatch):
     whole = provide(written(tmp_path / "whole", TRAINED))
     spec, epochs = written(tmp_path / "cut", TRAINED), []
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
@@ -153,7 +153,7 @@ def assert_equal(left, right):
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_the_card_tells_what_the_teacher_is(tmp_path):
+def test_the_card_describes_the_teacher(tmp_path):
     spec = written(tmp_path)
     bench = bench_of(spec)
     card = provide(spec)
@@ -173,7 +173,7 @@ def digest_of(root, teacher=TRAINED, **sections):
     return teacher_digest(spec, prepare(spec.dataset, spec.seed, spec.sweep_dir.store))
 
 
-def test_what_makes_a_teacher_changes_its_digest(tmp_path):
+def test_settings_that_determine_the_teacher_change_its_digest(tmp_path):
     base = written(tmp_path).dataset.model_dump()
     train = TRAINED["train"]
     digests = [
@@ -193,7 +193,7 @@ def test_what_makes_a_teacher_changes_its_digest(tmp_path):
     assert len(set(digests)) == len(digests)
 
 
-def test_what_does_not_make_a_teacher_leaves_its_digest(tmp_path):
+def test_unrelated_settings_do_not_change_the_teachers_digest(tmp_path):
     base = digest_of(tmp_path)
     assert digest_of(tmp_path, name="other", space={"method": "none"}, student={"model": "lightnn"}) == base
     assert digest_of(tmp_path, TRAINED | {"cache_gb": 0.0}, train={"epochs": 2}) == base
@@ -202,7 +202,7 @@ def test_what_does_not_make_a_teacher_leaves_its_digest(tmp_path):
     assert digest_of(tmp_path, LOADED, dataset=dataset | {"augment": "flip"}) == loaded
 
 
-def test_a_checkpoint_is_known_by_its_bytes(tmp_path):
+def test_a_checkpoint_is_identified_by_its_content(tmp_path):
     shutil.copy(SHIPPED, tmp_path / "copy.safetensors")
     copied = LOADED | {"checkpoint": str(tmp_path / "copy.safetensors")}
     base = digest_of(tmp_path, LOADED)
@@ -226,7 +226,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_checkpoint_loads_in_every_form_it_is_saved_in(form, tmp_path):
+def test_a_checkpoint_loads_in_every_supported_format(form, tmp_path):
     FORMS[form](load_file(SHIPPED), tmp_path / form)
     expected = provide(written(tmp_path))
     found = provide(written(tmp_path, LOADED | {"checkpoint": str(tmp_path / form)}, name="other"))
@@ -236,7 +236,7 @@ def test_a_checkpoint_loads_in_every_form_it_is_saved_in(form, tmp_path):
 
 
 class Code:
-    """What runs when it is unpickled without care."""
+    """Runs code when it is unpickled unsafely."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -246,7 +246,7 @@ class Code:
 
 
 @pytest.mark.parametrize("how", ["torch", "old torch", "pickle", "among tensors"])
-def test_code_in_a_checkpoint_is_refused_and_not_run(how, tmp_path):
+def test_code_in_a_checkpoint_is_rejected_and_not_run(how, tmp_path):
     mark, path = tmp_path / "mark", tmp_path / "evil.pt"
     if how == "pickle":
         path.write_bytes(pickle.dumps(Code(mark)))
@@ -259,13 +259,13 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(how, tmp_path):
     assert not mark.exists()
 
 
-def test_a_whole_pickled_model_is_refused(tmp_path):
+def test_a_pickled_model_is_rejected(tmp_path):
     torch.save(models.build("mnist_teacher", (1, 28, 28), 10, width=0.25), tmp_path / "model.pt")
     message = refused(written(tmp_path, LOADED | {"checkpoint": str(tmp_path / "model.pt")}))
     assert "accepted: a .safetensors file or torch.save(model.state_dict(), ...)" in message
 
 
-def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
+def test_a_checkpoint_with_a_different_number_of_classes_is_rejected(tmp_path):
     model = models.build("mnist_teacher", (1, 28, 28), 7, width=0.25)
     torch.save(model.state_dict(), tmp_path / "seven.pt")
     message = refused(written(tmp_path, LOADED | {"checkpoint": str(tmp_path / "seven.pt")}))
@@ -273,10 +273,10 @@ def test_a_checkpoint_of_other_classes_is_refused(tmp_path):
     assert not (tmp_path / ".cache" / "teachers").exists()
 
 
-# Judged
+# Quality check
 
 
-def test_a_teacher_that_knows_nothing_stops_the_sweep_in_one_line_each_time(tmp_path):
+def test_an_untrained_teacher_stops_the_sweep_with_a_one_line_error_every_time(tmp_path):
     torch.manual_seed(0)
     model = models.build("mnist_teacher", (1, 28, 28), 10, width=0.25)
     torch.save(model.state_dict(), tmp_path / "random.pt")
@@ -303,10 +303,10 @@ def test_a_teacher_must_reach_twice_chance(classes, accuracy, good, tmp_path):
             judge(card, data)
 
 
-# In use
+# Loading
 
 
-def test_a_loaded_teacher_is_frozen_in_eval_and_draws_nothing(tmp_path):
+def test_a_loaded_teacher_is_frozen_in_eval_mode_and_leaves_the_random_state_unchanged(tmp_path):
     spec = written(tmp_path, {"model": "resnet", "options": {"depth": 8}})
     data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
     torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""A sweep survives what happens to it: drivers, workers and nodes are killed for real."""
+"""A sweep survives real kills of drivers, workers and nodes."""
 
 from __future__ import annotations
 

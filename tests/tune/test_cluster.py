@@ -25,7 +25,7 @@ cluster.shutdown()
 
 @pytest.mark.cluster
 def test_a_sweep_runs_unchanged_on_several_nodes(sweep_file):
-    """In a process of its own: the other tests share a local Ray."""
+    """Runs in its own process, because the other tests share a local Ray."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(sweep_file)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     outcome = json.loads(done.stdout.strip().splitlines()[-1])

@@ -1,4 +1,4 @@
-"""cluster.yaml as `ray up` reads it: valid, scaled from nothing, closed to the outside. No cloud is reached."""
+"""cluster.yaml as `ray up` reads it: valid, scales from zero, only SSH is open. No cloud is contacted."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def workers(cluster):
     return [kind for name, kind in cluster["available_node_types"].items() if name != cluster["head_node_type"]]
 
 
-def test_the_validator_refuses_what_it_does_not_know(cluster):
+def test_the_validator_rejects_unknown_keys(cluster):
     with pytest.raises(Exception, match="max_wrokers"):
         validate_config({**cluster, "max_wrokers": 8})
 
 
-def test_gpu_workers_scale_from_none_on_spot_machines(cluster, workers):
+def test_gpu_workers_scale_from_zero_on_spot_machines(cluster, workers):
     (gpu,) = workers
     assert (gpu["min_workers"], gpu["max_workers"], cluster["max_workers"]) == (0, 8, 8)
     assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert gpu["node_config"]["InstanceType"].startswith("g")
 
 
-def test_the_head_is_a_lasting_machine_that_runs_no_trials(cluster, head):
+def test_the_head_is_an_on_demand_machine_that_runs_no_trials(cluster, head):
     assert head["resources"] == {"CPU": 0}
     assert "InstanceMarketOptions" not in head["node_config"]
     assert "--num-cpus=0" in cluster["head_start_ray_commands"][-1]
 
 
-def test_nothing_but_ssh_is_open(cluster):
+def test_only_ssh_is_open(cluster):
     rules = cluster["provider"]["security_group"].get("IpPermissions", [])
     assert [rule for rule in rules if not rule["FromPort"] == rule["ToPort"] == SSH] == []
     (start,) = (command for command in cluster["head_start_ray_commands"] if "ray start" in command)
@@ -56,7 +56,7 @@ def test_nothing_but_ssh_is_open(cluster):
     assert "0.0.0.0" not in (ROOT / "cluster.yaml").read_text(encoding="utf-8")
 
 
-def test_every_machine_asks_for_the_token_and_has_it(cluster):
+def test_every_machine_requires_the_token_and_has_it(cluster):
     starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
     assert ["RAY_AUTH_MODE=token ray start" in command for command in starts if "ray start" in command] == [True, True]
     assert cluster["file_mounts"]["/home/ubuntu/.ray/auth_token"] == "~/.ray/auth_token"
@@ -64,7 +64,7 @@ def test_every_machine_asks_for_the_token_and_has_it(cluster):
 
 
 @pytest.mark.parametrize("kind", ["head", "worker"])
-def test_the_set_up_installs_kdsweep_and_mounts_the_storage(cluster, kind):
+def test_setup_installs_kdsweep_and_mounts_the_storage(cluster, kind):
     commands = cluster[f"{kind}_setup_commands"]
     (install,) = (command for command in commands if "[cluster]" in command)
     assert "uv pip install --python $HOME/env/bin/python " in install
@@ -73,14 +73,14 @@ def test_the_set_up_installs_kdsweep_and_mounts_the_storage(cluster, kind):
     assert mount.endswith(":/ /mnt/kdsweep")
 
 
-def test_what_the_machines_install_is_in_the_checkout_and_is_all_that_the_build_needs(cluster):
+def test_mounted_files_exist_in_the_checkout_and_suffice_for_the_build(cluster):
     mounts = {remote: local for remote, local in cluster["file_mounts"].items() if remote.startswith("/home/ubuntu/kd")}
     assert all((ROOT / local).exists() for local in mounts.values())
     assert {"kdsweep", "pyproject.toml", "README.md", "LICENSE"} <= set(mounts.values())
     assert {remote.removeprefix("/home/ubuntu/kdsweep/") for remote in mounts} == set(mounts.values())
 
 
-def test_values_of_an_account_are_left_to_the_user(cluster, head, workers):
+def test_account_specific_values_are_placeholders(cluster, head, workers):
     images = {kind["node_config"]["ImageId"] for kind in [head, *workers]}
     assert images == {"ami-REPLACE-ME"}
     assert sum("fs-REPLACE-ME" in command for command in cluster["setup_commands"]) == 1

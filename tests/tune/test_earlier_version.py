@@ -1,4 +1,4 @@
-"""Sweep directories that kdsweep 0.1.0 wrote (tests/data/): read, resumed, confirmed and exported by this version."""
+"""This version reads, resumes, confirms and exports sweep directories written by kdsweep 0.1.0 (tests/data/)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def interrupted(tmp_path: Path) -> Path:
     return Path(shutil.copytree(WRITTEN / "interrupted_0.1.0", tmp_path / "runs" / "interrupted"))
 
 
-def test_its_results_are_read_from_the_frames_and_from_the_logs_alike(finished):
+def test_frames_and_logs_give_the_same_results(finished):
     written = kdsweep.load_results(finished)
     best = written.best()
     assert (best["trial"][0], best["val_accuracy"][0]) == BEST
@@ -37,12 +37,12 @@ def test_its_results_are_read_from_the_frames_and_from_the_logs_alike(finished):
     pd.testing.assert_frame_equal(written.trials[common], remade.trials[common])
 
 
-def test_its_students_are_exported_and_load(finished, tmp_path):
+def test_exported_students_load(finished, tmp_path):
     (folder,) = kdsweep.load_results(finished).export(tmp_path / "students", top=1)
     assert sum(p.numel() for p in kdsweep.load_student(folder).parameters()) == 9098
 
 
-def test_it_is_extended_and_confirmed(finished, local_ray):
+def test_a_finished_sweep_is_extended_and_confirmed(finished, local_ray):
     before = kdsweep.load_results(finished).trials
     after = kdsweep.resume(finished, trials=8)
     assert len(after.trials) == 8
@@ -54,7 +54,7 @@ def test_it_is_extended_and_confirmed(finished, local_ray):
     assert confirmed["test_accuracy"].between(0.2, 1).all()
 
 
-def test_an_interrupted_trial_goes_on_from_its_saved_epoch(interrupted, local_ray):
+def test_an_interrupted_trial_continues_from_its_saved_epoch(interrupted, local_ray):
     before = kdsweep.load_results(interrupted)
     (running,) = before.trials.loc[before.trials["state"] == "RUNNING", "trial"]
     done = before.epochs[before.epochs["trial"] == running]

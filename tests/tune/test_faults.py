@@ -1,4 +1,4 @@
-"""What a sweep does when a trial hangs or takes all memory, and when its storage is full or gone."""
+"""Sweeps whose trials hang or exhaust the memory, and whose storage fills up or disappears."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Greedy(Faulty):
 
 
 def start(folder: Path, *arguments: str, background: bool = False) -> subprocess.Popen[str]:
-    """A kdsweep command, as a user runs it in `folder`; a shell has what runs in the background ignore SIGINT."""
+    """Start a kdsweep command in `folder`. In the background, it ignores SIGINT, as in a shell."""
     command = [sys.executable, "-c", "from kdsweep.cli import main; main()", *arguments]
     if background:
         command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
@@ -78,7 +78,7 @@ def reaches(log: Path, lines: int, driver: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-def test_a_trial_that_hangs_or_takes_all_memory_fails_with_the_reason_and_the_sweep_goes_on(tmp_path):
+def test_a_trial_that_hangs_or_runs_out_of_memory_fails_with_the_reason_and_the_sweep_continues(tmp_path):
     sweep = written(
         tmp_path,
         "space: {method: ['faulty:Hangs', 'faulty:HangsOnce', 'faulty:Greedy', none], alpha: 0.5, lr: 1e-3}\n"
@@ -120,7 +120,7 @@ train: {epochs: 300}
 """
 
 
-def test_a_full_disk_stops_the_sweep_with_one_line_and_nothing_is_lost(small_disk, tmp_path):
+def test_a_full_disk_stops_the_sweep_with_a_one_line_error_and_loses_nothing(small_disk, tmp_path):
     sweep = written(tmp_path, LONG, small_disk)
     driver = start(tmp_path, "run", "faults.yaml")
     reaches(sweep / "epochs.jsonl", 60, driver)
@@ -129,8 +129,8 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_nothing_is_lost(small_dis
     _, errors = driver.communicate()
     assert driver.returncode == 1
     last = errors.strip().splitlines()[-1]
-    assert "the storage fails: No space left on device" in last
-    assert f"go on with: kdsweep resume {sweep}" in last
+    assert "storage error: No space left on device" in last
+    assert f"continue with: kdsweep resume {sweep}" in last
     assert "Traceback" not in errors
     ballast.unlink()
     before = kdsweep.load_results(sweep).epochs
@@ -143,7 +143,7 @@ def test_a_full_disk_stops_the_sweep_with_one_line_and_nothing_is_lost(small_dis
     assert (both["val_accuracy"] == both["val_accuracy_before"]).all()
 
 
-def test_storage_that_vanishes_stops_the_sweep_with_one_line_and_nothing_is_lost(tmp_path):
+def test_storage_that_disappears_stops_the_sweep_with_a_one_line_error_and_loses_nothing(tmp_path):
     storage, away = tmp_path / "runs", tmp_path / "away"
     sweep = written(tmp_path, LONG, storage)
     driver = start(tmp_path, "run", "faults.yaml")
@@ -151,7 +151,7 @@ def test_storage_that_vanishes_stops_the_sweep_with_one_line_and_nothing_is_lost
     storage.rename(away)
     _, errors = driver.communicate()
     assert driver.returncode == 1, errors
-    assert "the storage fails: " in errors.strip().splitlines()[-1]
+    assert "storage error: " in errors.strip().splitlines()[-1]
     assert "Traceback" not in errors
     shutil.rmtree(storage, ignore_errors=True)
     away.rename(storage)
@@ -167,13 +167,13 @@ def test_sigterm_saves_the_state_within_ten_seconds(tmp_path):
     asked = time.time()
     _, errors = driver.communicate()
     assert driver.returncode == 130
-    assert f"go on with: kdsweep resume {sweep}" in errors
+    assert f"continue with: kdsweep resume {sweep}" in errors
     states = list(sweep.glob("trials/*/state.safetensors"))
     assert states
     assert all(path.stat().st_mtime - asked < 10 for path in states)
 
 
-def test_sigterm_ends_a_driver_in_the_background_also_while_the_teacher_is_trained(tmp_path):
+def test_sigterm_stops_a_background_driver_while_the_teacher_trains(tmp_path):
     sweep = written(tmp_path, "space: {method: none}\n", tmp_path / "runs")
     teacher = ("--set", "teacher={model: mnist_teacher, width: 0.25, train: {epochs: 10000}}")
     driver = start(tmp_path, "run", "faults.yaml", *teacher, background=True)
@@ -183,4 +183,4 @@ def test_sigterm_ends_a_driver_in_the_background_also_while_the_teacher_is_train
     driver.send_signal(signal.SIGTERM)
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 130
-    assert f"go on with: kdsweep resume {sweep}" in errors
+    assert f"continue with: kdsweep resume {sweep}" in errors

@@ -1,4 +1,4 @@
-"""The device of a worker is what Ray leased to it, or an error."""
+"""A worker uses the device that Ray leased to it, or fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_without_a_lease_the_device_is_the_cpu(local_ray):
 
 
 def test_a_leased_gpu_that_torch_cannot_see_stops_the_sweep_and_names_the_versions(sweep_file):
-    """Ray is told of a GPU that is not there. In a process of its own: the other tests share a local Ray."""
+    """Ray is given a nonexistent GPU. Runs in its own process, because the other tests share a local Ray."""
     command = [sys.executable, "-c", SCRIPT, str(sweep_file)]
     environment = {"CUDA_VISIBLE_DEVICES": ""} if torch.cuda.is_available() else {}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})

@@ -1,4 +1,4 @@
-"""Whole sweeps on a local Ray: what is written, what is refused, what fails and how."""
+"""Complete sweeps on a local Ray: their files, their errors and their failed trials."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def states(results):
     return dict(results.trials["state"].value_counts())
 
 
-def test_a_sweep_tries_exactly_what_was_asked_and_leaves_everything_in_its_directory(swept):
+def test_a_sweep_runs_the_requested_trials_and_keeps_everything_in_its_directory(swept):
     results = kdsweep.load_results(swept)
     assert len(results.trials) == 10
     assert set(states(results)) == {"COMPLETE", "PRUNED"}
@@ -81,7 +81,7 @@ def test_optuna_opens_the_study_and_agrees_with_the_frames(swept):
             assert trial.value == best[trial.number]
 
 
-def test_confirmation_trains_the_best_again_beside_a_plain_twin(swept):
+def test_confirmation_retrains_the_best_next_to_a_plain_twin(swept):
     results = kdsweep.load_results(swept)
     (row,) = results.confirmed.to_dict("records")
     assert row["trial"] == results.distinct(1)["trial"][0]
@@ -94,7 +94,7 @@ def test_confirmation_trains_the_best_again_beside_a_plain_twin(swept):
     assert 0.5 < results.teacher["test_accuracy"] <= 1
 
 
-def test_more_is_confirmed_later_without_training_anything_twice(local_ray, swept, tmp_path):
+def test_later_confirmation_of_more_trials_trains_nothing_twice(local_ray, swept, tmp_path):
     copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
     shutil.copytree(SweepDir(swept).store.root, copy.store.root)
     before = {path: path.stat().st_mtime_ns for path in copy.confirmed.glob("*/result.json")}
@@ -116,7 +116,7 @@ def test_more_is_confirmed_later_without_training_anything_twice(local_ray, swep
     assert not list(copy.confirmed.glob("*/state.safetensors"))
 
 
-def test_nothing_is_confirmed_of_a_sweep_that_has_not_run(tmp_path, sweep_file):
+def test_a_sweep_that_has_not_run_cannot_be_confirmed(tmp_path, sweep_file):
     spec = kdsweep.load_spec(sweep_file)
     spec.sweep_dir.root.mkdir(parents=True)
     spec.save(spec.sweep_dir.spec)
@@ -124,7 +124,7 @@ def test_nothing_is_confirmed_of_a_sweep_that_has_not_run(tmp_path, sweep_file):
         kdsweep.confirm(spec.sweep_dir.root)
 
 
-def test_weights_of_the_best_only_are_kept_and_no_state_of_ended_trials(swept):
+def test_only_the_best_weights_are_kept_and_no_state_of_finished_trials(swept):
     sweep = SweepDir(swept)
     kept = {path.parent.name for path in sweep.trials.glob("*/best.safetensors")}
     best = list(kdsweep.load_results(swept).best(KEPT_WEIGHTS)["trial"])
@@ -132,24 +132,24 @@ def test_weights_of_the_best_only_are_kept_and_no_state_of_ended_trials(swept):
     assert not list(sweep.trials.glob("*/state.safetensors"))
 
 
-def test_running_into_a_directory_that_holds_a_sweep_is_refused_with_what_differs(swept):
+def test_running_into_a_directory_with_a_sweep_is_refused_and_lists_the_differences(swept):
     spec = kdsweep.load_spec(swept.parent.parent / "small.yaml")
-    with pytest.raises(SweepDirError, match="holds this sweep already; accepted: kdsweep resume"):
+    with pytest.raises(SweepDirError, match="already contains this sweep; continue with: kdsweep resume"):
         run(spec)
     other = kdsweep.load_spec(swept.parent.parent / "small.yaml", {"train.epochs": 5})
-    with pytest.raises(SweepDirError, match=r"holds another sweep \(train.epochs: 4 -> 5\)"):
+    with pytest.raises(SweepDirError, match=r"contains a different sweep \(train.epochs: 4 -> 5\)"):
         run(other)
 
 
 def test_a_second_driver_is_refused(swept):
-    with FileLock(SweepDir(swept).lock), pytest.raises(SweepDirError, match="another driver is at this sweep"):
+    with FileLock(SweepDir(swept).lock), pytest.raises(SweepDirError, match="another process is running this sweep"):
         kdsweep.resume(swept)
 
 
-def test_a_sweep_whose_data_changed_is_not_gone_on_with(swept, tmp_path):
+def test_a_sweep_whose_data_changed_is_not_resumed(swept, tmp_path):
     copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
     copy.data.write_text(copy.data.read_text().replace(json.loads(copy.data.read_text())["digest"], "another"))
-    with pytest.raises(SweepDirError, match="its data set has changed since it began"):
+    with pytest.raises(SweepDirError, match="the data set has changed since the sweep began"):
         kdsweep.resume(copy.root, trials=12)
 
 
@@ -160,11 +160,11 @@ def test_a_finished_sweep_is_extended_and_keeps_its_trials(local_ray, sweep_file
     assert len(more.trials) == 6
     after = more.trials.set_index("trial")["val_accuracy"]
     assert (after[before.index] == before).all()
-    with pytest.raises(InputError, match="--trials 3: accepted: at least 6"):
+    with pytest.raises(InputError, match="--trials 3: below the sweep's total; accepted: at least 6"):
         kdsweep.resume(first.path, trials=3)
 
 
-def test_the_same_spec_one_trial_at_a_time_gives_the_same_sweep(local_ray, sweep_file, tmp_path):
+def test_the_same_spec_gives_the_same_sweep_if_trials_run_one_at_a_time(local_ray, sweep_file, tmp_path):
     runs = []
     for storage in ("a", "b"):
         overrides = {
@@ -179,7 +179,7 @@ def test_the_same_spec_one_trial_at_a_time_gives_the_same_sweep(local_ray, sweep
     assert list(runs[0].best(4)["trial"]) == list(runs[1].best(4)["trial"])
 
 
-def test_a_trial_whose_loss_is_no_number_fails_with_the_reason_and_the_sweep_goes_on(local_ray, sweep_file):
+def test_a_trial_with_a_non_finite_loss_fails_with_the_reason_and_the_sweep_continues(local_ray, sweep_file):
     space = {"method": ["none"], "lr": {"choice": [1e-3, 1e3]}, "width": {"choice": [0.25, 0.5]}}
     overrides = {**QUICK, "space": space, "search.points": [], "train.optimizer": "sgd", "search.sampler": "grid"}
     results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
@@ -190,7 +190,7 @@ def test_a_trial_whose_loss_is_no_number_fails_with_the_reason_and_the_sweep_goe
     assert states(results)["FAILED"] == 2
 
 
-def test_a_sweep_whose_first_trials_fail_alike_stops_and_says_why(local_ray, sweep_file, tmp_path, monkeypatch):
+def test_a_sweep_stops_if_its_first_trials_fail_with_the_same_error(local_ray, sweep_file, tmp_path, monkeypatch):
     (tmp_path / "broken_models.py").write_text(
         "import sys\n"
         "from kdsweep import models\n"
@@ -201,7 +201,7 @@ def test_a_sweep_whose_first_trials_fail_alike_stops_and_says_why(local_ray, swe
     )
     monkeypatch.chdir(tmp_path)
     overrides = {**QUICK, "student.model": "broken_models:student", "search.trials": 30}
-    with pytest.raises(SweepError, match="the first 5 trials all failed alike: .*no student today"):
+    with pytest.raises(SweepError, match="the first 5 trials all failed with the same error: .*no student today"):
         kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
     results = kdsweep.load_results(tmp_path / "runs" / "small")
     assert states(results)["FAILED"] >= 5
@@ -209,17 +209,17 @@ def test_a_sweep_whose_first_trials_fail_alike_stops_and_says_why(local_ray, swe
 
 
 @pytest.mark.chaos
-def test_a_worker_lost_between_two_trials_costs_neither(local_ray, sweep_file, tmp_path, monkeypatch):
+def test_a_worker_lost_between_two_trials_loses_neither_trial(local_ray, sweep_file, tmp_path, monkeypatch):
     died = tmp_path / "died"
 
-    class LostWhileChanging(Lane):
+    class LostWhileSwitching(Lane):
         def reset_config(self, new_config):
             if not died.exists():
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().reset_config(new_config)
 
-    monkeypatch.setattr(lanes, "Lane", LostWhileChanging)
+    monkeypatch.setattr(lanes, "Lane", LostWhileSwitching)
     results = kdsweep.run(kdsweep.load_spec(sweep_file, QUICK))
     assert died.exists()
     assert len(results.trials) == 4
@@ -228,12 +228,12 @@ def test_a_worker_lost_between_two_trials_costs_neither(local_ray, sweep_file, t
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("scheduler", [{"name": "asha", "grace_epochs": 1}, {"name": "none"}])
-def test_epochs_that_a_lost_worker_had_saved_but_not_told_are_told_by_the_next(
+def test_epochs_that_a_lost_worker_saved_but_did_not_report_are_reported_by_the_next(
     scheduler, local_ray, sweep_file, tmp_path, monkeypatch
 ):
     died = tmp_path / "died"
 
-    class LostBeforeTelling(Lane):
+    class LostBeforeReporting(Lane):
         def step(self):
             told = super().step()
             if not died.exists():
@@ -241,7 +241,7 @@ def test_epochs_that_a_lost_worker_had_saved_but_not_told_are_told_by_the_next(
                 os.kill(os.getpid(), signal.SIGKILL)
             return told
 
-    monkeypatch.setattr(lanes, "Lane", LostBeforeTelling)
+    monkeypatch.setattr(lanes, "Lane", LostBeforeReporting)
     results = kdsweep.run(kdsweep.load_spec(sweep_file, {**QUICK, "scheduler": scheduler}))
     assert died.exists()
     for trial, rows in results.epochs.groupby("trial"):
@@ -250,10 +250,10 @@ def test_epochs_that_a_lost_worker_had_saved_but_not_told_are_told_by_the_next(
     assert set(states(results)) <= {"COMPLETE", "PRUNED"}
 
 
-def test_workers_are_set_up_to_train_and_the_users_process_is_left_as_it_was(
+def test_workers_are_set_up_for_training_and_the_users_process_is_unchanged(
     local_ray, sweep_file, tmp_path, monkeypatch
 ):
-    class Looked(Lane):
+    class Inspected(Lane):
         def step(self):
             told = super().step()
             (tmp_path / "flushes").write_text(str(process.flushes_subnormals()))
@@ -261,7 +261,7 @@ def test_workers_are_set_up_to_train_and_the_users_process_is_left_as_it_was(
 
     can_flush = torch.set_flush_denormal(False)
     before = torch.get_num_threads(), process.flushes_subnormals()
-    monkeypatch.setattr(lanes, "Lane", Looked)
+    monkeypatch.setattr(lanes, "Lane", Inspected)
     kdsweep.run(kdsweep.load_spec(sweep_file, {**QUICK, "search.trials": 1, "search.points": []}))
     assert (tmp_path / "flushes").read_text() == str(can_flush)
     assert (torch.get_num_threads(), process.flushes_subnormals()) == before
@@ -272,23 +272,24 @@ def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):
     results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
     assert set(results.trials["width"]) == {0.25}
     assert results.trials["parameters"].max() <= 5_000
-    with pytest.raises(InputError, match="constraints: no student mnist_student of width .* keeps {'parameters': 100}"):
+    message = "constraints: no searched width of mnist_student .* satisfies {'parameters': 100}"
+    with pytest.raises(InputError, match=message):
         kdsweep.run(kdsweep.load_spec(sweep_file, {**overrides, "constraints.parameters": 100, "name": "none"}))
 
 
 def test_a_start_that_failed_before_its_search_does_not_block_the_corrected_file(sweep_file):
-    """Not even where the corrected file names other data and another teacher."""
+    """Not even if the corrected file names different data and a different teacher."""
     wrong = kdsweep.load_spec(sweep_file, {"constraints.parameters": 100})
     sweep = wrong.sweep_dir
     for limit, changes in ((100, {}), (100, {}), (50, {"dataset.subset": 800})):
         spec = kdsweep.load_spec(sweep_file, {"constraints.parameters": limit, **changes})
-        with pytest.raises(InputError, match=f"keeps .'parameters': {limit}"):
+        with pytest.raises(InputError, match=f"satisfies .'parameters': {limit}"):
             kdsweep.run(spec)
         assert sweep.spec.is_file()
         sweep.teacher.mkdir(exist_ok=True)
         sweep.teacher_card.write_text("{}")
     sweep.journal.write_text("a trial\n")
-    with pytest.raises(SweepDirError, match="holds another sweep"):
+    with pytest.raises(SweepDirError, match="contains a different sweep"):
         kdsweep.run(wrong)
     assert sweep.teacher_card.is_file()
 
@@ -314,7 +315,7 @@ def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_
     assert kdsweep.load_student(folder, trust_code=True) is not None
 
 
-def test_a_mistake_ends_in_one_line_and_exit_code_2_without_a_traceback(swept, tmp_path):
+def test_user_errors_exit_with_code_2_and_one_line_without_a_traceback(swept, tmp_path):
     kdsweep_command = [sys.executable, "-c", "from kdsweep.cli import main; main()"]
     for arguments in (
         ["run", str(tmp_path / "none.yaml")],

@@ -1,4 +1,4 @@
-"""Every method through the whole: what a sweep draws for it, what it reads of the teacher, what the results show."""
+"""Every method end to end: its drawn settings, its teacher outputs and its result columns."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ storage: {storage}
 """
 
 
-def test_every_method_that_softens_is_known_here():
+def test_the_list_of_softening_methods_is_complete():
     assert {name for name in METHODS if softens(name)} == SOFTENING
 
 
-def test_a_search_over_all_methods_draws_for_each_only_what_it_takes():
+def test_a_search_over_all_methods_draws_only_the_settings_that_each_method_uses():
     space = SearchSpace.parse(
         {
             "method": [*METHODS, *SUMS],
@@ -75,7 +75,7 @@ def test_a_search_over_all_methods_draws_for_each_only_what_it_takes():
 
 @pytest.fixture(scope="module")
 def benches(tmp_path_factory) -> dict[str, Workbench]:
-    """Two workbenches of one sweep: the teacher's outputs from files, and from the teacher in the loop."""
+    """Two workbenches of one sweep: one with stored teacher outputs, one with the teacher in the loop."""
     storage = tmp_path_factory.mktemp("benches")
     found = {}
     for name, cache_gb in (("files", 1.0), ("loop", 0.0)):
@@ -101,7 +101,7 @@ def benches(tmp_path_factory) -> dict[str, Workbench]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_stored_outputs_give_the_loss_that_the_teacher_itself_gives(benches, method, tmp_path):
+def test_stored_outputs_give_the_same_loss_as_the_teacher_in_the_loop(benches, method, tmp_path):
     needs = get(method).teacher_needs({})
     assert benches["files"].outputs.store.holds(needs)
     assert not needs or not benches["loop"].outputs.store.holds(needs)
@@ -126,7 +126,7 @@ def swept_all(local_ray, tmp_path_factory):
 
 
 @pytest.mark.cluster
-def test_a_sweep_over_all_methods_trains_each_and_shows_its_parameters_in_dotted_columns(swept_all):
+def test_a_sweep_over_all_methods_trains_each_and_has_dotted_parameter_columns(swept_all):
     trials = swept_all.trials.set_index("method")
     assert set(trials.index) == {*METHODS, "kd+at"}
     assert set(trials["state"]) == {"COMPLETE"}, trials["error"].to_list()

@@ -1,4 +1,4 @@
-"""What is measured of the machine before a search: once, and every trial goes by it."""
+"""The machine is measured once before a search, and every trial uses the result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def opened(root, **train):
     return spec, Workbench.of(spec, spec.sweep_dir, data, CPU)
 
 
-def test_the_precision_is_measured_once_and_the_faster_is_taken_where_that_is_clear(tmp_path):
+def test_precision_is_measured_once_and_bfloat16_is_chosen_only_if_clearly_faster(tmp_path):
     spec, bench = opened(tmp_path)
     found = probe.provide(spec, spec.sweep_dir, bench)
     steps = found.step_ms
@@ -47,13 +47,13 @@ def test_the_precision_is_measured_once_and_the_faster_is_taken_where_that_is_cl
     assert capacity.stored(spec.sweep_dir) is not None
 
 
-def test_a_precision_that_was_asked_for_is_not_measured(tmp_path):
+def test_an_explicit_precision_is_not_measured(tmp_path):
     spec, bench = opened(tmp_path, precision="bfloat16")
     assert probe.provide(spec, spec.sweep_dir, bench) == Probe("bfloat16", {})
 
 
 @pytest.mark.parametrize("measured", ["float32", "bfloat16"])
-def test_trials_go_by_what_was_measured_unless_they_draw_their_own(measured, tmp_path):
+def test_trials_use_the_measured_precision_unless_they_draw_their_own(measured, tmp_path):
     spec, bench = opened(tmp_path)
     spec.sweep_dir.probe.write_text(json.dumps({"precision": measured, "step_ms": {}}))
     config = {"method": "none", "width": 0.25}
@@ -62,12 +62,12 @@ def test_trials_go_by_what_was_measured_unless_they_draw_their_own(measured, tmp
     assert drawn.recipe.optimization.precision == "float32"
 
 
-def test_a_student_that_cannot_take_a_step_is_left_to_fail_as_a_trial(tmp_path):
+def test_a_student_that_cannot_be_trained_does_not_fail_the_probe(tmp_path):
     spec, bench = opened(tmp_path, lr=1e30, optimizer="sgd", batch_size=4)
     assert probe.measure(spec, bench).precision in ("float32", "bfloat16")
 
 
-def test_the_widest_student_is_the_one_measured(tmp_path):
+def test_the_widest_student_is_measured(tmp_path):
     spec, _ = opened(tmp_path)
     assert spec.search_space.widest == 1.0
     ranged = spec.replaced(space={"method": "none", "width": {"uniform": [0.25, 2]}})
@@ -75,7 +75,7 @@ def test_the_widest_student_is_the_one_measured(tmp_path):
 
 
 @pytest.mark.parametrize(("trial_gb", "gpu_gb", "expected"), [(0, 0, 1), (2, 80, 27), (0.4, 16, 14), (30, 16, 1)])
-def test_as_many_trials_share_a_gpu_as_fit_its_memory_with_a_margin(trial_gb, gpu_gb, expected):
+def test_trials_per_gpu_fill_its_memory_with_a_margin(trial_gb, gpu_gb, expected):
     assert Probe("float32", {}, int(trial_gb * 1e9), int(gpu_gb * 1e9)).trials_per_gpu == expected
 
 
@@ -83,7 +83,7 @@ def test_as_many_trials_share_a_gpu_as_fit_its_memory_with_a_margin(trial_gb, gp
     ("node", "cpus", "per_gpu", "share", "places"),
     [
         ({"CPU": 16, "GPU": 1}, 1, 27, 0.0625, 16),  # the cores are the limit
-        ({"CPU": 16, "GPU": 1}, 1, 3, 0.3333, 3),  # the memory is
+        ({"CPU": 16, "GPU": 1}, 1, 3, 0.3333, 3),  # the memory is the limit
         ({"CPU": 16, "GPU": 4}, 2, 27, 0.5, 8),
         ({"CPU": 2, "GPU": 2}, 1, 1, 1.0, 2),
         ({"CPU": 1, "GPU": 1}, 2, 4, 1.0, 0),

@@ -1,4 +1,4 @@
-"""How a process is set up that trains: memory that it keeps, numbers that it takes as zero."""
+"""Process-wide settings for training: freed memory is kept and subnormals are flushed."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_batches_after_the_first_take_no_new_pages():
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_batches_after_the_first_need_no_new_pages():
     faults = {
         kind: int(subprocess.run([sys.executable, "-c", FAULTS, kind], capture_output=True, check=True).stdout)
         for kind in ("kept", "returned")
     }
-    assert faults["returned"] > 10_000  # or there is nothing to gain
+    assert faults["returned"] > 10_000  # otherwise the setting gains nothing
     assert faults["kept"] < faults["returned"] / 50
 
 
-def test_without_glibc_nothing_happens(monkeypatch):
+def test_without_glibc_malloc_settings_are_skipped(monkeypatch):
     monkeypatch.setattr(process.ctypes, "CDLL", lambda name: object())
     process.keep_freed_memory()
 
 
-needs_flushing = pytest.mark.skipif(not torch.set_flush_denormal(False), reason="another processor")
+needs_flushing = pytest.mark.skipif(not torch.set_flush_denormal(False), reason="the processor cannot flush subnormals")
 
 
 def moment_of_a_dead_weight() -> int:
-    """What remains in Adam of a gradient that was 1 once and 0 in 1,200 steps since, as the bits of a float32."""
+    """Return Adam's first moment, as float32 bits, after one step with gradient 1 and 1,199 steps with gradient 0."""
     weight = torch.ones(1, requires_grad=True)
     optimizer = torch.optim.Adam([weight], fused=True)
     for step in range(1200):
@@ -58,15 +58,15 @@ def moment_of_a_dead_weight() -> int:
 
 
 @needs_flushing
-def test_moments_of_a_dead_weight_come_to_rest_at_zero():
-    assert 0 < moment_of_a_dead_weight() < 2**23  # subnormal, and it stays so
+def test_moments_of_a_dead_weight_become_zero():
+    assert 0 < moment_of_a_dead_weight() < 2**23  # subnormal, and stays so
     with process.lent(1):
         assert moment_of_a_dead_weight() == 0
 
 
 @needs_flushing
 @pytest.mark.parametrize("flushed", [True, False])
-def test_a_lent_process_gets_back_what_it_had(flushed):
+def test_a_lent_process_gets_its_settings_back(flushed):
     def fail():
         with process.lent(threads + 1):
             assert torch.get_num_threads() == threads + 1

@@ -31,7 +31,7 @@ def place(tmp_path) -> WorkerPlace:
     return WorkerPlace(sweep, data.root, tmp_path)
 
 
-def test_a_place_is_opened_once_per_process_and_device(place):
+def test_a_workbench_is_opened_once_per_process_and_device(place):
     bench = open_workbench(place, CPU)
     assert open_workbench(WorkerPlace(place.sweep, place.data, place.code), torch.device("cpu")) is bench
     assert bench.train is open_workbench(place, CPU).train

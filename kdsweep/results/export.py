@@ -329,7 +329,7 @@ def _card(config: StudentConfig) -> str:
         norm = config.confirmed["first_layer_norm"]
         start = f"\nNorm of the first layer before training: {norm:.4f} (first fresh seed, equal for the plain twin).\n"
     smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
-    return f"""# {_text(config.model)} distilled on {_text(config.dataset["name"])}
+    return f"""# {_text(config.model)} trained on {_text(config.dataset["name"])}
 
 {config.parameters:,} parameters, {config.size_mb:.3f} MB{smaller}. Trial {config.trial} of the sweep
 {_text(config.sweep)}, made with kdsweep {config.kdsweep}.
@@ -377,11 +377,10 @@ def _confirmed_rows(confirmed: dict[str, float], metric: str) -> list[str]:
     for name, meaning in lines:
         if name not in confirmed:
             continue
-        gain = name.startswith("kd_gain")
-        points = " points" if is_fraction(metric) else ""
-        value = shown_gain(metric, confirmed[name]) + points if gain else shown(metric, confirmed[name])
-        spread = f" ± {shown(metric, confirmed[f'{name}_std'])}" if f"{name}_std" in confirmed else ""
-        rows.append(f"| {meaning} | {value}{spread} |")
+        as_text = shown_gain if name.startswith("kd_gain") else shown
+        unit = " points" if as_text is shown_gain and is_fraction(metric) else ""
+        spread = f" ± {as_text(metric, confirmed[f'{name}_std']).lstrip('+')}" if f"{name}_std" in confirmed else ""
+        rows.append(f"| {meaning} | {as_text(metric, confirmed[name])}{spread}{unit} |")
     return rows
 
 

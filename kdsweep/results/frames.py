@@ -181,10 +181,11 @@ class Results:
 
 
 def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
-    """Sort trials from best to worst, those without a value last; on a tie, the smaller student comes first."""
-    order = [goal.column, "parameters", "number"]
-    ascending = [goal.mode == "min", True, True]
-    return trials.sort_values(order, ascending=ascending, na_position="last").reset_index(drop=True)
+    """Sort trials from best to worst, failed ones last; on a tie, the smaller student comes first."""
+    order = ["failed", goal.column, "parameters", "number"]
+    ascending = [True, goal.mode == "min", True, True]
+    marked = trials.assign(failed=trials["state"] == "FAILED")
+    return marked.sort_values(order, ascending=ascending).drop(columns="failed").reset_index(drop=True)
 
 
 def load_results(path: str | Path) -> Results:

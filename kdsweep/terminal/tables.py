@@ -28,7 +28,7 @@ SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "pa
 
 
 def ranked(results: Results) -> pd.DataFrame:
-    """The trials from best to worst, those without a value last, without the `config` column."""
+    """The trials from best to worst, failed ones last, without the `config` column."""
     return frames.ranked(results.trials, results.goal).drop(columns="config")
 
 

@@ -30,7 +30,7 @@ class StoppingRuleContract:
         stopped = [epoch for group, key, epoch, value in _reports() if rule.reached(group, key, epoch, value)]
         assert set(stopped) <= set(rule.milestones), stopped
 
-    def test_told_the_same_again_it_says_the_same(self) -> None:
+    def test_the_same_reports_give_the_same_decisions(self) -> None:
         """A resumed sweep must stop the same trials as an uninterrupted one."""
         first, second = self.make(EPOCHS), self.make(EPOCHS)
         assert [first.reached(*report) for report in _reports()] == [second.reached(*report) for report in _reports()]

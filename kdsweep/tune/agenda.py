@@ -46,13 +46,13 @@ class Stage(Protocol):
     def next(self) -> Work | None:
         """Return work for a free lane, or None if none is available at the moment."""
 
-    def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
+    def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Process a report from a lane. Return whether its work continues."""
 
     def give_back(self, work: Work) -> None:
         """Requeue work whose lane was lost."""
 
-    def lost(self, work: Work) -> None:
+    def on_lost(self, work: Work) -> None:
         """Give up work that lost its worker too often."""
 
     def close(self) -> None:
@@ -101,31 +101,31 @@ class Agenda:
             work = Wait(self._waits, max(1, self._lanes) / LOOKS_PER_SECOND, self._threads)
         return work
 
-    def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
+    def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Process a report from a lane. Return whether its work continues."""
         if self.aborted:
             return False
-        if "storage" in told:
-            self.abort(SweepError(f"storage error: {told['storage']}"))
+        if "storage" in report:
+            self.abort(SweepError(f"storage error: {report['storage']}"))
             return False
-        if isinstance(told.get("error"), DeviceError):
-            self.abort(told["error"])
+        if isinstance(report.get("error"), DeviceError):
+            self.abort(report["error"])
             return False
         if isinstance(work, Wait):
             if self._waiting_work is None:
                 self._waiting_work = self._seek()
             return self._waiting_work is None and bool(self._stages)
-        return bool(self._stages) and self._stages[0].heard(work, told)
+        return bool(self._stages) and self._stages[0].on_report(work, report)
 
     def give_back(self, work: Work) -> None:
         """Requeue work whose lane was lost."""
         if self._stages and not isinstance(work, Wait):
             self._stages[0].give_back(work)
 
-    def lost(self, work: Work) -> None:
+    def on_lost(self, work: Work) -> None:
         """Give up work that lost its worker too often."""
         if self._stages and not isinstance(work, Wait):
-            self._stages[0].lost(work)
+            self._stages[0].on_lost(work)
 
     def close(self) -> None:
         """Write the results of the current stage, if it has begun."""

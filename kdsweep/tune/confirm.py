@@ -19,7 +19,7 @@ from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune.agenda import Background
-from kdsweep.tune.work import ConfirmRun, JudgeTeacher, Work, run_name
+from kdsweep.tune.work import ConfirmRun, ScoreTeacher, Work, run_name
 from kdsweep.worker.place import WorkerPlace
 
 Measured = dict[str, float]
@@ -113,7 +113,7 @@ class Confirmation:
         self._progress.phase("confirm", f"retraining the best {count} and their plain students on {seeds} fresh seeds")
         self._tell(len(self._results), len(self._wanted))
         if not self._sweep.teacher_test.is_file():
-            judge = JudgeTeacher(place)
+            judge = ScoreTeacher(place)
             self._wanted[judge.name] = judge
             self._waiting.append(judge)
 
@@ -121,19 +121,19 @@ class Confirmation:
         """Return the next run."""
         return self._waiting.pop(0) if self._waiting else None
 
-    def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
+    def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Record the result of a run.
 
         Raises:
             SweepError: If the run failed.
         """
-        if "failure" in told:
-            raise told.get("error") or SweepError(f"confirmation failed: {told['failure']}")
-        for measured in [*told.get("confirmed", ()), *told.get("judged", ())]:
+        if "failure" in report:
+            raise report.get("error") or SweepError(f"confirmation failed: {report['failure']}")
+        for measured in [*report.get("confirmed", ()), *report.get("test_scored", ())]:
             self._results[work.name] = measured
-            judges = JudgeTeacher.name in self._wanted
-            if work.name != JudgeTeacher.name:
-                done = len(self._results.keys() - {JudgeTeacher.name})
+            judges = ScoreTeacher.name in self._wanted
+            if work.name != ScoreTeacher.name:
+                done = len(self._results.keys() - {ScoreTeacher.name})
                 self._tell(done, len(self._wanted) - judges)
         return work.name not in self._results
 
@@ -141,7 +141,7 @@ class Confirmation:
         """Requeue a run whose lane was lost."""
         self._waiting.append(work)
 
-    def lost(self, work: Work) -> None:
+    def on_lost(self, work: Work) -> None:
         """Abort the sweep: a run lost its worker too often.
 
         Raises:

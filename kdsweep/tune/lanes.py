@@ -131,7 +131,7 @@ class LaneScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
         """Pass a lane's report to the agenda, in order of arrival."""
-        continues = _guarded(self._agenda, lambda: self._agenda.heard(_work(trial), result), False)
+        continues = _guarded(self._agenda, lambda: self._agenda.on_report(_work(trial), result), False)
         return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
@@ -145,7 +145,7 @@ class LaneScheduler(FIFOScheduler):
             # The lane was lost while switching work. Ray Tune counts that failure twice and would give up.
             _guarded(self._agenda, lambda: self._agenda.give_back(_work(trial)), None)
         elif not trial.should_recover():
-            _guarded(self._agenda, lambda: self._agenda.lost(_work(trial)), None)
+            _guarded(self._agenda, lambda: self._agenda.on_lost(_work(trial)), None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return no state: Ray Tune never restores one."""

@@ -45,7 +45,6 @@ class Preparation:
         self._progress = progress
         self._on_prepared = on_prepared
         self._handed_out = False
-        self._epochs = 0
         self.card: TeacherCard
         self.probe: Probe | None = None
 
@@ -66,18 +65,18 @@ class Preparation:
         self._progress.phase("teacher", self._spec.teacher.model)
         return Prepare(place, self._threads)
 
-    def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
+    def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Show the teacher's epochs and record its card and the probe.
 
         Raises:
             SweepError: If the teacher cannot be prepared.
         """
-        if "failure" in told:
-            raise told.get("error") or SweepError(f"cannot prepare the teacher: {told['failure']}")
-        for metrics in told.get("epochs", ()):
+        if "failure" in report:
+            raise report.get("error") or SweepError(f"cannot prepare the teacher: {report['failure']}")
+        for metrics in report.get("epochs", ()):
             text = f"epochs, {self._shown(metrics)}"
             self._progress.counted("teacher", int(metrics["epoch"]), self._spec.teacher.train.epochs, text)
-        for card, probe, device in told.get("prepared", ()):
+        for card, probe, device in report.get("prepared", ()):
             self._take(card, probe, device)
         return not self.done
 
@@ -85,7 +84,7 @@ class Preparation:
         """Requeue the work after its lane was lost."""
         self._handed_out = False
 
-    def lost(self, work: Work) -> None:
+    def on_lost(self, work: Work) -> None:
         """Abort the sweep: the work lost its worker too often.
 
         Raises:

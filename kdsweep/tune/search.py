@@ -73,12 +73,12 @@ class Search:
         trial = self._study.ask()
         return TrialRun(self._place.result(), trial.key, trial.config) if trial else None
 
-    def heard(self, work: Work, told: Mapping[str, Any]) -> bool:
+    def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Record the reported epochs; end the trial if it is complete, pruned or failed."""
         if work.name not in self._study.running:
             return False
-        continues = self._note(work.name, told)
-        self._epochs += len(told.get("epochs", ()))
+        continues = self._note(work.name, report)
+        self._epochs += len(report.get("epochs", ()))
         self._progress.search(self._status())
         self._check()
         return continues
@@ -88,7 +88,7 @@ class Search:
         if work.name in self._study.running:
             self._study.give_back(work.name)
 
-    def lost(self, work: Work) -> None:
+    def on_lost(self, work: Work) -> None:
         """Mark a trial as failed: it lost its worker too often."""
         if work.name in self._study.running:
             self._study.finish(work.name, State.FAILED, self._loss_reason(work.name))
@@ -108,20 +108,20 @@ class Search:
         if self._frames is not None:
             self._frames.result()
 
-    def _note(self, key: str, told: Mapping[str, Any]) -> bool:
+    def _note(self, key: str, report: Mapping[str, Any]) -> bool:
         """Record a report about a trial, in chronological order. Return whether the trial continues."""
         study = self._study
         trial, goal = study.running[key], self._spec.goal
-        unseen = [metrics for metrics in told.get("before", ()) if metrics["epoch"] > len(trial.values)]
-        for metrics in [*unseen, *told.get("epochs", ())]:
+        unseen = [metrics for metrics in report.get("before", ()) if metrics["epoch"] > len(trial.values)]
+        for metrics in [*unseen, *report.get("epochs", ())]:
             if not math.isfinite(metrics[goal.column]):
                 study.finish(key, State.FAILED, f"{goal.column} is {metrics[goal.column]}")
                 return False
             if study.report(key, metrics):
                 study.finish(key, State.PRUNED)
                 return False
-        if "failure" in told:
-            study.finish(key, State.FAILED, told["failure"])
+        if "failure" in report:
+            study.finish(key, State.FAILED, report["failure"])
             return False
         if len(trial.values) >= self._spec.train.epochs:
             study.finish(key, State.COMPLETE)

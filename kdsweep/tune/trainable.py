@@ -15,7 +15,7 @@ from ray import tune
 
 from kdsweep.errors import KdsweepError
 from kdsweep.lazy import torch
-from kdsweep.tune.work import Told, Work
+from kdsweep.tune.work import Report, Work
 
 # Batch short epochs: Ray's per-report overhead exceeds the epoch.
 TOGETHER_SECONDS = 1.0
@@ -42,20 +42,20 @@ class Lane(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Continue the work. Failures are reported, not raised, so that the worker stays warm."""
-        told: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         try:
-            self._run_steps(told)
+            self._run_steps(report)
         except OSError as error:
-            told["storage"] = f"{error.strerror or error}: {error.filename or 'the sweep directory'}"
+            report["storage"] = f"{error.strerror or error}: {error.filename or 'the sweep directory'}"
         except KdsweepError as error:
-            told |= {"failure": str(error), "error": error}
+            report |= {"failure": str(error), "error": error}
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
-            told["failure"] = _described(error)
+            report["failure"] = _described(error)
         finally:
             faulthandler.cancel_dump_traceback_later()
-        return told
+        return report
 
     def cleanup(self) -> None:
         """Save the progress before the worker stops."""
@@ -65,12 +65,12 @@ class Lane(tune.Trainable):
     def _begin(self, work: Work) -> None:
         # Ray Tune sends the configuration back with every result, so opened files must be held by a copy.
         self._work = copy(work)
-        self._steps: Iterator[Told] = self._work.steps()
+        self._steps: Iterator[Report] = self._work.steps()
 
-    def _run_steps(self, told: dict[str, Any]) -> None:
+    def _run_steps(self, report: dict[str, Any]) -> None:
         started = time.monotonic()
         for one in self._steps:
-            told.setdefault(one.kind, []).append(one.value)
+            report.setdefault(one.kind, []).append(one.value)
             if one.pause or time.monotonic() - started > TOGETHER_SECONDS:
                 break
 

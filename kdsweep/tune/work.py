@@ -32,7 +32,7 @@ from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
 
 
 @dataclass(frozen=True)
-class Told:
+class Report:
     """A report from a lane to the driver.
 
     Attributes:
@@ -55,7 +55,7 @@ class Work:
 
     name: str
 
-    def steps(self) -> Iterator[Told]:
+    def steps(self) -> Iterator[Report]:
         """Do the work and yield reports for the driver."""
         raise NotImplementedError
 
@@ -77,11 +77,11 @@ class Wait(Work):
         self._seconds = seconds
         self._threads = threads
 
-    def steps(self) -> Iterator[Told]:
+    def steps(self) -> Iterator[Report]:
         """Set up the process, then report `waits` at every interval."""
         process.set_up(self._threads)
         while True:
-            yield Told("waits", True, pause=True)
+            yield Report("waits", True, pause=True)
             time.sleep(self._seconds)
 
 
@@ -101,7 +101,7 @@ class Prepare(Work):
         self._place = place
         self._threads = threads
 
-    def steps(self) -> Iterator[Told]:
+    def steps(self) -> Iterator[Report]:
         """Train the teacher or load it from the store, then probe."""
         import_from(str(self._place.code))
         sweep, device = self._place.sweep, leased_device()
@@ -111,7 +111,7 @@ class Prepare(Work):
         card = yield from _report_each("epochs", prepared_teacher(spec, sweep, data, device))
         process.set_up(spec.resources.cpus_per_trial)
         measured = probe.provide(spec, sweep, open_workbench(self._place, device))
-        yield Told("prepared", (card, measured, device_name(device)), pause=True)
+        yield Report("prepared", (card, measured, device_name(device)), pause=True)
 
 
 class TrialRun(Work):
@@ -131,7 +131,7 @@ class TrialRun(Work):
         self._place = place
         self._run: _Run | None = None
 
-    def steps(self) -> Iterator[Told]:
+    def steps(self) -> Iterator[Report]:
         """Train epoch by epoch."""
         bench = warm_workbench(self._place)
         milestones = rule_of(bench.spec).milestones
@@ -141,12 +141,12 @@ class TrialRun(Work):
         run.watch()
         training = run.training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), folder.state)
         student = sizes(training)
-        yield from (Told("before", metrics | student) for metrics in training.history)
+        yield from (Report("before", metrics | student) for metrics in training.history)
         while not training.done:
             metrics = run.epoch()
             may_end = training.done or training.epoch in milestones
             run.save_if(may_end)
-            yield Told("epochs", metrics | student, pause=may_end)
+            yield Report("epochs", metrics | student, pause=may_end)
 
     def save(self) -> None:
         """Save the state."""
@@ -170,7 +170,7 @@ class ConfirmRun(Work):
         self._place = place
         self._run: _Run | None = None
 
-    def steps(self) -> Iterator[Told]:
+    def steps(self) -> Iterator[Report]:
         """Train to the end, restore the best epoch and evaluate."""
         bench = warm_workbench(self._place)
         folder = self._place.sweep.confirmation(self.name)
@@ -187,7 +187,7 @@ class ConfirmRun(Work):
             while not training.done:
                 metrics = run.epoch()
                 run.save_if(False)
-                yield Told("epochs", metrics)
+                yield Report("epochs", metrics)
         except KdsweepError:  # diverged on this seed: recorded as NaN
             metrics_of = bench.data.task.measured(bench.spec.goal)
             measured |= dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in metrics_of)), float("nan"))
@@ -198,7 +198,7 @@ class ConfirmRun(Work):
         self._run = None
         for leftover in (folder.state, folder.hang):
             leftover.unlink(missing_ok=True)
-        yield Told("confirmed", measured, pause=True)
+        yield Report("confirmed", measured, pause=True)
 
     def save(self) -> None:
         """Save the state, unless the run is finished."""
@@ -206,23 +206,23 @@ class ConfirmRun(Work):
             self._run.save()
 
 
-class JudgeTeacher(Work):
-    """Score the teacher once on the test split. Reports `judged`.
+class ScoreTeacher(Work):
+    """Score the teacher once on the test split. Reports `test_scored`.
 
     Args:
         place: The sweep's paths for workers.
     """
 
-    name = "judge-teacher"
+    name = "score-teacher"
 
     def __init__(self, place: WorkerPlace):
         self._place = place
 
-    def steps(self) -> Iterator[Told]:
+    def steps(self) -> Iterator[Report]:
         """Evaluate the teacher and write the metrics."""
         bench = warm_workbench(self._place)
         write_json(self._place.sweep.teacher_test, tested(bench, bench.teacher.model))
-        yield Told("judged", True, pause=True)
+        yield Report("test_scored", True, pause=True)
 
 
 class _Run:
@@ -287,4 +287,4 @@ def _report_each(kind: str, values: Any) -> Any:
             value = next(values)
         except StopIteration as end:
             return end.value
-        yield Told(kind, value)
+        yield Report(kind, value)

@@ -216,7 +216,7 @@ def test_what_was_confirmed_is_told(swept, tmp_path):
     assert told["kd_gain"] == row["kd_gain"]
     card = (folder / export.CARD).read_text()
     assert f"| test, these settings on 2 fresh seeds | {row['test_accuracy']:.2%} ± " in card
-    assert f"{row['kd_gain'] * 100:+.2f} points" in card
+    assert f"| {row['kd_gain'] * 100:+.2f} ± {row['kd_gain_std'] * 100:.2f} points |" in card
     assert f"Norm of the first layer before training: {row['first_layer_norm']:.4f}" in card
 
 

@@ -20,6 +20,7 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.search.study import State, Study
+from kdsweep.terminal import tables
 
 LEADING = ["trial", "number", "state", "method", "width", "temperature", "alpha", "lr"]
 MEASURED = [
@@ -135,6 +136,12 @@ def test_there_is_a_row_per_trial_in_the_order_asked(told):
     assert list(trials["method"]) == ["kd", "dkd", "none", "kd+at", "kd", "none", "kd"]
     assert list(trials["epochs"]) == [3, 1, 3, 1, 2, 0, 3]
     assert trials["trial"].str.fullmatch(r"000[0-6]-[0-9a-f]{6}").all()
+
+
+def test_trials_are_listed_from_best_to_worst_and_failed_ones_last(told):
+    listed = tables.ranked(load_results(told.root))
+    assert list(listed["number"]) == [4, 2, 0, 6, 1, 3, 5]
+    assert list(listed["state"][-2:]) == ["FAILED", "FAILED"]
 
 
 def test_a_row_tells_the_best_epoch_the_last_one_and_the_time_of_all(told):

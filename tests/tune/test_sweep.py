@@ -235,11 +235,11 @@ def test_epochs_that_a_lost_worker_saved_but_did_not_report_are_reported_by_the_
 
     class LostBeforeReporting(Lane):
         def step(self):
-            told = super().step()
+            report = super().step()
             if not died.exists():
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            return told
+            return report
 
     monkeypatch.setattr(lanes, "Lane", LostBeforeReporting)
     results = kdsweep.run(kdsweep.load_spec(sweep_file, {**QUICK, "scheduler": scheduler}))
@@ -255,9 +255,9 @@ def test_workers_are_set_up_for_training_and_the_users_process_is_unchanged(
 ):
     class Inspected(Lane):
         def step(self):
-            told = super().step()
+            report = super().step()
             (tmp_path / "flushes").write_text(str(process.flushes_subnormals()))
-            return told
+            return report
 
     can_flush = torch.set_flush_denormal(False)
     before = torch.get_num_threads(), process.flushes_subnormals()

@@ -155,7 +155,7 @@ def judge(folder: Path, name: str) -> Outcome:
     )
     outcome.differing = int((~same).sum()) + int(not len(both))
     (student,) = results.export(folder / "students" / name, top=1)
-    from kdsweep.results.export import evaluate_student
+    from kdsweep.results.student import evaluate_student
 
     recorded = float(results.best(1)["val_accuracy"][0])
     outcome.exported_correctly = evaluate_student(student, "val")["accuracy"] == recorded

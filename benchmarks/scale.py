@@ -21,8 +21,8 @@ from optuna.trial import TrialState
 from watch import Moment, Stopwatch
 
 import kdsweep
+from kdsweep.search.plan import rule_of
 from kdsweep.search.proposer import Proposer
-from kdsweep.search.stopping import rule_of
 from kdsweep.search.study import State, Study, Trial
 from kdsweep.storage.paths import SweepDir
 

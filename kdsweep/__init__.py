@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
     from kdsweep.errors import Interrupted, KdsweepError, SpecError
     from kdsweep.methods import METHODS, Method, Outputs
-    from kdsweep.results.export import load_student
     from kdsweep.results.frames import Results, load_results
+    from kdsweep.results.student import load_student
     from kdsweep.tune.driver import confirm, resume, run
 
 _HOMES = {
@@ -34,7 +34,7 @@ _HOMES = {
     "confirm": "kdsweep.tune.driver",
     "load_results": "kdsweep.results.frames",
     "load_spec": "kdsweep.config.load",
-    "load_student": "kdsweep.results.export",
+    "load_student": "kdsweep.results.student",
     "resume": "kdsweep.tune.driver",
     "run": "kdsweep.tune.driver",
 }

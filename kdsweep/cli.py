@@ -153,7 +153,7 @@ def evaluate(
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow importing the student's user code.")] = False,
 ) -> None:
     """Evaluate an exported student on a data set."""
-    from kdsweep.results.export import evaluate_student
+    from kdsweep.results.student import evaluate_student
     from kdsweep.terminal import tables
 
     if split not in ("test", "val", "train"):

@@ -14,8 +14,8 @@ import pytest
 
 from kdsweep import __version__, cli, errors
 from kdsweep.errors import InputError
-from kdsweep.results.export import read_config
 from kdsweep.results.frames import load_results
+from kdsweep.results.student import read_config
 from kdsweep.terminal import tables
 
 SCRIPT = Path(sys.executable).with_name("kdsweep")

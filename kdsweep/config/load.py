@@ -24,7 +24,8 @@ from kdsweep.params import Parts
 from kdsweep.registry import import_from, is_user_object
 from kdsweep.search.extent import configurations
 from kdsweep.search.parsing import SpaceError
-from kdsweep.search.samplers import SAMPLERS, sampler_of
+from kdsweep.search.samplers import SAMPLERS
+from kdsweep.search.section import sampler_of
 from kdsweep.search.space import DECIDED_BY, PARTS, SearchSpace
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.section import Section

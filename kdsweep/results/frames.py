@@ -15,7 +15,8 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
-from kdsweep.search.stopping import STOPPING_RULES, rule_of
+from kdsweep.search.plan import rule_of
+from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
@@ -172,7 +173,10 @@ class Results:
         """
         from kdsweep.results.export import export_students
 
-        return export_students(self, Path(out), top=top, trial=trial)
+        chosen = [self.trial(trial)] if trial else self.distinct(top).to_dict("records")
+        if not chosen:
+            raise InputError(f"{self.path}: no trial has finished an epoch yet; export once one has")
+        return export_students(self.sweep, chosen, self.confirmed, self.teacher, Path(out))
 
     def _fresh(self, frame: Path) -> bool:
         """Whether a frame on disk is at least as new as the logs it was made from."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from kdsweep.search.section import SchedulerSection, SearchSection
+from kdsweep.search.stopping import STOPPING_RULES, StoppingRule
 from kdsweep.tasks import Goal
 from kdsweep.training.section import TrainSpec
 
@@ -35,3 +36,9 @@ class Plan(Protocol):
     @property
     def goal(self) -> Goal:
         """The objective."""
+
+
+def rule_of(plan: Plan) -> StoppingRule:
+    """Create the stopping rule of a sweep."""
+    name, params = plan.scheduler.part(STOPPING_RULES, plan.scheduler.name)
+    return STOPPING_RULES.create(name, plan.train.epochs, **params)

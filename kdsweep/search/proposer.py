@@ -17,8 +17,8 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.distributions import Config
-from kdsweep.search.samplers import Sampler, sampler_of
-from kdsweep.search.section import SearchSection
+from kdsweep.search.samplers import Sampler
+from kdsweep.search.section import SearchSection, sampler_of
 from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, digest_of
 

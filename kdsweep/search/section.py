@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from kdsweep.search.samplers import SAMPLERS, Sampler
 from kdsweep.search.samplers.tpe import TPE
 from kdsweep.search.stopping.asha import ASHA
 from kdsweep.section import Count, PartName, Section
@@ -54,3 +55,9 @@ class ObjectiveSection(Section):
 
     metric: str = Goal.metric
     mode: Literal["auto", "max", "min"] = "auto"
+
+
+def sampler_of(search: SearchSection) -> Sampler:
+    """Create the sampler of a sweep."""
+    name, params = search.part(SAMPLERS, search.sampler)
+    return SAMPLERS.create(name, **params)

@@ -21,10 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
 from kdsweep.search.journal import BatchedJournal
-from kdsweep.search.plan import Plan
+from kdsweep.search.plan import Plan, rule_of
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
-from kdsweep.search.stopping import rule_of
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir

@@ -20,7 +20,7 @@ from kdsweep.errors import KdsweepError
 from kdsweep.lazy import nn
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
-from kdsweep.search.stopping import rule_of
+from kdsweep.search.plan import rule_of
 from kdsweep.seeds import derived_seed, digest_of
 from kdsweep.storage.files import write_json
 from kdsweep.training.evaluate import evaluate

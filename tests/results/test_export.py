@@ -18,9 +18,10 @@ import kdsweep
 from kdsweep import cli, models
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError, DataError, InputError
-from kdsweep.results import export
-from kdsweep.results.export import StudentConfig, evaluate_student, load_student, read_config
+from kdsweep.results.card import card as card_of
+from kdsweep.results.export import CARD
 from kdsweep.results.frames import load_results, write_frames
+from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, evaluate_student, load_student, read_config
 from kdsweep.search.study import State, Study
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
@@ -91,7 +92,7 @@ def student(made, tmp_path):
 
 
 def rewrite(folder, **changes):
-    path = folder / export.CONFIG
+    path = folder / CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -104,7 +105,7 @@ import torch
 torch.set_num_threads(1)
 import kdsweep
 from kdsweep.tasks.image.splits import split_arrays
-from kdsweep.results.export import evaluate_student
+from kdsweep.results.student import evaluate_student
 from kdsweep.datasets.section import DatasetSpec
 
 found = {}
@@ -146,7 +147,7 @@ def test_a_student_normalises_its_own_input(student):
     config = read_config(student)
     images = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     bare = models.build("mnist_student", (1, 28, 28), 10, width=0.5)
-    bare.load_state_dict(load_file(student / export.WEIGHTS))
+    bare.load_state_dict(load_file(student / WEIGHTS))
     loaded = load_student(student)
     assert not loaded.training
     torch.testing.assert_close(loaded(images), bare.eval()((images - 0.1307) / 0.3081))
@@ -166,13 +167,13 @@ def test_the_best_are_exported_best_first_each_configuration_once(swept, tmp_pat
 
 
 def test_adapters_are_not_exported(student):
-    state = load_file(student / export.WEIGHTS)
+    state = load_file(student / WEIGHTS)
     assert state.keys() == models.build("mnist_student", (1, 28, 28), 10, width=0.5).state_dict().keys()
 
 
 def test_the_head_of_simkd_is_exported_counted_and_used(made, tmp_path):
     (folder,) = made.export(tmp_path, trial=key_of(made, "simkd"))
-    config, state = read_config(folder), load_file(folder / export.WEIGHTS)
+    config, state = read_config(folder), load_file(folder / WEIGHTS)
     assert {"head.classifier.weight", "student.conv1.weight"} <= state.keys()
     loaded = load_student(folder)
     assert (
@@ -189,7 +190,7 @@ def test_the_head_of_simkd_is_exported_counted_and_used(made, tmp_path):
 
 
 def test_the_description_is_complete(made, student):
-    config = json.loads((student / export.CONFIG).read_text())
+    config = json.loads((student / CONFIG).read_text())
     row = made.trial(key_of(made, "hint"))
     assert config.keys() == {*StudentConfig.model_fields, "val_accuracy"}
     assert config["model"] == "mnist_student"
@@ -214,7 +215,7 @@ def test_what_was_confirmed_is_told(swept, tmp_path):
     told = read_config(folder).confirmed
     assert told["test_accuracy"] == row["test_accuracy"]
     assert told["kd_gain"] == row["kd_gain"]
-    card = (folder / export.CARD).read_text()
+    card = (folder / CARD).read_text()
     assert f"| test, these settings on 2 fresh seeds | {row['test_accuracy']:.2%} ± " in card
     assert f"| {row['kd_gain'] * 100:+.2f} ± {row['kd_gain_std'] * 100:.2f} points |" in card
     assert f"Norm of the first layer before training: {row['first_layer_norm']:.4f}" in card
@@ -225,7 +226,7 @@ def rendered(card):
 
 
 def test_the_card_says_what_it_is_and_how_to_load_it(made, student):
-    card = (student / export.CARD).read_text()
+    card = (student / CARD).read_text()
     page = rendered(card)
     assert page.count("<table>") == 2
     assert page.count("<h2>") == 3
@@ -249,9 +250,9 @@ HOSTILE = (
 
 def test_class_names_cannot_break_out_of_the_card(student):
     config = read_config(student)
-    plain = rendered(export._card(config))
+    plain = rendered(card_of(config))
     hostile = config.model_copy(update={"class_names": HOSTILE, "model": HOSTILE[1], "sweep": HOSTILE[2]})
-    page = rendered(export._card(hostile))
+    page = rendered(card_of(hostile))
     for tag in ("<img", "<a ", "<em>", "<strong>", "<s>"):
         assert tag not in page
     for tag in ("<table>", "<h1>", "<h2>", "<code", "<p>", "<td>"):
@@ -277,8 +278,8 @@ def test_a_configuration_that_was_tried_twice_is_exported_once(tmp_path):
 def test_a_second_export_replaces_the_first(made, tmp_path):
     (folder,) = made.export(tmp_path, top=1)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    (folder / export.CARD).write_text("mine")
-    (folder / export.WEIGHTS).write_bytes(b"broken")
+    (folder / CARD).write_text("mine")
+    (folder / WEIGHTS).write_bytes(b"broken")
     assert made.export(tmp_path, top=1) == [folder]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
@@ -377,11 +378,11 @@ def test_a_description_of_a_giant_takes_no_memory(student):
     for changes in ({"model": "resnet110", "width": 100}, {"model": "torchvision/mobilenet_v2", "width": 30},
                     {"model": "torchvision/vit_b_16", "width": 1, "options": {"head_hidden": [100_000, 100_000]}},
                     {"head": {"kind": "transfer", **giant}}):  # fmt: skip
-        whole = (student / export.CONFIG).read_text()
+        whole = (student / CONFIG).read_text()
         rewrite(student, **changes)
         with pytest.raises(InputError):
             load_student(student)
-        (student / export.CONFIG).write_text(whole)
+        (student / CONFIG).write_text(whole)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000  # kB, most of it torchvision's import
 
 
@@ -416,7 +417,7 @@ print([name for name in ("torch._dynamo", "torch._inductor", "sympy", "ray") if 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"format": 1}', "\x00"])
 def test_a_description_that_is_none_is_refused_in_one_line(content, student):
-    (student / export.CONFIG).write_text(content)
+    (student / CONFIG).write_text(content)
     with pytest.raises(InputError) as caught:
         load_student(student)
     assert str(student) in str(caught.value)
@@ -428,11 +429,11 @@ def test_what_is_no_student_is_refused(tmp_path, student):
     with pytest.raises(InputError, match=missing):
         load_student(tmp_path)
     with pytest.raises(InputError, match="unreadable"):
-        load_student(student / export.CONFIG)
+        load_student(student / CONFIG)
 
 
 def test_weights_that_are_damaged_missing_or_another_models_are_refused(student):
-    weights = student / export.WEIGHTS
+    weights = student / WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"model\.safetensors: unreadable"):

@@ -15,7 +15,7 @@ import torch
 import kdsweep
 from kdsweep.config.load import load_spec
 from kdsweep.errors import DataError, InputError, SpecError
-from kdsweep.results.export import evaluate_student, read_config
+from kdsweep.results.student import evaluate_student, read_config
 from kdsweep.storage.paths import SweepDir
 from kdsweep.worker.workbench import Workbench, provide_teacher
 

@@ -128,7 +128,7 @@ def test_a_sweep_streams_and_confirms_and_its_student_is_evaluated(local_ray, fo
     assert list(results.trials["state"]) == ["COMPLETE"] * 3
     assert not list((tmp_path / "runs").rglob("*_images.bin"))
     (student,) = results.export(tmp_path / "students", top=1)
-    from kdsweep.results.export import evaluate_student
+    from kdsweep.results.student import evaluate_student
 
     spec = kdsweep.load_spec(tmp_path / "streamed.yaml").dataset
     for split in ("val", "test"):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from kdsweep.search.samplers.base import SAMPLERS, Sampler, sampler_of
+from kdsweep.search.samplers.base import SAMPLERS, Sampler
 
-__all__ = ["SAMPLERS", "Sampler", "sampler_of"]
+__all__ = ["SAMPLERS", "Sampler"]

@@ -11,7 +11,6 @@ from kdsweep.params import Declared, Parts
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
-    from kdsweep.search.section import SearchSection
     from kdsweep.search.space import SearchSpace
 
 
@@ -50,9 +49,3 @@ class Sampler(Declared):
 
 
 SAMPLERS: Parts[Sampler] = Parts(Sampler, "kdsweep.search.samplers")
-
-
-def sampler_of(search: SearchSection) -> Sampler:
-    """Create the sampler of a sweep."""
-    name, params = search.part(SAMPLERS, search.sampler)
-    return SAMPLERS.create(name, **params)

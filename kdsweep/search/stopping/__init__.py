@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule, rule_of
+from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule
 
-__all__ = ["STOPPING_RULES", "StoppingRule", "rule_of"]
+__all__ = ["STOPPING_RULES", "StoppingRule"]

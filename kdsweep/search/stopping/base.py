@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdsweep.params import Declared, Parts
-
-if TYPE_CHECKING:
-    from kdsweep.search.plan import Plan
 
 
 class StoppingRule(Declared):
@@ -55,9 +52,3 @@ class StoppingRule(Declared):
 
 
 STOPPING_RULES: Parts[StoppingRule] = Parts(StoppingRule, "kdsweep.search.stopping")
-
-
-def rule_of(plan: Plan) -> StoppingRule:
-    """Create the stopping rule of a sweep."""
-    name, params = plan.scheduler.part(STOPPING_RULES, plan.scheduler.name)
-    return STOPPING_RULES.create(name, plan.train.epochs, **params)

@@ -1,0 +1,96 @@
+"""The model card (README.md) of an exported student."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdsweep import tasks
+from kdsweep.results.student import StudentConfig
+from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
+
+
+def card(config: StudentConfig) -> str:
+    """Write the model card (README.md) of a student."""
+    searched = {key: value for key, value in config.settings.items() if key != "train"}
+    used = {**searched, **{key: value for key, value in config.settings["train"].items() if key not in searched}}
+    settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in used.items())
+    teacher = config.teacher
+    task = tasks.get(config.task)
+    ((column, value),) = config.measured.items()
+    metric = column.removeprefix("val_")
+    rows = [f"| validation (selected by) | {shown(column, value)} |"]
+    start = ""
+    if config.confirmed:
+        rows += _confirmed_rows(config.confirmed, metric)
+        norm = config.confirmed["first_layer_norm"]
+        start = f"\nNorm of the first layer before training: {norm:.4f} (first fresh seed, equal for the plain twin).\n"
+    smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
+    return f"""# {_text(config.model)} trained on {_text(config.dataset["name"])}
+
+{config.parameters:,} parameters, {config.size_mb:.3f} MB{smaller}. Trial {config.trial} of the sweep
+{_text(config.sweep)}, made with kdsweep {config.kdsweep}.
+
+## Load it
+
+```python
+import kdsweep
+
+student = kdsweep.load_student(".")  # this folder
+{task.exported_call(config.input_shape)}
+```
+
+{task.exported_note(config.model_dump())} Classes, in the order of
+the logits: {", ".join(_text(name) for name in config.class_names)}.
+
+## {metric.replace("_", " ").capitalize()}
+
+| measured on | {metric.replace("_", " ")} |
+|---|---|
+{chr(10).join(rows)}
+| teacher, validation | {shown(column, teacher.get(column, float("nan")))} |
+
+## How it was trained
+
+Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("origin", "")))}), \
+{teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MB.
+{start}
+| setting | value |
+|---|---|
+{settings}
+"""
+
+
+def _confirmed_rows(confirmed: dict[str, float], metric: str) -> list[str]:
+    """Table rows for the confirmed metrics; missing ones are omitted."""
+    lines = (
+        (f"test_{metric}", f"test, these settings on {confirmed['seeds']:.0f} fresh seeds"),
+        (f"plain_test_{metric}", "test, plain student with the same settings and seeds"),
+        ("kd_gain", "gain over that plain student, paired by seed"),
+        (f"tuned_plain_test_{metric}", "test, plain student with the best plain settings of the sweep"),
+        ("kd_gain_tuned", "gain over that plain student, paired by seed"),
+    )
+    rows = []
+    for name, meaning in lines:
+        if name not in confirmed:
+            continue
+        as_text = shown_gain if name.startswith("kd_gain") else shown
+        unit = " points" if as_text is shown_gain and is_fraction(metric) else ""
+        spread = f" ± {as_text(metric, confirmed[f'{name}_std']).lstrip('+')}" if f"{name}_std" in confirmed else ""
+        rows.append(f"| {meaning} | {as_text(metric, confirmed[name])}{spread}{unit} |")
+    return rows
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_cell(item) for item in value) or "–"
+    return _text(str(value))
+
+
+def _text(value: str) -> str:
+    """Escape Markdown and HTML in text for the card."""
+    kept = value.replace("\\", "\\\\").replace("\n", " ").replace("\r", " ")
+    for mark in "|`<>[]*_#&~$":
+        kept = kept.replace(mark, f"\\{mark}")
+    return kept

@@ -1,0 +1,225 @@
+"""Exported students: reading, loading and evaluating them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kdsweep import datasets, methods, models, tasks
+from kdsweep.datasets import Dataset, Source
+from kdsweep.datasets.section import DatasetSpec
+from kdsweep.errors import DataError, InputError, KdsweepError
+from kdsweep.lazy import nn, torch
+from kdsweep.registry import is_user_object
+from kdsweep.storage import weights
+from kdsweep.training.evaluate import evaluate
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+class StudentConfig(BaseModel):
+    """`config.json` of an exported student: everything needed to rebuild and assess it.
+
+    Attributes:
+        format: Version of the file format.
+        model: Name of the model; it is rebuilt from `model`, `width` and `options`.
+        width: Multiplier for the number of channels.
+        options: Further model arguments.
+        head: Kind and shapes of the method's inference head; empty if it has none.
+        task: Name of the task.
+        input_shape: Shape of one sample; (channels, height, width) for images.
+        class_names: Class names in the order of the logits.
+        mean: Mean per channel of images scaled to 0..1; empty for other tasks.
+        std: Standard deviation per channel, likewise.
+        parameters: Number of parameters.
+        size_mb: Size of parameters and buffers, in MiB.
+        dataset: The `dataset` section of the sweep; together with `seed` it determines the validation split.
+        seed: Seed of the sweep.
+        settings: The trial's configuration.
+        confirmed: Means and standard deviations over fresh seeds; empty if the trial was not confirmed.
+        teacher: Description of the teacher.
+        sweep: Name of the sweep.
+        trial: Key of the trial.
+        kdsweep: Version of kdsweep that wrote the file.
+
+    The objective of these weights on the validation split is an additional key, `val_NAME`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, float] = Field(init=False)
+
+    format: Annotated[int, Field(ge=1, le=1)] = 1
+    model: str
+    width: Annotated[float, Field(gt=0, le=100)]
+    options: dict[str, Any]
+    head: dict[str, int | bool | str]
+    task: str = Dataset.task
+    input_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    parameters: int
+    size_mb: float
+    dataset: dict[str, Any]
+    seed: int
+    settings: dict[str, Any]
+    confirmed: dict[str, float]
+    teacher: dict[str, Any]
+    sweep: str
+    trial: str
+    kdsweep: str
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """Value of the objective on the validation split, by its column `val_NAME`."""
+        return dict(self.__pydantic_extra__)
+
+
+def read_config(folder: Path) -> StudentConfig:
+    """Read the `config.json` of an exported student.
+
+    Raises:
+        InputError: If it is missing, unreadable or invalid.
+    """
+    path = folder / CONFIG
+    try:
+        config = StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: not an exported student: {CONFIG} is missing; accepted: a folder of kdsweep export"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: unreadable: {error}") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first_fault(error)}") from error
+    unknown = [name for name in config.measured if not name.startswith("val_")]
+    if unknown or len(config.measured) != 1:
+        what = f"{unknown[0]}: unknown key" if unknown else f"found {len(config.measured)} val_NAME keys"
+        raise InputError(f"{path}: {what}; accepted: the keys written by kdsweep export, including one val_NAME")
+    return config
+
+
+def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
+    """Load an exported student.
+
+    Args:
+        path: The student's folder.
+        trust_code: Whether to import user code (`package.module:function`) that the student refers to.
+
+    Returns:
+        A module in eval mode that takes images [B, C, H, W] scaled to 0..1, or samples of another task, and returns
+        logits [B, classes].
+
+    Raises:
+        InputError: If the folder is not an exported student, or is damaged.
+    """
+    folder = Path(path)
+    config = read_config(folder)
+    kind = str(config.head.get("kind", ""))
+    for what, name in (("model", config.model), ("head", kind), ("task", config.task)):
+        if is_user_object(name) and not trust_code:
+            raise InputError(
+                f"{folder}: its {what} is user code, {name!r}; pass trust_code=True (--trust-code) if you trust it"
+            )
+    model = rebuilt(config, weights.load(folder / WEIGHTS), f"student {folder / WEIGHTS}")
+    return _exported(config, model, f"student {folder / WEIGHTS}").eval()
+
+
+def evaluate_student(
+    folder: Path, split: str, dataset: str = "", root: str = "", *, trust_code: bool = False
+) -> dict[str, Any]:
+    """Evaluate a student on a data set.
+
+    Args:
+        folder: The student's folder.
+        split: `test`, `val` or `train`; the last two as in the student's sweep.
+        dataset: Name of a data set; empty for the one the student was trained on.
+        root: Directory of the data set; empty for the one used in training.
+        trust_code: As for `load_student`; also allows importing a user-defined data set.
+
+    Returns:
+        student, dataset, split, the number of samples (named by the task's noun, such as `images`) and the metrics,
+        such as accuracy (a fraction) and loss.
+
+    Raises:
+        InputError: If the student or the data set cannot be read, or if they do not fit each other.
+    """
+    config = read_config(folder)
+    student = load_student(folder, trust_code=trust_code)
+    given = {"name": dataset} if dataset else {}
+    given |= {"root": str(Path(root).expanduser().absolute())} if root else {}
+    try:
+        spec = DatasetSpec.model_validate(config.dataset | given)
+    except ValidationError as error:
+        raise InputError(f"{folder / CONFIG}: dataset: {_first_fault(error)}") from error
+    if is_user_object(spec.name) and not dataset and not trust_code:
+        raise InputError(
+            f"{folder}: its data set is user code, {spec.name!r}; pass trust_code=True (--trust-code) if you trust it, "
+            "or choose another data set (--dataset)"
+        )
+    task, found = tasks.get(config.task), datasets.get(spec.name)
+    info = found.describe(Source(Path(spec.root), spec.download, spec.resize))
+    if info.input_shape != config.input_shape or len(info.class_names) != len(config.class_names):
+        raise DataError(
+            f"dataset {spec.name!r} has {task.noun} {info.input_shape} of {len(info.class_names)} classes; accepted: "
+            f"{config.input_shape} of {len(config.class_names)} classes, as in training"
+        )
+    samples = task.exported_split(spec, config.seed, split)
+    measured = evaluate(
+        student.to(memory_format=torch.channels_last), samples, {name: task.metrics[name] for name in task.always}
+    )
+    return {"student": str(folder), "dataset": spec.name, "split": split, task.noun: len(samples), **measured}
+
+
+def rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
+    """Build the student and load its weights. Shapes are compared before any large memory is allocated."""
+    try:
+        model = _build(config, state, where)
+    except KdsweepError:
+        raise
+    except Exception as error:  # builders may raise anything on invalid sizes and options
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{where}: the model in {CONFIG} cannot be built: {reason}") from error
+    _exported(config, model, where)
+    model.load_state_dict(state, strict=False)
+    return model
+
+
+def _exported(config: StudentConfig, model: nn.Module, where: str) -> nn.Module:
+    """Wrap the model in the form that users call."""
+    try:
+        return tasks.get(config.task).exported(model, config.model_dump())
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _build(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
+    """Build the student without weights, after checking that `state` fits it."""
+    from kdsweep.models.blocks import HeadedStudent, Undrawn
+
+    with Undrawn():
+        head = methods.head(config.head) if config.head else None
+    own = state if head is None else {
+        name.removeprefix("student."): tensor for name, tensor in state.items() if name.startswith("student.")
+    }  # fmt: skip
+    classes = len(config.class_names)
+    shape = tasks.get(config.task).input_spec(config.input_shape)
+    plan = models.blueprint(config.model, shape, classes, config.width, **config.options)
+    if plan is not None:
+        weights.fit_shapes(plan.state, {name: tuple(tensor.shape) for name, tensor in own.items()}, where)
+    model = models.architecture(config.model, shape, classes, config.width, **config.options)
+    weights.fit(model, own, where)
+    if head is None:
+        return model
+    headed = HeadedStudent(model, models.taps(config.model, model, shape), head)
+    weights.fit(headed, state, where)
+    return headed
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(key) for key in first["loc"])
+    return f"{where}: {first['msg']}, found {str(first['input'])[:60]!r}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from kdsweep.errors import InputError, KdsweepError
+from kdsweep.errors import InputError, KdsweepError, printable
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -72,7 +72,10 @@ def resume(
     address: AddressOption = "",
 ) -> None:
     """Continue an interrupted sweep, or extend a finished one."""
+    from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.progress import for_console
+
+    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import resume as resume_sweep
 
     _add_cwd_to_path()
@@ -92,7 +95,10 @@ def confirm(
     address: AddressOption = "",
 ) -> None:
     """Retrain the best students and plain students on fresh seeds, and evaluate them on the test split."""
+    from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.progress import for_console
+
+    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import confirm as confirm_sweep
 
     _add_cwd_to_path()
@@ -110,13 +116,19 @@ def results(
     importance: Annotated[
         bool, typer.Option("--importance", help="Show the importance of each setting, based on the complete trials.")
     ] = False,
-    output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
+    output: Annotated[
+        Format | None, typer.Option("--format", help="Output format. Default: by the ending of --out, else table.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write to a file; .csv, .json and .parquet select the format."),
+    ] = None,
 ) -> None:
     """Show the results of a running or finished sweep, best trials first."""
     from kdsweep.results.frames import load_results
     from kdsweep.terminal import tables
 
+    file_format = tables.format_of(output.value if output else "", out)
     found = load_results(directory)
     if epochs + confirmed + importance > 1:
         raise InputError("--epochs, --confirmed and --importance cannot be combined; use only one of them")
@@ -126,7 +138,7 @@ def results(
         complete = int((found.trials["state"] == "COMPLETE").sum())
         errors.print(f"based on the {complete} complete trials of {len(found.trials)}", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)
-    tables.write(frame, output.value, out)
+    tables.write(frame, file_format, out)
 
 
 @app.command()
@@ -160,6 +172,19 @@ def evaluate(
         raise InputError(f"--split {split!r}: unknown split; accepted: test, val, train")
     _add_cwd_to_path()
     tables.print_facts(evaluate_student(student, split, dataset, root, trust_code=trust_code))
+
+
+@app.command()
+def doctor(directory: DirArgument) -> None:
+    """Check every file of a sweep, and repair what can be rebuilt from its logs."""
+    from kdsweep.results.doctor import examine
+    from kdsweep.storage.paths import SweepDir
+    from kdsweep.terminal import tables
+
+    findings = examine(SweepDir.existing(directory))
+    tables.print_rows([{"file": found.file, "state": found.state, "note": found.note} for found in findings])
+    if any(found.state == "damaged" for found in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -299,7 +324,7 @@ def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpe
 
 
 def _add_cwd_to_path() -> None:
-    """Make modules in the current directory importable, so that `package.module:attribute` works as in `run`."""
+    """Make modules in the current directory importable as `package.module:attribute`, as in `run`."""
     from kdsweep.registry import import_from
 
     import_from(str(Path.cwd()))
@@ -317,7 +342,7 @@ def main() -> None:
         app(prog_name="kdsweep")
     except KdsweepError as error:
         errors.print(
-            f"{error}",
+            printable(f"{error}"),
             style="yellow" if error.exit_code == 130 else "red",
             highlight=False,
             markup=False,

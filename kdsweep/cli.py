@@ -69,6 +69,12 @@ def run(
 def resume(
     directory: DirArgument,
     trials: Annotated[int, typer.Option("--trials", help="New total number of trials, to extend the sweep.")] = 0,
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="K=V", help="Change a setting that leaves trials comparable, such as confirm.top=5."
+        ),
+    ] = [],  # noqa: B006 - Typer copies it
     address: AddressOption = "",
 ) -> None:
     """Continue an interrupted sweep, or extend a finished one."""
@@ -79,7 +85,7 @@ def resume(
     from kdsweep.tune.driver import resume as resume_sweep
 
     _add_cwd_to_path()
-    _summary(resume_sweep(directory, trials or None, address or None, for_console(errors)))
+    _summary(resume_sweep(directory, trials or None, address or None, for_console(errors), _parsed(overrides)))
 
 
 @app.command()
@@ -310,6 +316,14 @@ def _options(
 
 def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpec:
     from kdsweep.config.load import load_spec
+
+    values = _parsed(overrides)
+    values |= {"name": name} if name else {}
+    values |= {"storage": storage} if storage else {}
+    return load_spec(path, values)
+
+
+def _parsed(overrides: list[str]) -> dict[str, Any]:
     from kdsweep.config.yaml import parse_value
 
     values: dict[str, Any] = {}
@@ -318,9 +332,7 @@ def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpe
         if not equals:
             raise InputError(f"--set {override}: no '='; accepted: KEY=VALUE, such as search.trials=8")
         values[key.strip()] = parse_value(value, key)
-    values |= {"name": name} if name else {}
-    values |= {"storage": storage} if storage else {}
-    return load_spec(path, values)
+    return values
 
 
 def _add_cwd_to_path() -> None:

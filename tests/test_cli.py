@@ -121,6 +121,12 @@ def test_a_mistake_is_one_line_on_standard_error(arguments, message, kdsweep, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_resume_refuses_to_change_what_would_make_trials_incomparable(kdsweep, swept):
+    code, out, err = kdsweep("resume", swept, "--set", "train.epochs=9", "--set", "confirm.top=2")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("--set train.epochs: 4 -> 9: cannot change in an existing sweep")
+
+
 @pytest.mark.parametrize("arguments", [["reslts"], ["results"], ["results", "x", "--format", "xml"], ["run", "--nope"],
                                        ["results", "x", "--top", "-1"], ["export", "x"]])  # fmt: skip
 def test_wrong_usage_exits_2_without_a_traceback(arguments, kdsweep):

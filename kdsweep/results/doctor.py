@@ -14,6 +14,7 @@ from kdsweep.config.spec import read_spec
 from kdsweep.errors import KdsweepError, SweepDirError
 from kdsweep.results.frames import Results, frozen_trials, write_frames
 from kdsweep.storage import weights
+from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
 
 
@@ -57,6 +58,8 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
         _looked_at(sweep, sweep.epochs_log, lambda: f"{len(Results.from_logs(sweep).epochs)} epochs"),
     ]
     yield from logs
+    if sweep.specs.is_file():
+        yield _looked_at(sweep, sweep.specs, lambda: f"{len(list(read_lines(sweep.specs)))} versions of spec.yaml")
     if all(finding.state == "whole" for finding in logs):
         yield from _frames(sweep)
     yield from _removable(sweep, sweep.confirmed_frame, "kdsweep confirm rebuilds it from confirmed/")

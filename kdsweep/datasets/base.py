@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,8 +70,8 @@ class Dataset:
         read: `read(source, split) -> Split`; images that do not have the source's size yet are resized afterwards.
         list_files: `list_files(source, split) -> Split` of paths; None if the images are not separate files.
         read_file: `read_file(path, resize, shape)` reads one of these files as [C, H, W] of that shape.
-        content: `content(source)` returns JSON data that changes when the images change; None for a published data
-            set, which its name identifies wherever it is stored.
+        content: `content(source, split)` returns a digest of each sample with its label, in order; None for a
+            published data set, which its name identifies wherever it is stored.
         task: Name of the data set's task, or the user's own `package.module:Class`. A task with samples other than
             images calls `read` itself and checks the result.
     """
@@ -81,7 +82,7 @@ class Dataset:
     read: Callable[[Source, str], Split]
     list_files: Callable[[Source, str], Split] | None = None
     read_file: Callable[[str, int, tuple[int, int, int]], NDArray[np.uint8]] | None = None
-    content: Callable[[Source], dict[str, str]] | None = None
+    content: Callable[[Source, str], list[str]] | None = None
     task: str = "image"
 
     def describe(self, source: Source) -> DatasetInfo:
@@ -170,6 +171,20 @@ def checked(split: tuple[Any, Any], where: str) -> Split:
         raise DataError(f"{where}: found label {labels.max()}; accepted: class indices below {MAX_CLASSES:,}")
     writable = np.require(images, requirements=("C", "W"))
     return Split(writable, np.require(labels, np.int64, requirements=("C", "W")))
+
+
+def sample_digests(samples: NDArray[Any], labels: NDArray[Any]) -> list[str]:
+    """Return a digest of each sample with its label, for `Dataset.content`.
+
+    Args:
+        samples: [N, ...].
+        labels: [N].
+    """
+    rows = np.ascontiguousarray(samples).reshape(len(samples), -1).view(np.uint8)
+    return [
+        hashlib.sha256(row.tobytes() + int(label).to_bytes(8, "little")).hexdigest()[:32]
+        for row, label in zip(rows, labels, strict=True)
+    ]
 
 
 def shown(shape: tuple[int, ...]) -> str:

@@ -7,6 +7,7 @@ are skipped; symbolic links are followed.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register
 from kdsweep.datasets.images import in_threads, opened, pixels
 from kdsweep.errors import DataError
-from kdsweep.seeds import digest_of
 
 SPLITS = ("train", "val", "test")
 LAYOUT = "ROOT/{train,val,test}/CLASS/IMAGE"
@@ -75,20 +75,18 @@ def _read(source: Source, split: str) -> Split:
     return Split(images, labels)
 
 
-def _content(source: Source) -> dict[str, str]:
-    """Hash of the files' names, sizes and modification times, so that a changed folder is decoded again."""
-    found: list[list[str | int]] = []
-    seen: set[str] = set()
-    for split in SPLITS:
-        for parent, folders, names in os.walk(source.root / split, followlinks=True):
-            if (real := os.path.realpath(parent)) in seen:  # a link that leads back up
-                folders.clear()
-                continue
-            seen.add(real)
-            for path in (Path(parent, name) for name in names):
-                if path.is_file():
-                    found.append([str(path.relative_to(source.root)), path.stat().st_size, path.stat().st_mtime_ns])
-    return {"files": digest_of(sorted(found))}
+def _content(source: Source, split: str) -> list[str]:
+    """Hash each file of a split; names and modification times do not matter, only the order."""
+    paths, labels = _list_files(source, split)
+    found = [""] * len(paths)
+
+    def read(index: int) -> None:
+        with open(paths[index], "rb") as file:
+            found[index] = f"{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}-{labels[index]}"
+
+    with _listing(source.root / split):
+        in_threads(read, len(paths))
+    return found
 
 
 def _room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.uint8]:
@@ -153,7 +151,7 @@ def _listing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(f"{folder}: cannot list the directory: {error}") from error
+        raise DataError(f"{folder}: cannot be read: {error}") from error
 
 
 register(

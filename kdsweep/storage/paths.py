@@ -60,6 +60,11 @@ class SweepDir:
         return self.root / "data.json"
 
     @property
+    def code(self) -> Path:
+        """Hashes of the user's own source files that the sweep uses."""
+        return self.root / "code.json"
+
+    @property
     def teacher(self) -> Path:
         return self.root / "teacher"
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from kdsweep import datasets
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
+from kdsweep.datasets.base import sample_digests
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
@@ -21,7 +22,7 @@ from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.base import Samples, SplitName, Task, View
-from kdsweep.tasks.split import checksum, train_and_val
+from kdsweep.tasks.split import contents, is_stored, note_stored, train_and_val
 
 
 class Unvaried:
@@ -76,6 +77,7 @@ class PreparedArrays:
     digest: str
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    contents: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def input_spec(self) -> InputSpec:
@@ -93,7 +95,7 @@ class PreparedArrays:
         return self.task.samples(samples.to(device), labels.to(device))
 
     def described(self) -> dict[str, Any]:
-        """Everything except `root`, as JSON data."""
+        """Everything except `root` and `contents`, as JSON data."""
         return {
             "task": self.task.name,
             "digest": self.digest,
@@ -130,26 +132,26 @@ class ArrayTask(Task):
 
     def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> PreparedArrays:
         """Split a data set and store the splits in files. See `Task.prepare`."""
-        read = {"train": self._read(spec, "train")}
+        info = self._info(spec)
+        read = {name: self._read(spec, name) for name in info.splits}
+        found = contents(read, lambda name: sample_digests(*read[name]), f"data set {spec.name!r}", self.noun)
         asked = spec.model_dump(include={"name", "val_fraction", "subset"})
-        content = [checksum(read["train"].images), checksum(read["train"].labels)]
-        digest = digest_of({**asked, "seed": seed, "task": self.name, "content": content, "layout": 1})[:16]
+        binding = {name: digest for name, digest in found.items() if name != "test"}
+        digest = digest_of({**asked, "seed": seed, "task": self.name, "content": binding, "layout": 2})[:16]
         root = store.data(digest)
         if not (root / "data.json").is_file():
-            info = self._info(spec)
-            splits = train_and_val(
-                spec, seed, info.splits, lambda name: read.get(name) or self._read(spec, name), self.noun
-            )
+            splits = train_and_val(spec, seed, info.splits, lambda name: read[name], self.noun)
             for name, split in zip(("train", "val"), splits, strict=True):
                 _write(root, name, split)
             write_json(root / "data.json", PreparedArrays(root, self, digest, *_shape_and_classes(info)).described())
-        return self.load(root)
+        return replace(self.load(root), contents=found)
 
     def prepare_test(self, spec: DatasetSpec, data: Any) -> bool:
         if "test" not in self._info(spec).splits:
             return False
-        if not has_array(data.root / "test_labels.bin"):
+        if not has_array(data.root / "test_labels.bin") or not is_stored(data.root, data.contents):
             _write(data.root, "test", self._read(spec, "test"))
+            note_stored(data.root, data.contents)
         return True
 
     def load(self, root: Path) -> PreparedArrays:

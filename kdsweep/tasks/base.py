@@ -85,8 +85,12 @@ class Prepared(Protocol):
     def split(self, name: SplitName, device: torch.device) -> Samples:
         """Load one split for a device."""
 
+    @property
+    def contents(self) -> Mapping[str, str]:
+        """Digest of each split of the data set, as read by `prepare`; empty for a published data set."""
+
     def described(self) -> dict[str, Any]:
-        """Everything except `root` as JSON data, including `digest`, `input_shape` and `class_names`."""
+        """Everything except `root` and `contents` as JSON data: `digest`, `input_shape`, `class_names`, ..."""
 
 
 class Task:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 from kdsweep.datasets import Split
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError
-from kdsweep.seeds import derived_seed
+from kdsweep.seeds import derived_seed, digest_of
+from kdsweep.storage.files import write_json
+
+MAX_OVERLAP = 0.1  # published data sets have some duplicates, too
 
 
 def train_and_val(
@@ -46,6 +50,45 @@ def train_and_val(
     return train, val
 
 
+def contents(splits: Iterable[str], digests: Callable[[str], Sequence[str]], where: str, noun: str) -> dict[str, str]:
+    """Hash each split of a data set.
+
+    Args:
+        splits: Names of the splits.
+        digests: Returns the digest of each sample of a split, see `Dataset.content`.
+        where: Name of the data set in error messages.
+        noun: Plural noun for samples in messages.
+
+    Raises:
+        DataError: If two splits share more than `MAX_OVERLAP` of the samples of the smaller one: what is measured on
+            them would say nothing about new samples.
+    """
+    samples = {split: digests(split) for split in splits}
+    for first, second in combinations(samples, 2):
+        smaller, larger = sorted((second, first), key=lambda split: len(samples[split]))
+        known = frozenset(samples[larger])
+        shared = sum(digest in known for digest in samples[smaller])
+        hint = " (does the function use its argument `split`?)" if shared == len(samples[smaller]) else ""
+        if shared > MAX_OVERLAP * len(samples[smaller]):
+            raise DataError(
+                f"{where}: {shared} of the {len(samples[smaller])} {noun} of split {smaller!r} are also in {larger!r}; "
+                f"accepted: splits without common samples{hint}"
+            )
+    return {split: digest_of(list(found))[:32] for split, found in samples.items()}
+
+
+def is_stored(root: Path, found: Mapping[str, str]) -> bool:
+    """Whether the test split stored in `root` has this content; it is not part of the directory's own digest."""
+    path = root / "test.json"
+    return (json.loads(path.read_text()) if path.is_file() else {}) == ({"content": found["test"]} if found else {})
+
+
+def note_stored(root: Path, found: Mapping[str, str]) -> None:
+    """Record the content of the test split that was stored in `root`."""
+    if found:
+        write_json(root / "test.json", {"content": found["test"]})
+
+
 def stratified(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw a stratified split of positions.
 
@@ -71,11 +114,6 @@ def stratified(labels: NDArray[np.int64], count: int, seed: int) -> tuple[NDArra
         first.append(members[:take])
         rest.append(members[take:])
     return np.sort(np.concatenate(first)), np.sort(np.concatenate(rest))
-
-
-def checksum(array: NDArray[Any]) -> str:
-    """SHA-256 of an array's contents."""
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _taken(split: Split, index: NDArray[np.int64]) -> Split:

@@ -132,7 +132,7 @@ def _has_begun(sweep: SweepDir) -> bool:
 
 def _clear_failed_start(sweep: SweepDir) -> None:
     """Remove the files of a run that failed before its search. The store keeps data and teachers."""
-    for path in (sweep.spec, sweep.specs, sweep.data, sweep.environment, sweep.probe):
+    for path in (sweep.spec, sweep.specs, sweep.data, sweep.code, sweep.environment, sweep.probe):
         path.unlink(missing_ok=True)
     for folder in (sweep.teacher, sweep.tune):
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -13,14 +12,14 @@ from pathlib import Path
 
 from kdsweep import models, tasks
 from kdsweep.config.spec import SweepSpec
-from kdsweep.errors import InputError, SweepDirError
+from kdsweep.errors import InputError
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.study import Study
 from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.files import write_json
-from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Prepared
 from kdsweep.terminal.progress import Progress
+from kdsweep.tune import origins
 from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
 from kdsweep.tune.cluster import Share, connected, share
 from kdsweep.tune.confirm import Confirmation
@@ -112,7 +111,8 @@ class _Phases:
     def _read_data(self) -> Prepared:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
-        _note_data(self._sweep, data)
+        if note := origins.record(self._spec, self._sweep, data):
+            self._progress.phase("data", note)
         self._space = _within_constraints(self._spec, data)  # fail before anything is trained
         shape = "x".join(str(size) for size in data.input_spec.shape)
         self._progress.phase(
@@ -134,20 +134,6 @@ class _Phases:
 
     def _write_environment(self) -> None:
         write_json(self._sweep.environment, self._environment | {"timeline": self._timeline.described()})
-
-
-def _note_data(sweep: SweepDir, data: Prepared) -> None:
-    """Record the data set in the sweep directory.
-
-    Raises:
-        SweepDirError: If the sweep began with different data, which would make its trials incomparable.
-    """
-    before = json.loads(sweep.data.read_text())["digest"] if sweep.data.is_file() else data.digest
-    if before != data.digest:
-        raise SweepDirError(
-            f"{sweep.root}: the data set has changed since the sweep began; restore the data or start a new sweep"
-        )
-    write_json(sweep.data, data.described())
 
 
 def _within_constraints(spec: SweepSpec, data: Prepared) -> SearchSpace:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,16 +14,18 @@ from numpy.typing import NDArray
 
 from kdsweep import datasets
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
+from kdsweep.datasets.base import sample_digests
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.lazy import torch
 from kdsweep.models import InputSpec
+from kdsweep.registry import is_user_object
 from kdsweep.seeds import digest_of
 from kdsweep.storage.arrays import array_shape, has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.base import TASKS, SplitName, Task
 from kdsweep.tasks.image.batches import Files, Images, StreamedImages
-from kdsweep.tasks.split import train_and_val
+from kdsweep.tasks.split import contents, is_stored, note_stored, train_and_val
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RESIDENT_SHARE = 0.25
@@ -41,6 +44,7 @@ class PreparedData:
         std: Per-channel standard deviation, likewise.
         streams: Name of the data set if its files are decoded on demand; empty if all images were decoded in advance.
         resize: Target side in pixels for streamed files; 0 keeps the original size.
+        contents: Digest of each split of the data set, as read by `prepare`; empty for a published data set.
     """
 
     root: Path
@@ -51,6 +55,7 @@ class PreparedData:
     std: tuple[float, ...]
     streams: str = ""
     resize: int = 0
+    contents: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def task(self) -> Task:
@@ -81,8 +86,8 @@ class PreparedData:
         return array_shape(self.root / f"{name}_labels.bin")[0]
 
     def described(self) -> dict[str, Any]:
-        """Everything except `root`, as JSON data."""
-        return {key: value for key, value in asdict(self).items() if key != "root"}
+        """Everything except `root` and `contents`, as JSON data."""
+        return {key: value for key, value in asdict(self).items() if key not in ("root", "contents")}
 
     @classmethod
     def load(cls, root: Path) -> PreparedData:
@@ -103,14 +108,19 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     """
     source, dataset = source_of(spec)
     info = dataset.describe(source)
-    identity: dict[str, Any] = {**spec.model_dump(exclude={"download", "augment", "stream"}), "seed": seed, "layout": 2}
-    identity |= dataset.content(source) if dataset.content is not None else {"root": ""}
+    found = _contents(spec, dataset)
+    identity: dict[str, Any] = {
+        **spec.model_dump(exclude={"download", "augment", "stream"}), "root": "", "seed": seed, "layout": 2,
+    }  # fmt: skip
+    if found:
+        identity["content"] = {split: digest for split, digest in found.items() if split != "test"}
     if spec.stream:
         identity["stream"] = True
     digest = digest_of(identity)[:16]
-    root = store.data(digest)
+    # Streamed files are listed by their paths, so each copy of the folder has a list of its own.
+    root = store.data(digest_of([digest, spec.root])[:16] if spec.stream else digest)
     if (root / "data.json").is_file() and all(_is_whole(root, name) for name in ("train", "val")):
-        return PreparedData.load(root)
+        return replace(PreparedData.load(root), contents=found)
     train, val = split_arrays(spec, seed, dataset)
     for name, split in (("train", train), ("val", val)):
         _write(root, name, split)
@@ -119,7 +129,22 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
         "digest": digest, "input_shape": info.input_shape, "class_names": info.class_names,
         "mean": mean, "std": std, "streams": spec.name if spec.stream else "", "resize": spec.resize,
     })  # fmt: skip
-    return PreparedData.load(root)
+    return replace(PreparedData.load(root), contents=found)
+
+
+def _contents(spec: DatasetSpec, dataset: Dataset) -> dict[str, str]:
+    """Digest of each split; empty for a published data set, which its name identifies."""
+    source, _ = source_of(spec)
+    digests = dataset.content
+    if digests is None and is_user_object(spec.name):  # the user's own Dataset object, without `content`
+
+        def digests(source: Source, split: str) -> list[str]:
+            return sample_digests(*dataset.load(source, split))
+
+    if digests is None:
+        return {}
+    read = partial(digests, source)
+    return contents(dataset.describe(source).splits, read, f"data set {spec.name!r}", "images")
 
 
 def source_of(spec: DatasetSpec) -> tuple[Source, Dataset]:
@@ -156,8 +181,9 @@ def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
     source, dataset = source_of(spec)
     if "test" not in dataset.describe(source).splits:
         return False
-    if not _is_whole(data.root, "test"):
+    if not _is_whole(data.root, "test") or not is_stored(data.root, data.contents):
         _write(data.root, "test", _read(spec, dataset, "test"))
+        note_stored(data.root, data.contents)
     return True
 
 

@@ -1,0 +1,87 @@
+"""Hashes of the user's own source files, so that edited code is not mistaken for the code that made a result."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from kdsweep.seeds import digest_of
+
+_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def user_objects(value: Any) -> set[str]:
+    """Return every `package.module:attribute` in nested mappings and lists, also as a term of a sum of methods."""
+    if isinstance(value, str):
+        return {term for term in value.split("+") if _NAME.fullmatch(term)}
+    if isinstance(value, Mapping):
+        return user_objects([*value.keys(), *value.values()])
+    if isinstance(value, list | tuple):
+        return {name for inner in value for name in user_objects(inner)}
+    return set()
+
+
+def source_digest(name: str) -> str:
+    """Hash the module of `package.module:attribute`, and the modules of the same directory that it imports.
+
+    Returns:
+        The digest; empty if the module belongs to an installed package.
+    """
+    module_name = name.partition(":")[0]
+    found = getattr(sys.modules.get(module_name) or import_module(module_name), "__file__", None)
+    if not found or _is_installed(Path(found)):
+        return ""
+    path = Path(found)
+    depth = module_name.count(".") + (path.name == "__init__.py")
+    root = path.parents[depth]
+    return digest_of({
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(_with_imports(path, root))
+    })  # fmt: skip
+
+
+def _is_installed(path: Path) -> bool:
+    return any(path.is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def _with_imports(path: Path, root: Path) -> set[Path]:
+    """Return a source file and all files below `root` that it imports, directly or not."""
+    found: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += _imported(file, root)
+    return found
+
+
+def _imported(file: Path, root: Path) -> Iterator[Path]:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # a compiled module, or a file that is not imported after all
+        return
+    package = file.parent.relative_to(root).parts
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _files(root, alias.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            start = list(package[: len(package) - node.level + 1]) if node.level else []
+            base = start + (node.module.split(".") if node.module else [])
+            for alias in node.names:
+                yield from _files(root, [*base, alias.name])
+
+
+def _files(root: Path, parts: list[str]) -> Iterator[Path]:
+    """Yield the files below `root` that importing `parts`, a module or an attribute of one, would execute."""
+    for count in range(1, len(parts) + 1):
+        at = root.joinpath(*parts[:count])
+        yield from (file for file in (at / "__init__.py", at.with_suffix(".py")) if file.is_file())

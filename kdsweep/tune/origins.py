@@ -1,0 +1,82 @@
+"""What a sweep is made from, the data set and the user's own code, must stay the same until it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import SweepDirError
+from kdsweep.registry import import_from, load_user_object
+from kdsweep.sources import source_digest, user_objects
+from kdsweep.storage.files import write_json
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks import Prepared
+
+STATISTICS = ("input_shape", "class_names", "mean", "std")
+
+
+def record(spec: SweepSpec, sweep: SweepDir, data: Prepared) -> str:
+    """Record the data set and the user's code in the sweep directory, or compare them with what it recorded before.
+
+    The training and validation images are binding. The test images may change until a student is scored on them.
+
+    Returns:
+        A note for the user; empty if there is nothing to say.
+
+    Raises:
+        SweepDirError: If the sweep began with other data or other code, so that its trials would not be comparable.
+    """
+    _record_code(spec, sweep)
+    return _record_data(sweep, data)
+
+
+def _record_data(sweep: SweepDir, data: Prepared) -> str:
+    now = {**data.described(), "contents": dict(data.contents)}
+    before = json.loads(sweep.data.read_text()) if sweep.data.is_file() else now
+    then = before.get("contents", {})
+    same = before["digest"] == data.digest or ("contents" not in before and _same_statistics(before, now))
+    if not same:
+        parts = [split for split in ("train", "val") if then.get(split) != data.contents.get(split)]
+        which = f" ({' and '.join(parts)})" if then and parts else ""
+        raise SweepDirError(
+            f"{sweep.root}: the data set has changed since the sweep began{which}; restore the data or start a new "
+            "sweep"
+        )
+    note = ""
+    if then and then.get("test") != data.contents.get("test"):
+        scored = [sweep.teacher_test] * sweep.teacher_test.is_file() + sorted(sweep.confirmed.glob("*/result.json"))
+        if scored:
+            raise SweepDirError(
+                f"{sweep.root}: the test split has changed since models were scored on it; restore it, or delete "
+                f"{sweep.confirmed} and {sweep.teacher_test} to score them again"
+            )
+        note = "note: the test split has changed since the sweep began"
+    write_json(sweep.data, now)
+    return note
+
+
+def _same_statistics(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the data can be the same; version 0.1.0 recorded no hash of their content that is still comparable."""
+    return all(json.dumps(before.get(key)) == json.dumps(now.get(key)) for key in STATISTICS)
+
+
+def _record_code(spec: SweepSpec, sweep: SweepDir) -> None:
+    import_from(str(Path.cwd()))
+    sections = spec.model_dump(exclude={"name": True, "storage": True, "dataset": {"root"}, "teacher": {"checkpoint"}})
+    now = {}
+    for name in sorted(user_objects(sections)):
+        load_user_object(name, "object")
+        if digest := source_digest(name):
+            now[name] = digest
+    before = json.loads(sweep.code.read_text()) if sweep.code.is_file() else now
+    edited = [name for name in now if before.get(name, now[name]) != now[name]]
+    if edited:
+        raise SweepDirError(
+            f"{sweep.root}: the code of {', '.join(edited)} has changed since the sweep began, so its trials would not "
+            "be comparable; undo the edit or start a new sweep"
+        )
+    if now:
+        write_json(sweep.code, now)

@@ -18,7 +18,7 @@ from kdsweep.storage.paths import SweepDir
 # data set is compared wherever it is.
 CHANGEABLE = (
     "search.trials", "confirm.top", "confirm.seeds", "resources", "dataset.root", "dataset.download",
-    "teacher.cache_gb",
+    "dataset.skip_unreadable", "teacher.cache_gb",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.shapes import EXAMPLES, schema_faults
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
-from kdsweep.datasets import DatasetInfo, Source, embedded
+from kdsweep.datasets import Dataset, DatasetInfo, Source, embedded
 from kdsweep.distributions import Choice
 from kdsweep.errors import InputError, MethodError, SpecError, UnknownNameError, did_you_mean
 from kdsweep.params import Parts
@@ -30,10 +30,12 @@ from kdsweep.search.space import DECIDED_BY, PARTS, SearchSpace
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.section import Section
 from kdsweep.storage import weights
+from kdsweep.tasks import counted
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 SHIPPED = "kdsweep:"
 MOST_TRIALS = 1_000_000
+MOST_FILES = 20  # unreadable image files that are listed
 CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
 
 
@@ -64,6 +66,13 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
 
 def notes(spec: SweepSpec) -> list[str]:
     """Return warnings about valid but unlikely settings, such as a space smaller than the number of trials."""
+    found = []
+    if spec.dataset.skip_unreadable and (unreadable := datasets.get(spec.dataset.name).unreadable(source_of(spec))):
+        found = [f"unreadable images are skipped: {counted({split: len(them) for split, them in unreadable.items()})}"]
+    return found + _space_notes(spec)
+
+
+def _space_notes(spec: SweepSpec) -> list[str]:
     trials, there = spec.search.trials, configurations(spec.search_space)
     if there == 1:
         return ["the space holds one configuration: nothing is searched"]
@@ -75,7 +84,8 @@ def notes(spec: SweepSpec) -> list[str]:
 
 def source_of(spec: SweepSpec) -> Source:
     """Return where to read the spec's data set."""
-    return Source(Path(spec.dataset.root).absolute(), spec.dataset.download, spec.dataset.resize)
+    section = spec.dataset
+    return Source(Path(section.root).absolute(), section.download, section.resize, section.skip_unreadable)
 
 
 def checkpoint_path(written: str) -> Path:
@@ -169,6 +179,24 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     if dataset is not None and info is not None:
         for key, message in tasks.get(dataset.task).faults(section, dataset, info):
             yield ("dataset",), ("dataset", key), message
+        yield from _file_faults(spec, dataset)
+
+
+def _file_faults(spec: SweepSpec, dataset: Dataset) -> Iterator[Related]:
+    """Yield the image files of every split that cannot be read."""
+    try:
+        unreadable = dataset.unreadable(source_of(spec))
+    except InputError as error:
+        yield ("dataset",), ("dataset", "root"), str(error)
+        return
+    if spec.dataset.skip_unreadable:
+        return
+    lines = [line for lines in unreadable.values() for line in lines]
+    for line in lines[:MOST_FILES]:
+        yield ("dataset",), ("dataset", "root"), line
+    if len(lines) > MOST_FILES:
+        message = f"{len(lines) - MOST_FILES} more files cannot be read; repair them, or set dataset.skip_unreadable"
+        yield ("dataset",), ("dataset", "root"), message
 
 
 def _objective_faults(spec: SweepSpec) -> Iterator[Related]:

@@ -26,11 +26,13 @@ class Source:
         root: Absolute path of the directory.
         download: Whether missing files may be downloaded.
         resize: Target side in pixels (resize the shorter side, then centre-crop); 0 keeps the original size.
+        skip_unreadable: Whether files that cannot be read are left out.
     """
 
     root: Path
     download: bool = True
     resize: int = 0
+    skip_unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Dataset:
         read_file: `read_file(path, resize, shape)` reads one of these files as [C, H, W] of that shape.
         content: `content(source, split)` returns a digest of each sample with its label, in order; None for a
             published data set, which its name identifies wherever it is stored.
+        check: `check(source, split)` returns one line for each file of a split that cannot be read, whether it is left
+            out or not; None if the images are not separate files.
         task: Name of the data set's task, or the user's own `package.module:Class`. A task with samples other than
             images calls `read` itself and checks the result.
     """
@@ -83,6 +87,7 @@ class Dataset:
     list_files: Callable[[Source, str], Split] | None = None
     read_file: Callable[[str, int, tuple[int, int, int]], NDArray[np.uint8]] | None = None
     content: Callable[[Source, str], list[str]] | None = None
+    check: Callable[[Source, str], list[str]] | None = None
     task: str = "image"
 
     def describe(self, source: Source) -> DatasetInfo:
@@ -131,6 +136,17 @@ class Dataset:
                 "set dataset.stream to false"
             )
         return self.list_files(source, split)
+
+    def unreadable(self, source: Source) -> dict[str, list[str]]:
+        """Return one line for each image file that cannot be read, by split; splits without any are omitted.
+
+        Raises:
+            DataError: If the data set is missing or has the wrong layout.
+        """
+        if self.check is None:
+            return {}
+        faults = {split: self.check(source, split) for split in self.describe(source).splits}
+        return {split: lines for split, lines in faults.items() if lines}
 
     def _with_split(self, source: Source, split: str) -> DatasetInfo:
         info = self.describe(source)

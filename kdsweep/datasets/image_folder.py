@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register
-from kdsweep.datasets.images import in_threads, opened, pixels
+from kdsweep.datasets.images import fault_of, in_threads, opened, pixels
 from kdsweep.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -39,16 +39,54 @@ def _inspect(source: Source) -> DatasetInfo:
         raise DataError(f"{root / 'train'}: {found}; accepted: at least 2, laid out as {LAYOUT}")
     for split in splits[1:]:
         _refuse_other_classes(root / split, classes)
-    with opened(_images(root / "train" / classes[0])[0]) as first:
-        width, height = first.size
+    width, height = _size_of_first(_images(root / "train" / classes[0]), source.skip_unreadable)
     return DatasetInfo((3, height, width), classes, splits=splits)
+
+
+def _size_of_first(paths: list[Path], skip: bool) -> tuple[int, int]:
+    """Return (width, height) of the first image, or of the first one that can be read."""
+    first = next((path for path in paths if not fault_of(path, None, decode=True)), paths[0]) if skip else paths[0]
+    with opened(first) as image:
+        return image.size
 
 
 def _list_files(source: Source, split: str) -> Split:
     classes = _classes(source.root / "train")
     by_class = [_images(source.root / split / name) for name in classes]
+    if source.skip_unreadable:
+        by_class = [_readable(source, paths) for paths in by_class]
     labels = np.repeat(np.arange(len(by_class)), [len(paths) for paths in by_class])
     return Split(np.array([str(path) for paths in by_class for path in paths]), labels)
+
+
+def _readable(source: Source, paths: list[Path]) -> list[Path]:
+    """Return the files of one class that can be read."""
+    return [path for path, fault in zip(paths, _faults(source, paths), strict=True) if not fault]
+
+
+def _check(source: Source, split: str) -> list[str]:
+    classes = (_images(source.root / split / name) for name in _classes(source.root / "train"))
+    return [fault for paths in classes for fault in _faults(source, paths) if fault]
+
+
+def _faults(source: Source, paths: list[Path]) -> list[str]:
+    """Return why each file of one class cannot be read; empty strings for files that can be read.
+
+    Raises:
+        DataError: If unreadable files are to be skipped, and no file would be left.
+    """
+    _, height, width = _inspect(source).input_shape
+    size = None if source.resize else (width, height)
+    faults = [""] * len(paths)
+
+    def check(index: int) -> None:
+        faults[index] = fault_of(paths[index], size, decode=source.skip_unreadable)
+
+    with _listing(source.root):
+        in_threads(check, len(paths))
+    if source.skip_unreadable and all(faults):
+        raise DataError(f"{paths[0].parent}: none of the {len(paths)} images can be read; accepted: at least one")
+    return faults
 
 
 def _read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -156,6 +194,13 @@ def _listing(folder: Path) -> Iterator[None]:
 
 register(
     Dataset(
-        "image_folder", f"your own images, laid out as {LAYOUT}", _inspect, _read, _list_files, _read_file, _content
+        "image_folder",
+        f"your own images, laid out as {LAYOUT}",
+        _inspect,
+        _read,
+        list_files=_list_files,
+        read_file=_read_file,
+        content=_content,
+        check=_check,
     )
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 # Only these decoders run, whatever the file extension: some of PIL's others start external programs.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
+ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
+TAIL = 64  # some programs append a few bytes
+REMEMBERED = 1 << 17
 CHUNK = 256  # images per task: one task per image would cost more than resizing a small image
 
 
@@ -42,6 +47,54 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: cannot read the image: {reason}") from error
 
 
+def fault_of(path: Path, size: tuple[int, int] | None, *, decode: bool) -> str:
+    """Return why an image file cannot be read, or an empty string.
+
+    Args:
+        path: The file.
+        size: Accepted (width, height); None accepts any size.
+        decode: Whether to decode every image. If False, only files that look truncated are decoded.
+    """
+    stat = path.stat()
+    return _fault_of(path, size, decode, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _fault_of(path: Path, size: tuple[int, int] | None, decode: bool, _stamp: tuple[int, int, int]) -> str:
+    try:
+        with opened(path) as image:
+            if size is not None and image.size != size:
+                return (
+                    f"{path}: {image.height} x {image.width} pixels, but the first image of train/ has "
+                    f"{size[1]} x {size[0]}; use images of one size, or set dataset.resize"
+                )
+            _refuse_deep(image, str(path))
+            if decode or not _looks_whole(path, image.format or ""):
+                image.load()
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _looks_whole(path: Path, kind: str) -> bool:
+    """Whether a file ends as its format demands; files of other formats must be decoded to know."""
+    with path.open("rb") as file:
+        head = file.read(12)
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - TAIL))
+        tail = file.read()
+    if kind == "WEBP":
+        return length >= 8 + int.from_bytes(head[4:8], "little")
+    if kind == "BMP":
+        return length >= int.from_bytes(head[2:6], "little")
+    return kind in ENDS and ENDS[kind] in tail
+
+
+def _refuse_deep(image: Image.Image, where: str) -> None:
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise DataError(f"{where}: pixel format is {image.mode}; accepted: 8 bits per channel")
+
+
 def pixels(image: Image.Image, channels: int, side: int, where: str) -> NDArray[np.uint8]:
     """Convert an image to grey or RGB, without transparency, and resize it.
 
@@ -57,8 +110,7 @@ def pixels(image: Image.Image, channels: int, side: int, where: str) -> NDArray[
     Raises:
         DataError: If the image has more than 8 bits per channel.
     """
-    if image.mode == "F" or image.mode.startswith("I"):
-        raise DataError(f"{where}: pixel format is {image.mode}; accepted: 8 bits per channel")
+    _refuse_deep(image, where)
     if "transparency" in image.info:
         image = image.convert("RGBA")  # PIL warns if a palette with transparency is converted in one step
     image = image.convert("L" if channels == 1 else "RGB")

@@ -20,6 +20,7 @@ class DatasetSpec(Section):
         subset: Number of training images to use, including validation; 0 uses all.
         resize: Side in pixels; 0 keeps the original size.
         stream: Decode images on demand, in worker processes of each trial, instead of all at once.
+        skip_unreadable: Leave out image files that cannot be read, and record how many.
         download: Whether missing files may be downloaded.
         normalize: Normalise with the mean and standard deviation of the data set or of ImageNet, or not at all
             (pixels in 0..1).
@@ -32,5 +33,6 @@ class DatasetSpec(Section):
     subset: Annotated[int, Field(ge=0)] = 0
     resize: Annotated[int, Field(ge=0, le=4096)] = 0
     stream: bool = False
+    skip_unreadable: bool = False
     download: bool = True
     normalize: Literal["dataset", "imagenet", "none"] = "dataset"

@@ -25,6 +25,7 @@ def card(config: StudentConfig) -> str:
         rows += _confirmed_rows(config.confirmed, metric)
         norm = config.confirmed["first_layer_norm"]
         start = f"\nNorm of the first layer before training: {norm:.4f} (first fresh seed, equal for the plain twin).\n"
+    skipped = f"\nUnreadable images were left out: {tasks.counted(config.skipped)}.\n" if config.skipped else ""
     smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
     return f"""# {_text(config.model)} trained on {_text(config.dataset["name"])}
 
@@ -54,7 +55,7 @@ the logits: {", ".join(_text(name) for name in config.class_names)}.
 
 Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("origin", "")))}), \
 {teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MB.
-{start}
+{start}{skipped}
 | setting | value |
 |---|---|
 {settings}

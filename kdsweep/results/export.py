@@ -107,6 +107,7 @@ def _config(
         size_mb=float(row["size_mb"]),
         preprocessing=Preprocessing(resize=spec.dataset.resize),
         dataset=spec.dataset.model_dump(exclude={"root"}),
+        skipped=described.get("skipped", {}),
         seed=spec.seed,
         settings=settings | {"train": spec.train.model_dump()},
         confirmed={name: value for name, value in measured.items() if math.isfinite(value)},

@@ -324,9 +324,20 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
     frame["error"] = frame["error"].fillna("").astype(str)
+    if skipped := _skipped(sweep):
+        frame["skipped_images"] = sum(skipped.values())
+        measured.append("skipped_images")
     frame = frame[[*_LEADING, *own, *measured, "config"]]
     place = frame.columns.get_loc("epochs")
     return pd.concat([frame.iloc[:, :place], rungs, frame.iloc[:, place:]], axis=1)
+
+
+def _skipped(sweep: SweepDir) -> dict[str, int]:
+    """Number of unreadable files that were left out, by split."""
+    try:
+        return dict(json.loads(sweep.data.read_text(encoding="utf-8")).get("skipped", {}))
+    except (OSError, ValueError):  # missing before the data is read; kdsweep doctor reports damage
+        return {}
 
 
 def _need_epochs(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFrame) -> None:

@@ -56,6 +56,7 @@ class StudentConfig(BaseModel):
         parameters: Number of parameters.
         size_mb: Size of parameters and buffers, in MiB.
         dataset: The `dataset` section of the sweep without `root`; with `seed` it determines the validation split.
+        skipped: Number of unreadable images that were left out, by split.
         seed: Seed of the sweep.
         settings: The trial's configuration.
         confirmed: Means and standard deviations over fresh seeds; empty if the trial was not confirmed.
@@ -84,6 +85,7 @@ class StudentConfig(BaseModel):
     parameters: int
     size_mb: float
     dataset: dict[str, Any]
+    skipped: dict[str, int] = Field(default_factory=dict)
     seed: int
     settings: dict[str, Any]
     confirmed: dict[str, float]
@@ -208,7 +210,7 @@ def evaluate_student(
         )
     task, found = tasks.get(config.task), datasets.get(spec.name)
     try:
-        info = found.describe(Source(Path(spec.root), spec.download, spec.resize))
+        info = found.describe(Source(Path(spec.root), spec.download, spec.resize, spec.skip_unreadable))
     except DataError as error:
         hint = "" if root else "; if the data set is in another directory, pass --root DIR"
         raise DataError(f"{error}{hint}") from error

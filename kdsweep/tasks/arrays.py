@@ -78,6 +78,7 @@ class PreparedArrays:
     input_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     contents: Mapping[str, str] = field(default_factory=dict, compare=False)
+    skipped: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def input_spec(self) -> InputSpec:
@@ -95,7 +96,7 @@ class PreparedArrays:
         return self.task.samples(samples.to(device), labels.to(device))
 
     def described(self) -> dict[str, Any]:
-        """Everything except `root` and `contents`, as JSON data."""
+        """Everything except `root`, `contents` and `skipped`, as JSON data."""
         return {
             "task": self.task.name,
             "digest": self.digest,
@@ -125,7 +126,7 @@ class ArrayTask(Task):
 
     def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
         """Reject the settings for images: augmentation, resizing, streaming and normalisation."""
-        plain = {"augment": "none", "resize": 0, "stream": False, "normalize": "dataset"}
+        plain = {"augment": "none", "resize": 0, "stream": False, "skip_unreadable": False, "normalize": "dataset"}
         for key, value in plain.items():
             if getattr(spec, key) != value:
                 yield key, f"found {getattr(spec, key)!r}; accepted: {value!r}, for {self.noun} are taken as they are"

@@ -89,8 +89,20 @@ class Prepared(Protocol):
     def contents(self) -> Mapping[str, str]:
         """Digest of each split of the data set, as read by `prepare`; empty for a published data set."""
 
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Number of unreadable files that were left out, by split; splits without any are omitted."""
+
     def described(self) -> dict[str, Any]:
-        """Everything except `root` and `contents` as JSON data: `digest`, `input_shape`, `class_names`, ..."""
+        """Everything except `root`, `contents` and `skipped` as JSON data.
+
+        It includes `digest`, `input_shape` and `class_names`.
+        """
+
+
+def counted(skipped: Mapping[str, int]) -> str:
+    """Format counts per split: `3 in train, 1 in test`."""
+    return ", ".join(f"{count} in {split}" for split, count in skipped.items())
 
 
 class Task:

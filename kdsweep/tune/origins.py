@@ -34,7 +34,7 @@ def record(spec: SweepSpec, sweep: SweepDir, data: Prepared) -> str:
 
 
 def _record_data(sweep: SweepDir, data: Prepared) -> str:
-    now = {**data.described(), "contents": dict(data.contents)}
+    now = {**data.described(), "contents": dict(data.contents), "skipped": dict(data.skipped)}
     before = json.loads(sweep.data.read_text()) if sweep.data.is_file() else now
     then = before.get("contents", {})
     same = before["digest"] == data.digest or ("contents" not in before and _same_statistics(before, now))

@@ -120,6 +120,8 @@ class _Phases:
             f"{data.count('train')} training {task.noun}, {data.count('val')} for validation, {shape}, "
             f"{data.num_classes} classes",
         )
+        if data.skipped:
+            self._progress.phase("data", f"skipped unreadable {task.noun}: {tasks.counted(data.skipped)}")
         return data
 
     def _on_prepared(self, device: str) -> None:

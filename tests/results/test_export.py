@@ -709,6 +709,13 @@ def test_control_and_bidirectional_characters_are_escaped_in_the_card(student):
     assert "é" in card
 
 
+def test_the_card_counts_unreadable_images_that_were_left_out(student):
+    config = read_config(student)
+    assert "left out" not in card_of(config)
+    card = card_of(config.model_copy(update={"skipped": {"train": 3, "test": 1}}))
+    assert "\nUnreadable images were left out: 3 in train, 1 in test.\n" in card
+
+
 def test_gain_and_spread_in_the_card_have_one_unit():
     measured = {"seeds": 2.0, "kd_gain": 0.0272, "kd_gain_std": 0.0011}
     rows = cards._confirmed_rows(measured | {"test_accuracy": 0.9, "test_accuracy_std": 0.01}, "accuracy")

@@ -159,11 +159,13 @@ def test_the_split_is_found_again_without_the_store(folder, store):
 # The test split
 
 
-def test_the_test_split_is_neither_read_nor_written_before_it_is_asked_for(folder, store):
+def test_the_test_split_is_checked_but_not_written_before_it_is_asked_for(folder, store):
     whole = (folder / "test" / "bee" / "0.bmp").read_bytes()
-    (folder / "test" / "bee" / "0.bmp").write_bytes(b"no image")
     spec = folder_of(folder)
     data = prepare(spec, 0, store)
+    (folder / "test" / "bee" / "0.bmp").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"bee/0\.bmp: not an image.*; repair or remove 1 in test, or set dataset.skip"):
+        prepare(spec, 0, store)
     assert sorted(path.name for path in data.root.glob("*.bin")) == [
         "train_images.bin", "train_labels.bin", "val_images.bin", "val_labels.bin",
     ]  # fmt: skip

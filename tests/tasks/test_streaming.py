@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -140,10 +141,11 @@ def test_a_sweep_streams_and_confirms_and_its_student_is_evaluated(local_ray, fo
 
 def test_an_image_that_cannot_be_read_is_said_in_one_line(folder, tmp_path):
     broken = folder / "train" / "day" / "broken.jpg"
-    broken.write_bytes(b"no image")
+    shutil.copyfile(next(broken.parent.iterdir()), broken)
     try:
         spec = dataset(folder, stream=True, normalize="imagenet")
         images = prepare(spec, 0, Store(tmp_path)).split("train", CPU)
+        broken.write_bytes(b"no image")
         with pytest.raises(DataError, match=r"^.*broken\.jpg: not an image; accepted: JPEG, .*$"):
             list(images.batches(8))
     finally:

@@ -16,6 +16,7 @@ from kdsweep import datasets
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
 from kdsweep.datasets.base import sample_digests
 from kdsweep.datasets.section import DatasetSpec
+from kdsweep.errors import DataError
 from kdsweep.lazy import torch
 from kdsweep.models import InputSpec
 from kdsweep.registry import is_user_object
@@ -23,12 +24,13 @@ from kdsweep.seeds import digest_of
 from kdsweep.storage.arrays import array_shape, has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store
-from kdsweep.tasks.base import TASKS, SplitName, Task
+from kdsweep.tasks.base import TASKS, SplitName, Task, counted
 from kdsweep.tasks.image.batches import Files, Images, StreamedImages
 from kdsweep.tasks.split import contents, is_stored, note_stored, train_and_val
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RESIDENT_SHARE = 0.25
+MOST_FILES = 5  # unreadable files that an error lists
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class PreparedData:
         streams: Name of the data set if its files are decoded on demand; empty if all images were decoded in advance.
         resize: Target side in pixels for streamed files; 0 keeps the original size.
         contents: Digest of each split of the data set, as read by `prepare`; empty for a published data set.
+        skipped: Number of unreadable files that were left out, by split.
     """
 
     root: Path
@@ -56,6 +59,7 @@ class PreparedData:
     streams: str = ""
     resize: int = 0
     contents: Mapping[str, str] = field(default_factory=dict, compare=False)
+    skipped: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def task(self) -> Task:
@@ -86,8 +90,8 @@ class PreparedData:
         return array_shape(self.root / f"{name}_labels.bin")[0]
 
     def described(self) -> dict[str, Any]:
-        """Everything except `root` and `contents`, as JSON data."""
-        return {key: value for key, value in asdict(self).items() if key not in ("root", "contents")}
+        """Everything except `root`, `contents` and `skipped`, as JSON data."""
+        return {key: value for key, value in asdict(self).items() if key not in ("root", "contents", "skipped")}
 
     @classmethod
     def load(cls, root: Path) -> PreparedData:
@@ -108,10 +112,10 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     """
     source, dataset = source_of(spec)
     info = dataset.describe(source)
+    skipped = _skipped(spec, dataset)
     found = _contents(spec, dataset)
-    identity: dict[str, Any] = {
-        **spec.model_dump(exclude={"download", "augment", "stream"}), "root": "", "seed": seed, "layout": 2,
-    }  # fmt: skip
+    asked = spec.model_dump(exclude={"download", "augment", "stream", "skip_unreadable"})
+    identity: dict[str, Any] = {**asked, "root": "", "seed": seed, "layout": 2}
     if found:
         identity["content"] = {split: digest for split, digest in found.items() if split != "test"}
     if spec.stream:
@@ -120,7 +124,7 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     # Streamed files are listed by their paths, so each copy of the folder has a list of its own.
     root = store.data(digest_of([digest, spec.root])[:16] if spec.stream else digest)
     if (root / "data.json").is_file() and all(_is_whole(root, name) for name in ("train", "val")):
-        return replace(PreparedData.load(root), contents=found)
+        return replace(PreparedData.load(root), contents=found, skipped=skipped)
     train, val = split_arrays(spec, seed, dataset)
     for name, split in (("train", train), ("val", val)):
         _write(root, name, split)
@@ -129,7 +133,26 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
         "digest": digest, "input_shape": info.input_shape, "class_names": info.class_names,
         "mean": mean, "std": std, "streams": spec.name if spec.stream else "", "resize": spec.resize,
     })  # fmt: skip
-    return replace(PreparedData.load(root), contents=found)
+    return replace(PreparedData.load(root), contents=found, skipped=skipped)
+
+
+def _skipped(spec: DatasetSpec, dataset: Dataset) -> dict[str, int]:
+    """Number of unreadable files by split.
+
+    Raises:
+        DataError: If there are any and they are not to be skipped; naming the first ones of every split.
+    """
+    source, _ = source_of(spec)
+    unreadable = dataset.unreadable(source)
+    skipped = {split: len(lines) for split, lines in unreadable.items()}
+    if unreadable and not spec.skip_unreadable:
+        lines = [line for lines in unreadable.values() for line in lines]
+        more = f"; and {len(lines) - MOST_FILES} more" if len(lines) > MOST_FILES else ""
+        raise DataError(
+            f"{'; '.join(lines[:MOST_FILES])}{more}; repair or remove {counted(skipped)}, or set "
+            "dataset.skip_unreadable to true"
+        )
+    return skipped
 
 
 def _contents(spec: DatasetSpec, dataset: Dataset) -> dict[str, str]:
@@ -149,7 +172,7 @@ def _contents(spec: DatasetSpec, dataset: Dataset) -> dict[str, str]:
 
 def source_of(spec: DatasetSpec) -> tuple[Source, Dataset]:
     """Where the data set is stored, and the object that reads it."""
-    return Source(Path(spec.root), spec.download, spec.resize), datasets.get(spec.name)
+    return Source(Path(spec.root), spec.download, spec.resize, spec.skip_unreadable), datasets.get(spec.name)
 
 
 def split_arrays(spec: DatasetSpec, seed: int, opened: Dataset | None = None) -> tuple[Split, Split]:

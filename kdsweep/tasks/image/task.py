@@ -29,6 +29,9 @@ class ImageTask(Task):
         if spec.stream and dataset.list_files is None:
             accepted = "false, or a data set whose images are files of their own (image_folder)"
             yield "stream", f"found true with {spec.name!r}; accepted: {accepted}"
+        if spec.skip_unreadable and dataset.check is None:
+            accepted = "false, or a data set whose images are files of their own (image_folder)"
+            yield "skip_unreadable", f"found true with {spec.name!r}; accepted: {accepted}"
         if spec.normalize == "imagenet" and info.input_shape[0] != 3:
             yield "normalize", "found 'imagenet'; accepted: dataset or none for images of one channel"
 

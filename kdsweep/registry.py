@@ -113,7 +113,7 @@ def load_user_object(name: str, kind: str) -> Any:
     sys.path += [folder for folder in _code_folders if folder not in sys.path]
     try:
         module = import_module(module_name)
-    except Exception as error:  # importing the user's module may raise anything
+    except (Exception, SystemExit) as error:  # importing the user's module may raise anything
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UnknownNameError(f"{kind} {name!r}: cannot import {module_name!r}: {what}") from error
     if not hasattr(module, attribute):

@@ -136,3 +136,9 @@ def test_user_code_does_not_shadow_installed_modules(code_folder):
         load_user_object("wave:build", "model")
     assert "module 'wave' has no 'build'; " in str(caught.value)
     assert f" takes precedence over {code_folder / 'wave.py'}; rename the latter" in str(caught.value)
+
+
+def test_a_module_that_calls_sys_exit_is_reported(code_folder):
+    (code_folder / "own_here.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(UnknownNameError, match="cannot import 'own_here': SystemExit: 3"):
+        load_user_object("own_here:build", "model")

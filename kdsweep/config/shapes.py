@@ -50,11 +50,15 @@ def _fault(detail: ErrorDetails) -> tuple[Keys, str]:
     if "expected" in context:
         return keys, f"found {_shortened(found)}; {_accepted_names(found, context['expected'], keys)}"
     bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    accepted = ", ".join(f"{words} {context[bound]:g}" for bound, words in bounds.items() if bound in context)
+    accepted = ", ".join(f"{words} {_number(context[bound])}" for bound, words in bounds.items() if bound in context)
     if "pattern" in context:
         accepted = "letters, digits, '.', '_' and '-', beginning with a letter or digit"
     accepted = accepted or _TYPES.get(kind.split("_")[0], detail["msg"])
     return keys, f"found {_shortened(found)}; accepted: {accepted}"
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _is_union_branch(key: int | str) -> bool:

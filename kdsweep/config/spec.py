@@ -16,12 +16,14 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import SpecError
 from kdsweep.search.section import ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
-from kdsweep.section import Count, Rate, Section, Weight
+from kdsweep.section import Count, PathText, Rate, Section, Weight
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec, TrainSpec
+
+WIDEST = 100.0  # as for students
 
 
 class TeacherSpec(Section):
@@ -37,9 +39,9 @@ class TeacherSpec(Section):
     """
 
     model: str
-    width: Rate = 1.0
+    width: Annotated[float, Field(gt=0, le=WIDEST, allow_inf_nan=False)] = 1.0
     options: dict[str, Any] = Field(default_factory=dict)
-    checkpoint: str | None = None
+    checkpoint: PathText | None = None
     train: OptimizationSpec = OptimizationSpec()
     cache_gb: Weight = 8.0
 
@@ -66,8 +68,8 @@ class ConstraintsSection(Section):
 class ConfirmSection(Section):
     """How many of the best trials are trained again, and on how many new seeds; `top: 0` skips this stage."""
 
-    top: Annotated[int, Field(ge=0)] = 3
-    seeds: Count = 3
+    top: Annotated[int, Field(ge=0, le=1000)] = 3
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 3
 
 
 class ResourcesSection(Section):
@@ -82,7 +84,7 @@ class ResourcesSection(Section):
             in another one.
     """
 
-    cpus_per_trial: Count = 1
+    cpus_per_trial: Annotated[int, Field(ge=1, le=10_000)] = 1
     gpus_per_trial: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
     max_concurrent: Literal["auto"] | Count = "auto"
     max_failures: Annotated[int, Field(ge=0)] = 5
@@ -105,7 +107,7 @@ class SweepSpec(Section):
     constraints: ConstraintsSection = ConstraintsSection()
     confirm: ConfirmSection = ConfirmSection()
     resources: ResourcesSection = ResourcesSection()
-    storage: str = "runs"
+    storage: PathText = "runs"
 
     @cached_property
     def search_space(self) -> SearchSpace:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kdsweep.section import Section
+from kdsweep.section import PathText, Section
 
 
 class DatasetSpec(Section):
@@ -27,7 +27,7 @@ class DatasetSpec(Section):
     """
 
     name: str
-    root: str = "data"
+    root: PathText = "data"
     augment: Literal["none", "flip", "crop_flip"] = "none"
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     subset: Annotated[int, Field(ge=0)] = 0

@@ -94,7 +94,7 @@ def _explained(where: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except Exception as error:  # user code may raise anything
+    except (Exception, SystemExit) as error:  # user code may raise anything
         kind = _NoSplitError if isinstance(error, (ValueError, KeyError)) else DataError
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise kind(f"{where}: {reason}") from error

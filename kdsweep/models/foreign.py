@@ -25,8 +25,9 @@ def explained(what: str) -> Iterator[None]:
         yield
     except KdsweepError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = f"it called sys.exit({reason})" if isinstance(error, SystemExit) else reason
         raise ModelError(f"{what}: {reason}") from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -18,6 +19,7 @@ from kdsweep.terminal.progress import config_text
 from kdsweep.terminal.tables import console
 
 SHOWN = 5
+REASONS = 3  # failures that are explained
 
 
 def print_summary(results: Results) -> None:
@@ -83,7 +85,7 @@ def _teacher(results: Results) -> list[str]:
 def _notes(results: Results) -> list[str]:
     path = _shortest(results.path)
     states = ", ".join(f"{count} {state}" for state, count in results.trials["state"].value_counts().items())
-    notes = [f"{len(results.trials)} trials ({states}) in {path}"]
+    notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials)]
     if not results.confirmed.empty:
         seeds = int(results.confirmed["seeds"].iloc[0])
         points = "in points and " if is_fraction(results.goal.name) else ""
@@ -100,6 +102,17 @@ def _notes(results: Results) -> list[str]:
         f"results {path} --top 10", f"export {path} --out students --top 3", f"resume {path} --trials {more}"
     )  # fmt: skip
     return [*notes, "", "Next:", *(f"  kdsweep {command}" for command in commands)]
+
+
+def _failures(trials: pd.DataFrame) -> list[str]:
+    """Explain why trials failed, the most frequent reasons first."""
+    failed = trials[trials["state"] == "FAILED"]
+    lines = []
+    for reason, keys in sorted(failed.groupby("error")["trial"], key=lambda group: -len(group[1])):
+        which = f"Trial {keys.iloc[0]}" if len(keys) == 1 else f"{len(keys)} trials ({keys.iloc[0]}, ...)"
+        lines.append(printable(f"{which} failed: {' '.join(str(reason).split()) or 'no reason was recorded'}"))
+    more = [f"and {len(lines) - REASONS} more reasons, see: kdsweep results --sort state"]
+    return lines[:REASONS] + (more if len(lines) > REASONS else [])
 
 
 def _warnings(results: Results) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from kdsweep.lazy import nn
 from kdsweep.params import named
-from kdsweep.section import Count, PartName, Rate, Section, Weight
+from kdsweep.section import Count, Epochs, PartName, Rate, Section, Weight
 from kdsweep.tasks.losses.cross_entropy import CrossEntropy
 from kdsweep.training.optimizers import OPTIMIZERS, Optimizer
 from kdsweep.training.optimizers.sgd import SGD
@@ -30,8 +30,8 @@ class OptimizationSpec(Section):
         precision: `auto` uses bfloat16 autocast if it is faster on the device.
     """
 
-    epochs: Count = 10
-    batch_size: Count = 128
+    epochs: Epochs = 10
+    batch_size: Annotated[int, Field(ge=1, le=10_000_000)] = 128
     optimizer: PartName = "adam"
     lr: Rate = Optimizer.lr.default
     weight_decay: Weight = SGD.weight_decay.default
@@ -82,6 +82,6 @@ class TrainSpec(OptimizationSpec):
         label_smoothing: Label smoothing of the cross entropy.
     """
 
-    epochs: Count = 20
+    epochs: Epochs = 20
     task_loss: PartName = "cross_entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = CrossEntropy.label_smoothing.default

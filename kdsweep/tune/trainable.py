@@ -11,6 +11,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from kdsweep.errors import KdsweepError
@@ -51,6 +52,10 @@ class Lane(tune.Trainable):
             report["storage"] = f"{error.strerror or error}: {error.filename or 'the sweep directory'}"
         except KdsweepError as error:
             report |= {"failure": str(error), "error": error}
+        except SystemExit as error:
+            if _is_from_ray(error):
+                raise  # the worker is asked to stop
+            report["failure"] = _described(error)
         except Exception as error:
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
@@ -77,7 +82,13 @@ class Lane(tune.Trainable):
                 break
 
 
-def _described(error: Exception) -> str:
+def _is_from_ray(error: SystemExit) -> bool:
+    """Whether Ray raised it, for example in its handler of SIGTERM, and not the user's code."""
+    package = Path(ray.__file__).parent
+    return any(Path(frame.filename).is_relative_to(package) for frame in traceback.extract_tb(error.__traceback__))
+
+
+def _described(error: BaseException) -> str:
     """Describe an unexpected error in one line."""
     text = str(error)
     first = text.splitlines()[0] if text else ""
@@ -86,4 +97,6 @@ def _described(error: Exception) -> str:
     if isinstance(error, MemoryError) or "can't allocate memory" in text:  # raised by torch's CPU allocator
         return f"out of memory: {first or 'MemoryError'}"
     where = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, SystemExit):
+        return f"the code called sys.exit({first}) ({Path(where.filename).name}:{where.lineno})"
     return f"{type(error).__name__}: {first} ({Path(where.filename).name}:{where.lineno})"

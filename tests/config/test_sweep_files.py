@@ -478,3 +478,38 @@ except SpecError as error:
 def test_an_endless_file_is_refused():
     with pytest.raises(SpecError, match="/dev/zero:1: larger than 1000000 bytes; accepted: a sweep file"):
         load_spec("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "accepted"),
+    [
+        ("storage", "a\0b", "a path without NUL, of names of at most 255 bytes"),
+        ("storage", "x" * 300, "a path without NUL, of names of at most 255 bytes"),
+        ("dataset.root", "a\0b", "a path without NUL"),
+        ("dataset.root", "x/" * 3000, "a path without NUL"),
+        ("teacher.checkpoint", "é" * 200, "a path without NUL"),
+        ("teacher.checkpoint", "a\0b.pt", "a path without NUL"),
+        ("teacher.width", 1e300, "at most 100"),
+        ("train.epochs", 10**12, "at most 1000000"),
+        ("teacher.train.epochs", 10**12, "at most 1000000"),
+        ("train.batch_size", 10**16, "at most 10000000"),
+        ("search.trials", 10**12, "at most 1000000"),
+        ("confirm.top", 10**9, "at most 1000"),
+        ("confirm.seeds", 10**9, "at most 1000"),
+        ("resources.cpus_per_trial", 10**9, "at most 10000"),
+    ],
+)
+def test_absurd_values_are_refused_in_one_line(key, value, accepted, sweep_file):
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {key: value})
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"--set: {key}: found ")
+    assert f"; accepted: {accepted}" in fault
+    assert len(fault) < 300
+
+
+def test_a_model_that_calls_sys_exit_is_reported(sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "leaving.py").write_text("import sys\ndef build(input_shape, num_classes, width):\n    sys.exit(4)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SpecError, match=r"student.model: model 'leaving:build' .*: it called sys.exit\(4\)"):
+        load_spec(sweep_file, {"student.model": "leaving:build"})

@@ -63,3 +63,30 @@ def test_the_summary_shows_the_teacher_and_how_much_smaller_students_are(swept, 
     assert f"{results.teacher['test_accuracy']:.2%}" in out
     norm = results.confirmed.iloc[0]["first_layer_norm"]
     assert f"before training (equal for a plain twin of the same seed): {best['trial']} {norm:.4f}" in out
+
+
+def test_failed_trials_are_explained_once_per_reason(told, capsys):
+    results = told()
+    trials = results.trials.copy()
+    assert " failed: " not in shown(results, capsys)
+    trials.loc[trials.index[:4], ["state", "error"]] = [
+        ["FAILED", "ValueError: x\x1b[2J (own.py:3)"], ["FAILED", "out of memory: 9 GB"],
+        ["FAILED", "out of memory: 9 GB"], ["FAILED", ""],
+    ]  # fmt: skip
+    results.trials = trials
+    out = shown(results, capsys)
+    first, second, _, fourth = trials["trial"].iloc[:4]
+    assert f"2 trials ({second}, ...) failed: out of memory: 9 GB" in out
+    assert f"Trial {first} failed: ValueError: x\\x1b[2J (own.py:3)" in out
+    assert f"Trial {fourth} failed: no reason was recorded" in out
+    assert out.index("out of memory") < out.index("ValueError")
+
+
+def test_many_reasons_for_failures_are_counted(told, capsys):
+    results = told()
+    trials = results.trials.copy()
+    trials["state"], trials["error"] = "FAILED", [f"reason {number}" for number in range(len(trials))]
+    results.trials = trials
+    out = shown(results, capsys)
+    assert out.count(" failed: reason ") == 3
+    assert f"and {len(trials) - 3} more reasons, see: kdsweep results" in out

@@ -90,10 +90,11 @@ def import_from(folder: str) -> None:
     """Register a directory in which `package.module:attribute` finds its modules.
 
     It is appended to `sys.path` only when such a name is loaded, so that a `json.py` in it never shadows an installed
-    module.
+    module. The directory registered last takes precedence over earlier ones.
     """
-    if folder not in _code_folders:
-        _code_folders.append(folder)
+    if folder in _code_folders:
+        _code_folders.remove(folder)
+    _code_folders.insert(0, folder)
 
 
 def is_user_object(name: str) -> bool:
@@ -110,7 +111,7 @@ def load_user_object(name: str, kind: str) -> Any:
         UnknownNameError: If the module cannot be imported or lacks the attribute.
     """
     module_name, _, attribute = name.partition(":")
-    sys.path += [folder for folder in _code_folders if folder not in sys.path]
+    _extend_path()
     try:
         module = import_module(module_name)
     except (Exception, SystemExit) as error:  # importing the user's module may raise anything
@@ -120,6 +121,14 @@ def load_user_object(name: str, kind: str) -> Any:
         hint = _shadowing_hint(module, module_name)
         raise UnknownNameError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}{hint}")
     return getattr(module, attribute)
+
+
+def _extend_path() -> None:
+    """Let `sys.path` end with the registered directories, except those that it contains anyway."""
+    end = len(sys.path)
+    while end and sys.path[end - 1] in _code_folders:
+        end -= 1
+    sys.path[end:] = [folder for folder in _code_folders if folder not in sys.path[:end]]
 
 
 def _shadowing_hint(module: ModuleType, name: str) -> str:

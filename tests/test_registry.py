@@ -130,6 +130,17 @@ def test_a_directory_is_appended_to_the_path_only_when_an_object_is_loaded(code_
     assert sys.path == [*before, str(code_folder)]
 
 
+def test_the_directory_registered_last_takes_precedence(code_folder, tmp_path_factory):
+    before = [*sys.path]
+    folders = [code_folder, tmp_path_factory.mktemp("second"), code_folder]
+    for number, folder in enumerate(folders):
+        sys.modules.pop("own_here", None)
+        (folder / "own_here.py").write_text(f"NUMBER = {number}{' ' * number}\n")
+        import_from(str(folder))
+        assert load_user_object("own_here:NUMBER", "number") == number
+    assert sys.path == [*before, str(folders[0]), str(folders[1])]
+
+
 def test_user_code_does_not_shadow_installed_modules(code_folder):
     (code_folder / "wave.py").write_text("def build():\n    return 7\n")
     with pytest.raises(UnknownNameError) as caught:

@@ -52,11 +52,13 @@ def examine(sweep: SweepDir) -> list[Finding]:
 
 
 def _findings(sweep: SweepDir) -> Iterator[Finding]:
-    logs = [
-        _looked_at(sweep, sweep.spec, lambda: f"sweep {read_spec(sweep).name}"),
-        _looked_at(sweep, sweep.journal, lambda: f"{len(frozen_trials(sweep))} trials"),
-        _looked_at(sweep, sweep.epochs_log, lambda: f"{len(Results.from_logs(sweep).epochs)} epochs"),
-    ]
+    spec = _looked_at(sweep, sweep.spec, lambda: f"sweep {read_spec(sweep).name}")
+    journal = _looked_at(sweep, sweep.journal, lambda: f"{len(frozen_trials(sweep))} trials")
+    if {spec.state, journal.state} == {"whole"}:
+        epochs = _looked_at(sweep, sweep.epochs_log, lambda: f"{len(Results.from_logs(sweep).epochs)} epochs")
+    else:
+        epochs = _looked_at(sweep, sweep.epochs_log, lambda: f"{len(list(read_lines(sweep.epochs_log)))} lines")
+    logs = [spec, journal, epochs]
     yield from logs
     if sweep.specs.is_file():
         yield _looked_at(sweep, sweep.specs, lambda: f"{len(list(read_lines(sweep.specs)))} versions of spec.yaml")
@@ -80,7 +82,7 @@ def _looked_at(sweep: SweepDir, path: Path, look: Callable[[], str], advice: str
     try:
         return Finding(file, "whole", look())
     except (KdsweepError, OSError, ValueError) as error:
-        what = " ".join(str(error).removeprefix(f"{path}: ").split())
+        what = " ".join(str(error).removeprefix(f"{path}:1: ").removeprefix(f"{path}: ").split())
         return Finding(file, "damaged", f"{what}; {advice}" if advice else what)
 
 

@@ -19,6 +19,7 @@ from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
 from kdsweep.terminal.progress import Progress, Silent
 from kdsweep.tune.agenda import End
+from kdsweep.tune.origins import record_code
 from kdsweep.tune.phases import run_phases
 from kdsweep.tune.signals import terminable
 
@@ -43,6 +44,7 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
     with _only_driver(sweep):
         _clear_failed_start(sweep)
         spec.save(sweep.spec)
+        record_code(spec, sweep)
         return _drive(spec, sweep, address, progress or Silent())
 
 
@@ -71,6 +73,7 @@ def resume(
     with _only_driver(sweep):
         extended = {} if trials is None else {"search.trials": trials}
         spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
+        record_code(spec, sweep)
         spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
 
@@ -106,6 +109,7 @@ def confirm(
             raise InputError(f"{sweep.root}: no trial has finished an epoch; first run: kdsweep resume {sweep.root}")
         if not wanted.top:
             raise InputError("confirm.top is 0 in the sweep file; pass --top N")
+        record_code(spec, sweep)
         return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)
 
 

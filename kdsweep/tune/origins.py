@@ -18,22 +18,17 @@ from kdsweep.tasks import Prepared
 STATISTICS = ("input_shape", "class_names", "mean", "std")
 
 
-def record(spec: SweepSpec, sweep: SweepDir, data: Prepared) -> str:
-    """Record the data set and the user's code in the sweep directory, or compare them with what it recorded before.
+def record_data(sweep: SweepDir, data: Prepared) -> str:
+    """Record the data set in the sweep directory, or compare it with the one that was recorded there.
 
-    The training and validation images are binding. The test images may change until a student is scored on them.
+    The training and validation images are binding. The test images may change until a model is scored on them.
 
     Returns:
         A note for the user; empty if there is nothing to say.
 
     Raises:
-        SweepDirError: If the sweep began with other data or other code, so that its trials would not be comparable.
+        SweepDirError: If the sweep began with other data, so that its trials would not be comparable.
     """
-    _record_code(spec, sweep)
-    return _record_data(sweep, data)
-
-
-def _record_data(sweep: SweepDir, data: Prepared) -> str:
     now = {**data.described(), "contents": dict(data.contents), "skipped": dict(data.skipped)}
     before = json.loads(sweep.data.read_text()) if sweep.data.is_file() else now
     then = before.get("contents", {})
@@ -58,12 +53,13 @@ def _record_data(sweep: SweepDir, data: Prepared) -> str:
     return note
 
 
-def _same_statistics(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the data can be the same; version 0.1.0 recorded no hash of their content that is still comparable."""
-    return all(json.dumps(before.get(key)) == json.dumps(now.get(key)) for key in STATISTICS)
+def record_code(spec: SweepSpec, sweep: SweepDir) -> None:
+    """Record hashes of the user's own code in the sweep directory, or compare them with those recorded there.
 
-
-def _record_code(spec: SweepSpec, sweep: SweepDir) -> None:
+    Raises:
+        SweepDirError: If the code was edited since the sweep began, so that its trials would not be comparable.
+        UnknownNameError: If it cannot be imported.
+    """
     import_from(str(Path.cwd()))
     sections = spec.model_dump(exclude={"name": True, "storage": True, "dataset": {"root"}, "teacher": {"checkpoint"}})
     now = {}
@@ -80,3 +76,8 @@ def _record_code(spec: SweepSpec, sweep: SweepDir) -> None:
         )
     if now:
         write_json(sweep.code, now)
+
+
+def _same_statistics(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the data can be the same; version 0.1.0 recorded no hash of their content that is still comparable."""
+    return all(json.dumps(before.get(key)) == json.dumps(now.get(key)) for key in STATISTICS)

@@ -111,7 +111,7 @@ class _Phases:
     def _read_data(self) -> Prepared:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
-        if note := origins.record(self._spec, self._sweep, data):
+        if note := origins.record_data(self._sweep, data):
             self._progress.phase("data", note)
         self._space = _within_constraints(self._spec, data)  # fail before anything is trained
         shape = "x".join(str(size) for size in data.input_spec.shape)

@@ -12,6 +12,7 @@ from filelock import FileLock
 from pandas.testing import assert_frame_equal
 
 from kdsweep import cli
+from kdsweep.config.spec import read_spec
 from kdsweep.errors import SweepDirError
 from kdsweep.results.doctor import examine
 from kdsweep.results.frames import load_results, write_frames
@@ -132,6 +133,14 @@ def test_damage_that_cannot_be_repaired_is_reported_and_left_as_it_is(name, kind
     assert found[name].state == "damaged"
     assert "\n" not in found[name].note
     assert (sweep.root / name).read_bytes() == content
+
+
+def test_an_edited_spec_is_the_only_damage(sweep):
+    read_spec(sweep).save(sweep.spec)
+    sweep.spec.write_text(sweep.spec.read_text().replace("seed: 0", "seed: 1"))
+    damaged = [finding for finding in examine(sweep) if finding.state == "damaged"]
+    assert [finding.file for finding in damaged] == ["spec.yaml"]
+    assert damaged[0].note.startswith("edited since the sweep began (seed: 0 -> 1)")
 
 
 def test_a_running_sweep_is_left_alone(sweep):

@@ -16,7 +16,8 @@ from kdsweep.errors import DataError, SweepDirError
 from kdsweep.lazy import torch
 from kdsweep.tasks import of
 from kdsweep.teacher.build import teacher_digest
-from kdsweep.tune.origins import record
+from kdsweep.tune.driver import resume
+from kdsweep.tune.origins import record_code, record_data
 
 FUNCTION = """
 import numpy as np
@@ -83,7 +84,9 @@ def spec_of(tmp_path, dataset, student="mnist_student"):
 def begin(spec):
     """Prepare the data and record it, as a start or a resumption of the sweep does."""
     data = of(spec.dataset).prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
-    return record(spec, spec.sweep_dir, data)
+    note = record_data(spec.sweep_dir, data)
+    record_code(spec, spec.sweep_dir)
+    return note
 
 
 # The data set
@@ -198,6 +201,11 @@ def test_an_edited_model_is_refused_when_a_sweep_is_resumed(own):
         SweepDirError, match="the code of own_net:build has changed since the sweep began, so its trials"
     ):
         begin(spec)
+    spec.save(spec.sweep_dir.spec)
+    written = spec.sweep_dir.spec.read_bytes()
+    with pytest.raises(SweepDirError, match="the code of own_net:build has changed"):
+        resume(spec.sweep_dir.root, trials=1000)
+    assert spec.sweep_dir.spec.read_bytes() == written
     (own / "own_net.py").write_text(MODEL)
     assert begin(spec) == ""
 

@@ -20,6 +20,9 @@ from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
+# The first line of every sweep file that kdsweep writes, as a comment. Version 0.1.0 wrote it too.
+RESOLVED = "the sweep file as kdsweep resolved it"
+
 
 class TeacherSpec(Section):
     """The teacher: a checkpoint, or a model to train.
@@ -138,7 +141,7 @@ class SweepSpec(Section):
     def save(self, path: Path) -> None:
         """Write the resolved sweep file; reading it back gives an equal spec."""
         with replacing(path) as partial:
-            document.dump(self.comparable(), partial, "the sweep file as kdsweep resolved it")
+            document.dump(self.comparable(), partial, RESOLVED)
 
 
 def read_spec(sweep: SweepDir) -> SweepSpec:
@@ -151,3 +154,11 @@ def read_spec(sweep: SweepDir) -> SweepSpec:
         return SweepSpec.model_validate(document.Document(sweep.spec).values)
     except ValueError as error:
         raise SpecError([f"{sweep.spec}:1: not a resolved sweep file: {str(error).splitlines()[0]}"]) from error
+
+
+def was_resolved(path: Path) -> bool:
+    """Whether a file is a sweep file that kdsweep wrote, not the user's own."""
+    try:
+        return path.read_text(encoding="utf-8").startswith(f"# {RESOLVED}")
+    except (OSError, UnicodeDecodeError):
+        return False

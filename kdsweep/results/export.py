@@ -22,6 +22,7 @@ from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir, TrialDir
 from kdsweep.tasks.metrics import Goal
 from kdsweep.training.trainer import best_value
+from kdsweep.worker import capacity
 
 CARD = "README.md"
 
@@ -103,7 +104,7 @@ def _config(
         size_mb=float(row["size_mb"]),
         dataset=spec.dataset.model_dump(),
         seed=spec.seed,
-        settings=settings | {"train": spec.train.model_dump()},
+        settings=settings | {"train": _train(sweep, spec)},
         confirmed={name: value for name, value in measured.items() if math.isfinite(value)},
         teacher=teacher,
         sweep=spec.name,
@@ -111,6 +112,13 @@ def _config(
         kdsweep=version("kdsweep"),
         **best,
     )
+
+
+def _train(sweep: SweepDir, spec: SweepSpec) -> dict[str, Any]:
+    """Return the training settings of the sweep, with the precision that was used instead of `auto`."""
+    train = spec.train.model_dump()
+    measured = capacity.stored(sweep)
+    return train | ({"precision": measured.precision} if train["precision"] == "auto" and measured else {})
 
 
 def _confirmed_columns(goal: Goal) -> list[str]:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from ray.exceptions import RayError
 from ray.tune import TuneError
 
-from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.spec import SweepSpec, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
@@ -40,7 +40,10 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
     with _only_driver(sweep):
-        _clear_failed_start(sweep)
+        if was_resolved(sweep.spec):
+            _clear_failed_start(sweep)
+        elif any(path != sweep.lock for path in sweep.root.iterdir()):
+            raise SweepDirError(f"{sweep.root} contains files but no sweep; choose another --name or --storage")
         spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
 
@@ -67,7 +70,6 @@ def resume(
             if trials < spec.search.trials:
                 raise InputError(f"--trials {trials}: below the sweep's total; accepted: at least {spec.search.trials}")
             spec = spec.replaced(search=spec.search.model_copy(update={"trials": trials}))
-        spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
 
 

@@ -2,8 +2,8 @@
 
 Runs `kdsweep run` as a user would, on the quickstart and on 24 kd trials under early stopping with images of CIFAR-10's
 size (these have no test split and are not confirmed). Each sweep runs twice in a row: first with an empty store (cold),
-then with the data, teacher outputs and precision measurement of the first run (warm). The times come from the `timeline`
-in the sweep's `environment.json`.
+then with the data, teacher outputs and precision measurement of the first run (warm). The times come from the
+`timeline` in the sweep's `environment.json`.
 
     python benchmarks/start.py
 """

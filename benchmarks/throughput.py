@@ -1,9 +1,9 @@
 """Compare the throughput of a whole sweep, in trial-epochs per hour, with hand-written scripts.
 
 All contenders train the same kd trials of the tutorial's student and teacher on the same images, one after another on
-an otherwise idle machine; no trial is stopped early, unless --asha is given. Each contender runs in its own process and is timed from start to
-end. The hand-written scripts are slow and run at a constant speed, so they may run only the first few trials
-(--peer-trials).
+an otherwise idle machine; no trial is stopped early, unless --asha is given. Each contender runs in its own process and
+is timed from start to end. The hand-written scripts are slow and run at a constant speed, so they may run only the
+first few trials (--peer-trials).
 
     python benchmarks/throughput.py [--data FOLDER] [--trials 24] [--epochs 5]
 """

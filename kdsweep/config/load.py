@@ -118,7 +118,7 @@ def _checked(document: Document) -> SweepSpec:
         faulty = {str(detail["loc"][0]) for detail in error.errors()}
         # Examples stand in for faulty sections, so that the others can still be checked against each other.
         values = EXAMPLES | {key: value for key, value in values.items() if key not in faulty}
-    spec = _absolute(SweepSpec.model_validate(values))
+    spec = with_absolute_paths(SweepSpec.model_validate(values))
     faults += [
         document.fault(keys, message)
         for sections, keys, message in _relations(spec)
@@ -129,8 +129,8 @@ def _checked(document: Document) -> SweepSpec:
     return spec
 
 
-def _absolute(spec: SweepSpec) -> SweepSpec:
-    """Make paths absolute, because trials may run in another directory."""
+def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
+    """Return the spec with absolute paths, because trials may run in another directory."""
     root = str(Path(spec.dataset.root).expanduser().absolute())
     checkpoint = spec.teacher.checkpoint
     if checkpoint is not None and not checkpoint.startswith(SHIPPED):

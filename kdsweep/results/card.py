@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kdsweep import tasks
+from kdsweep.errors import printable
 from kdsweep.results.student import StudentConfig
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.training.section import TrainSpec
@@ -91,8 +92,8 @@ def _cell(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """Escape Markdown and HTML in text for the card."""
-    kept = value.replace("\\", "\\\\").replace("\n", " ").replace("\r", " ")
+    """Escape Markdown, HTML and control characters in text for the card."""
+    kept = printable(value.replace("\n", " ").replace("\r", " ")).replace("\\", "\\\\")
     for mark in "|`<>[]*_#&~$":
         kept = kept.replace(mark, f"\\{mark}")
     return kept

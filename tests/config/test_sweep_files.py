@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -527,3 +528,9 @@ except SpecError as error:
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.rstrip().endswith("False False")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_an_endless_file_is_refused():
+    with pytest.raises(SpecError, match="/dev/zero:1: larger than 1000000 bytes; accepted: a sweep file"):
+        load_spec("/dev/zero")

@@ -161,7 +161,7 @@ def test_a_finished_sweep_is_extended_and_keeps_its_trials(local_ray, sweep_file
     assert len(more.trials) == 6
     after = more.trials.set_index("trial")["val_accuracy"]
     assert (after[before.index] == before).all()
-    with pytest.raises(InputError, match="--trials 3: below the sweep's total; accepted: at least 6"):
+    with pytest.raises(InputError, match="search.trials: found 3; accepted: from 6, the present total, to 1000000"):
         kdsweep.resume(first.path, trials=3)
 
 

@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file is written before it appears: beside it, under a name of this process's own."""
+    """Path of the temporary file next to `path`, unique to this process."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, beside `path`, which takes its place at the end; after an error `path` is as it was."""
+    """Yield a temporary path that replaces `path` at the end; after an error `path` is unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(path)
     try:

@@ -14,8 +14,8 @@ from kdsweep.config.yaml import Document
 from kdsweep.errors import SpecError
 from kdsweep.storage.paths import SweepDir
 
-# Trials that began before a change of these settings are comparable with those that begin after it. The content of the
-# data set is compared wherever it is.
+# Trials that began before a change of these settings are comparable with those that begin after it. The data
+# set may move, because its content is compared.
 CHANGEABLE = (
     "search.trials", "confirm.top", "confirm.seeds", "resources", "dataset.root", "dataset.download",
     "dataset.skip_unreadable", "teacher.cache_gb",

@@ -24,6 +24,8 @@ from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 WIDEST = 100.0  # as for students
+# The first line of every sweep file that kdsweep writes, as a comment. Version 0.1.0 wrote it too.
+RESOLVED = "the sweep file as kdsweep resolved it"
 
 
 class TeacherSpec(Section):
@@ -152,7 +154,7 @@ class SweepSpec(Section):
             with closing(LineLog(log)) as lines:
                 lines.append(values)
         with replacing(path) as partial:
-            document.dump(values, partial, "the sweep file as kdsweep resolved it; to change it: kdsweep resume --set")
+            document.dump(values, partial, f"{RESOLVED}; to change it: kdsweep resume --set")
 
 
 def read_spec(sweep: SweepDir) -> SweepSpec:
@@ -167,6 +169,14 @@ def read_spec(sweep: SweepDir) -> SweepSpec:
         return SweepSpec.model_validate(values)
     except ValueError as error:
         raise SpecError([f"{sweep.spec}:1: not a resolved sweep file: {str(error).splitlines()[0]}"]) from error
+
+
+def was_resolved(path: Path) -> bool:
+    """Whether a file is a sweep file that kdsweep wrote, not the user's own."""
+    try:
+        return path.read_text(encoding="utf-8").startswith(f"# {RESOLVED}")
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -48,7 +48,7 @@ class Document:
                 inner[key] = {}
             inner = inner[key]
             if not isinstance(inner, dict):
-                raise SpecError([f"--set {dotted}: {key} is {inner!r}; accepted: a path through mappings"])
+                raise SpecError([f"--set {dotted}: {key} is {inner!r}; accepted: a path whose keys all hold mappings"])
         inner[keys[-1]] = value
         self._overridden.add(tuple(keys))
 

@@ -8,12 +8,14 @@ from kdsweep import tasks
 from kdsweep.errors import printable
 from kdsweep.results.student import StudentConfig
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
+from kdsweep.training.section import TrainSpec
 
 
 def card(config: StudentConfig) -> str:
     """Write the model card (README.md) of a student."""
     searched = {key: value for key, value in config.settings.items() if key != "train"}
-    used = {**searched, **{key: value for key, value in config.settings["train"].items() if key not in searched}}
+    train = TrainSpec.model_validate(config.settings["train"]).with_searched(searched)
+    used = {key: value for key, value in train.model_dump().items() if key not in train.unused()} | searched
     settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in used.items())
     teacher = config.teacher
     task = tasks.get(config.task)

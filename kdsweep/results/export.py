@@ -21,6 +21,7 @@ from kdsweep.storage.files import replace_files
 from kdsweep.storage.paths import SweepDir, TrialDir
 from kdsweep.tasks.metrics import Goal
 from kdsweep.training.trainer import best_value
+from kdsweep.worker import capacity
 
 CARD = "README.md"
 
@@ -109,7 +110,7 @@ def _config(
         dataset=spec.dataset.model_dump(exclude={"root"}),
         skipped=described.get("skipped", {}),
         seed=spec.seed,
-        settings=settings | {"train": spec.train.model_dump()},
+        settings=settings | {"train": _train(sweep, spec)},
         confirmed={name: value for name, value in measured.items() if math.isfinite(value)},
         teacher=_without_paths(teacher),
         sweep=spec.name,
@@ -117,6 +118,13 @@ def _config(
         kdsweep=version("kdsweep"),
         **best,
     )
+
+
+def _train(sweep: SweepDir, spec: SweepSpec) -> dict[str, Any]:
+    """Return the training settings of the sweep, with the precision that was used instead of `auto`."""
+    train = spec.train.model_dump()
+    measured = capacity.stored(sweep)
+    return train | ({"precision": measured.precision} if train["precision"] == "auto" and measured else {})
 
 
 def _without_paths(teacher: dict[str, Any]) -> dict[str, Any]:

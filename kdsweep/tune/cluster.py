@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from ray.job_config import JobConfig
 from kdsweep.config.spec import ResourcesSection
 from kdsweep.errors import InputError
 
+CONNECT_SECONDS = 10.0
+
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
@@ -25,6 +28,8 @@ def connected(address: str | None) -> Iterator[None]:
     Raises:
         InputError: If no Ray cluster can be reached at `address`.
     """
+    if address is not None:
+        _need_answer(address)
     if ray.is_initialized():
         yield
         return
@@ -44,6 +49,24 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _need_answer(address: str) -> None:
+    """Check that something listens at HOST:PORT: Ray itself would retry for minutes.
+
+    Raises:
+        InputError: If nothing does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdecimal()):
+        return  # `auto`, `local` or a name that Ray resolves
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--address {address}: nothing answers there: {error}; accepted: auto on a cluster node, or HOST:PORT of "
+            "the head"
+        ) from error
 
 
 def _without_cwd() -> JobConfig | None:

@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from ray.tune import TuneError
 
 from kdsweep.config.changes import changed_spec
-from kdsweep.config.spec import SweepSpec, differences, read_spec
+from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
@@ -42,7 +42,10 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
     with _only_driver(sweep):
-        _clear_failed_start(sweep)
+        if was_resolved(sweep.spec) or (sweep.specs.is_file() and not sweep.spec.exists()):
+            _clear_failed_start(sweep)
+        elif any(path != sweep.lock for path in sweep.root.iterdir()):
+            raise SweepDirError(f"{sweep.root} contains files but no sweep; choose another --name or --storage")
         spec.save(sweep.spec)
         record_code(spec, sweep)
         return _drive(spec, sweep, address, progress or Silent())
@@ -74,7 +77,6 @@ def resume(
         extended = {} if trials is None else {"search.trials": trials}
         spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
         record_code(spec, sweep)
-        spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
 
 

@@ -255,6 +255,23 @@ HOSTILE = (
 )  # fmt: skip
 
 
+def test_the_card_lists_only_the_settings_that_were_used(student):
+    config = read_config(student)
+    train = config.settings["train"] | {
+        "optimizer": "sgd",
+        "schedule": "step",
+        "milestones": [1],
+        "task_loss": "multi_margin",
+    }
+    changed = config.model_copy(update={"settings": config.settings | {"train": train}})
+    listed = {line.split(" | ")[0].strip("| ") for line in card_of(config).splitlines() if line.startswith("| ")}
+    assert {"optimizer", "schedule", "label_smoothing", "precision"} <= listed
+    assert listed.isdisjoint({"momentum", "dampening", "nesterov", "milestones", "gamma"})
+    listed = {line.split(" | ")[0].strip("| ") for line in card_of(changed).splitlines() if line.startswith("| ")}
+    assert {"momentum", "dampening", "nesterov", "milestones", "gamma"} <= listed
+    assert "label_smoothing" not in listed
+
+
 def test_class_names_cannot_break_out_of_the_card(student):
     config = read_config(student)
     plain = rendered(card_of(config))

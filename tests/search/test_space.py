@@ -118,7 +118,7 @@ def test_a_distribution_draws_what_it_contains_and_reads_what_it_writes(written,
         (None, "found None; accepted: a constant, or one of choice"),
         ({}, "found {}; accepted: a constant"),
         ({"uniform": 3}, "uniform has 3; accepted: a list, as in {uniform: [low, high]}"),
-        ({"uniform": [1]}, "uniform has 1 values; accepted: {uniform: [low, high]}"),
+        ({"uniform": [1]}, "uniform: wrong number of values, 1; accepted: {uniform: [low, high]}"),
         ({"randint": [1, 2.5]}, "randint bound is 2.5; accepted: a whole number"),
         ({"uniform": [1, "2"]}, "uniform bound is '2'; accepted: a finite number"),
         ({"uniform": [True, 2]}, "uniform bound is True; accepted: a finite number"),
@@ -171,7 +171,7 @@ def test_a_point_with_a_setting_that_has_no_effect_is_refused():
     assert space.point_faults({"optimizer": "sgd", "momentum": 0.9}) == []
     ((path, message),) = space.point_faults({"optimizer": "adam", "momentum": 0.9})
     assert path == ("momentum",)
-    assert "has no effect beside the point's other values" in message
+    assert "has no effect with the point's other values" in message
 
 
 def test_a_list_is_a_choice_and_true_is_not_1():

@@ -97,7 +97,7 @@ def test_a_run_reads_stored_outputs_and_records_what_its_loss_is_made_of(here):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset.augment": "flip"}, r"dataset\.augment: found 'flip'; accepted: 'none', for texts are taken as they"),
+        ({"dataset.augment": "flip"}, r"dataset\.augment: found 'flip'; accepted: 'none': texts are used unchanged"),
         ({"objective.metric": "val_acuracy"}, r"objective\.metric: unknown metric .*did you mean 'val_accuracy'\?"),
         ({"objective.metric": "my_texts:bag"}, r"objective\.metric: metric 'my_texts:bag': a function; accepted: a kd"),
         ({"objective.mode": "min"}, r"objective\.mode: found 'min'; accepted: 'max', which is best for my_texts:worst"),

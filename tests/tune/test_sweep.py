@@ -19,11 +19,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 import kdsweep
+from kdsweep.config.spec import ConstraintsSection
 from kdsweep.errors import InputError, SweepDirError, SweepError
 from kdsweep.search.study import KEPT_WEIGHTS
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tune import lanes
-from kdsweep.tune.driver import run
+from kdsweep.tune.driver import resume, run
 from kdsweep.tune.trainable import Lane
 from kdsweep.worker import process
 
@@ -274,15 +275,36 @@ def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):
     assert results.trials["parameters"].max() <= 5_000
     message = "constraints: no searched width of mnist_student .* satisfies {'parameters': 100}"
     with pytest.raises(InputError, match=message):
-        kdsweep.run(kdsweep.load_spec(sweep_file, {**overrides, "constraints.parameters": 100, "name": "none"}))
+        kdsweep.load_spec(sweep_file, {**overrides, "constraints.parameters": 100, "name": "none"})
+
+
+def test_a_folder_that_holds_other_files_is_left_alone(sweep_file):
+    spec = kdsweep.load_spec(sweep_file)
+    files = [spec.sweep_dir.teacher / "weights.pt", spec.sweep_dir.data, spec.sweep_dir.spec]
+    spec.sweep_dir.teacher.mkdir(parents=True)
+    for file in files:
+        file.write_text("mine")
+        with pytest.raises(SweepDirError, match=r"runs/small contains files but no sweep; choose another --name"):
+            kdsweep.run(spec)
+        assert file.read_text() == "mine"
+
+
+def test_a_failed_resume_does_not_change_the_number_of_trials(swept, tmp_path):
+    sweep = tmp_path / "copy"
+    shutil.copytree(swept, sweep)
+    before = (sweep / "spec.yaml").read_text()
+    with pytest.raises(InputError, match=r"^--address 127.0.0.1:1: nothing answers there: .*refused; accepted: auto"):
+        resume(sweep, trials=12, address="127.0.0.1:1")
+    assert (sweep / "spec.yaml").read_text() == before
 
 
 def test_a_start_that_failed_before_its_search_does_not_block_the_corrected_file(sweep_file):
     """Not even if the corrected file names different data and a different teacher."""
-    wrong = kdsweep.load_spec(sweep_file, {"constraints.parameters": 100})
+    # `load_spec` would refuse these limits, so that they fail in the run they are set afterwards.
+    wrong = kdsweep.load_spec(sweep_file).replaced(constraints=ConstraintsSection(parameters=100))
     sweep = wrong.sweep_dir
     for limit, changes in ((100, {}), (100, {}), (50, {"dataset.subset": 800})):
-        spec = kdsweep.load_spec(sweep_file, {"constraints.parameters": limit, **changes})
+        spec = kdsweep.load_spec(sweep_file, changes).replaced(constraints=ConstraintsSection(parameters=limit))
         with pytest.raises(InputError, match=f"satisfies .'parameters': {limit}"):
             kdsweep.run(spec)
         assert sweep.spec.is_file()
@@ -313,6 +335,38 @@ def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_
     with pytest.raises(InputError, match="its model is user code, 'my_models:tiny'; pass trust_code=True"):
         kdsweep.load_student(folder)
     assert kdsweep.load_student(folder, trust_code=True) is not None
+
+
+def test_the_same_processes_prepare_search_and_confirm(local_ray, sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "noted_models.py").write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "def tiny(input_shape, num_classes, width, file=''):\n"
+        "    with Path(file).open('a') as pids:\n"
+        "        pids.write(f'{os.getpid()}\\n')\n"
+        "    features = input_shape[0] * input_shape[1] * input_shape[2]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(features, 8), nn.ReLU(), nn.Linear(8, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    pids = tmp_path / "pids"
+    changes = {
+        **QUICK,
+        "space": {"method": ["kd", "none"], "lr": {"loguniform": [1e-3, 1e-2]}},
+        "student": {"model": "noted_models:tiny", "options": {"file": str(pids)}},
+        "search.points": [],
+        "confirm": {"top": 1, "seeds": 2},
+    }
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, changes))
+    assert len(results.confirmed) == 1
+    built = [int(pid) for pid in pids.read_text().split()]
+    workers = set(built) - {os.getpid()}
+    timeline = json.loads((results.path / "environment.json").read_text())["timeline"]
+    # 4 trials and at least 4 confirmation runs were built, all of them in the lanes.
+    assert len([pid for pid in built if pid in workers]) >= 8
+    assert 1 <= len(workers) <= timeline["workers"]
+    assert list(timeline["stages"]) == ["prepare", "search", "confirm"]
+    assert all(times["end"] >= times["first_step"] >= 0 for times in timeline["stages"].values())
 
 
 def test_user_errors_exit_with_code_2_and_one_line_without_a_traceback(swept, tmp_path):

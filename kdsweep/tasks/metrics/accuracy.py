@@ -28,7 +28,7 @@ def _mean_recall(sums: torch.Tensor, count: int) -> float:
     return float((correct[there] / total[there]).mean())
 
 
-register("accuracy", Metric("share of samples whose likeliest class is the right one", "max", _correct))
+register("accuracy", Metric("share of samples classified correctly", "max", _correct))
 register(
     "top5_accuracy",
     Metric("share of samples whose right class is among the five likeliest", "max", _among_five, least_classes=6),

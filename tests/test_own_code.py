@@ -60,7 +60,8 @@ def command(folder, *arguments):
 def test_commands_that_only_read_import_nothing_from_the_current_directory(hostile):
     for arguments in (
         ["--help"], ["--version"], ["methods", "kd"], ["models"], ["datasets"], ["validate", "tiny.yaml"],
-        ["results", "runs/finished", "--where", "width < 1", "--out", "x.parquet"],
+        ["results", "runs/finished", "--where", "width < 1", "--out", "x.parquet"], ["doctor", "runs/finished"],
+        ["optimizers"], ["schedules"], ["losses"], ["samplers"], ["schedulers"],
     ):  # fmt: skip
         command(hostile, *arguments)
 

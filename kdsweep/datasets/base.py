@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,12 +27,14 @@ class Source:
         download: Whether missing files may be downloaded.
         resize: Target side in pixels (resize the shorter side, then centre-crop); 0 keeps the original size.
         skip_unreadable: Whether files that cannot be read are left out.
+        hashes: JSON file that remembers the hashes of the data set's files; None remembers nothing.
     """
 
     root: Path
     download: bool = True
     resize: int = 0
     skip_unreadable: bool = False
+    hashes: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

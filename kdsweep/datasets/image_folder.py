@@ -7,7 +7,6 @@ are skipped; symbolic links are followed.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register
 from kdsweep.datasets.images import fault_of, in_threads, opened, pixels
 from kdsweep.errors import DataError
+from kdsweep.storage.hashes import FileHashes
 
 SPLITS = ("train", "val", "test")
 LAYOUT = "ROOT/{train,val,test}/CLASS/IMAGE"
@@ -117,13 +117,14 @@ def _content(source: Source, split: str) -> list[str]:
     """Hash each file of a split; names and modification times do not matter, only the order."""
     paths, labels = _list_files(source, split)
     found = [""] * len(paths)
+    hashes = FileHashes(source.hashes)
 
     def read(index: int) -> None:
-        with open(paths[index], "rb") as file:
-            found[index] = f"{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}-{labels[index]}"
+        found[index] = f"{hashes.of(Path(paths[index]))}-{labels[index]}"
 
     with _listing(source.root / split):
         in_threads(read, len(paths))
+    hashes.save()
     return found
 
 

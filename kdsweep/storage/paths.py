@@ -206,6 +206,10 @@ class Store:
         """Folder of one teacher's outputs on one data set."""
         return self.root / "outputs" / digest
 
+    def hashes(self, digest: str) -> Path:
+        """Remembered hashes of the files of one data set directory."""
+        return self.root / "hashes" / f"{digest}.json"
+
     def probe(self, digest: str) -> Path:
         """What was measured with one kind of student on one kind of machine."""
         return self.root / "probes" / f"{digest}.json"

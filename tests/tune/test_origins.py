@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -165,6 +166,40 @@ def test_an_image_repainted_with_its_old_size_and_time_is_found(stream, images, 
     data = spec.dataset.model_copy(update={"stream": True})  # it is damaged, so only its bytes are read
     with pytest.raises(SweepDirError if stream else DataError, match="has changed" if stream else "2.png"):
         begin(spec.replaced(dataset=data) if stream else spec)
+
+
+def test_only_new_and_changed_files_are_read_again(images, tmp_path, monkeypatch):
+    spec = spec_of(tmp_path, {"name": "image_folder", "root": str(images), "stream": True})
+    read = []
+    hash_of = hashlib.file_digest
+
+    def noted(file, kind):
+        read.append(file.name)
+        return hash_of(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", noted)
+    monkeypatch.setattr("kdsweep.storage.hashes.SETTLED_SECONDS", -1e9)
+    begin(spec)
+    assert len(read) == 20
+    read.clear()
+    begin(spec)
+    assert read == []
+    touched = images / "train" / "ant" / "3.png"
+    os.utime(touched, (1, 1))
+    assert begin(spec) == ""
+    assert read == [str(touched)]
+    for damage in ("", "[1]", '{"x": 3}'):
+        (remembered,) = (spec.sweep_dir.store.root / "hashes").iterdir()
+        remembered.write_text(damage)
+        read.clear()
+        assert begin(spec) == ""
+        assert len(read) == 20
+
+
+def test_files_changed_a_moment_ago_are_not_remembered(images, tmp_path):
+    spec = spec_of(tmp_path, {"name": "image_folder", "root": str(images), "stream": True})
+    begin(spec)
+    assert not (spec.sweep_dir.store.root / "hashes").exists()
 
 
 def test_a_moved_folder_is_streamed_from_its_new_place(images, tmp_path):

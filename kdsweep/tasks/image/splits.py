@@ -113,7 +113,7 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     source, dataset = source_of(spec)
     info = dataset.describe(source)
     skipped = _skipped(spec, dataset)
-    found = _contents(spec, dataset)
+    found = _contents(spec, dataset, store)
     asked = spec.model_dump(exclude={"download", "augment", "stream", "skip_unreadable"})
     identity: dict[str, Any] = {**asked, "root": "", "seed": seed, "layout": 2}
     if found:
@@ -155,9 +155,9 @@ def _skipped(spec: DatasetSpec, dataset: Dataset) -> dict[str, int]:
     return skipped
 
 
-def _contents(spec: DatasetSpec, dataset: Dataset) -> dict[str, str]:
+def _contents(spec: DatasetSpec, dataset: Dataset, store: Store) -> dict[str, str]:
     """Digest of each split; empty for a published data set, which its name identifies."""
-    source, _ = source_of(spec)
+    source = replace(source_of(spec)[0], hashes=store.hashes(digest_of(spec.root)[:16]))
     digests = dataset.content
     if digests is None and is_user_object(spec.name):  # the user's own Dataset object, without `content`
 

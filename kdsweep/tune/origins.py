@@ -18,16 +18,22 @@ from kdsweep.tasks import Prepared
 STATISTICS = ("input_shape", "class_names", "mean", "std")
 
 
-def record_data(sweep: SweepDir, data: Prepared) -> str:
+def record_data(sweep: SweepDir, data: Prepared, *, scores: bool) -> str:
     """Record the data set in the sweep directory, or compare it with the one that was recorded there.
 
-    The training and validation images are binding. The test images may change until a model is scored on them.
+    The training and validation images are binding. The test images may change until a model is scored on them; after
+    that, no further model is scored.
+
+    Args:
+        sweep: The sweep's directory.
+        data: The data set as it is now.
+        scores: Whether models will be scored on the test split.
 
     Returns:
         A note for the user; empty if there is nothing to say.
 
     Raises:
-        SweepDirError: If the sweep began with other data, so that its trials would not be comparable.
+        SweepDirError: If the sweep began with other data, so that its results would not be comparable.
     """
     now = {**data.described(), "contents": dict(data.contents), "skipped": dict(data.skipped)}
     before = json.loads(sweep.data.read_text()) if sweep.data.is_file() else now
@@ -43,11 +49,13 @@ def record_data(sweep: SweepDir, data: Prepared) -> str:
     note = ""
     if then and then.get("test") != data.contents.get("test"):
         scored = [sweep.teacher_test] * sweep.teacher_test.is_file() + sorted(sweep.confirmed.glob("*/result.json"))
-        if scored:
+        if scored and scores:
             raise SweepDirError(
-                f"{sweep.root}: the test split has changed since models were scored on it; restore it, or delete "
-                f"{sweep.confirmed} and {sweep.teacher_test} to score them again"
+                f"{sweep.root}: the test split has changed since models were scored on it; restore it, delete "
+                f"{sweep.confirmed} and {sweep.teacher_test} to score them again, or resume with --set confirm.top=0"
             )
+        if scored:
+            now["contents"]["test"] = then.get("test")  # the one that the results are about
         note = "note: the test split has changed since the sweep began"
     write_json(sweep.data, now)
     return note

@@ -112,7 +112,7 @@ class _Phases:
     def _read_data(self) -> Prepared:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
-        if note := origins.record_data(self._sweep, data):
+        if note := origins.record_data(self._sweep, data, scores=self._spec.confirm.top > 0):
             self._progress.phase("data", note)
         # Before anything is trained, because it may fail.
         self._space = within_constraints(self._spec, data.input_spec, data.num_classes)

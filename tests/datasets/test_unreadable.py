@@ -149,7 +149,7 @@ def test_unreadable_files_can_be_skipped_and_are_counted_everywhere(stream, fold
     assert tasks.of(spec.dataset).prepare_test(spec.dataset, data)
     assert data.count("test") == 5
     spec.save(spec.sweep_dir.spec)
-    record_data(spec.sweep_dir, data)
+    record_data(spec.sweep_dir, data, scores=True)
     assert json.loads(spec.sweep_dir.data.read_text())["skipped"] == {"train": 2, "test": 3}
     assert "skipped_images" in load_results(spec.sweep_dir.root).trials.columns
     for path in damaged:
@@ -158,20 +158,20 @@ def test_unreadable_files_can_be_skipped_and_are_counted_everywhere(stream, fold
     again = prepare(cleaned.dataset, 0, spec.sweep_dir.store)
     assert again.digest == data.digest
     assert again.skipped == {}
-    assert record_data(cleaned.sweep_dir, again) == ""
+    assert record_data(cleaned.sweep_dir, again, scores=True) == ""
 
 
 def test_a_truncated_test_image_can_be_deleted_after_the_start(folder):
     spec = load_spec(spec_file(folder))
     sweep, task = spec.sweep_dir, tasks.of(spec.dataset)
-    record_data(sweep, prepare(spec.dataset, 0, sweep.store))
+    record_data(sweep, prepare(spec.dataset, 0, sweep.store), scores=True)
     broken = folder / "test" / "ant" / "01.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
     with pytest.raises(DataError, match="01.jpg: cannot read the image: OSError: .*; repair or remove 1 in test"):
         prepare(spec.dataset, 0, sweep.store)
     broken.unlink()
     data = prepare(spec.dataset, 0, sweep.store)
-    assert record_data(sweep, data) == "note: the test split has changed since the sweep began"
+    assert record_data(sweep, data, scores=True) == "note: the test split has changed since the sweep began"
     assert task.prepare_test(spec.dataset, data)
     assert len(data.split("test", torch.device("cpu"))) == 7
 

@@ -85,7 +85,7 @@ def spec_of(tmp_path, dataset, student="mnist_student"):
 def begin(spec):
     """Prepare the data and record it, as a start or a resumption of the sweep does."""
     data = of(spec.dataset).prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
-    note = record_data(spec.sweep_dir, data)
+    note = record_data(spec.sweep_dir, data, scores=spec.confirm.top > 0)
     record_code(spec, spec.sweep_dir)
     return note
 
@@ -123,7 +123,13 @@ def test_a_changed_test_split_is_noted_and_read_again_but_not_once_models_were_s
     result.write_text("{}")
     sys.modules["own_data"].SHIFT["test"] = 0
     with pytest.raises(
-        SweepDirError, match="the test split has changed since models were scored on it; restore it, or"
+        SweepDirError, match="the test split has changed since models were scored on it; restore it, del"
+    ):
+        begin(spec)
+    searching = spec.replaced(confirm=spec.confirm.model_copy(update={"top": 0}))
+    assert begin(searching) == "note: the test split has changed since the sweep began"
+    with pytest.raises(
+        SweepDirError, match="the test split has changed since models were scored on it; restore it, del"
     ):
         begin(spec)
 

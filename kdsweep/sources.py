@@ -8,10 +8,10 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from kdsweep.registry import load_user_object
 from kdsweep.seeds import digest_of
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -33,9 +33,13 @@ def source_digest(name: str) -> str:
 
     Returns:
         The digest; empty if the module belongs to an installed package.
+
+    Raises:
+        UnknownNameError: If the object cannot be imported.
     """
+    load_user_object(name, "object")
     module_name = name.partition(":")[0]
-    found = getattr(sys.modules.get(module_name) or import_module(module_name), "__file__", None)
+    found = getattr(sys.modules[module_name], "__file__", None)
     if not found or _is_installed(Path(found)):
         return ""
     path = Path(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -64,6 +65,15 @@ def test_a_module_in_a_package_is_hashed_with_its_package(code):
     assert source_digest("own_parts.layers:size") != before
     (code / "own_late.py").write_text("y = 2\n")
     assert source_digest("own_parts.layers:size") != before
+
+
+def test_a_module_is_hashed_in_a_process_that_has_not_imported_it(code):
+    program = (
+        "from kdsweep.registry import import_from\nfrom kdsweep.sources import source_digest\n"
+        f"import_from({str(code)!r})\nprint(source_digest('own_model:build'))"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == source_digest("own_model:build")
 
 
 @pytest.mark.parametrize("name", ["torch.optim:RMSprop", "json:loads", "math:sqrt", "numpy:asarray"])

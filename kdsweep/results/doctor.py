@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ from kdsweep.config.spec import read_spec
 from kdsweep.errors import KdsweepError, SweepDirError
 from kdsweep.results.frames import Results, frozen_trials, write_frames
 from kdsweep.storage import weights
+from kdsweep.storage.files import read_json
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
 
@@ -67,10 +67,10 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from _removable(sweep, sweep.confirmed_frame, "kdsweep confirm rebuilds it from confirmed/")
     yield from _removable(sweep, sweep.teacher_card, "kdsweep resume rebuilds it")
     yield from _removable(sweep, sweep.teacher_test, "kdsweep confirm rebuilds it")
-    lost = "cannot be rebuilt from the logs; restore it from a backup, or delete it and run kdsweep resume"
-    for path in (sweep.data, sweep.environment, sweep.probe, *sorted(sweep.confirmed.glob("*/result.json"))):
+    single = (sweep.data, sweep.code, sweep.environment, sweep.probe)
+    for path in (*single, *sorted(sweep.confirmed.glob("*/result.json"))):
         if path.is_file():
-            yield _looked_at(sweep, path, partial(_json, path), lost)
+            yield _looked_at(sweep, path, partial(_json, path))
     of_trial = "its trial cannot be exported; if the trial is unfinished, kdsweep resume restarts it"
     for path in sorted([*sweep.teacher.glob("*.safetensors"), *sweep.trials.glob("*/*.safetensors")]):
         advice = of_trial if path.is_relative_to(sweep.trials) else "the next kdsweep resume rebuilds it"
@@ -82,7 +82,9 @@ def _looked_at(sweep: SweepDir, path: Path, look: Callable[[], str], advice: str
     try:
         return Finding(file, "whole", look())
     except (KdsweepError, OSError, ValueError) as error:
-        what = " ".join(str(error).removeprefix(f"{path}:1: ").removeprefix(f"{path}: ").split())
+        what = " ".join(
+            str(error).removeprefix(f"{path}:1: ").removeprefix(f"{path}: ").removeprefix("damaged: ").split()
+        )
         return Finding(file, "damaged", f"{what}; {advice}" if advice else what)
 
 
@@ -110,10 +112,7 @@ def _removable(sweep: SweepDir, path: Path, how: str) -> Iterator[Finding]:
 
 
 def _json(path: Path) -> str:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
-        raise ValueError(f"found {type(found).__name__}; accepted: a JSON object")
-    return f"{len(found)} entries"
+    return f"{len(read_json(path))} entries"
 
 
 def _parquet(path: Path) -> str:

@@ -17,7 +17,7 @@ from kdsweep.errors import CheckpointError, InputError
 from kdsweep.results.card import card
 from kdsweep.results.student import CONFIG, WEIGHTS, Preprocessing, StudentConfig, rebuilt
 from kdsweep.storage import weights
-from kdsweep.storage.files import replace_files
+from kdsweep.storage.files import read_json, replace_files
 from kdsweep.storage.paths import SweepDir, TrialDir
 from kdsweep.tasks.metrics import Goal
 from kdsweep.training.trainer import best_value
@@ -89,7 +89,7 @@ def _config(
 ) -> StudentConfig:
     trial = sweep.trial(row["trial"])
     settings = json.loads(row["config"])
-    described = json.loads(sweep.data.read_text())
+    described = read_json(sweep.data)
     own = confirmed[confirmed["trial"] == row["trial"]] if not confirmed.empty else confirmed
     columns = _confirmed_columns(spec.goal)
     measured = {name: float(own.iloc[0][name]) for name in columns} if not own.empty else {}

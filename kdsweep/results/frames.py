@@ -18,7 +18,7 @@ from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
-from kdsweep.storage.files import replacing
+from kdsweep.storage.files import read_json, replacing
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal, Task
@@ -213,16 +213,10 @@ class Results:
 
     def _described(self, file: Path) -> dict[str, Any]:
         """The content of one of the teacher's JSON files."""
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
-                raise ValueError(f"found {type(found).__name__}, expected an object")
-        except (OSError, ValueError, RecursionError) as error:
-            raise SweepDirError(
-                f"{file}: damaged: {error}; remove it with kdsweep doctor {self.path}, then rebuild it with kdsweep "
-                f"{'confirm' if file == self.sweep.teacher_test else 'resume'} {self.path}"
-            ) from error
-        return found
+        command = "confirm" if file == self.sweep.teacher_test else "resume"
+        return read_json(
+            file, f"remove it with kdsweep doctor {self.path}, then rebuild it with kdsweep {command} {self.path}"
+        )
 
 
 def _fingerprint(sweep: SweepDir) -> bytes:

@@ -11,6 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from kdsweep.errors import SweepDirError
+
+REPAIR = "restore it from a backup, or delete it and run kdsweep resume"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -33,6 +37,27 @@ def write_json(path: Path, value: Mapping[str, Any] | Iterable[Any]) -> None:
     """Write a JSON file atomically."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, advice: str = REPAIR) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: The file.
+        advice: What to do if it is damaged; the end of the error message.
+
+    Raises:
+        SweepDirError: If the file is missing or damaged.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError(f"found {type(found).__name__}; accepted: a JSON object")
+    except FileNotFoundError as error:
+        raise SweepDirError(f"{path}: missing; {advice}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise SweepDirError(f"{path}: damaged: {error}; {advice}") from error
+    return found
 
 
 def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -16,9 +16,8 @@ from kdsweep.config.recipes import teacher_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError, TeacherError
 from kdsweep.lazy import nn, torch
-from kdsweep.registry import is_user_object
 from kdsweep.seeds import digest_of
-from kdsweep.sources import source_digest
+from kdsweep.sources import source_digest, user_objects
 from kdsweep.storage import weights
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store, SweepDir
@@ -83,7 +82,8 @@ def teacher_digest(spec: SweepSpec, data: Prepared) -> str:
     identity: dict[str, Any] = {
         "model": teacher.model, "width": teacher.width, "options": teacher.options, "data": data.digest, "layout": 1,
     }  # fmt: skip
-    if code := source_digest(teacher.model) if is_user_object(teacher.model) else "":
+    own = user_objects(teacher.model_dump(exclude={"checkpoint"}))
+    if code := {name: digest for name in own if (digest := source_digest(name))}:
         identity["code"] = code
     if teacher.checkpoint is not None:
         with checkpoint_path(teacher.checkpoint).open("rb") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from kdsweep.errors import SweepError
 from kdsweep.results.frames import Results, load_results, write_frame
 from kdsweep.search.space import OF_DISTILLATION
 from kdsweep.seeds import derived_seed
+from kdsweep.storage.files import read_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
 from kdsweep.terminal.progress import Progress
@@ -202,4 +202,4 @@ def _within_noise(gain: float, std: float) -> bool:
 
 def _result(sweep: SweepDir, name: str) -> Measured:
     path = sweep.confirmation(name).result
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

@@ -9,9 +9,9 @@ from typing import Any
 
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import SweepDirError
-from kdsweep.registry import import_from, load_user_object
+from kdsweep.registry import import_from
 from kdsweep.sources import source_digest, user_objects
-from kdsweep.storage.files import write_json
+from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Prepared
 
@@ -36,7 +36,7 @@ def record_data(sweep: SweepDir, data: Prepared, *, scores: bool) -> str:
         SweepDirError: If the sweep began with other data, so that its results would not be comparable.
     """
     now = {**data.described(), "contents": dict(data.contents), "skipped": dict(data.skipped)}
-    before = json.loads(sweep.data.read_text()) if sweep.data.is_file() else now
+    before = read_json(sweep.data) if sweep.data.is_file() else now
     then = before.get("contents", {})
     same = before["digest"] == data.digest or ("contents" not in before and _same_statistics(before, now))
     if not same:
@@ -72,10 +72,9 @@ def record_code(spec: SweepSpec, sweep: SweepDir) -> None:
     sections = spec.model_dump(exclude={"name": True, "storage": True, "dataset": {"root"}, "teacher": {"checkpoint"}})
     now = {}
     for name in sorted(user_objects(sections)):
-        load_user_object(name, "object")
         if digest := source_digest(name):
             now[name] = digest
-    before = json.loads(sweep.code.read_text()) if sweep.code.is_file() else now
+    before = read_json(sweep.code) if sweep.code.is_file() else now
     edited = [name for name in now if before.get(name, now[name]) != now[name]]
     if edited:
         raise SweepDirError(

@@ -23,7 +23,7 @@ from kdsweep import cli, models
 from kdsweep.config.spec import SweepSpec
 from kdsweep.datasets import embedded
 from kdsweep.datasets.images import resized
-from kdsweep.errors import CheckpointError, DataError, InputError
+from kdsweep.errors import CheckpointError, DataError, InputError, SweepDirError
 from kdsweep.results import card as cards
 from kdsweep.results.card import card as card_of
 from kdsweep.results.export import CARD
@@ -698,6 +698,13 @@ def test_a_student_of_version_0_1_0_resizes_as_its_data_set_did(resize, student)
     path.write_text(json.dumps(config | {"dataset": config["dataset"] | {"root": "/gone", "resize": resize}}))
     assert load_student(student).resize == resize
     assert evaluate_student(student, "val")["images"] == 150
+
+
+def test_a_damaged_description_of_the_data_is_reported_in_one_line(made, tmp_path):
+    copy = SweepDir(shutil.copytree(made.path, tmp_path / "byhand"))
+    copy.data.write_text("{")
+    with pytest.raises(SweepDirError, match=r"data\.json: damaged: .*; restore it from a backup, or delete it and run"):
+        load_results(copy.root).export(tmp_path / "students")
 
 
 def test_an_export_contains_no_local_path(tmp_path):

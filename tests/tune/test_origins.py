@@ -230,6 +230,20 @@ def test_a_sweep_of_version_0_1_0_is_compared_by_the_statistics_of_its_data(imag
         begin(spec)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
+@pytest.mark.parametrize("name", ["data", "code"])
+def test_a_damaged_record_is_reported_in_one_line(name, content, own):
+    spec = spec_of(own, {"name": "own_data:read"})
+    begin(spec)
+    path = getattr(spec.sweep_dir, name)
+    path.write_text(content)
+    with pytest.raises(SweepDirError) as caught:
+        begin(spec)
+    assert str(caught.value).startswith(f"{path}: damaged: ")
+    assert str(caught.value).endswith("; restore it from a backup, or delete it and run kdsweep resume")
+    assert "\n" not in str(caught.value)
+
+
 # The user's code
 
 
@@ -249,6 +263,19 @@ def test_an_edited_model_is_refused_when_a_sweep_is_resumed(own):
     assert spec.sweep_dir.spec.read_bytes() == written
     (own / "own_net.py").write_text(MODEL)
     assert begin(spec) == ""
+
+
+def test_an_edited_optimizer_of_the_teacher_is_another_teacher(own):
+    optimizer = "from kdsweep.training.optimizers.sgd import SGD\nclass Own(SGD):\n    name = 'own'\n"
+    (own / "own_steps.py").write_text(optimizer)
+    spec = spec_of(own, {"name": "mnist_mini", "subset": 100})
+    trained = spec.teacher.train.model_copy(update={"optimizer": "own_steps:Own"})
+    spec = spec.replaced(teacher=spec.teacher.model_copy(update={"train": trained}))
+    data = of(spec.dataset).prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
+    before = teacher_digest(spec, data)
+    (own / "own_steps.py").write_text(optimizer + "# edited\n")
+    assert teacher_digest(spec, data) != before
+    sys.modules.pop("own_steps")
 
 
 def test_an_edited_teacher_function_is_another_teacher(own):

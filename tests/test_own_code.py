@@ -74,6 +74,7 @@ def test_a_student_is_evaluated_in_its_folder_without_importing_modules_there(ho
     assert "accuracy" in command(folder, "evaluate", ".", "--split", "val")
 
 
+@pytest.mark.slow  # three commands, each with a Ray of its own
 def test_a_sweep_runs_beside_modules_that_shadow_the_ones_it_needs(hostile):
     for arguments in (["run", "tiny.yaml"], ["confirm", "runs/tiny", "--seeds", "2"],
                       ["resume", "runs/tiny", "--trials", "2"]):  # fmt: skip

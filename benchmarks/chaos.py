@@ -2,9 +2,11 @@
 
     python benchmarks/chaos.py --rounds 20
 
-Each round runs the same sweep on a local Ray cluster of three nodes, injects faults at random times, and resumes the
-sweep after each driver kill. It then compares the sweep with an uninterrupted run: every requested trial must exist
-exactly once, with the same accuracy at every epoch that both runs reached, including the rungs.
+Each round runs the same sweep, including the teacher's training and the confirmation, on a local Ray cluster of three
+nodes, injects faults at random times, and resumes the sweep after each driver kill. It then compares the sweep with an
+uninterrupted run: every requested trial must exist exactly once, with the same accuracy at every epoch that both runs
+reached, including the rungs, and every confirmation run that both made must have the same result. Before one of the
+resumes, all files of the sweep are dated an hour ahead, as if the clock had been set back. Finally an export is killed.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,7 +33,7 @@ MARK = "KDSWEEP_CHAOS_ROUND"
 TRIALS = 18
 SPEC = f"""\
 dataset: {{name: mnist_mini, subset: 2000, val_fraction: 0.5}}
-teacher: {{model: mnist_teacher, width: 0.25, checkpoint: "kdsweep:mnist_mini_teacher"}}
+teacher: {{model: mnist_teacher, width: 0.25, train: {{epochs: 8}}}}
 student: {{model: mnist_student}}
 space:
   method: [kd, hint, none]
@@ -40,7 +43,7 @@ space:
 train: {{epochs: 27, batch_size: 32}}
 search: {{sampler: random, trials: {TRIALS}}}
 scheduler: {{grace_epochs: 3}}
-confirm: {{top: 0}}
+confirm: {{top: 1, seeds: 3}}
 resources: {{max_failures: 30}}
 """
 
@@ -58,6 +61,7 @@ class Outcome:
     duplicated: int = 0
     epochs_repeated: int = 0
     differing: int = 0
+    confirmed_differing: int = 0
     exported_correctly: bool = False
     seconds: float = 0.0
 
@@ -76,7 +80,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="kdsweep-chaos-"))
     os.environ[MARK] = uuid.uuid4().hex
     try:
-        (folder / "chaos.yaml").write_text(SPEC + f"storage: {folder / 'runs'}\n")
+        (folder / "chaos.yaml").write_text(SPEC)
         _command(folder, "reference", "").wait()
         outcomes = []
         for number in range(arguments.rounds):
@@ -91,7 +95,7 @@ def main() -> None:
     print(table(outcomes))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
-    sys.exit(any(o.lost or o.duplicated or o.failed or o.differing or not o.exported_correctly for o in outcomes))
+    sys.exit(any(_is_bad(outcome) for outcome in outcomes))
 
 
 def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -> Outcome:
@@ -102,14 +106,21 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     cluster.wait_for_nodes()
-    log = folder / "runs" / name / "epochs.jsonl"
+    sweep = _sweep(folder, name)
+    log = sweep / "epochs.jsonl"
     driver = _command(folder, name, cluster.address)
     injected: Counter[str] = Counter()
+    _wait_for(lambda: bool(_workers()), driver)
+    time.sleep(dice.uniform(0, 6))
+    if driver.poll() is None and not (sweep / "teacher.json").is_file() and not _lines(log):
+        driver.kill()
+        driver.wait()
+        injected["driver, during the teacher's training"] += 1
+        driver = _command(folder, name, cluster.address, resume=True)
     for fault in faults:
         seen = _lines(log)
         wanted = seen + dice.randint(3, 20)
-        while _lines(log) < wanted and driver.poll() is None:
-            time.sleep(0.05)
+        _wait_for(lambda: _lines(log) >= wanted, driver)  # noqa: B023 - called at once
         if driver.poll() is not None:
             break
         if fault == "worker":
@@ -124,9 +135,18 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -
             driver.kill()
             driver.wait()
             injected["driver"] += 1
+            injected["clock"] += _date_ahead(sweep)
             driver = _command(folder, name, cluster.address, resume=True)
+    _wait_for(lambda: any((sweep / "confirmed").glob("*")), driver)
+    time.sleep(dice.uniform(0, 3))
+    if driver.poll() is None:
+        driver.kill()
+        driver.wait()
+        injected["driver, during the confirmation"] += 1
+        driver = _command(folder, name, cluster.address, resume=True)
     code = driver.wait()
     cluster.shutdown()
+    injected["export"] += _kill_export(folder, name, dice)
     outcome = judge(folder, name)
     outcome.faults = dict(injected)
     outcome.seconds = round(time.monotonic() - started, 1)
@@ -139,8 +159,8 @@ def judge(folder: Path, name: str) -> Outcome:
     """Compare a round's results with those of the uninterrupted run."""
     import kdsweep
 
-    results = kdsweep.load_results(folder / "runs" / name)
-    reference = kdsweep.load_results(folder / "runs" / "reference")
+    results = kdsweep.load_results(_sweep(folder, name))
+    reference = kdsweep.load_results(_sweep(folder, "reference"))
     outcome = Outcome()
     states = results.trials["state"].value_counts()
     outcome.finished = int(states.get("COMPLETE", 0) + states.get("PRUNED", 0))
@@ -148,12 +168,16 @@ def judge(folder: Path, name: str) -> Outcome:
     outcome.errors = sorted(set(results.trials["error"]) - {""})
     outcome.lost = max(0, TRIALS - outcome.finished - outcome.failed)
     outcome.duplicated = int(results.trials["number"].duplicated().sum()) + max(0, len(results.trials) - TRIALS)
-    outcome.epochs_repeated = _lines(folder / "runs" / name / "epochs.jsonl") - len(results.epochs)
+    outcome.epochs_repeated = _lines(_sweep(folder, name) / "epochs.jsonl") - len(results.epochs)
     both = results.epochs.merge(reference.epochs, on=["trial", "epoch"], suffixes=("", "_reference"))
     same = (both["val_accuracy"] == both["val_accuracy_reference"]) & (
         both["train_loss"] == both["train_loss_reference"]
     )
     outcome.differing = int((~same).sum()) + int(not len(both))
+    for path in (_sweep(folder, name) / "confirmed").glob("*/result.json"):
+        other = _sweep(folder, "reference") / path.relative_to(_sweep(folder, name))
+        outcome.confirmed_differing += other.is_file() and json.loads(other.read_text()) != json.loads(path.read_text())
+    outcome.confirmed_differing += len(results.confirmed) != 1
     (student,) = results.export(folder / "students" / name, top=1)
     from kdsweep.results.student import evaluate_student
 
@@ -168,6 +192,10 @@ def table(outcomes: list[Outcome]) -> str:
     rows = {
         "rounds": len(outcomes),
         "drivers killed (SIGKILL)": faults["driver"],
+        "drivers killed during the teacher's training": faults["driver, during the teacher's training"],
+        "drivers killed during the confirmation": faults["driver, during the confirmation"],
+        "exports killed": faults["export"],
+        "clocks set back": faults["clock"],
         "workers killed (SIGKILL)": faults["worker"],
         "nodes removed": faults["node"],
         "trials requested": sum(o.asked for o in outcomes),
@@ -177,14 +205,53 @@ def table(outcomes: list[Outcome]) -> str:
         "trials duplicated": sum(o.duplicated for o in outcomes),
         "epochs repeated": sum(o.epochs_repeated for o in outcomes),
         "epochs that differ from the uninterrupted run": sum(o.differing for o in outcomes),
+        "confirmation runs that differ or are missing": sum(o.confirmed_differing for o in outcomes),
         "best student exported and correct": f"{sum(o.exported_correctly for o in outcomes)} of {len(outcomes)}",
     }
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     return "\n".join(["| what | count |", "|---|---|", *lines, "", f"{os.cpu_count()} cores, {platform.platform()}"])
 
 
+def _is_bad(outcome: Outcome) -> bool:
+    wrong = outcome.lost or outcome.duplicated or outcome.failed or outcome.differing or outcome.confirmed_differing
+    return bool(wrong) or not outcome.exported_correctly
+
+
+def _sweep(folder: Path, name: str) -> Path:
+    """The sweep of a round. Each has a storage of its own, so that each trains its own teacher."""
+    return folder / name / "chaos"
+
+
+def _wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
+    """Wait until a condition holds or the driver has ended."""
+    while not condition() and driver.poll() is None:
+        time.sleep(0.05)
+
+
+def _date_ahead(sweep: Path) -> bool:
+    """Date all files of a sweep an hour ahead."""
+    ahead = time.time() + 3600
+    for path in sweep.rglob("*"):
+        if path.is_file():
+            os.utime(path, (ahead, ahead))
+    return True
+
+
+def _kill_export(folder: Path, name: str, dice: random.Random) -> bool:
+    """Kill an export at a random time. Return whether it was still running."""
+    command = [sys.executable, "-m", "kdsweep", "export", str(_sweep(folder, name)), "--top", "10"]
+    export = subprocess.Popen([*command, "--out", str(folder / "students" / name)], cwd=folder)
+    time.sleep(dice.uniform(1, 3))
+    running = export.poll() is None
+    export.kill()
+    export.wait()
+    return running
+
+
 def _command(folder: Path, name: str, address: str, resume: bool = False) -> subprocess.Popen[bytes]:
-    what = ["resume", str(folder / "runs" / name)] if resume else ["run", str(folder / "chaos.yaml"), "--name", name]
+    begin = ["run", str(folder / "chaos.yaml"), "--storage", str(folder / name)]
+    started = (_sweep(folder, name) / "spec.yaml").is_file()
+    what = ["resume", str(_sweep(folder, name))] if resume and started else begin
     command = [sys.executable, "-c", "from kdsweep.cli import main; main()", *what]
     command += ["--address", address] if address else []
     with (folder / f"{name}.log").open("ab") as log:

@@ -29,4 +29,5 @@ def test_five_killed_drivers_ten_killed_workers_and_a_lost_node_cost_no_trial(tm
     assert outcome["faults"]["worker"] >= 5
     assert outcome["faults"]["node"] == 1
     assert (outcome["lost"], outcome["duplicated"], outcome["failed"], outcome["differing"]) == (0, 0, 0, 0)
+    assert outcome["confirmed_differing"] == 0
     assert outcome["exported_correctly"]

@@ -27,6 +27,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 MARK = "KDSWEEP_CHAOS_ROUND"
@@ -81,7 +82,7 @@ def main() -> None:
     os.environ[MARK] = uuid.uuid4().hex
     try:
         (folder / "chaos.yaml").write_text(SPEC)
-        _command(folder, "reference", "").wait()
+        run_reference(folder)
         outcomes = []
         for number in range(arguments.rounds):
             faults = ["driver"] * arguments.driver_kills + ["worker"] * arguments.worker_kills
@@ -98,14 +99,30 @@ def main() -> None:
     sys.exit(any(_is_bad(outcome) for outcome in outcomes))
 
 
-def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -> Outcome:
-    """Run one sweep with faults on a new cluster."""
+def run_reference(folder: Path) -> None:
+    """Run the sweep undisturbed, on a cluster like that of the rounds.
+
+    On a local Ray the teacher would train with more threads, and its weights would differ in the last digits.
+    """
+    cluster, _ = new_cluster()
+    _command(folder, "reference", cluster.address).wait()
+    cluster.shutdown()
+
+
+def new_cluster() -> tuple[Any, list[Any]]:
+    """Start a local cluster of a head and two nodes, with one core each."""
     from ray.cluster_utils import Cluster
 
-    started = time.monotonic()
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     cluster.wait_for_nodes()
+    return cluster, nodes
+
+
+def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -> Outcome:
+    """Run one sweep with faults on a new cluster."""
+    started = time.monotonic()
+    cluster, nodes = new_cluster()
     sweep = _sweep(folder, name)
     log = sweep / "epochs.jsonl"
     driver = _command(folder, name, cluster.address)
@@ -240,7 +257,9 @@ def _date_ahead(sweep: Path) -> bool:
 def _kill_export(folder: Path, name: str, dice: random.Random) -> bool:
     """Kill an export at a random time. Return whether it was still running."""
     command = [sys.executable, "-m", "kdsweep", "export", str(_sweep(folder, name)), "--top", "10"]
-    export = subprocess.Popen([*command, "--out", str(folder / "students" / name)], cwd=folder)
+    export = subprocess.Popen(
+        [*command, "--out", str(folder / "students" / name)], cwd=folder, stdout=subprocess.DEVNULL
+    )
     time.sleep(dice.uniform(1, 3))
     running = export.poll() is None
     export.kill()

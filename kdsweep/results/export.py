@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.datasets import Dataset
 from kdsweep.errors import CheckpointError, InputError
 from kdsweep.results.card import card
+from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, rebuilt
 from kdsweep.storage import weights
 from kdsweep.storage.files import write_json
@@ -87,7 +87,7 @@ def _config(
     described = json.loads(sweep.data.read_text())
     own = confirmed[confirmed["trial"] == row["trial"]] if not confirmed.empty else confirmed
     columns = _confirmed_columns(spec.goal)
-    measured = {name: float(own.iloc[0][name]) for name in columns} if not own.empty else {}
+    measured = _known({name: own.iloc[0][name] for name in columns}) if not own.empty else {}
     best: dict[str, Any] = {spec.goal.column: _best_value(trial, row[spec.goal.column])}
     return StudentConfig(
         model=spec.student.model,
@@ -104,7 +104,7 @@ def _config(
         dataset=spec.dataset.model_dump(),
         seed=spec.seed,
         settings=settings | {"train": spec.train.model_dump()},
-        confirmed={name: value for name, value in measured.items() if math.isfinite(value)},
+        confirmed=measured,
         teacher=teacher,
         sweep=spec.name,
         trial=row["trial"],
@@ -115,8 +115,15 @@ def _config(
 
 def _confirmed_columns(goal: Goal) -> list[str]:
     test = goal.test_column
-    means = [test, f"plain_{test}", "kd_gain", f"tuned_plain_{test}", "kd_gain_tuned"]
-    return ["seeds", *(column for mean in means for column in (mean, f"{mean}_std")), "first_layer_norm"]
+    spreads = [column for mean in (test, f"plain_{test}", f"tuned_plain_{test}") for column in (mean, f"{mean}_std")]
+    return ["seeds", *spreads, *GAIN_COLUMNS, "first_layer_norm"]
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, float | str]:
+    """Return the values that are not missing, as floats and strings."""
+    texts = {name: value for name, value in values.items() if isinstance(value, str) and value}
+    numbers = {name: float(value) for name, value in values.items() if not isinstance(value, str) and pd.notna(value)}
+    return {name: (texts | numbers)[name] for name in values if name in texts or name in numbers}
 
 
 def _best_value(trial: TrialDir, recorded: float) -> float:

@@ -15,6 +15,7 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
+from kdsweep.results.confirmed import upgraded
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import replacing
@@ -88,7 +89,7 @@ class Results:
         """One row per confirmed trial."""
         if not self.sweep.confirmed_frame.is_file():
             return pd.DataFrame()
-        return pd.read_parquet(self.sweep.confirmed_frame)
+        return upgraded(pd.read_parquet(self.sweep.confirmed_frame))
 
     @cached_property
     def teacher(self) -> dict[str, Any]:

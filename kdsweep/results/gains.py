@@ -37,12 +37,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kdsweep.results import student_t
+from kdsweep.tasks.metrics import HALF_A_POINT, is_fraction, shown_gain
 
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 
 LEVEL = 0.05
-MARGIN = 0.005  # half a point of accuracy
+MARGIN = HALF_A_POINT
 POWER = 0.8
 MOST_SEEDS = 100  # of `more_seeds`
 PILOT_SEEDS = 5  # enough to detect a gain of two standard deviations
@@ -84,24 +85,29 @@ class Verdict:
     margin: float = MARGIN
     level: float = LEVEL
 
-    def text(self) -> str:
-        """In plain words, in points: "+1.2 points (95 % CI +0.4 to +2.0), a gain"."""
-        conclusions = {
-            "gain": "a gain",
-            "loss": "a loss",
-            "same": f"no difference larger than {100 * self.margin:g} points",
-            "undecided": f"undecided: {self._more()}",
-        }
-        failed = f" ({self.failed} of {self.seeds + self.failed} seeds failed)" if self.failed else ""
-        return f"{self._measured()}, {conclusions[self.verdict]}{failed}"
+    def text(self, metric: str) -> str:
+        """Describe the verdict in words: "+1.10 points (95 % CI +0.90 to +1.30), gain".
 
-    def _measured(self) -> str:
-        if self.seeds == 0:
-            return "not measured"
-        if self.seeds == 1:
-            return f"{_points(self.mean)} points (one seed)"
-        confidence = f"{100 * (1 - self.level):.4g} %"
-        return f"{_points(self.mean)} points ({confidence} CI {_points(self.low)} to {_points(self.high)})"
+        Args:
+            metric: Name of the metric; differences of accuracies are given in percentage points.
+        """
+        unit = " points" if is_fraction(metric) else ""
+        confidence = f"{100 * (1 - self.level):.4g} % CI " if self.seeds > 1 else ""
+        measured = f"{shown_gain(metric, self.mean)}{unit} ({confidence}{self.ends(metric)})"
+        return f"{measured if self.seeds else 'not measured'}, {self.conclusion(metric)}"
+
+    def ends(self, metric: str) -> str:
+        """Format the ends of the interval: "+0.90 to +1.30"; without an interval, say why."""
+        if self.seeds < 2:
+            return "one seed" if self.seeds else "no seed"
+        return f"{shown_gain(metric, self.low)} to {shown_gain(metric, self.high)}"
+
+    def conclusion(self, metric: str) -> str:
+        """Describe the verdict without the numbers: "gain", "undecided: about 8 more seeds"."""
+        margin = f"{100 * self.margin:g} points" if is_fraction(metric) else f"{self.margin:g}"
+        words = {"same": f"no difference larger than {margin}", "undecided": f"undecided: {self._more()}"}
+        failed = f" ({self.failed} of {self.seeds + self.failed} seeds failed)" if self.failed else ""
+        return words.get(self.verdict, self.verdict) + failed
 
     def _more(self) -> str:
         plural = "s" if self.more_seeds > 1 else ""
@@ -293,7 +299,3 @@ def _resampling(seeds: int) -> Floats:
     """[B, S] weight of each value in each bootstrap resample."""
     drawn = np.random.default_rng(seeds).multinomial(seeds, [1 / seeds] * seeds, size=_RESAMPLES)
     return drawn / seeds
-
-
-def _points(gain: float) -> str:
-    return f"{100 * gain:+.1f}"

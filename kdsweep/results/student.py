@@ -39,7 +39,7 @@ class StudentConfig(BaseModel):
         dataset: The `dataset` section of the sweep; together with `seed` it determines the validation split.
         seed: Seed of the sweep.
         settings: The trial's configuration.
-        confirmed: Means and standard deviations over fresh seeds; empty if the trial was not confirmed.
+        confirmed: Results over fresh seeds and verdicts on the gains; empty if the trial was not confirmed.
         teacher: Description of the teacher.
         sweep: Name of the sweep.
         trial: Key of the trial.
@@ -66,7 +66,7 @@ class StudentConfig(BaseModel):
     dataset: dict[str, Any]
     seed: int
     settings: dict[str, Any]
-    confirmed: dict[str, float]
+    confirmed: dict[str, float | str]
     teacher: dict[str, Any]
     sweep: str
     trial: str

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepError
+from kdsweep.results.confirmed import gain_columns
 from kdsweep.results.frames import Results, load_results, write_frame
 from kdsweep.search.space import OF_DISTILLATION
 from kdsweep.seeds import derived_seed
@@ -153,19 +156,52 @@ class Confirmation:
     def close(self) -> None:
         """Write the frame behind `Results.confirmed`, if every run has a result."""
         if self._chosen and self.done:
-            frame = pd.DataFrame([_row(one, self._seeds, self._results, self._spec.goal) for one in self._chosen])
-            write_frame(frame, self._sweep.confirmed_frame)
+            write_frame(
+                confirmed_frame(self._chosen, self._seeds, self._results, self._spec), self._sweep.confirmed_frame
+            )
 
     def _tell(self, done: int, total: int) -> None:
         self._progress.counted("confirm", done, total, "trainings")
 
 
-def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured], goal: Goal) -> dict[str, Any]:
+def confirmed_frame(
+    chosen: Sequence[Chosen], seeds: Sequence[int], results: Mapping[str, Measured], spec: SweepSpec
+) -> pd.DataFrame:
+    """Build the frame of confirmed trials.
+
+    Args:
+        chosen: The confirmed trials.
+        seeds: The fresh seeds.
+        results: The metrics of every run, by `run_name`.
+        spec: The sweep.
+    """
+    goal = spec.goal
+
     def measured(config: Config) -> pd.DataFrame:
         return pd.DataFrame([results[run_name(config, seed)] for seed in seeds])
 
+    def differences(baseline: Callable[[Chosen], Config | None]) -> dict[str, NDArray[np.float64]]:
+        """Paired differences by trial. Plain students are their own baseline and are left out."""
+        test = goal.test_column
+        pairs = {one.key: (one.config, baseline(one)) for one in chosen if one.config["method"] != "none"}
+        return {
+            key: (goal.score(1.0) * (measured(ours)[test] - measured(plain)[test])).to_numpy(dtype=float)
+            for key, (ours, plain) in pairs.items()
+            if plain is not None
+        }
+
+    rows = pd.DataFrame([_row(one, seeds, measured, goal) for one in chosen])
+    gains = {"kd_gain": differences(lambda one: one.twin), "kd_gain_tuned": differences(lambda one: one.tuned)}
+    judged = gain_columns(gains, [one.key for one in chosen], spec.gain_margin())
+    return pd.concat([rows, judged], axis=1)
+
+
+def _row(
+    chosen: Chosen, seeds: Sequence[int], measured: Callable[[Config], pd.DataFrame], goal: Goal
+) -> dict[str, Any]:
+    """Row of one trial without its gains."""
     test = goal.test_column
-    ours, plain = measured(chosen.config), measured(chosen.twin)
+    ours = measured(chosen.config)
     row: dict[str, Any] = {
         "trial": chosen.key,
         **chosen.config,
@@ -176,26 +212,16 @@ def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured], goal
         goal.column: ours[goal.column].mean(skipna=False),
     }
     row |= _spread(test, ours[test])
-    row |= _spread(f"plain_{test}", plain[test])
-    row |= _spread("kd_gain", goal.score(1.0) * (ours[test] - plain[test]))
-    row["within_noise"] = _within_noise(row["kd_gain"], row["kd_gain_std"])
+    row |= _spread(f"plain_{test}", measured(chosen.twin)[test])
     tuned = measured(chosen.tuned)[test] if chosen.tuned else pd.Series(float("nan"), ours.index)
     row["tuned_plain_lr"] = float(chosen.tuned["lr"]) if chosen.tuned and "lr" in chosen.tuned else float("nan")
-    row |= _spread(f"tuned_plain_{test}", tuned)
-    row |= _spread("kd_gain_tuned", goal.score(1.0) * (ours[test] - tuned))
-    row["within_noise_tuned"] = _within_noise(row["kd_gain_tuned"], row["kd_gain_tuned_std"])
-    return row
+    return row | _spread(f"tuned_plain_{test}", tuned)
 
 
 def _spread(name: str, values: pd.Series) -> dict[str, float]:
     """Mean and sample standard deviation over seeds; NaN if any seed failed."""
     std = values.std(ddof=1, skipna=False) if len(values) > 1 else float("nan")
     return {name: float(values.mean(skipna=False)), f"{name}_std": float(std)}
-
-
-def _within_noise(gain: float, std: float) -> bool:
-    """Whether a gain is no larger than its spread over seeds; one seed counts as noise."""
-    return not abs(gain) > std
 
 
 def _result(sweep: SweepDir, name: str) -> Measured:

@@ -19,6 +19,7 @@ from kdsweep import cli, models
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError, DataError, InputError
 from kdsweep.results.card import card as card_of
+from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.export import CARD
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, evaluate_student, load_student, read_config
@@ -217,7 +218,10 @@ def test_what_was_confirmed_is_told(swept, tmp_path):
     assert told["kd_gain"] == row["kd_gain"]
     card = (folder / CARD).read_text()
     assert f"| test, these settings on 2 fresh seeds | {row['test_accuracy']:.2%} ± " in card
-    assert f"| {row['kd_gain'] * 100:+.2f} ± {row['kd_gain_std'] * 100:.2f} points |" in card
+    assert told["verdict"] == row["verdict"]
+    low, mean, high = (f"{row[name] * 100:+.2f}" for name in ("kd_gain_low", "kd_gain", "kd_gain_high"))
+    verdict = verdict_of(row, "kd_gain").conclusion("accuracy")
+    assert f"| {mean} points (95 % CI {low} to {high}), {verdict} |" in card
     assert f"Norm of the first layer before training: {row['first_layer_norm']:.4f}" in card
 
 

@@ -114,17 +114,17 @@ def test_the_interval_of_normal_differences_misses_the_mean_in_5_to_9_percent(se
 def test_a_gain_and_a_loss_are_told_in_points():
     gain = judge([0.010, 0.012, 0.009, 0.013, 0.011])
     assert (gain.verdict, gain.more_seeds, gain.seeds) == ("gain", 0, 5)
-    assert gain.text() == "+1.1 points (95 % CI +0.9 to +1.3), a gain"
+    assert gain.text("accuracy") == "+1.10 points (95 % CI +0.92 to +1.28), gain"
     loss = judge([-0.010, -0.012, -0.009, -0.013, -0.011])
     assert loss.verdict == "loss"
-    assert loss.text().startswith("-1.1 points (95 % CI -1.3 to -0.9), a loss")
+    assert loss.text("accuracy").startswith("-1.10 points (95 % CI -1.28 to -0.92), loss")
 
 
 def test_a_small_interval_around_zero_is_no_difference_larger_than_the_margin():
     gains = [0.001, -0.001, 0.002, -0.002, 0.0005]
     same = judge(gains)
     assert same.verdict == "same"
-    assert same.text().endswith(", no difference larger than 0.5 points")
+    assert same.text("accuracy").endswith(", no difference larger than 0.5 points")
     assert judge(gains, margin=0.001).verdict == "undecided"
 
 
@@ -132,13 +132,13 @@ def test_a_gain_of_half_its_spread_needs_about_thirty_more_seeds():
     verdict = judge([0.0039 + 0.0083, 0.0039 - 0.0083, 0.0039])
     assert verdict.verdict == "undecided"
     assert 30 <= verdict.more_seeds <= 40
-    assert verdict.text().endswith(f"undecided: about {verdict.more_seeds} more seeds")
+    assert verdict.text("accuracy").endswith(f"undecided: about {verdict.more_seeds} more seeds")
 
 
 def test_a_mean_of_zero_with_a_large_spread_needs_100_or_more_seeds():
     verdict = judge([0.05, -0.05, 0.05, -0.05])
     assert (verdict.verdict, verdict.more_seeds) == ("undecided", MOST_SEEDS)
-    assert verdict.text().endswith("undecided: 100 or more seeds would be needed")
+    assert verdict.text("accuracy").endswith("undecided: 100 or more seeds would be needed")
 
 
 def test_the_estimated_number_of_seeds_decides_in_about_four_of_five_cases():
@@ -157,17 +157,17 @@ def test_one_seed_or_none_decides_nothing():
     one = judge([0.05])
     assert (one.verdict, one.p, one.more_seeds) == ("undecided", 1.0, 4)
     assert math.isnan(one.low)
-    assert one.text() == "+5.0 points (one seed), undecided: at least 4 more seeds"
+    assert one.text("accuracy") == "+5.00 points (one seed), undecided: at least 4 more seeds"
     none = judge([NAN, NAN])
     assert (none.seeds, none.failed, none.verdict) == (0, 2, "undecided")
-    assert none.text() == "not measured, undecided: at least 5 more seeds (2 of 2 seeds failed)"
+    assert none.text("accuracy") == "not measured, undecided: at least 5 more seeds (2 of 2 seeds failed)"
 
 
 def test_failed_seeds_are_left_out_and_reported():
     with_failed = judge([0.010, NAN, 0.012, 0.009, 0.013, 0.011])
     without = judge([0.010, 0.012, 0.009, 0.013, 0.011])
     assert (with_failed.mean, with_failed.p, with_failed.seeds, with_failed.failed) == (without.mean, without.p, 5, 1)
-    assert with_failed.text().endswith("a gain (1 of 6 seeds failed)")
+    assert with_failed.text("accuracy").endswith(", gain (1 of 6 seeds failed)")
 
 
 def test_equal_differences_decide_only_once_sign_flips_can():

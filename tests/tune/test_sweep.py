@@ -20,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 
 import kdsweep
 from kdsweep.errors import InputError, SweepDirError, SweepError
+from kdsweep.results.gains import judge
 from kdsweep.search.study import KEPT_WEIGHTS
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tune import lanes
@@ -88,7 +89,11 @@ def test_confirmation_retrains_the_best_next_to_a_plain_twin(swept):
     assert row["seeds"] == 2
     assert row["kd_gain"] == pytest.approx(row["test_accuracy"] - row["plain_test_accuracy"])
     assert row["kd_gain_tuned"] == pytest.approx(row["test_accuracy"] - row["tuned_plain_test_accuracy"], nan_ok=True)
-    assert row["within_noise"] == (not abs(row["kd_gain"]) > row["kd_gain_std"])
+    assert row["method"] != "none"
+    verdict = judge([row["kd_gain"] - row["kd_gain_std"] / 2**0.5, row["kd_gain"] + row["kd_gain_std"] / 2**0.5])
+    assert (row["verdict"], row["more_seeds"], row["margin"]) == (verdict.verdict, verdict.more_seeds, 0.005)
+    found = [row[name] for name in ("kd_gain_low", "kd_gain_high", "kd_gain_p")]
+    assert found == pytest.approx([verdict.low, verdict.high, verdict.p])
     runs = [json.loads(path.read_text()) for path in SweepDir(swept).confirmed.glob("*/result.json")]
     assert len(runs) >= (2 if row["method"] == "none" else 4)
     assert 0.5 < results.teacher["test_accuracy"] <= 1

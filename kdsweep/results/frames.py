@@ -16,6 +16,7 @@ from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
 from kdsweep.results.confirmed import upgraded
+from kdsweep.search.baseline import PLAIN
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import replacing
@@ -116,10 +117,22 @@ class Results:
         return rising[scores > scores.cummax().shift(fill_value=-math.inf)].reset_index(drop=True)
 
     def plain(self, width: float | None = None) -> pd.DataFrame:
-        """The best trial without distillation, of one width or of any; empty if there is none."""
+        """The best complete trial without distillation, of one width or of any; empty if there is none.
+
+        A trial that was stopped early does not count: it was not trained as long as the students it is compared to.
+        """
         plain = self.best(len(self.trials))
-        plain = plain[plain["method"] == "none"]
+        plain = plain[(plain["method"] == PLAIN) & (plain["state"] == "COMPLETE")]
         return (plain if width is None else plain[plain["width"] == width]).head(1).reset_index(drop=True)
+
+    def effort(self) -> pd.DataFrame:
+        """How much the search spent on each method at each width: width, method, trials, complete, epochs.
+
+        `complete` is the number of trials that reached the last epoch; failed trials count as trials.
+        """
+        counted = self.trials.assign(complete=self.trials["state"] == "COMPLETE")
+        groups = counted.groupby(["width", "method"], as_index=False)
+        return groups.agg(trials=("trial", "size"), complete=("complete", "sum"), epochs=("epochs", "sum"))
 
     def importance(self) -> pd.DataFrame:
         """Importance of each setting, based on the complete trials: parameter, importance, trials."""

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.frames import Results
+from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import Goal, is_fraction, shown, shown_gain
 from kdsweep.terminal.progress import config_text
 from kdsweep.terminal.tables import console
@@ -56,7 +57,7 @@ def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results
     cells.append(_mean(judged, test, goal))
     for plain, gain in ((f"plain_{test}", "kd_gain"), (f"tuned_plain_{test}", "kd_gain_tuned")):
         # A plain student has no gain: it is its own plain twin.
-        known = row["method"] != "none" and not math.isnan(judged[plain])
+        known = row["method"] != PLAIN and not math.isnan(judged[plain])
         cells += [_mean(judged, plain, goal), _gain(judged, gain, goal)] if known else ["", ""]
     return cells
 
@@ -103,6 +104,7 @@ def _notes(results: Results) -> list[str]:
             "same width that was trained to the end."
         )
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
+        notes += _efforts(results)
         notes.append(f"Norm of the first layer before training (equal for a plain twin of the same seed): {norms}.")
         notes += _warnings(results)
     more = 2 * len(results.trials)
@@ -112,9 +114,26 @@ def _notes(results: Results) -> list[str]:
     return [*notes, "", "Next:", *(f"  kdsweep {command}" for command in commands)]
 
 
+def _efforts(results: Results) -> list[str]:
+    """Say how much the search spent on each confirmed method and on plain students of the same width."""
+    spent = {(row["width"], row["method"]): row for row in results.effort().to_dict("records")}
+    confirmed = results.confirmed.sort_values(["width", "method"])
+    students = dict.fromkeys((row.width, row.method) for row in confirmed.itertuples() if row.method != PLAIN)
+    nothing = {"trials": 0, "complete": 0, "epochs": 0}
+
+    def told(name: str, width: float, method: str) -> str:
+        row = spent.get((width, method), nothing)
+        return f"{name} {row['trials']} trials, {row['complete']} of them to the end, {row['epochs']} epochs"
+
+    return [
+        f"Search at width {width:g}: {told(method, width, method)}; {told('plain', width, PLAIN)}."
+        for width, method in students
+    ]
+
+
 def _warnings(results: Results) -> list[str]:
     """Warn about gains that are not established, and explain missing baselines and verdicts."""
-    confirmed = results.confirmed[results.confirmed["method"] != "none"]
+    confirmed = results.confirmed[results.confirmed["method"] != PLAIN]
     name, lines = results.goal.name, []
     for row in confirmed.to_dict("records"):
         verdicts = {baseline: verdict_of(row, gain) for gain, baseline in _BASELINES.items()}

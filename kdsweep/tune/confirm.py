@@ -16,6 +16,7 @@ from kdsweep.distributions import Config
 from kdsweep.errors import SweepError
 from kdsweep.results.confirmed import gain_columns
 from kdsweep.results.frames import Results, load_results, write_frame
+from kdsweep.search.baseline import PLAIN, is_plain
 from kdsweep.search.space import OF_DISTILLATION
 from kdsweep.seeds import derived_seed
 from kdsweep.storage.paths import SweepDir
@@ -36,7 +37,7 @@ class Chosen:
         key: The trial's key.
         config: The configuration.
         twin: The same settings without distillation.
-        tuned: The best plain trial of the same width in the sweep; None if there is none.
+        tuned: The best complete plain trial of the same width in the sweep; None if there is none.
     """
 
     key: str
@@ -60,7 +61,7 @@ class Chosen:
 def plain_twin(config: Config) -> Config:
     """Return the same settings without distillation."""
     kept = {key: value for key, value in config.items() if "." not in key and key not in OF_DISTILLATION}
-    return {**kept, "method": "none"}
+    return {**kept, "method": PLAIN}
 
 
 class Confirmation:
@@ -183,7 +184,7 @@ def confirmed_frame(
     def differences(baseline: Callable[[Chosen], Config | None]) -> dict[str, NDArray[np.float64]]:
         """Paired differences by trial. Plain students are their own baseline and are left out."""
         test = goal.test_column
-        pairs = {one.key: (one.config, baseline(one)) for one in chosen if one.config["method"] != "none"}
+        pairs = {one.key: (one.config, baseline(one)) for one in chosen if not is_plain(one.config)}
         return {
             key: (goal.score(1.0) * (measured(ours)[test] - measured(plain)[test])).to_numpy(dtype=float)
             for key, (ours, plain) in pairs.items()

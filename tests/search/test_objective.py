@@ -86,7 +86,7 @@ def test_leader_and_journal_go_by_the_smallest_loss(told):
 
 
 def test_the_sampler_learns_that_small_losses_are_best(told):
-    values = {trial.number: trial.value for trial in told._proposer._study.get_trials() if trial.value is not None}
+    values = {trial.number: trial.value for trial in told._proposer._all._study.get_trials() if trial.value is not None}
     assert values == {0: -0.6, 1: -1.5, 2: -0.5, 3: -0.65}
 
 

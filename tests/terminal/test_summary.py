@@ -13,7 +13,7 @@ from kdsweep.storage.paths import SweepDir
 from kdsweep.terminal.summary import print_summary
 
 JUDGED = {
-    "method": "kd", "seeds": 5, "margin": 0.005, "tuned_plain_test_accuracy": 0.9,
+    "seeds": 5, "margin": 0.005, "tuned_plain_test_accuracy": 0.9,
     "tuned_plain_test_accuracy_std": 0.01,
     "kd_gain": 0.02, "kd_gain_std": 0.001, "kd_gain_low": 0.018, "kd_gain_high": 0.022, "kd_gain_p": 0.001,
     "verdict": "gain", "more_seeds": 0, "failed_seeds": 0,
@@ -81,6 +81,19 @@ def test_gains_confirmed_by_an_earlier_version_have_no_verdicts_and_say_how_to_g
     assert "+2.00 " in out
     assert "Warning" not in out
     assert "The gains have no verdicts" in out
+
+
+def test_the_effort_of_both_sides_is_shown(told, capsys):
+    results = told()
+    width = results.confirmed["width"][0]
+    effort = results.effort().set_index(["width", "method"])
+    method = results.confirmed["method"][0]
+    ours, plain = effort.loc[(width, method)], effort.loc[(width, "none")]
+    assert (
+        f"Search at width {width:g}: {method} {ours['trials']} trials, {ours['complete']} of them to the end, "
+        f"{ours['epochs']} epochs; plain {plain['trials']} trials, {plain['complete']} of them to the end, "
+        f"{plain['epochs']} epochs."
+    ) in " ".join(shown(results, capsys).split())
 
 
 def test_the_summary_shows_the_teacher_and_how_much_smaller_students_are(swept, capsys):

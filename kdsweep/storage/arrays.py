@@ -1,10 +1,17 @@
-"""Memory-mapped tensor files: processes on a node share one copy, in the page cache."""
+"""Memory-mapped array files: processes on a node share one copy, in the page cache.
+
+NumPy arrays are written without torch, because the driver writes them and need not import it.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
@@ -30,10 +37,13 @@ class ArrayWriter:
     def append(self, rows: torch.Tensor) -> None:
         """Append rows [n, ...], from any device."""
         rows = rows.detach().cpu().contiguous()
-        self._rows += len(rows)
-        self._row_shape = tuple(rows.shape[1:])
-        self._dtype = str(rows.dtype).removeprefix("torch.")
+        self._note(len(rows), tuple(rows.shape[1:]), str(rows.dtype).removeprefix("torch."))
         self._file.write(rows.flatten().view(torch.uint8).numpy().data)
+
+    def append_array(self, rows: NDArray[Any]) -> None:
+        """Append rows [n, ...] of a NumPy array."""
+        self._note(len(rows), rows.shape[1:], rows.dtype.name)
+        self._file.write(np.ascontiguousarray(rows).data)
 
     def close(self) -> None:
         """Finish the file and move it into place."""
@@ -46,12 +56,16 @@ class ArrayWriter:
         self._file.close()
         self._partial.unlink(missing_ok=True)
 
+    def _note(self, rows: int, row_shape: tuple[int, ...], dtype: str) -> None:
+        self._rows += rows
+        self._row_shape, self._dtype = row_shape, dtype
 
-def save_array(tensor: torch.Tensor, path: Path) -> None:
-    """Write a tensor [N, ...] atomically."""
+
+def save_array(array: NDArray[Any], path: Path) -> None:
+    """Write an array [N, ...] atomically."""
     writer = ArrayWriter(path)
     try:
-        writer.append(tensor)
+        writer.append_array(array)
         writer.close()
     finally:
         writer.discard()
@@ -66,7 +80,7 @@ def map_array(path: Path) -> torch.Tensor:
     if not has_array(path):
         raise DataError(f"{path}: missing or truncated; delete {path.parent} and kdsweep will recreate it")
     shape, dtype = _described(path)
-    return torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=dtype).reshape(shape)
+    return torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=getattr(torch, dtype)).reshape(shape)
 
 
 def has_array(path: Path) -> bool:
@@ -74,7 +88,8 @@ def has_array(path: Path) -> bool:
     if not path.is_file() or not _sidecar(path).is_file():
         return False
     shape, dtype = _described(path)
-    return path.stat().st_size == math.prod(shape) * dtype.itemsize
+    bytes_each = 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize  # NumPy has no bfloat16
+    return path.stat().st_size == math.prod(shape) * bytes_each
 
 
 def array_shape(path: Path) -> list[int]:
@@ -82,9 +97,10 @@ def array_shape(path: Path) -> list[int]:
     return _described(path)[0]
 
 
-def _described(path: Path) -> tuple[list[int], torch.dtype]:
+def _described(path: Path) -> tuple[list[int], str]:
+    """Return the shape and the name of the dtype."""
     described = json.loads(_sidecar(path).read_text())
-    return described["shape"], getattr(torch, described["dtype"])
+    return described["shape"], described["dtype"]
 
 
 def _sidecar(path: Path) -> Path:

@@ -12,12 +12,11 @@ from typing import Any
 PACKAGES = ("kdsweep", "torch", "torchvision", "ray", "optuna", "numpy")
 
 
-def describe_environment(command: Sequence[str], gpus: Sequence[str] = ()) -> dict[str, Any]:
+def describe_environment(command: Sequence[str]) -> dict[str, Any]:
     """Facts that a reader of the results may ask for.
 
     Args:
         command: The command line.
-        gpus: What the GPUs are called that the workers found.
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -25,9 +24,9 @@ def describe_environment(command: Sequence[str], gpus: Sequence[str] = ()) -> di
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cpu_count": os.cpu_count(),
-        "gpus": list(gpus),
+        "gpus": [],
     }
 
 
@@ -38,7 +37,8 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Model name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), "")

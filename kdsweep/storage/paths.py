@@ -195,3 +195,7 @@ class Store:
     def outputs(self, digest: str) -> Path:
         """Folder of one teacher's outputs on one data set."""
         return self.root / "outputs" / digest
+
+    def probe(self, digest: str) -> Path:
+        """What was measured with one kind of student on one kind of machine."""
+        return self.root / "probes" / f"{digest}.json"

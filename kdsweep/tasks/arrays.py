@@ -201,5 +201,5 @@ def _shape_and_classes(info: DatasetInfo) -> tuple[tuple[int, ...], tuple[str, .
 
 
 def _write(root: Path, name: str, split: Split) -> None:
-    save_array(torch.from_numpy(split.images.copy()), root / f"{name}_samples.bin")
-    save_array(torch.from_numpy(split.labels.copy()), root / f"{name}_labels.bin")
+    save_array(split.images, root / f"{name}_samples.bin")
+    save_array(split.labels, root / f"{name}_labels.bin")

@@ -19,7 +19,7 @@ from kdsweep import methods, models
 from kdsweep.errors import CheckpointError, KdsweepError
 from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
-from kdsweep.models.blocks import HeadedStudent
+from kdsweep.models import Taps
 from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
 from kdsweep.tasks import Prepared, Samples
@@ -78,7 +78,7 @@ class Training:
         self._cooling = Factor(recipe.temperature_schedule, self._device)
         self.method.cool(self._cooling.value)
         head = self.method.inference_head()
-        self.inference = HeadedStudent(model, self._tapped.taps, head) if head is not None else self.student
+        self.inference = self.student if head is None else _headed(model, self._tapped.taps, head)
         self._optimizer = recipe.optimization.make_optimizer([*self.student.parameters(), *self.method.parameters()])
         self._schedule = recipe.optimization.make_schedule()
         self._task_loss = LOSSES.create(recipe.task_loss, **recipe.task_loss_params)
@@ -255,6 +255,12 @@ def run_through(training: Training, state: Path) -> Iterator[dict[str, float]]:
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a model to a device, in channels-last layout like the images."""
     return model.to(device).to(memory_format=torch.channels_last)
+
+
+def _headed(model: nn.Module, taps: Taps, head: nn.Module) -> nn.Module:
+    from kdsweep.models.blocks import HeadedStudent  # defines modules, so it imports torch
+
+    return HeadedStudent(model, taps, head)
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from kdsweep.errors import DeviceError, SweepError
+from kdsweep.tune.timeline import Timeline
 from kdsweep.tune.work import Wait, Work
 
 T = TypeVar("T")
@@ -34,7 +35,13 @@ class Outcome:
 
 
 class Stage(Protocol):
-    """One stage of a sweep: preparation, search or confirmation."""
+    """One stage of a sweep: preparation, search or confirmation.
+
+    Attributes:
+        name: Its name in the timeline.
+    """
+
+    name: str
 
     @property
     def done(self) -> bool:
@@ -66,12 +73,14 @@ class Agenda:
         stages: The stages; each begins when the previous one is done.
         lanes: Number of concurrent lanes.
         threads: PyTorch threads per lane.
+        timeline: Receives the times of the stages.
     """
 
-    def __init__(self, stages: Sequence[Stage], lanes: int, threads: int):
+    def __init__(self, stages: Sequence[Stage], lanes: int, threads: int, timeline: Timeline):
         self._stages = list(stages)
         self._lanes = lanes
         self._threads = threads
+        self._timeline = timeline
         self._waits = 0
         self._begun = False
         self._reason: Exception | None = None
@@ -115,7 +124,10 @@ class Agenda:
             if self._waiting_work is None:
                 self._waiting_work = self._seek()
             return self._waiting_work is None and bool(self._stages)
-        return bool(self._stages) and self._stages[0].on_report(work, report)
+        if not self._stages:
+            return False
+        self._timeline.worked(self._stages[0].name, report["seconds"], len(report.get("epochs", ())))
+        return self._stages[0].on_report(work, report)
 
     def give_back(self, work: Work) -> None:
         """Requeue work whose lane was lost."""
@@ -136,12 +148,13 @@ class Agenda:
         """Return the next work, moving on to the next stage when the current one is done."""
         while self._stages:
             if not self._begun:
+                self._timeline.begin(self._stages[0].name)
                 self._stages[0].begin()
                 self._begun = True
             if not self._stages[0].done:
                 return self._stages[0].next()
             self._stages[0].close()
-            self._stages.pop(0)
+            self._timeline.end(self._stages.pop(0).name)
             self._begun = False
         return None
 

@@ -76,6 +76,8 @@ class Confirmation:
         progress: Receives status updates.
     """
 
+    name = "confirm"
+
     def __init__(
         self,
         spec: SweepSpec,

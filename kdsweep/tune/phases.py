@@ -28,6 +28,7 @@ from kdsweep.tune.lanes import run_lanes
 from kdsweep.tune.prepare import Preparation
 from kdsweep.tune.search import Search
 from kdsweep.tune.signals import terminable
+from kdsweep.tune.timeline import Timeline
 from kdsweep.worker import capacity
 from kdsweep.worker.place import WorkerPlace
 
@@ -53,6 +54,8 @@ class _Phases:
         self._sweep = spec.sweep_dir
         self._address = address
         self._progress = progress
+        self._timeline = Timeline()
+        self._environment = describe_environment(sys.argv)
         progress.phase("data", spec.dataset.name)
         self._data = Background(self._read_data)
         self._place = Background(lambda: WorkerPlace(self._sweep, self._data.result().root, Path.cwd()))
@@ -61,7 +64,7 @@ class _Phases:
         with connected(self._address), terminable():  # again: ray.init installs its own handler
             if self._data.done():
                 self._data.result()  # report data errors at once
-            self._write_environment("")
+            self._write_environment()
             part = self._share(capacity.stored(self._sweep), search)
             threads = self._spec.resources.cpus_per_trial if self._address else os.cpu_count() or 1
             preparation = Preparation(self._spec, self._place, threads, self._progress, self._on_prepared)
@@ -86,12 +89,15 @@ class _Phases:
                     searching.finish()
                 raise
             searching.finish()
+            self._write_environment()
+            self._progress.phase("time", self._timeline.text())
         shutil.rmtree(self._sweep.tune, ignore_errors=True)
         return outcome
 
     def _run_lanes(self, stages: Sequence[Stage], part: Share) -> Outcome:
         resources = self._spec.resources
-        agenda = Agenda(stages, part.slots, resources.cpus_per_trial)
+        self._timeline.workers = part.slots
+        agenda = Agenda(stages, part.slots, resources.cpus_per_trial, self._timeline)
         return run_lanes(agenda, part, resources.max_failures, self._sweep.tune)
 
     def _share(self, probe: capacity.Probe | None, search: bool) -> Share:
@@ -117,7 +123,8 @@ class _Phases:
         return data
 
     def _on_prepared(self, device: str) -> None:
-        self._write_environment(device)
+        self._environment |= {"gpus": [device] if device else []}
+        self._write_environment()
         if self._spec.confirm.top:
             data = self._data.result()
             self._has_test = Background(lambda: data.task.prepare_test(self._spec.dataset, data))
@@ -125,8 +132,8 @@ class _Phases:
     def _study(self) -> Study:
         return Study(self._spec, self._sweep, self._space)
 
-    def _write_environment(self, device: str) -> None:
-        write_json(self._sweep.environment, describe_environment(sys.argv, [device] if device else []))
+    def _write_environment(self) -> None:
+        write_json(self._sweep.environment, self._environment | {"timeline": self._timeline.described()})
 
 
 def _note_data(sweep: SweepDir, data: Prepared) -> None:

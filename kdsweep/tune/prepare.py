@@ -31,6 +31,8 @@ class Preparation:
         probe: The measurements of the machine; None until the stage is done.
     """
 
+    name = "prepare"
+
     def __init__(
         self,
         spec: SweepSpec,

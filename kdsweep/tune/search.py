@@ -31,6 +31,8 @@ class Search:
         progress: Receives status updates.
     """
 
+    name = "search"
+
     def __init__(
         self,
         spec: SweepSpec,

@@ -24,7 +24,8 @@ TOGETHER_SECONDS = 1.0
 class Lane(tune.Trainable):
     """Runs one piece of work step by step. The driver sees every step and decides when the work ends.
 
-    A step returns the values that the work reported, as a list per kind. If something failed, it also returns:
+    A step returns the values that the work reported, as a list per kind, and the `seconds` that it took. If something
+    failed, it also returns:
 
         failure: One line saying why this work cannot continue.
         storage: One line saying why the whole sweep cannot continue.
@@ -43,6 +44,7 @@ class Lane(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Continue the work. Failures are reported, not raised, so that the worker stays warm."""
         report: dict[str, Any] = {}
+        started = time.monotonic()
         try:
             self._run_steps(report)
         except OSError as error:
@@ -55,7 +57,7 @@ class Lane(tune.Trainable):
             report["failure"] = _described(error)
         finally:
             faulthandler.cancel_dump_traceback_later()
-        return report
+        return report | {"seconds": time.monotonic() - started}
 
     def cleanup(self) -> None:
         """Save the progress before the worker stops."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from kdsweep.storage.paths import SweepDir
 
@@ -37,8 +38,13 @@ class Probe:
 
 
 def stored(sweep: SweepDir) -> Probe | None:
-    """Return the stored measurements, or None if there are none."""
+    """Return the measurements stored with a sweep, if there are any."""
+    return read(sweep.probe)
+
+
+def read(path: Path) -> Probe | None:
+    """Return the measurements in a file, or None if it is missing or damaged."""
     try:
-        return Probe(**json.loads(sweep.probe.read_text()))
+        return Probe(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None

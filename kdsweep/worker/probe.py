@@ -1,23 +1,28 @@
 """Measures speed and memory with the sweep's students, once before the search.
 
-The result is stored with the sweep and used by all trials, also after `resume`, so that results are reproducible.
+The result is stored with the sweep and used by all trials, also after `resume`, so that results are reproducible. Later
+sweeps of the same student on the same kind of machine reuse it.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
+from typing import Any
 
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError
 from kdsweep.lazy import torch
+from kdsweep.registry import is_user_object
+from kdsweep.seeds import digest_of
+from kdsweep.storage.environment import processor
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import Training
-from kdsweep.worker.capacity import Probe, stored
+from kdsweep.worker.capacity import Probe, read, stored
 from kdsweep.worker.workbench import Workbench
 
 # bfloat16 must be faster by more than timing noise, or the same sweep could choose differently each time.
@@ -27,11 +32,21 @@ SECONDS = 1.0
 
 
 def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
-    """Return the stored measurements, or measure and store them."""
+    """Return the sweep's own measurements, those of an earlier sweep if they apply, or measure now."""
     found = stored(sweep)
-    if found is None:
+    if found is not None:
+        return found
+    if is_user_object(spec.student.model) or is_user_object(spec.teacher.model):  # user code may change
         found = measure(spec, bench)
-        write_json(sweep.probe, asdict(found))
+    else:
+        shared = sweep.store.probe(digest_of(_conditions(spec, bench))[:16])
+        found = read(shared)
+        if found is None:
+            found = measure(spec, bench)
+            if found.step_ms or found.trial_bytes:
+                shared.parent.mkdir(parents=True, exist_ok=True)
+                write_json(shared, asdict(found))
+    write_json(sweep.probe, asdict(found))
     return found
 
 
@@ -50,6 +65,21 @@ def measure(spec: SweepSpec, bench: Workbench) -> Probe:
         return Probe(precision, step_ms)
     taken = max(_gpu_bytes(spec, bench, {**plain, "method": name}) for name in spec.search_space.methods())
     return Probe(precision, step_ms, taken, torch.cuda.get_device_properties(bench.device).total_memory)
+
+
+def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
+    """Return everything that the measurements depend on."""
+    cuda = bench.device.type == "cuda"
+    return {
+        "machine": torch.cuda.get_device_name(bench.device) if cuda else processor(),
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "student": [spec.student.model_dump(), spec.search_space.widest],
+        "data": [bench.data.input_spec.shape, bench.data.num_classes],
+        "train": spec.train.model_dump(exclude={"epochs"}),
+        # Only memory depends on methods and data, and it is measured only on GPUs.
+        "memory": [spec.search_space.methods(), spec.teacher.model_dump(), bench.data.digest] if cuda else [],
+    }
 
 
 def _choices(spec: SweepSpec, device: torch.device) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from kdsweep.worker.workbench import Workbench, provide_teacher
 CPU = torch.device("cpu")
 
 
-def opened(root, **train):
+def opened(root, name="small", **train):
     spec = SweepSpec.model_validate({
-        "name": "small",
+        "name": name,
         "dataset": {"name": "mnist_mini", "subset": 400, "val_fraction": 0.5},
         "teacher": {"model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher"},
         "student": {"model": "mnist_student"},
@@ -45,6 +45,30 @@ def test_precision_is_measured_once_and_bfloat16_is_chosen_only_if_clearly_faste
     assert capacity.stored(spec.sweep_dir) is None
     probe.provide(spec, spec.sweep_dir, bench)
     assert capacity.stored(spec.sweep_dir) is not None
+
+
+def test_a_later_sweep_of_the_same_student_reuses_the_measurement(tmp_path, monkeypatch):
+    measured = []
+
+    def measure(spec, bench):
+        measured.append(spec.student.model)
+        return Probe("bfloat16", {"float32": 3.0, "bfloat16": 1.0})
+
+    monkeypatch.setattr(probe, "measure", measure)
+    for name, changes in (("first", {}), ("second", {}), ("third", {"batch_size": 32}), ("fourth", {"epochs": 3})):
+        spec, bench = opened(tmp_path, name, **changes)
+        assert probe.provide(spec, spec.sweep_dir, bench).precision == "bfloat16"
+        assert capacity.stored(spec.sweep_dir) is not None
+    assert len(measured) == 2  # `third` has other batches; the number of epochs does not matter
+
+
+def test_a_failed_measurement_is_not_reused(tmp_path, monkeypatch):
+    measured = []
+    monkeypatch.setattr(probe, "measure", lambda spec, bench: measured.append(1) or Probe("float32", {}))
+    for name in ("first", "second"):
+        spec, bench = opened(tmp_path, name)
+        probe.provide(spec, spec.sweep_dir, bench)
+    assert len(measured) == 2
 
 
 def test_an_explicit_precision_is_not_measured(tmp_path):

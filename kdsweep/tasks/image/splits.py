@@ -198,9 +198,8 @@ def _write(root: Path, name: str, split: Split) -> None:
     if split.images.ndim == 1:
         write_json(root / f"{name}_files.json", split.images.tolist())
     else:
-        pixels = torch.from_numpy(np.ascontiguousarray(split.images.transpose(0, 2, 3, 1)))
-        save_array(pixels, root / f"{name}_images.bin")
-    save_array(torch.from_numpy(np.ascontiguousarray(split.labels)), root / f"{name}_labels.bin")
+        save_array(split.images.transpose(0, 2, 3, 1), root / f"{name}_images.bin")
+    save_array(split.labels, root / f"{name}_labels.bin")
 
 
 def _normalisation(spec: DatasetSpec, info: DatasetInfo, train: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:

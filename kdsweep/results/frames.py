@@ -134,6 +134,28 @@ class Results:
         groups = counted.groupby(["width", "method"], as_index=False)
         return groups.agg(trials=("trial", "size"), complete=("complete", "sum"), epochs=("epochs", "sum"))
 
+    def tuning_curves(self, n: int = 32, width: float | None = None, confidence: float = 0.95) -> pd.DataFrame:
+        """How good the best of 1 to n random trials of each method is expected to be.
+
+        Compares methods, and plain students, at equal tuning effort. Only trials drawn at random are used: all of the
+        sampler `random`, and the first `startup_trials` of `tpe`, without points. A trial that was stopped early counts
+        with its best value so far, as it does in the search.
+
+        Args:
+            n: Length of the curves.
+            width: Only trials of this width; None uses all.
+            confidence: Confidence of the band, for a whole curve.
+
+        Returns:
+            One row per method and number of trials: method, n, expected_best, low, high, trials (the number of random
+            trials behind the curve). low and high are the ends of the band; they are empty if the objective is not an
+            accuracy, because the range of its values is unknown. Empty if no trial was drawn at random.
+        """
+        from kdsweep.results.tuning import tuning_curves
+
+        trials = self.trials if width is None else self.trials[self.trials["width"] == width]
+        return tuning_curves(trials, self.spec, n, confidence)
+
     def importance(self) -> pd.DataFrame:
         """Importance of each setting, based on the complete trials: parameter, importance, trials."""
         from kdsweep.results.importance import importance

@@ -8,12 +8,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import KdsweepError
+from kdsweep.params import named
+from kdsweep.search.baseline import PLAIN, PlainShare
+from kdsweep.search.proposer import with_startup
+from kdsweep.search.samplers import SAMPLERS
+from kdsweep.search.section import sampler_of
+from kdsweep.tasks.metrics import is_fraction
 
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
 
+_COLUMNS = ("method", "n", "expected_best", "low", "high", "trials")
 _SAMPLES = 20_000
 _DRAWN = 4_000_000  # limits the memory
 
@@ -72,6 +80,48 @@ def _expected_best(points: Floats, below: Floats, trials: NDArray[np.int_]) -> F
         trials: [T] each n.
     """
     return np.asarray(points[-1] - below[None, :] ** trials[:, None] @ np.diff(points))
+
+
+def tuning_curves(trials: pd.DataFrame, spec: SweepSpec, n: int, confidence: float) -> pd.DataFrame:
+    """Tuning curves of every method; see `Results.tuning_curves`.
+
+    Args:
+        trials: The trials of one width, or of all.
+        spec: The sweep.
+        n: Length of the curves.
+        confidence: Confidence of the bands.
+    """
+    goal = spec.goal
+    ended = trials[trials["state"].isin(["COMPLETE", "PRUNED"]) & trials[goal.column].notna()]
+    curves = []
+    for method, rows in ended[ended["trial"].isin(random_trials(trials, spec))].groupby("method"):
+        scores = rows[goal.column].map(goal.score)
+        if is_fraction(goal.name):
+            curve = tuning_curve(scores, n, confidence=confidence)
+        else:  # the band needs the range of possible values, which is unknown
+            curve = tuning_curve(scores, n, confidence=confidence, support=(scores.min(), scores.max()))
+            curve[["low", "high"]] = np.nan
+        curve["expected_best"] = curve["expected_best"].map(goal.score)
+        curves.append(curve.assign(method=method, trials=len(rows))[list(_COLUMNS)])
+    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=list(_COLUMNS))
+
+
+def random_trials(trials: pd.DataFrame, spec: SweepSpec) -> list[str]:
+    """Return the keys of the trials whose settings were drawn at random, independent of earlier results.
+
+    Plain trials have histories of their own, per width, with a proportionally smaller number of random trials.
+    """
+    if named(spec.search.sampler)[0] not in SAMPLERS:
+        return []  # a user-defined sampler may not be importable where results are read
+    sampler, points = sampler_of(spec.search), len(spec.search.points)
+    drawn = trials.sort_values("number")
+    drawn = drawn[drawn["number"] < sampler.random_trials(spec.search.trials)]
+    share = PlainShare(spec.search_space, spec.search.plain_share)
+    if share.active:
+        own = with_startup(sampler, 1 / share.sizes).random_trials(spec.search.trials)
+        place = drawn.groupby(["method", "width"]).cumcount()
+        drawn = drawn[(drawn["method"] != PLAIN) | (place < own)]
+    return list(drawn.loc[drawn["number"] >= points, "trial"])
 
 
 @lru_cache(maxsize=16)

@@ -70,7 +70,7 @@ class Proposer:
         # A sampler that lists its configurations tries all of them.
         self._share = PlainShare(space, 0.0 if listed else plain_share)
         self._plain: dict[Hashable, History] = {}
-        self._plain_sampler = _with_startup(sampler, 1 / self._share.sizes)
+        self._plain_sampler = with_startup(sampler, 1 / self._share.sizes)
 
     @classmethod
     def of(cls, search: SearchSection, space: SearchSpace, seed: int, recent: int = RECENT) -> Proposer:
@@ -144,7 +144,7 @@ class Proposer:
         return optuna.samplers.RandomSampler(seed=seed) if attempt > ATTEMPTS // 2 else sampler.drawn_by(seed)
 
 
-def _with_startup(sampler: Sampler, factor: float) -> Sampler:
+def with_startup(sampler: Sampler, factor: float) -> Sampler:
     """Return a copy of a sampler with a multiple of its random trials, if it has any."""
     values = {name: getattr(sampler, name) for name in sampler.params()}
     if "startup_trials" in values:

@@ -102,17 +102,28 @@ class Results:
         return {name: value for file in files if file.is_file() for name, value in json.loads(file.read_text()).items()}
 
     def best(self, top: int = 1) -> pd.DataFrame:
-        """The best trials by the sweep's objective; on a tie, the smaller student comes first."""
-        measured = self.trials[self.trials[self.goal.column].notna() & (self.trials["state"] != "FAILED")]
-        return ranked(measured, self.goal).head(top)
+        """The best trials by the sweep's objective; on a tie, the smaller student comes first.
+
+        Confirmed trials are ordered among themselves by their mean on the validation split over the fresh seeds.
+        """
+        return by_confirmation(self._by_search(), self.confirmed, self.goal).head(top)
 
     def distinct(self, top: int) -> pd.DataFrame:
         """`best` without duplicate configurations; trials of a small search space repeat them."""
-        return self.best(len(self.trials)).drop_duplicates("config").head(top).reset_index(drop=True)
+        return _distinct(self.best(len(self.trials)), top)
+
+    def candidates(self, top: int) -> pd.DataFrame:
+        """The trials to confirm: as `distinct`, but by the results of the search alone."""
+        return _distinct(self._by_search(), top)
+
+    def _by_search(self) -> pd.DataFrame:
+        """The trials with a result, from best to worst on the seed of the search."""
+        measured = self.trials[self.trials[self.goal.column].notna() & (self.trials["state"] != "FAILED")]
+        return ranked(measured, self.goal)
 
     def pareto(self) -> pd.DataFrame:
         """The trials that no student of the same or smaller size beats, from small to large."""
-        rising = self.best(len(self.trials)).sort_values("parameters", kind="stable")
+        rising = self._by_search().sort_values("parameters", kind="stable")
         scores = rising[self.goal.column].map(self.goal.score).astype(float)
         return rising[scores > scores.cummax().shift(fill_value=-math.inf)].reset_index(drop=True)
 
@@ -121,7 +132,7 @@ class Results:
 
         A trial that was stopped early does not count: it was not trained as long as the students it is compared to.
         """
-        plain = self.best(len(self.trials))
+        plain = self._by_search()
         plain = plain[(plain["method"] == PLAIN) & (plain["state"] == "COMPLETE")]
         return (plain if width is None else plain[plain["width"] == width]).head(1).reset_index(drop=True)
 
@@ -226,6 +237,31 @@ def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
     ascending = [True, goal.mode == "min", True, True]
     marked = trials.assign(failed=trials["state"] == "FAILED")
     return marked.sort_values(order, ascending=ascending).drop(columns="failed").reset_index(drop=True)
+
+
+def by_confirmation(trials: pd.DataFrame, confirmed: pd.DataFrame, goal: Goal) -> pd.DataFrame:
+    """Order the confirmed trials among themselves by their mean on the validation split over the fresh seeds.
+
+    The other trials keep their places: their values come from one seed, and the best of many such values are too high
+    to be compared with means over fresh seeds. A trial that diverged on a fresh seed comes last among the confirmed.
+
+    Args:
+        trials: Trials from best to worst.
+        confirmed: The frame of confirmed trials; may be empty.
+        goal: The objective.
+    """
+    if confirmed.empty:
+        return trials
+    fresh = confirmed.set_index("trial")[goal.column].map(goal.score)
+    places = trials.index[trials["trial"].isin(fresh.index)]
+    scores = trials.loc[places, "trial"].map(fresh)
+    order = trials.index.to_series()
+    order[places] = scores.sort_values(ascending=False, kind="stable", na_position="last").index
+    return trials.loc[order].reset_index(drop=True)
+
+
+def _distinct(trials: pd.DataFrame, top: int) -> pd.DataFrame:
+    return trials.drop_duplicates("config").head(top).reset_index(drop=True)
 
 
 def load_results(path: str | Path) -> Results:

@@ -101,7 +101,8 @@ def _notes(results: Results) -> list[str]:
             f"Confirmed on {seeds} fresh seeds: mean ± standard deviation on the test split. Gains are {points}paired "
             "by seed, with the 95 % confidence interval of their mean and a verdict. The plain twin has the same "
             "settings without distillation; the tuned plain student has the settings of the best plain trial of the "
-            "same width that was trained to the end."
+            "same width that was trained to the end. Confirmed students are ordered by their mean "
+            f"{results.goal.column.replace('_', ' ')} on the fresh seeds."
         )
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
         notes += _efforts(results)

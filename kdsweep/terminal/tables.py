@@ -29,8 +29,9 @@ SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "pa
 
 
 def ranked(results: Results) -> pd.DataFrame:
-    """The trials from best to worst, failed ones last, without the `config` column."""
-    return frames.ranked(results.trials, results.goal).drop(columns="config")
+    """The trials from best to worst as in `Results.best`, failed ones last, without the `config` column."""
+    everything = frames.ranked(results.trials, results.goal)
+    return frames.by_confirmation(everything, results.confirmed, results.goal).drop(columns="config")
 
 
 def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -> pd.DataFrame:

@@ -107,7 +107,7 @@ class Confirmation:
             self._progress.phase("confirm", f"skipped: {self._spec.dataset.name} has no test split")
             return
         results = load_results(self._sweep.root)
-        self._chosen = [Chosen.of(results, str(key)) for key in results.distinct(self._spec.confirm.top)["trial"]]
+        self._chosen = [Chosen.of(results, str(key)) for key in results.candidates(self._spec.confirm.top)["trial"]]
         place = self._place.result()
         runs = [
             ConfirmRun(place, config, seed) for one in self._chosen for config in one.settings() for seed in self._seeds

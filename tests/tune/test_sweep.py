@@ -104,7 +104,9 @@ def test_later_confirmation_of_more_trials_trains_nothing_twice(local_ray, swept
     shutil.copytree(SweepDir(swept).store.root, copy.store.root)
     before = {path: path.stat().st_mtime_ns for path in copy.confirmed.glob("*/result.json")}
     more = kdsweep.confirm(copy.root, top=2, seeds=3).confirmed
-    assert list(more["trial"]) == list(kdsweep.load_results(copy.root).distinct(2)["trial"])
+    results = kdsweep.load_results(copy.root)
+    assert list(more["trial"]) == list(results.candidates(2)["trial"])
+    assert list(results.best(2)["trial"]) == list(more.sort_values("val_accuracy", ascending=False)["trial"])
     assert set(more["seeds"]) == {3}
     assert before == {path: path.stat().st_mtime_ns for path in before}
     for row in more.to_dict("records"):

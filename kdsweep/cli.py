@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from kdsweep.errors import InputError, KdsweepError
+from kdsweep.errors import InputError, KdsweepError, printable
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -69,14 +69,23 @@ def run(
 def resume(
     directory: DirArgument,
     trials: Annotated[int, typer.Option("--trials", help="New total number of trials, to extend the sweep.")] = 0,
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="K=V", help="Change a setting that leaves trials comparable, such as confirm.top=5."
+        ),
+    ] = [],  # noqa: B006 - Typer copies it
     address: AddressOption = "",
 ) -> None:
     """Continue an interrupted sweep, or extend a finished one."""
+    from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.progress import for_console
+
+    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import resume as resume_sweep
 
     _add_cwd_to_path()
-    _summary(resume_sweep(directory, trials or None, address or None, for_console(errors)))
+    _summary(resume_sweep(directory, trials or None, address or None, for_console(errors), _parsed(overrides)))
 
 
 @app.command()
@@ -92,7 +101,10 @@ def confirm(
     address: AddressOption = "",
 ) -> None:
     """Retrain the best students and plain students on fresh seeds, and evaluate them on the test split."""
+    from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.progress import for_console
+
+    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import confirm as confirm_sweep
 
     _add_cwd_to_path()
@@ -110,13 +122,19 @@ def results(
     importance: Annotated[
         bool, typer.Option("--importance", help="Show the importance of each setting, based on the complete trials.")
     ] = False,
-    output: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file.")] = None,
+    output: Annotated[
+        Format | None, typer.Option("--format", help="Output format. Default: by the ending of --out, else table.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write to a file; .csv, .json and .parquet select the format."),
+    ] = None,
 ) -> None:
     """Show the results of a running or finished sweep, best trials first."""
     from kdsweep.results.frames import load_results
     from kdsweep.terminal import tables
 
+    file_format = tables.format_of(output.value if output else "", out)
     found = load_results(directory)
     if epochs + confirmed + importance > 1:
         raise InputError("--epochs, --confirmed and --importance cannot be combined; use only one of them")
@@ -126,7 +144,7 @@ def results(
         complete = int((found.trials["state"] == "COMPLETE").sum())
         errors.print(f"based on the {complete} complete trials of {len(found.trials)}", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)
-    tables.write(frame, output.value, out)
+    tables.write(frame, file_format, out)
 
 
 @app.command()
@@ -160,6 +178,19 @@ def evaluate(
         raise InputError(f"--split {split!r}: unknown split; accepted: test, val, train")
     _add_cwd_to_path()
     tables.print_facts(evaluate_student(student, split, dataset, root, trust_code=trust_code))
+
+
+@app.command()
+def doctor(directory: DirArgument) -> None:
+    """Check every file of a sweep, and repair what can be rebuilt from its logs."""
+    from kdsweep.results.doctor import examine
+    from kdsweep.storage.paths import SweepDir
+    from kdsweep.terminal import tables
+
+    findings = examine(SweepDir.existing(directory))
+    tables.print_rows([{"file": found.file, "state": found.state, "note": found.note} for found in findings])
+    if any(found.state == "damaged" for found in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -285,6 +316,14 @@ def _options(
 
 def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpec:
     from kdsweep.config.load import load_spec
+
+    values = _parsed(overrides)
+    values |= {"name": name} if name else {}
+    values |= {"storage": storage} if storage else {}
+    return load_spec(path, values)
+
+
+def _parsed(overrides: list[str]) -> dict[str, Any]:
     from kdsweep.config.yaml import parse_value
 
     values: dict[str, Any] = {}
@@ -293,13 +332,11 @@ def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpe
         if not equals:
             raise InputError(f"--set {override}: no '='; accepted: KEY=VALUE, such as search.trials=8")
         values[key.strip()] = parse_value(value, key)
-    values |= {"name": name} if name else {}
-    values |= {"storage": storage} if storage else {}
-    return load_spec(path, values)
+    return values
 
 
 def _add_cwd_to_path() -> None:
-    """Make modules in the current directory importable, so that `package.module:attribute` works as in `run`."""
+    """Make modules in the current directory importable as `package.module:attribute`, as in `run`."""
     from kdsweep.registry import import_from
 
     import_from(str(Path.cwd()))
@@ -317,7 +354,7 @@ def main() -> None:
         app(prog_name="kdsweep")
     except KdsweepError as error:
         errors.print(
-            f"{error}",
+            printable(f"{error}"),
             style="yellow" if error.exit_code == 130 else "red",
             highlight=False,
             markup=False,

@@ -132,7 +132,7 @@ class Choice(Distribution):
 
 
 @dataclass(frozen=True)
-class _Range(Distribution):
+class Range(Distribution):
     """Numbers from `low` to `high`, inclusive."""
 
     low: float
@@ -184,20 +184,20 @@ class _Range(Distribution):
         return f"a {'whole ' if self.integer else ''}number from {self.low:g} to {self.high:g}"
 
 
-class Uniform(_Range):
+class Uniform(Range):
     """Uniform between the bounds."""
 
     name = "uniform"
 
 
-class LogUniform(_Range):
+class LogUniform(Range):
     """Log-uniform between the bounds."""
 
     name = "loguniform"
     log = True
 
 
-class RandInt(_Range):
+class RandInt(Range):
     """Integers, uniform, both bounds included."""
 
     name = "randint"
@@ -205,7 +205,7 @@ class RandInt(_Range):
     integer = True
 
 
-class LogRandInt(_Range):
+class LogRandInt(Range):
     """Integers, log-uniform, both bounds included."""
 
     name = "lograndint"
@@ -215,7 +215,7 @@ class LogRandInt(_Range):
 
 
 @dataclass(frozen=True)
-class QUniform(_Range):
+class QUniform(Range):
     """Uniform over `low`, `low + step`, ... up to `high`."""
 
     step: float = 1.0
@@ -252,7 +252,7 @@ class QUniform(_Range):
         return self.low + math.floor((self.high - self.low) / self.step + 1e-9) * self.step
 
 
-_RANGES: dict[str, type[_Range]] = {cls.name: cls for cls in (Uniform, LogUniform, QUniform, RandInt, LogRandInt)}
+_RANGES: dict[str, type[Range]] = {cls.name: cls for cls in (Uniform, LogUniform, QUniform, RandInt, LogRandInt)}
 NAMES = ("choice", *_RANGES)
 
 
@@ -281,7 +281,7 @@ def parse(written: object) -> Distribution:
     if name == "choice":
         return Choice(tuple(arguments))
     if len(arguments) != (3 if name == "quniform" else 2):
-        raise ValueError(f"{name} has {len(arguments)} values; accepted: {_example(name)}")
+        raise ValueError(f"{name}: wrong number of values, {len(arguments)}; accepted: {_example(name)}")
     return _RANGES[name](*arguments)
 
 

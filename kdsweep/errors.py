@@ -92,3 +92,10 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
     near = get_close_matches(str(name), names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}accepted: {', '.join(names)}"
+
+
+def printable(text: str) -> str:
+    """Escape control and bidirectional characters, which could disguise text on a terminal; keep line breaks."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
+    )

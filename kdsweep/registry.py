@@ -6,6 +6,8 @@ import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from kdsweep.errors import UnknownNameError, did_you_mean
@@ -81,10 +83,17 @@ class Registry(Generic[T]):
                 import_module(f"{self._package}.{module.name}")
 
 
+_code_folders: list[str] = []
+
+
 def import_from(folder: str) -> None:
-    """Add a directory to `sys.path`, so that `package.module:attribute` finds its modules, as with `python -m`."""
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    """Register a directory in which `package.module:attribute` finds its modules.
+
+    It is appended to `sys.path` only when such a name is loaded, so that a `json.py` in it never shadows an installed
+    module.
+    """
+    if folder not in _code_folders:
+        _code_folders.append(folder)
 
 
 def is_user_object(name: str) -> bool:
@@ -95,15 +104,30 @@ def is_user_object(name: str) -> bool:
 def load_user_object(name: str, kind: str) -> Any:
     """Import the object that `package.module:attribute` refers to.
 
+    Modules are searched for in the installed packages first, then in the directories given to `import_from`.
+
     Raises:
         UnknownNameError: If the module cannot be imported or lacks the attribute.
     """
     module_name, _, attribute = name.partition(":")
+    sys.path += [folder for folder in _code_folders if folder not in sys.path]
     try:
         module = import_module(module_name)
     except Exception as error:  # importing the user's module may raise anything
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UnknownNameError(f"{kind} {name!r}: cannot import {module_name!r}: {what}") from error
     if not hasattr(module, attribute):
-        raise UnknownNameError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}")
+        hint = _shadowing_hint(module, module_name)
+        raise UnknownNameError(f"{kind} {name!r}: module {module_name!r} has no {attribute!r}{hint}")
     return getattr(module, attribute)
+
+
+def _shadowing_hint(module: ModuleType, name: str) -> str:
+    """Explain that an installed module was imported instead of the user's module of the same name; else empty."""
+    top = name.partition(".")[0]
+    imported = getattr(module, "__file__", None)
+    own = [Path(folder) / entry for folder in _code_folders for entry in (f"{top}.py", top)]
+    hidden = [path for path in own if path.exists() and not (imported and Path(imported).is_relative_to(path))]
+    if not hidden:
+        return ""
+    return f"; {imported or 'a built-in module'} takes precedence over {hidden[0]}; rename the latter"

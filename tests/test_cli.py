@@ -20,7 +20,7 @@ from kdsweep.terminal import tables
 
 SCRIPT = Path(sys.executable).with_name("kdsweep")
 LISTS = ("methods", "models", "datasets", "optimizers", "schedules", "losses", "samplers", "schedulers")
-COMMANDS = ("run", "resume", "confirm", "results", "export", "evaluate", "validate", *LISTS)
+COMMANDS = ("run", "resume", "confirm", "results", "export", "evaluate", "doctor", "validate", *LISTS)
 
 
 @pytest.fixture
@@ -119,6 +119,12 @@ def test_a_mistake_is_one_line_on_standard_error(arguments, message, kdsweep, tm
     assert message in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_refuses_to_change_what_would_make_trials_incomparable(kdsweep, swept):
+    code, out, err = kdsweep("resume", swept, "--set", "train.epochs=9", "--set", "confirm.top=2")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("--set train.epochs: 4 -> 9: cannot change in an existing sweep")
 
 
 @pytest.mark.parametrize("arguments", [["reslts"], ["results"], ["results", "x", "--format", "xml"], ["run", "--nope"],
@@ -438,3 +444,20 @@ def test_a_sweep_that_has_only_begun_is_shown_as_empty(kdsweep, swept, tmp_path)
     assert out.startswith("trial,number,state,method,width,temperature,alpha,lr,rung.1,rung.3,epochs,val_accuracy")
     code, out, err = kdsweep("export", tmp_path, "--out", tmp_path / "students")
     assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_a_directory_without_a_sweep_is_refused_without_importing_ray(tmp_path):
+    lines = [["resume", str(tmp_path / "nosuch")], ["confirm", str(tmp_path)], ["doctor", str(tmp_path)]]
+    code = f"""
+import sys
+from kdsweep.cli import main
+for line in {lines!r}:
+    sys.argv = ["kdsweep", *line]
+    try:
+        main()
+    except SystemExit as stopped:
+        print(stopped.code, "torch" in sys.modules, "ray" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["2 False False"] * 3
+    assert ran.stderr.count("\n") == 3

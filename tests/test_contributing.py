@@ -58,9 +58,9 @@ def test_each_example_is_found_and_passes_the_contract_of_its_kind(copy):
     listed = "".join(run(copy, "-m", "kdsweep", command).stdout for command in commands)
     examples = ("huber", "tiny", "stripes", "sign", "quadratic", "brier", "evolution", "patience")
     assert [name for name in examples if name not in listed] == []
-    rooms = [f"tests/{room}" for room in ("methods", "models", "datasets", "tasks", "training", "search")]
+    folders = [f"tests/{name}" for name in ("methods", "models", "datasets", "tasks", "training", "search")]
     chosen = " or ".join(["page", "method", "declared", "registered", "listed", *examples])
-    ran = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *rooms)
+    ran = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *folders)
     assert ran.returncode == 0, ran.stdout[-3000:]
 
 

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from kdsweep import registry as own_code
 from kdsweep.errors import UnknownNameError, did_you_mean
-from kdsweep.registry import Registry, is_user_object, load_user_object
+from kdsweep.registry import Registry, import_from, is_user_object, load_user_object
 
 
 @pytest.fixture
@@ -106,3 +107,32 @@ def test_an_object_that_cannot_be_imported_is_refused_in_one_line(source, name, 
         load_user_object(name, "model")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def code_folder(tmp_path, monkeypatch):
+    """A directory registered for user code; the import path is restored afterwards."""
+    monkeypatch.setattr(own_code, "_code_folders", [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    import_from(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("own_here", None)
+
+
+def test_a_directory_is_appended_to_the_path_only_when_an_object_is_loaded(code_folder):
+    (code_folder / "own_here.py").write_text("def build():\n    return 7\n")
+    before = [*sys.path]
+    with pytest.raises(UnknownNameError):
+        Registry("thing", "kdsweep.search")["nope"]
+    assert sys.path == before
+    for _ in range(2):
+        assert load_user_object("own_here:build", "model")() == 7
+    assert sys.path == [*before, str(code_folder)]
+
+
+def test_user_code_does_not_shadow_installed_modules(code_folder):
+    (code_folder / "wave.py").write_text("def build():\n    return 7\n")
+    with pytest.raises(UnknownNameError) as caught:
+        load_user_object("wave:build", "model")
+    assert "module 'wave' has no 'build'; " in str(caught.value)
+    assert f" takes precedence over {code_folder / 'wave.py'}; rename the latter" in str(caught.value)

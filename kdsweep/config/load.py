@@ -14,13 +14,14 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from kdsweep import datasets, methods, models, tasks
+from kdsweep.config.constraints import within_constraints
 from kdsweep.config.shapes import EXAMPLES, schema_faults
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
 from kdsweep.distributions import Choice
 from kdsweep.errors import InputError, MethodError, SpecError, UnknownNameError, did_you_mean
-from kdsweep.params import Parts
+from kdsweep.params import Parts, named
 from kdsweep.registry import import_from, is_user_object
 from kdsweep.search.extent import configurations
 from kdsweep.search.parsing import SpaceError
@@ -64,6 +65,22 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
 
 def notes(spec: SweepSpec) -> list[str]:
     """Return warnings about valid but unlikely settings, such as a space smaller than the number of trials."""
+    return [*_space_notes(spec), *_group_notes(spec)]
+
+
+def _group_notes(spec: SweepSpec) -> list[str]:
+    if named(spec.scheduler.name)[0] == "none":
+        return []
+    space = spec.search_space
+    return [
+        f"scheduler.group_by: {key} is drawn from a range, so nearly every trial is a group of its own, and trials are "
+        "only compared within their group"
+        for key in spec.scheduler.group_by
+        if any(not drawn[key].finite for drawn in map(space.parameters, space.methods()) if key in drawn)
+    ]
+
+
+def _space_notes(spec: SweepSpec) -> list[str]:
     trials, there = spec.search.trials, configurations(spec.search_space)
     if there == 1:
         return ["the space holds one configuration: nothing is searched"]
@@ -101,7 +118,7 @@ def _checked(document: Document) -> SweepSpec:
         faulty = {str(detail["loc"][0]) for detail in error.errors()}
         # Examples stand in for faulty sections, so that the others can still be checked against each other.
         values = EXAMPLES | {key: value for key, value in values.items() if key not in faulty}
-    spec = _absolute(SweepSpec.model_validate(values))
+    spec = with_absolute_paths(SweepSpec.model_validate(values))
     faults += [
         document.fault(keys, message)
         for sections, keys, message in _relations(spec)
@@ -112,8 +129,8 @@ def _checked(document: Document) -> SweepSpec:
     return spec
 
 
-def _absolute(spec: SweepSpec) -> SweepSpec:
-    """Make paths absolute, because trials may run in another directory."""
+def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
+    """Return the spec with absolute paths, because trials may run in another directory."""
     root = str(Path(spec.dataset.root).expanduser().absolute())
     checkpoint = spec.teacher.checkpoint
     if checkpoint is not None and not checkpoint.startswith(SHIPPED):
@@ -151,8 +168,9 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
         for path, message in error.faults:
             yield ("space",), ("space", *path), message
     else:
+        yield from _search_faults(spec, space)
         if not part_faults:
-            yield from _search_faults(spec, space)
+            yield from _combination_faults(spec, space)
 
 
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -161,7 +179,7 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
         dataset = datasets.get(section.name) if not is_user_object(section.name) else None
         info = dataset.describe(source_of(spec)) if dataset else None
     except InputError as error:
-        yield ("dataset",), ("dataset", "name"), str(error)
+        yield ("dataset",), ("dataset", _faulty_key(spec, error)), str(error)
         return
     if section.subset and section.subset * section.val_fraction < 1:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
@@ -169,6 +187,11 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     if dataset is not None and info is not None:
         for key, message in tasks.get(dataset.task).faults(section, dataset, info):
             yield ("dataset",), ("dataset", key), message
+
+
+def _faulty_key(spec: SweepSpec, error: InputError) -> str:
+    """Return the key of `dataset` that an error is about: an error about its files starts with their path."""
+    return "root" if str(error).startswith(spec.dataset.root) else "name"
 
 
 def _objective_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -255,13 +278,11 @@ def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
         for name in DECIDED_BY.keys() & type(train).model_fields.keys():
             default, found = type(train).model_fields[name].default, getattr(train, name)
             if found != default and (unused := known.unused(name)):
-                yield (str(keys[0]), "space"), (*keys, name), f"found {found}; accepted: {default} {unused}"
+                message = f"found {found}, which has no effect {unused}; accepted: {default}, or leave it out"
+                yield (str(keys[0]), "space"), (*keys, name), message
 
 
 def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
-    for path, message in dict.fromkeys(space.part_faults()):
-        yield ("space", "train"), path, message
-    yield from _unused_faults(spec, space)
     drawn = space.keys()
     for key in spec.scheduler.group_by:
         if key not in drawn:
@@ -273,6 +294,13 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     for index, point in enumerate(spec.search.points):
         for path, message in space.point_faults(point):
             yield ("search", "space"), ("search", "points", index, *path), message
+
+
+def _combination_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
+    """Yield faults of settings combined with each other. Needs parts that are valid on their own."""
+    for path, message in dict.fromkeys(space.part_faults()):
+        yield ("space", "train"), path, message
+    yield from _unused_faults(spec, space)
     try:
         next(sampler_of(spec.search).listed(space), None)
     except SpaceError as error:
@@ -292,7 +320,7 @@ def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     try:
         info = _info(spec)
     except InputError as error:
-        yield ("dataset", "name"), str(error)
+        yield ("dataset", _faulty_key(spec, error)), str(error)
         return
     task = tasks.of(spec.dataset)
     if is_user_object(spec.dataset.name):  # the others were checked earlier
@@ -321,6 +349,10 @@ def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
             weights.fit_shapes(teacher.state, weights.shapes(path), f"checkpoint {path}")
         except InputError as error:
             yield ("teacher", "checkpoint"), str(error)
+    try:
+        within_constraints(spec, input_spec, len(info.class_names))
+    except InputError as error:
+        yield ("constraints",), str(error).removeprefix("constraints: ")
     for method in spec.search_space.methods():
         try:
             for student in found["student"]:

@@ -35,36 +35,51 @@ _TYPES = {
 
 def schema_faults(error: ValidationError) -> Iterator[tuple[Keys, str]]:
     """Yield each fault that pydantic found in a sweep file, as (path of the key, message)."""
-    details = {(detail["loc"], detail["type"]): detail for detail in error.errors()}
-    yield from map(_fault, details.values())
+    details: dict[Keys, list[ErrorDetails]] = {}
+    for detail in error.errors():
+        # A value that may have several types has a fault for each, with the type at the end of its path.
+        keys = tuple(key for key in detail["loc"] if not _is_union_branch(key))
+        details.setdefault(keys, []).append(detail)
+    for keys, found in details.items():
+        yield _fault(keys, found)
 
 
-def _fault(detail: ErrorDetails) -> tuple[Keys, str]:
-    keys = tuple(key for key in detail["loc"] if not _is_union_branch(key))
-    kind, found, context = detail["type"], detail["input"], detail.get("ctx", {})
+def _fault(keys: Keys, details: list[ErrorDetails]) -> tuple[Keys, str]:
+    kind, found = details[0]["type"], details[0]["input"]
     if kind == "missing":
-        example = EXAMPLES.get(str(keys[-1]), "a value")
-        return keys[:-1], f"{keys[-1]}: missing; accepted: {example}"
+        return keys[:-1], f"{keys[-1]}: missing; for example: {_as_yaml(_example(keys))}"
     if kind == "extra_forbidden":
         return keys, f"unknown key {keys[-1]!r}; {did_you_mean(keys[-1], _fields_at(keys[:-1]))}"
+    if len(details) == 1 and "expected" in details[0].get("ctx", {}):
+        return keys, f"found {_as_yaml(found)}; {did_you_mean(found, _names(details[0]))}"
+    accepted = dict.fromkeys(_accepted(detail) for detail in details)
+    return keys, f"found {_as_yaml(found)}; accepted: {' or '.join(accepted)}"
+
+
+def _accepted(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
     if "expected" in context:
-        return keys, f"found {_shortened(found)}; {_accepted_names(found, context['expected'], keys)}"
-    bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    accepted = ", ".join(f"{words} {context[bound]:g}" for bound, words in bounds.items() if bound in context)
+        return ", ".join(_names(detail))
     if "pattern" in context:
-        accepted = "letters, digits, '.', '_' and '-', beginning with a letter or digit"
-    accepted = accepted or _TYPES.get(kind.split("_")[0], detail["msg"])
-    return keys, f"found {_shortened(found)}; accepted: {accepted}"
+        return "letters, digits, '.', '_' and '-', beginning with a letter or digit"
+    bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    within = [f"{words} {context[bound]:g}" for bound, words in bounds.items() if bound in context]
+    return ", ".join(within) or _TYPES.get(detail["type"].split("_")[0], detail["msg"])
+
+
+def _example(keys: Keys) -> Any:
+    """Return a valid value for a missing key."""
+    section = EXAMPLES[str(keys[0])]
+    return section if len(keys) == 1 else section[str(keys[-1])]
 
 
 def _is_union_branch(key: int | str) -> bool:
     return isinstance(key, str) and ("[" in key or key == "constrained-float" or key == "constrained-int")
 
 
-def _accepted_names(found: object, expected: str, keys: Keys) -> str:
-    names = [name.strip().strip("'") for name in expected.replace(" or ", ",").split(",")]
-    number = " or a number" if keys[-1] in ("gpus_per_trial", "max_concurrent") else ""
-    return did_you_mean(found, names) + number
+def _names(detail: ErrorDetails) -> list[str]:
+    """Return the names that a choice accepts."""
+    return [name.strip().strip("'") for name in detail["ctx"]["expected"].replace(" or ", ",").split(",")]
 
 
 def _fields_at(keys: Keys) -> list[str]:
@@ -74,6 +89,14 @@ def _fields_at(keys: Keys) -> list[str]:
     return list(fields)
 
 
-def _shortened(value: object) -> str:
-    text = repr(value)
+def _as_yaml(value: object) -> str:
+    """Return a value on one line, about as it would be written in a sweep file."""
+    if isinstance(value, dict):
+        text = "{" + ", ".join(f"{key}: {_as_yaml(inner)}" for key, inner in value.items()) + "}"
+    elif value is None:
+        text = "nothing"
+    elif isinstance(value, bool):
+        text = str(value).lower()
+    else:
+        text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,9 +18,13 @@ from kdsweep.search.section import ObjectiveSection, SchedulerSection, SearchSec
 from kdsweep.search.space import SearchSpace
 from kdsweep.section import Count, Rate, Section, Weight
 from kdsweep.storage.files import replacing
+from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec, TrainSpec
+
+# The first line of every sweep file that kdsweep writes, as a comment. Version 0.1.0 wrote it too.
+RESOLVED = "the sweep file as kdsweep resolved it"
 
 
 class TeacherSpec(Section):
@@ -154,18 +160,63 @@ class SweepSpec(Section):
         return copy
 
     def save(self, path: Path) -> None:
-        """Write the resolved sweep file; reading it back gives an equal spec."""
+        """Write the resolved sweep file; reading it back gives an equal spec.
+
+        The values are first appended to the sweep's `specs.jsonl`, so that `read_spec` can detect edits. If the process
+        is killed in between, the old file remains valid.
+        """
+        values, log = self.comparable(), SweepDir(path.parent).specs
+        if not any(not differences(saved, values) for saved in list(read_lines(log))[-1:]):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(LineLog(log)) as lines:
+                lines.append(values)
         with replacing(path) as partial:
-            document.dump(self.comparable(), partial, "the sweep file as kdsweep resolved it")
+            document.dump(values, partial, f"{RESOLVED}; to change it: kdsweep resume --set")
 
 
 def read_spec(sweep: SweepDir) -> SweepSpec:
     """Read the spec of an existing sweep, which was checked when it was written.
 
     Raises:
-        SpecError: If kdsweep did not write the file.
+        SpecError: If the file was edited, or if kdsweep did not write it.
     """
+    values = document.Document(sweep.spec).values
+    _refuse_edits(sweep, values)
     try:
-        return SweepSpec.model_validate(document.Document(sweep.spec).values)
+        return SweepSpec.model_validate(values)
     except ValueError as error:
         raise SpecError([f"{sweep.spec}:1: not a resolved sweep file: {str(error).splitlines()[0]}"]) from error
+
+
+def was_resolved(path: Path) -> bool:
+    """Whether a file is a sweep file that kdsweep wrote, not the user's own."""
+    try:
+        return path.read_text(encoding="utf-8").startswith(f"# {RESOLVED}")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """List the settings that differ between two resolved specs, as `path: there -> here`."""
+    found: list[str] = []
+    for key in sorted({*there, *here}):
+        before, after = there.get(key), here.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before} -> {after}")
+    return found
+
+
+def _refuse_edits(sweep: SweepDir, values: Mapping[str, Any]) -> None:
+    """Raise an error if the values are none that the sweep has had; version 0.1.0 did not log them."""
+    moved = {"name": None, "storage": None}  # `resume` takes both from the directory
+    edits = [differences({**saved, **moved}, {**values, **moved}) for saved in read_lines(sweep.specs)]
+    if edits and all(edits):
+        shown = "; ".join(edits[-1][:5]) + (f" and {len(edits[-1]) - 5} more" if len(edits[-1]) > 5 else "")
+        raise SpecError(
+            [
+                f"{sweep.spec}:1: edited since the sweep began ({shown}); undo the edit, then change settings with: "
+                "kdsweep resume --set"
+            ]
+        )

@@ -48,7 +48,7 @@ class Document:
                 inner[key] = {}
             inner = inner[key]
             if not isinstance(inner, dict):
-                raise SpecError([f"--set {dotted}: {key} is {inner!r}; accepted: a path through mappings"])
+                raise SpecError([f"--set {dotted}: {key} is {inner!r}; accepted: a path whose keys all hold mappings"])
         inner[keys[-1]] = value
         self._overridden.add(tuple(keys))
 
@@ -63,9 +63,11 @@ class Document:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
-            if path.stat().st_size > MAX_BYTES:
+            with path.open("rb") as file:  # a device has no size
+                content = file.read(MAX_BYTES + 1)
+            if len(content) > MAX_BYTES:
                 raise SpecError([f"{path}:1: larger than {MAX_BYTES} bytes; accepted: a sweep file"])
-            text = path.read_bytes().decode("utf-8")
+            text = content.decode("utf-8")
         except FileNotFoundError:
             raise SpecError([f"{path}: no such file; accepted: a sweep file in YAML"]) from None
         except IsADirectoryError:

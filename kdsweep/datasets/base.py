@@ -14,6 +14,8 @@ from kdsweep.datasets.images import resized
 from kdsweep.errors import DataError
 from kdsweep.registry import Registry
 
+MAX_CLASSES = 1_000_000
+
 
 @dataclass(frozen=True)
 class Source:
@@ -164,6 +166,8 @@ def checked(split: tuple[Any, Any], where: str) -> Split:
         raise DataError(f"{where}: {found}; accepted: at least one image and one pixel")
     if labels.min() < 0:
         raise DataError(f"{where}: found label {labels.min()}; accepted: 0 and above")
+    if labels.max() >= MAX_CLASSES:
+        raise DataError(f"{where}: found label {labels.max()}; accepted: class indices below {MAX_CLASSES:,}")
     writable = np.require(images, requirements=("C", "W"))
     return Split(writable, np.require(labels, np.int64, requirements=("C", "W")))
 

@@ -12,23 +12,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register
-from kdsweep.datasets.images import in_threads, square
+from kdsweep.datasets.images import in_threads, opened, pixels
 from kdsweep.errors import DataError
 from kdsweep.seeds import digest_of
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 SPLITS = ("train", "val", "test")
 LAYOUT = "ROOT/{train,val,test}/CLASS/IMAGE"
-# Only these decoders run, whatever the file extension: some of PIL's others start external programs.
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 
 
@@ -45,7 +39,7 @@ def _inspect(source: Source) -> DatasetInfo:
         raise DataError(f"{root / 'train'}: {found}; accepted: at least 2, laid out as {LAYOUT}")
     for split in splits[1:]:
         _refuse_other_classes(root / split, classes)
-    with _opened(_images(root / "train" / classes[0])[0]) as first:
+    with opened(_images(root / "train" / classes[0])[0]) as first:
         width, height = first.size
     return DatasetInfo((3, height, width), classes, splits=splits)
 
@@ -59,13 +53,13 @@ def _list_files(source: Source, split: str) -> Split:
 
 def _read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     _, height, width = shape
-    with _opened(Path(path)) as image:
+    with opened(Path(path)) as image:
         if not resize and image.size != (width, height):
             raise DataError(
                 f"{path}: {image.height} x {image.width} pixels, but the first image of train/ "
                 f"has {height} x {width}; use images of one size, or set dataset.resize"
             )
-        return _pixels(image, resize, Path(path))
+        return pixels(image, 3, resize, path)
 
 
 def _read(source: Source, split: str) -> Split:
@@ -160,32 +154,6 @@ def _listing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(f"{folder}: cannot list the directory: {error}") from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            yield image
-    except DataError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image; accepted: {', '.join(FORMATS)}") from error
-    except Exception as error:  # PIL's decoders raise almost anything on broken files
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{path}: cannot read the image: {reason}") from error
-
-
-def _pixels(image: Image.Image, side: int, path: Path) -> NDArray[np.uint8]:
-    """Convert the image to RGB [3, H, W], resized unless `side` is 0."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        raise DataError(f"{path}: pixel format is {image.mode}; accepted: 8 bits per channel")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")  # PIL warns if a palette with transparency is converted in one step
-    image = image.convert("RGB")
-    return np.asarray(square(image, side) if side else image).transpose(2, 0, 1)
 
 
 register(

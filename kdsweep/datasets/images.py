@@ -1,18 +1,69 @@
-"""Resizing images, and processing many images in threads."""
+"""Reading and resizing images, and processing many images in threads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kdsweep.errors import DataError
+
 if TYPE_CHECKING:
     from PIL import Image
 
+# Only these decoders run, whatever the file extension: some of PIL's others start external programs.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF")
 CHUNK = 256  # images per task: one task per image would cost more than resizing a small image
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; errors while decoding it are reported with its path.
+
+    Raises:
+        DataError: If it cannot be read or decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            yield image
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image; accepted: {', '.join(FORMATS)}") from error
+    except Exception as error:  # PIL's decoders raise almost anything on broken files
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{path}: cannot read the image: {reason}") from error
+
+
+def pixels(image: Image.Image, channels: int, side: int, where: str) -> NDArray[np.uint8]:
+    """Convert an image to grey or RGB, without transparency, and resize it.
+
+    Args:
+        image: An image with 8 bits per channel.
+        channels: 1 for grey, 3 for RGB.
+        side: Target side in pixels, see `square`; 0 keeps the size.
+        where: Name of the image in error messages.
+
+    Returns:
+        [channels, H, W].
+
+    Raises:
+        DataError: If the image has more than 8 bits per channel.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise DataError(f"{where}: pixel format is {image.mode}; accepted: 8 bits per channel")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")  # PIL warns if a palette with transparency is converted in one step
+    image = image.convert("L" if channels == 1 else "RGB")
+    found = np.asarray(square(image, side) if side else image)
+    return found[None] if channels == 1 else found.transpose(2, 0, 1)
 
 
 def square(image: Image.Image, side: int) -> Image.Image:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any
 
 from kdsweep import tasks
+from kdsweep.errors import printable
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.student import StudentConfig
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
+from kdsweep.training.section import TrainSpec
 
 
 def card(config: StudentConfig) -> str:
     """Write the model card (README.md) of a student."""
     searched = {key: value for key, value in config.settings.items() if key != "train"}
-    used = {**searched, **{key: value for key, value in config.settings["train"].items() if key not in searched}}
+    train = TrainSpec.model_validate(config.settings["train"]).with_searched(searched)
+    used = {key: value for key, value in train.model_dump().items() if key not in train.unused()} | searched
     settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in used.items())
     teacher = config.teacher
     task = tasks.get(config.task)
@@ -62,7 +65,7 @@ Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("
 """
 
 
-def _confirmed_rows(confirmed: dict[str, float | str], metric: str) -> list[str]:
+def _confirmed_rows(confirmed: Mapping[str, Any], metric: str) -> list[str]:
     """Table rows for the confirmed metrics and gains; missing ones are omitted."""
     baselines = {
         "kd_gain": ("plain", "plain student with the same settings and seeds"),
@@ -77,21 +80,20 @@ def _confirmed_rows(confirmed: dict[str, float | str], metric: str) -> list[str]
     return [row for row in rows if row]
 
 
-def _mean_row(meaning: str, name: str, confirmed: dict[str, float | str], metric: str) -> str:
+def _mean_row(meaning: str, name: str, confirmed: Mapping[str, Any], metric: str) -> str:
     """Row of a mean over the seeds; empty if it is unknown."""
     if name not in confirmed:
         return ""
-    std = confirmed.get(f"{name}_std", math.nan)
-    spread = f" ± {shown_gain(metric, float(std)).lstrip('+')}" if not math.isnan(float(std)) else ""
-    return f"| {meaning} | {shown(metric, float(confirmed[name]))}{spread} |"
+    spread = f" ± {shown(metric, confirmed[f'{name}_std'])}" if f"{name}_std" in confirmed else ""
+    return f"| {meaning} | {shown(metric, confirmed[name])}{spread} |"
 
 
-def _gain(confirmed: dict[str, float | str], gain: str, metric: str) -> str:
+def _gain(confirmed: Mapping[str, Any], gain: str, metric: str) -> str:
     verdict = verdict_of(confirmed, gain)
     if verdict is not None:
         return verdict.text(metric)
     # Confirmed by version 0.1.0, which gave no verdicts.
-    return shown_gain(metric, float(confirmed[gain])) + (" points" if is_fraction(metric) else "")
+    return shown_gain(metric, confirmed[gain]) + (" points" if is_fraction(metric) else "")
 
 
 def _cell(value: Any) -> str:
@@ -103,8 +105,8 @@ def _cell(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    """Escape Markdown and HTML in text for the card."""
-    kept = value.replace("\\", "\\\\").replace("\n", " ").replace("\r", " ")
+    """Escape Markdown, HTML and control characters in text for the card."""
+    kept = printable(value.replace("\n", " ").replace("\r", " ")).replace("\\", "\\\\")
     for mark in "|`<>[]*_#&~$":
         kept = kept.replace(mark, f"\\{mark}")
     return kept

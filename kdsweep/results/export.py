@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +15,13 @@ from kdsweep.datasets import Dataset
 from kdsweep.errors import CheckpointError, InputError
 from kdsweep.results.card import card
 from kdsweep.results.confirmed import GAIN_COLUMNS
-from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, rebuilt
+from kdsweep.results.student import CONFIG, WEIGHTS, Preprocessing, StudentConfig, rebuilt
 from kdsweep.storage import weights
-from kdsweep.storage.files import write_json
+from kdsweep.storage.files import replace_files
 from kdsweep.storage.paths import SweepDir, TrialDir
 from kdsweep.tasks.metrics import Goal
 from kdsweep.training.trainer import best_value
+from kdsweep.worker import capacity
 
 CARD = "README.md"
 
@@ -42,7 +42,8 @@ def export_students(
         The students' folders, in the order of the rows.
 
     Raises:
-        InputError: If the weights of a trial were not kept.
+        InputError: If the weights of a trial were not kept or are damaged, or if a folder cannot be written. A folder
+            that exists then keeps its files.
     """
     for row in rows:
         _need_weights(sweep, row["trial"])
@@ -72,10 +73,14 @@ def _export(trial: TrialDir, config: StudentConfig, folder: Path) -> Path:
         rebuilt(config, weights.load(trial.best), f"weights of trial {config.trial}")
     except CheckpointError as error:
         raise InputError(f"{error}; the weights must be as the sweep wrote them") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(trial.best, folder / WEIGHTS)
-    write_json(folder / CONFIG, config.model_dump(mode="json"))
-    (folder / CARD).write_text(card(config), encoding="utf-8")
+    as_json = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
+    files = {WEIGHTS: trial.best.read_bytes(), CONFIG: as_json.encode(), CARD: card(config).encode()}
+    try:
+        replace_files(folder, files)
+    except OSError as error:
+        raise InputError(
+            f"--out {folder}: cannot be written: {error.strerror or error}; choose a writable directory with free space"
+        ) from error
     return folder
 
 
@@ -101,16 +106,30 @@ def _config(
         std=tuple(described.get("std", ())),
         parameters=int(row["parameters"]),
         size_mb=float(row["size_mb"]),
-        dataset=spec.dataset.model_dump(),
+        preprocessing=Preprocessing(resize=spec.dataset.resize),
+        dataset=spec.dataset.model_dump(exclude={"root"}),
         seed=spec.seed,
-        settings=settings | {"train": spec.train.model_dump()},
+        settings=settings | {"train": _train(sweep, spec)},
         confirmed=measured,
-        teacher=teacher,
+        teacher=_without_paths(teacher),
         sweep=spec.name,
         trial=row["trial"],
         kdsweep=version("kdsweep"),
         **best,
     )
+
+
+def _train(sweep: SweepDir, spec: SweepSpec) -> dict[str, Any]:
+    """Return the training settings of the sweep, with the precision that was used instead of `auto`."""
+    train = spec.train.model_dump()
+    measured = capacity.stored(sweep)
+    return train | ({"precision": measured.precision} if train["precision"] == "auto" and measured else {})
+
+
+def _without_paths(teacher: dict[str, Any]) -> dict[str, Any]:
+    """Reduce the path of the teacher's checkpoint to its file name, because students are shared."""
+    origin = str(teacher.get("origin", ""))
+    return teacher | {"origin": Path(origin).name} if Path(origin).is_absolute() else teacher
 
 
 def _confirmed_columns(goal: Goal) -> list[str]:
@@ -119,7 +138,7 @@ def _confirmed_columns(goal: Goal) -> list[str]:
     return ["seeds", *spreads, *GAIN_COLUMNS, "first_layer_norm"]
 
 
-def _known(values: Mapping[str, Any]) -> dict[str, float | str]:
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that are not missing, as floats and strings."""
     texts = {name: value for name, value in values.items() if isinstance(value, str) and value}
     numbers = {name: float(value) for name, value in values.items() if not isinstance(value, str) and pd.notna(value)}

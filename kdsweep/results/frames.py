@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED", "RUNNIN
 _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha", "lr")
 _COSTS = ("parameters", "size_mb", "train_seconds")
 _SIZES = ("parameters", "size_mb")
+LOGS = b"kdsweep.logs"  # metadata key of a frame: the fingerprint of the logs it was built from
 LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
 
 
@@ -74,23 +76,27 @@ class Results:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
-        if self._fresh(self.sweep.trials_frame):
-            return pd.read_parquet(self.sweep.trials_frame)
-        return _trials_frame(self.sweep, self.epochs)
+        kept = self._kept(self.sweep.trials_frame)
+        return _trials_frame(self.sweep, self.epochs) if kept is None else kept
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
         """One row per trial and epoch."""
-        if self._fresh(self.sweep.epochs_frame):
-            return _in_order(pd.read_parquet(self.sweep.epochs_frame))
-        return _epochs_frame(self.sweep)
+        kept = self._kept(self.sweep.epochs_frame)
+        return _epochs_frame(self.sweep) if kept is None else _in_order(kept)
 
     @cached_property
     def confirmed(self) -> pd.DataFrame:
         """One row per confirmed trial."""
         if not self.sweep.confirmed_frame.is_file():
             return pd.DataFrame()
-        return upgraded(pd.read_parquet(self.sweep.confirmed_frame))
+        try:
+            return upgraded(pd.read_parquet(self.sweep.confirmed_frame))
+        except (OSError, ValueError) as error:
+            raise SweepDirError(
+                f"{self.sweep.confirmed_frame}: damaged; remove it with kdsweep doctor {self.path}, then rebuild it "
+                f"with kdsweep confirm {self.path}"
+            ) from error
 
     @cached_property
     def teacher(self) -> dict[str, Any]:
@@ -99,7 +105,7 @@ class Results:
         After confirmation it also contains the metrics on the test split, as test_NAME.
         """
         files = (self.sweep.teacher_card, self.sweep.teacher_test)
-        return {name: value for file in files if file.is_file() for name, value in json.loads(file.read_text()).items()}
+        return {name: value for file in files if file.is_file() for name, value in self._described(file).items()}
 
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials by the sweep's objective; on a tie, the smaller student comes first.
@@ -171,7 +177,7 @@ class Results:
         """Importance of each setting, based on the complete trials: parameter, importance, trials."""
         from kdsweep.results.importance import importance
 
-        return importance(_frozen_trials(self.sweep), self.goal.direction)
+        return importance(frozen_trials(self.sweep), self.goal.direction)
 
     def config(self, key: str) -> Config:
         """The configuration of one trial.
@@ -225,10 +231,56 @@ class Results:
             raise InputError(f"{self.path}: no trial has finished an epoch yet; export once one has")
         return export_students(self.sweep, chosen, self.confirmed, self.teacher, Path(out))
 
-    def _fresh(self, frame: Path) -> bool:
-        """Whether a frame on disk is at least as new as the logs it was made from."""
-        logs = [path for path in (self.sweep.journal, self.sweep.epochs_log) if path.is_file()]
-        return frame.is_file() and all(frame.stat().st_mtime_ns >= log.stat().st_mtime_ns for log in logs)
+    @classmethod
+    def from_logs(cls, sweep: SweepDir) -> Results:
+        """Build the results from the logs, ignoring the frames on disk."""
+        found = cls(sweep)
+        found.epochs = _epochs_frame(sweep)
+        found.trials = _trials_frame(sweep, found.epochs)
+        return found
+
+    def is_current(self, frame: Path) -> bool:
+        """Whether a frame on disk is intact and was built from the current logs."""
+        return self._kept(frame) is not None
+
+    @cached_property
+    def _logs(self) -> bytes:
+        return _fingerprint(self.sweep)
+
+    def _kept(self, frame: Path) -> pd.DataFrame | None:
+        """A frame on disk; None if it is missing, damaged or was built from other logs."""
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(frame)
+        except (OSError, ValueError):  # damaged or missing: the logs contain everything
+            return None
+        built_from = (table.schema.metadata or {}).get(LOGS)
+        return table.to_pandas() if built_from == self._logs else None
+
+    def _described(self, file: Path) -> dict[str, Any]:
+        """The content of one of the teacher's JSON files."""
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError(f"found {type(found).__name__}, expected an object")
+        except (OSError, ValueError, RecursionError) as error:
+            raise SweepDirError(
+                f"{file}: damaged: {error}; remove it with kdsweep doctor {self.path}, then rebuild it with kdsweep "
+                f"{'confirm' if file == self.sweep.teacher_test else 'resume'} {self.path}"
+            ) from error
+        return found
+
+
+def _fingerprint(sweep: SweepDir) -> bytes:
+    """Lengths and hashes of the logs; they tell whether a frame was built from the current logs."""
+    parts = []
+    for log in (sweep.journal, sweep.epochs_log):
+        if log.is_file():
+            with log.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                parts.append(f"{log.name} {file.tell()} {digest}")
+    return "\n".join(parts).encode()
 
 
 def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
@@ -275,16 +327,26 @@ def load_results(path: str | Path) -> Results:
 
 def write_frames(sweep: SweepDir) -> None:
     """Build the data frames of a sweep from its logs and write them as parquet."""
-    epochs = _epochs_frame(sweep)
-    trials = _trials_frame(sweep, epochs)
-    write_frame(epochs, sweep.epochs_frame)
-    write_frame(trials, sweep.trials_frame)
+    logs = _fingerprint(sweep)  # before reading them: a log that grows meanwhile makes the frames stale, not wrong
+    found = Results.from_logs(sweep)
+    write_frame(found.epochs, sweep.epochs_frame, logs)
+    write_frame(found.trials, sweep.trials_frame, logs)
 
 
-def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame as parquet, atomically."""
+def write_frame(frame: pd.DataFrame, path: Path, logs: bytes = b"") -> None:
+    """Write a frame as parquet, atomically.
+
+    Args:
+        frame: The frame to write.
+        path: Output file.
+        logs: Fingerprint of the logs that the frame was built from; stored in the file's metadata.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False)
     with replacing(path) as partial:
-        frame.to_parquet(partial, index=False)
+        pq.write_table(table.replace_schema_metadata({**table.schema.metadata, LOGS: logs}), partial)
 
 
 def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:
@@ -309,7 +371,8 @@ def _metrics(epochs: pd.DataFrame) -> list[str]:
 
 def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     goal = read_spec(sweep).goal
-    rows = [_row(frozen) for frozen in _frozen_trials(sweep)]
+    rows = [_row(frozen) for frozen in frozen_trials(sweep)]
+    _need_epochs(sweep, rows, epochs)
     names = dict.fromkeys(name for row in rows for name in row)
     frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
     last_value = f"{goal.column}_last"
@@ -336,6 +399,16 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     frame = frame[[*_LEADING, *own, *measured, "config"]]
     place = frame.columns.get_loc("epochs")
     return pd.concat([frame.iloc[:, :place], rungs, frame.iloc[:, place:]], axis=1)
+
+
+def _need_epochs(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFrame) -> None:
+    """Raise an error if the log lacks the epochs of a finished trial."""
+    logged = set(epochs["trial"])
+    lost = [row["trial"] for row in rows if row["state"] in ("COMPLETE", "PRUNED") and row["trial"] not in logged]
+    if lost:
+        log = sweep.epochs_log
+        found = f"no epochs of trial {lost[0]}" if log.is_file() else f"missing, but {sweep.journal.name} exists"
+        raise SweepDirError(f"{log}: {found}; restore both logs as kdsweep wrote them")
 
 
 def _best_epochs(epochs: pd.DataFrame, goal: Goal) -> pd.Series:
@@ -370,8 +443,16 @@ def _row(frozen: FrozenTrial) -> dict[str, Any]:
     return row
 
 
-def _frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
+def frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
+    """The trials in a sweep's journal.
+
+    Raises:
+        SweepDirError: If the journal is damaged, or if it is missing although epochs were logged.
+    """
     if not sweep.journal.is_file() or not sweep.journal.stat().st_size:
+        if sweep.epochs_log.is_file() and sweep.epochs_log.stat().st_size:
+            log = sweep.epochs_log.name
+            raise SweepDirError(f"{sweep.journal}: missing or empty, but {log} exists; restore both logs")
         return []
     # Imported here because Optuna is needed only if the frames are out of date.
     import optuna

@@ -41,6 +41,7 @@ from kdsweep.tasks.metrics import HALF_A_POINT, is_fraction, shown_gain
 
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
+Outcome = Literal["gain", "loss", "same", "undecided"]
 
 LEVEL = 0.05
 MARGIN = HALF_A_POINT
@@ -78,7 +79,7 @@ class Verdict:
     low: float
     high: float
     p: float
-    verdict: Literal["gain", "loss", "same", "undecided"]
+    verdict: Outcome
     more_seeds: int
     seeds: int
     failed: int = 0
@@ -242,7 +243,7 @@ def _verdict(gains: Floats, failed: int, p: float, margin: float, family: int, l
     known = (
         low < high or smallest_flip_p(seeds) <= level / family
     )  # equal differences say nothing about the spread; many of them do
-    decided: Literal["gain", "loss", "same", "undecided"] = "undecided"
+    decided: Outcome = "undecided"
     if p <= level and (low > 0 or high < 0):
         decided = "gain" if mean > 0 else "loss"
     elif known and -margin <= low and high <= margin:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.datasets import Dataset, Source
@@ -14,10 +15,28 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError, InputError, KdsweepError
 from kdsweep.lazy import nn, torch
 from kdsweep.registry import is_user_object
+from kdsweep.results.gains import Outcome
 from kdsweep.storage import weights
 from kdsweep.training.evaluate import evaluate
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MAX_DIGITS = 30
+
+
+class Preprocessing(BaseModel):
+    """What the student's `preprocess` does to an image.
+
+    Attributes:
+        resize: Side in pixels of the resulting square; 0 keeps the size.
+        interpolation: How the shorter side is resized, with antialiasing.
+        crop: Which square is kept.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resize: Annotated[int, Field(ge=0, le=4096)] = 0
+    interpolation: Literal["bilinear"] = "bilinear"
+    crop: Literal["centre"] = "centre"
 
 
 class StudentConfig(BaseModel):
@@ -34,9 +53,10 @@ class StudentConfig(BaseModel):
         class_names: Class names in the order of the logits.
         mean: Mean per channel of images scaled to 0..1; empty for other tasks.
         std: Standard deviation per channel, likewise.
+        preprocessing: How an image student's `preprocess` prepares images.
         parameters: Number of parameters.
         size_mb: Size of parameters and buffers, in MiB.
-        dataset: The `dataset` section of the sweep; together with `seed` it determines the validation split.
+        dataset: The `dataset` section of the sweep without `root`; with `seed` it determines the validation split.
         seed: Seed of the sweep.
         settings: The trial's configuration.
         confirmed: Results over fresh seeds and verdicts on the gains; empty if the trial was not confirmed.
@@ -61,16 +81,25 @@ class StudentConfig(BaseModel):
     class_names: tuple[str, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    preprocessing: Preprocessing = Preprocessing()
     parameters: int
     size_mb: float
     dataset: dict[str, Any]
     seed: int
     settings: dict[str, Any]
-    confirmed: dict[str, float | str]
+    confirmed: dict[str, float | Outcome]
     teacher: dict[str, Any]
     sweep: str
     trial: str
     kdsweep: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_0_1_0(cls, config: Any) -> Any:
+        """Version 0.1.0 recorded the size of the images only in `dataset`."""
+        if not isinstance(config, dict) or not isinstance(config.get("dataset"), dict):
+            return config
+        return {"preprocessing": {"resize": config["dataset"].get("resize", 0)}} | config
 
     @property
     def measured(self) -> dict[str, float]:
@@ -86,20 +115,36 @@ def read_config(folder: Path) -> StudentConfig:
     """
     path = folder / CONFIG
     try:
-        config = StudentConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        config = StudentConfig.model_validate(
+            json.loads(text, parse_float=_finite, parse_constant=_finite, parse_int=_integer)
+        )
     except FileNotFoundError:
         raise InputError(
             f"{folder}: not an exported student: {CONFIG} is missing; accepted: a folder of kdsweep export"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: unreadable: {error}") from error
     except ValidationError as error:
         raise InputError(f"{path}: {_first_fault(error)}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: unreadable: {error}") from error
     unknown = [name for name in config.measured if not name.startswith("val_")]
     if unknown or len(config.measured) != 1:
         what = f"{unknown[0]}: unknown key" if unknown else f"found {len(config.measured)} val_NAME keys"
         raise InputError(f"{path}: {what}; accepted: the keys written by kdsweep export, including one val_NAME")
     return config
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise ValueError(f"found {literal[:20]}; accepted: finite numbers")
+    return value
+
+
+def _integer(literal: str) -> int:
+    if len(literal) > MAX_DIGITS:
+        raise ValueError(f"found a number of {len(literal)} digits; accepted: at most {MAX_DIGITS}")
+    return int(literal)
 
 
 def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
@@ -110,8 +155,9 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
         trust_code: Whether to import user code (`package.module:function`) that the student refers to.
 
     Returns:
-        A module in eval mode that takes images [B, C, H, W] scaled to 0..1, or samples of another task, and returns
-        logits [B, classes].
+        A module in eval mode that takes samples and returns logits [B, classes]. An image student takes images
+        [B, C, H, W], in 0..1 or of type uint8. It also has `class_names`, in the order of the logits, and
+        `preprocess(image)`, which prepares a file or a PIL image; see `kdsweep.tasks.image.student.Student`.
 
     Raises:
         InputError: If the folder is not an exported student, or is damaged.
@@ -124,8 +170,9 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
             raise InputError(
                 f"{folder}: its {what} is user code, {name!r}; pass trust_code=True (--trust-code) if you trust it"
             )
-    model = rebuilt(config, weights.load(folder / WEIGHTS), f"student {folder / WEIGHTS}")
-    return _exported(config, model, f"student {folder / WEIGHTS}").eval()
+    where = f"student {folder / WEIGHTS}"
+    model = rebuilt(config, weights.load(folder / WEIGHTS), where)
+    return _exported(config, model, where).eval()
 
 
 def evaluate_student(
@@ -137,7 +184,7 @@ def evaluate_student(
         folder: The student's folder.
         split: `test`, `val` or `train`; the last two as in the student's sweep.
         dataset: Name of a data set; empty for the one the student was trained on.
-        root: Directory of the data set; empty for the one used in training.
+        root: Directory of the data set; empty for `data`, the default in sweep files.
         trust_code: As for `load_student`; also allows importing a user-defined data set.
 
     Returns:
@@ -161,12 +208,21 @@ def evaluate_student(
             "or choose another data set (--dataset)"
         )
     task, found = tasks.get(config.task), datasets.get(spec.name)
-    info = found.describe(Source(Path(spec.root), spec.download, spec.resize))
+    try:
+        info = found.describe(Source(Path(spec.root), spec.download, spec.resize))
+    except DataError as error:
+        hint = "" if root else "; if the data set is in another directory, pass --root DIR"
+        raise DataError(f"{error}{hint}") from error
     if info.input_shape != config.input_shape or len(info.class_names) != len(config.class_names):
         raise DataError(
             f"dataset {spec.name!r} has {task.noun} {info.input_shape} of {len(info.class_names)} classes; accepted: "
             f"{config.input_shape} of {len(config.class_names)} classes, as in training"
         )
+    for index, (found_name, own_name) in enumerate(zip(info.class_names, config.class_names, strict=True)):
+        if found_name != own_name:
+            raise DataError(
+                f"dataset {spec.name!r}: class {index} is {found_name!r}; accepted: {own_name!r}, as in training"
+            )
     samples = task.exported_split(spec, config.seed, split)
     measured = evaluate(
         student.to(memory_format=torch.channels_last), samples, {name: task.metrics[name] for name in task.always}
@@ -175,15 +231,21 @@ def evaluate_student(
 
 
 def rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
-    """Build the student and load its weights. Shapes are compared before any large memory is allocated."""
+    """Build the student and load its weights. Shapes are compared before any large memory is allocated.
+
+    Raises:
+        CheckpointError: If the weights do not fit the model, or if they are not finite floating-point numbers.
+        InputError: If the model cannot be built.
+    """
     try:
-        model = _build(config, state, where)
+        model, state = _build(config, state, where)
     except KdsweepError:
         raise
     except Exception as error:  # builders may raise anything on invalid sizes and options
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{where}: the model in {CONFIG} cannot be built: {reason}") from error
     _exported(config, model, where)
+    weights.check_values(model, state, where)
     model.load_state_dict(state, strict=False)
     return model
 
@@ -196,27 +258,24 @@ def _exported(config: StudentConfig, model: nn.Module, where: str) -> nn.Module:
         raise InputError(f"{where}: {error}") from error
 
 
-def _build(config: StudentConfig, state: weights.State, where: str) -> nn.Module:
-    """Build the student without weights, after checking that `state` fits it."""
+def _build(config: StudentConfig, state: weights.State, where: str) -> tuple[nn.Module, weights.State]:
+    """Build the student without weights, check that `state` fits it, and return `state` by the student's names."""
     from kdsweep.models.blocks import HeadedStudent, Undrawn
 
     with Undrawn():
         head = methods.head(config.head) if config.head else None
-    own = state if head is None else {
-        name.removeprefix("student."): tensor for name, tensor in state.items() if name.startswith("student.")
-    }  # fmt: skip
+    own = state if head is None else weights.below(state, "student.")
     classes = len(config.class_names)
     shape = tasks.get(config.task).input_spec(config.input_shape)
     plan = models.blueprint(config.model, shape, classes, config.width, **config.options)
     if plan is not None:
         weights.fit_shapes(plan.state, {name: tuple(tensor.shape) for name, tensor in own.items()}, where)
     model = models.architecture(config.model, shape, classes, config.width, **config.options)
-    weights.fit(model, own, where)
+    own = weights.fit(model, own, where)
     if head is None:
-        return model
+        return model, own
     headed = HeadedStudent(model, models.taps(config.model, model, shape), head)
-    weights.fit(headed, state, where)
-    return headed
+    return headed, weights.fit(headed, state, where)
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -147,8 +147,8 @@ def _parse_one(
     except ValueError as error:
         faults.append((path, str(error)))
         return
-    between = isinstance(parsed, distributions._Range) and not parsed.integer
-    if between and not (isinstance(valid, distributions._Range) and not valid.integer):
+    between = isinstance(parsed, distributions.Range) and not parsed.integer
+    if between and not (isinstance(valid, distributions.Range) and not valid.integer):
         faults.append((path, f"found {parsed.written()}; accepted: a choice, randint or lograndint"))
         return
     outside = [fault for value in parsed.ends() if (fault := valid.fault(value))]

@@ -269,7 +269,7 @@ class SearchSpace:
             kept = tuple(value for value in width.every() if fits(float(value)))
             narrowed: Distribution = width if kept == width.every() else Choice(kept or (0,))
             return replace(self, shared={**self.shared, "width": narrowed}) if kept else None
-        assert isinstance(width, distributions._Range)
+        assert isinstance(width, distributions.Range)
         low, high = width.low, width.high
         if not fits(low):
             return None

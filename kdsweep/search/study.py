@@ -272,6 +272,11 @@ class Study:
             elif epoch > stopped.get(key, epoch):
                 del stopped[key]  # an earlier version, whose groups were larger, let it continue
         states = {state: name for name, state in _OPTUNA_STATES.items()}
+        lost = [key for key, frozen in ended.items() if frozen.state != TrialState.FAIL and not everyone[key].values]
+        if lost:
+            log = self.sweep.epochs_log
+            what = "no epochs of" if log.is_file() else "missing, but the journal contains"
+            raise SweepDirError(f"{log}: {what} trial {lost[0]}; restore the log as kdsweep wrote it")
         for key, frozen in ended.items():
             self._proposer.tell(everyone[key].config, frozen.state, self._scores(everyone[key]))
             self.counts[states[frozen.state]] += 1

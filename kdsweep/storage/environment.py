@@ -19,7 +19,7 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
         command: The command line.
     """
     return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "command": list(command),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},

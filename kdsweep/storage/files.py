@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -31,3 +33,24 @@ def write_json(path: Path, value: Mapping[str, Any] | Iterable[Any]) -> None:
     """Write a JSON file atomically."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write several files into a folder: all of them, or none if anything fails.
+
+    They are written next to the folder first, so that a full disk leaves no incomplete file in it. Other files in the
+    folder are kept.
+
+    Raises:
+        OSError: If the folder cannot be written, or a directory has the name of one of the files.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent) as beside:
+        for name, content in files.items():
+            (Path(beside) / name).write_bytes(content)
+        folder.mkdir(exist_ok=True)
+        in_the_way = [folder / name for name in files if (folder / name).is_dir()]
+        if in_the_way:
+            raise IsADirectoryError(errno.EISDIR, "a directory is in the way", str(in_the_way[0]))
+        for name in files:
+            (Path(beside) / name).replace(folder / name)

@@ -41,6 +41,11 @@ class SweepDir:
         return self.root / "spec.yaml"
 
     @property
+    def specs(self) -> Path:
+        """Every version of `spec`, one per line; `read_spec` compares the file with them to detect edits."""
+        return self.root / "specs.jsonl"
+
+    @property
     def environment(self) -> Path:
         return self.root / "environment.json"
 

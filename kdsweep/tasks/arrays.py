@@ -126,7 +126,7 @@ class ArrayTask(Task):
         plain = {"augment": "none", "resize": 0, "stream": False, "normalize": "dataset"}
         for key, value in plain.items():
             if getattr(spec, key) != value:
-                yield key, f"found {getattr(spec, key)!r}; accepted: {value!r}, for {self.noun} are taken as they are"
+                yield key, f"found {getattr(spec, key)!r}; accepted: {value!r}: {self.noun} are used unchanged"
 
     def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> PreparedArrays:
         """Split a data set and store the splits in files. See `Task.prepare`."""

@@ -144,7 +144,7 @@ class Task:
 
         Args:
             model: A trained student.
-            described: `Prepared.described()` of its training data.
+            described: Its `config.json`, which includes `Prepared.described()` of its training data.
         """
         return model
 

@@ -128,19 +128,20 @@ def make(
         training = resumed(lambda: Training(teacher, data, train, val, NoTeacher(device)), state)
         yield from run_through(training, state)
         model = training.student
+        origin = "trained"
     else:
         model = build(spec, data)
         path = checkpoint_path(spec.teacher.checkpoint)
-        loaded = weights.load(path)
-        weights.fit(model, loaded, f"checkpoint {path}")
-        model.load_state_dict(loaded, strict=False)
+        loaded, part = weights.load_part(path)
+        origin = f"{spec.teacher.checkpoint} ({part})" if part in weights.AVERAGED else spec.teacher.checkpoint
+        model.load_state_dict(weights.fit(model, loaded, f"checkpoint {path}"), strict=False)
         on_device(model, device)
     card = TeacherCard(
         digest=digest,
         model=spec.teacher.model,
         width=spec.teacher.width,
         options=spec.teacher.options,
-        origin=spec.teacher.checkpoint or "trained",
+        origin=origin,
         measured=_measured(spec, data, model, val),
         parameters=models.count_parameters(model),
         size_mb=models.size_mb(model),

@@ -11,6 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from kdsweep.errors import printable
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.frames import Results
 from kdsweep.search.baseline import PLAIN
@@ -44,7 +45,7 @@ def print_summary(results: Results) -> None:
 def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results) -> list[str]:
     goal = results.goal
     cells = [
-        escape(config_text(results.config(str(row["trial"])))),
+        escape(printable(config_text(results.config(str(row["trial"]))))),
         f"{int(row['parameters']):,}",
         f"{row['size_mb']:.3f}",
         f"{1 - row['size_mb'] / results.teacher['size_mb']:.2%}" if results.teacher else "",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +15,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kdsweep.errors import InputError, did_you_mean
+from kdsweep.errors import InputError, did_you_mean, printable
 from kdsweep.methods.reference import needed, written
 from kdsweep.params import Parts, summary
 from kdsweep.results import frames
 from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.frames import Results
 from kdsweep.tasks.metrics import shown
+from kdsweep.terminal.conditions import matching
 
+FORMATS = ("csv", "json", "parquet")  # each is also a file ending
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
 SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds")
 
@@ -39,7 +40,7 @@ def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -
 
     Args:
         frame: Trials or epochs.
-        where: A condition on the columns, in the syntax of pandas' `query`; dotted column names need no backticks.
+        where: A condition on the columns; see `conditions.matching`.
         sort: Column to sort by; `-column` sorts in descending order.
         top: Number of rows to keep; 0 keeps all.
 
@@ -47,13 +48,30 @@ def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -
         InputError: If the condition is invalid or the column does not exist.
     """
     if where:
-        frame = _query(frame, where)
+        frame = matching(frame, where)
     if sort:
         column = sort.removeprefix("-")
         if column not in frame.columns:
             raise InputError(f"--sort {sort}: no column {column!r}; {did_you_mean(column, frame.columns)}")
         frame = frame.sort_values(column, ascending=not sort.startswith("-"), kind="stable", na_position="last")
     return (frame.head(top) if top else frame).reset_index(drop=True)
+
+
+def format_of(asked: str, out: Path | None) -> str:
+    """Select the output format: the requested one, else the one given by the file's ending, else `table`.
+
+    Args:
+        asked: The value of --format; empty if it was not given.
+        out: Output file; None for standard output.
+
+    Raises:
+        InputError: If the format and the file's ending contradict each other.
+    """
+    ending = out.suffix.lower().removeprefix(".") if out else ""
+    by_name = ending if ending in FORMATS else ""
+    if asked and by_name and asked != by_name:
+        raise InputError(f"--format {asked} contradicts --out {out}; accepted: no --format, or another file ending")
+    return asked or by_name or "table"
 
 
 def write(frame: pd.DataFrame, how: str, out: Path | None) -> None:
@@ -134,26 +152,6 @@ def _range(search: Any) -> str:
     return f" ({written(search)})" if search is not None else ""
 
 
-def _query(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    # pandas requires backticks around names with dots; add them, so that the user need not.
-    dotted = sorted((column for column in frame.columns if "." in column), key=len, reverse=True)
-    names = "|".join(re.escape(column) for column in dotted)
-    expression = re.sub(rf"(?<![\w.`'\"])(?:{names})(?![\w.`])", r"`\g<0>`", where) if dotted else where
-    if "@" in expression or "__" in expression:
-        raise InputError(f"--where {where!r}: @ and __ are not allowed; accepted: comparisons of columns")
-    try:
-        wanted = frame.eval(expression, engine="python")
-    except Exception as error:  # pandas and its parser may raise anything on an invalid expression
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        columns = ", ".join(frame.columns)
-        raise InputError(f"--where {where!r}: {reason}; accepted: a condition on {columns}") from error
-    if not (isinstance(wanted, pd.Series) and pd.api.types.is_bool_dtype(wanted)):
-        raise InputError(
-            f"--where {where!r}: not a condition; accepted: for example \"width <= 0.5 and method == 'kd'\""
-        )
-    return frame[wanted.fillna(False).astype(bool)]
-
-
 def _encoded(frame: pd.DataFrame, how: str) -> bytes:
     buffer = io.BytesIO()
     if how == "parquet":
@@ -217,4 +215,4 @@ def _shown(name: str, value: Any) -> str:
         return shown(name.removesuffix("_std"), value)
     if isinstance(value, int) and name == "parameters":
         return f"{value:,}"
-    return str(value)
+    return printable(str(value))

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from kdsweep.lazy import nn
-from kdsweep.params import named
+from kdsweep.params import Parts, named
+from kdsweep.registry import is_user_object
 from kdsweep.section import Count, PartName, Rate, Section, Weight
+from kdsweep.tasks.losses import LOSSES
 from kdsweep.tasks.losses.cross_entropy import CrossEntropy
 from kdsweep.training.optimizers import OPTIMIZERS, Optimizer
 from kdsweep.training.optimizers.sgd import SGD
@@ -85,3 +87,13 @@ class TrainSpec(OptimizationSpec):
     epochs: Count = 20
     task_loss: PartName = "cross_entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = CrossEntropy.label_smoothing.default
+
+    def unused(self) -> set[str]:
+        """Return the keys that have no effect, because no part that is named here declares them."""
+        kinds: dict[str, Parts[Any]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "task_loss": LOSSES}
+        unused: set[str] = set()
+        for key, parts in kinds.items():
+            name, _ = named(getattr(self, key))
+            if not is_user_object(name):  # the user's code may not be there any more
+                unused |= self._keys_for(parts) - parts.find(name).params().keys()
+        return unused

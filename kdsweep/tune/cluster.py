@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray.job_config import JobConfig
 
 from kdsweep.config.spec import ResourcesSection
 from kdsweep.errors import InputError
+
+CONNECT_SECONDS = 10.0
 
 
 @contextmanager
@@ -22,6 +28,8 @@ def connected(address: str | None) -> Iterator[None]:
     Raises:
         InputError: If no Ray cluster can be reached at `address`.
     """
+    if address is not None:
+        _need_answer(address)
     if ray.is_initialized():
         yield
         return
@@ -29,7 +37,8 @@ def connected(address: str | None) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            ray.init(**target, log_to_driver=False, logging_level=logging.ERROR)
+            config: Any = _without_cwd()
+            ray.init(**target, job_config=config, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(
@@ -40,6 +49,33 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _need_answer(address: str) -> None:
+    """Check that something listens at HOST:PORT: Ray itself would retry for minutes.
+
+    Raises:
+        InputError: If nothing does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdecimal()):
+        return  # `auto`, `local` or a name that Ray resolves
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--address {address}: nothing answers there: {error}; accepted: auto on a cluster node, or HOST:PORT of "
+            "the head"
+        ) from error
+
+
+def _without_cwd() -> JobConfig | None:
+    """Keep Ray from putting the driver's current directory first on its workers' import path.
+
+    A `json.py` there would take the place of Python's. A job that was submitted to a cluster brings its own config.
+    """
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return None if submitted else JobConfig(_client_job=True)
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,9 @@ class Confirmation:
         self._progress.phase("confirm", f"retraining the best {count} and their plain students on {seeds} fresh seeds")
         self._tell(len(self._results), len(self._wanted))
         if not self._sweep.teacher_test.is_file():
-            judge = ScoreTeacher(place)
-            self._wanted[judge.name] = judge
-            self._waiting.append(judge)
+            score = ScoreTeacher(place)
+            self._wanted[score.name] = score
+            self._waiting.append(score)
 
     def next(self) -> Work | None:
         """Return the next run."""
@@ -137,10 +137,10 @@ class Confirmation:
             raise report.get("error") or SweepError(f"confirmation failed: {report['failure']}")
         for measured in [*report.get("confirmed", ()), *report.get("test_scored", ())]:
             self._results[work.name] = measured
-            judges = ScoreTeacher.name in self._wanted
+            has_teacher = ScoreTeacher.name in self._wanted
             if work.name != ScoreTeacher.name:
                 done = len(self._results.keys() - {ScoreTeacher.name})
-                self._tell(done, len(self._wanted) - judges)
+                self._tell(done, len(self._wanted) - has_teacher)
         return work.name not in self._results
 
     def give_back(self, work: Work) -> None:

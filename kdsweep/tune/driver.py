@@ -12,7 +12,8 @@ from filelock import FileLock, Timeout
 from ray.exceptions import RayError
 from ray.tune import TuneError
 
-from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.changes import changed_spec
+from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
@@ -40,13 +41,20 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
     with _only_driver(sweep):
-        _clear_failed_start(sweep)
+        if was_resolved(sweep.spec) or (sweep.specs.is_file() and not sweep.spec.exists()):
+            _clear_failed_start(sweep)
+        elif any(path != sweep.lock for path in sweep.root.iterdir()):
+            raise SweepDirError(f"{sweep.root} contains files but no sweep; choose another --name or --storage")
         spec.save(sweep.spec)
         return _drive(spec, sweep, address, progress or Silent())
 
 
 def resume(
-    path: str | Path, trials: int | None = None, address: str | None = None, progress: Progress | None = None
+    path: str | Path,
+    trials: int | None = None,
+    address: str | None = None,
+    progress: Progress | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Results:
     """Resume a sweep from its directory alone.
 
@@ -55,19 +63,17 @@ def resume(
         trials: New total number of trials, to extend the sweep; None keeps the total.
         address: Address of a Ray cluster; None starts a local one.
         progress: Receives status updates.
+        overrides: New values by dotted path, for the settings that leave trials comparable, such as
+            `{"resources.max_concurrent": 2}`.
 
     Raises:
         SweepDirError: If there is no sweep at `path`, or another process is running it.
-        InputError: If `trials` is less than the sweep's present total.
+        SpecError: If a setting cannot change, or if `trials` is less than the sweep's present total.
     """
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
-        spec = _read_moved_spec(sweep)
-        if trials is not None:
-            if trials < spec.search.trials:
-                raise InputError(f"--trials {trials}: below the sweep's total; accepted: at least {spec.search.trials}")
-            spec = spec.replaced(search=spec.search.model_copy(update={"trials": trials}))
-        spec.save(sweep.spec)
+        extended = {} if trials is None else {"search.trials": trials}
+        spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
         return _drive(spec, sweep, address, progress or Silent())
 
 
@@ -95,7 +101,7 @@ def confirm(
     """
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
-        spec = _read_moved_spec(sweep)
+        spec = _moved(read_spec(sweep), sweep)
         asked = {"top": top, "seeds": seeds}
         wanted = spec.confirm.model_copy(update={name: value for name, value in asked.items() if value is not None})
         if load_results(path).best().empty:
@@ -105,9 +111,9 @@ def confirm(
         return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)
 
 
-def _read_moved_spec(sweep: SweepDir) -> SweepSpec:
-    """Read the spec of a sweep directory that may have been moved or renamed."""
-    return read_spec(sweep).replaced(storage=str(sweep.root.parent), name=sweep.root.name)
+def _moved(spec: SweepSpec, sweep: SweepDir) -> SweepSpec:
+    """Adapt the spec to a sweep directory that may have been moved or renamed."""
+    return spec.replaced(storage=str(sweep.root.parent), name=sweep.root.name)
 
 
 def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
@@ -121,18 +127,6 @@ def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
     return f"{sweep.root} contains a different sweep ({shown}); choose another --name, or continue it: {resume_it}"
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """List the settings that differ between two resolved specs, as `path: there -> here`."""
-    found: list[str] = []
-    for key in sorted({*there, *here}):
-        before, after = there.get(key), here.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            found.append(f"{prefix}{key}: {before} -> {after}")
-    return found
-
-
 def _has_begun(sweep: SweepDir) -> bool:
     """Whether the directory contains a sweep whose search has begun."""
     return sweep.spec.is_file() and sweep.journal.is_file() and sweep.journal.stat().st_size > 0
@@ -140,7 +134,7 @@ def _has_begun(sweep: SweepDir) -> bool:
 
 def _clear_failed_start(sweep: SweepDir) -> None:
     """Remove the files of a run that failed before its search. The store keeps data and teachers."""
-    for path in (sweep.spec, sweep.data, sweep.environment, sweep.probe):
+    for path in (sweep.spec, sweep.specs, sweep.data, sweep.environment, sweep.probe):
         path.unlink(missing_ok=True)
     for folder in (sweep.teacher, sweep.tune):
         shutil.rmtree(folder, ignore_errors=True)

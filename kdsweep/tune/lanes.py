@@ -33,7 +33,6 @@ def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path) -> 
         How the agenda ended. An exception within the agenda aborts it.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.slots)
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"  # Ray Tune's own state is never restored
     tuner = tune.Tuner(
         tune.with_resources(Lane, {"cpu": part.cpus, "gpu": part.gpus}),
         tune_config=tune.TuneConfig(

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from kdsweep import models, tasks
+from kdsweep import tasks
+from kdsweep.config.constraints import within_constraints
 from kdsweep.config.spec import SweepSpec
-from kdsweep.errors import InputError, SweepDirError
-from kdsweep.search.space import SearchSpace
+from kdsweep.errors import SweepDirError
 from kdsweep.search.study import Study
 from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.files import write_json
@@ -67,7 +67,9 @@ class _Phases:
             self._write_environment()
             part = self._share(capacity.stored(self._sweep), search)
             threads = self._spec.resources.cpus_per_trial if self._address else os.cpu_count() or 1
-            preparation = Preparation(self._spec, self._place, threads, self._progress, self._on_prepared)
+            # Saved only when the cluster and the data are fine, so that a failed `resume --trials` changes nothing.
+            save = (lambda: self._spec.save(self._sweep.spec)) if search else (lambda: None)
+            preparation = Preparation(self._spec, self._place, threads, self._progress, save, self._on_prepared)
             stages: list[Stage] = [preparation]
             if part.gpus and self._spec.resources.gpus_per_trial == "auto" and capacity.stored(self._sweep) is None:
                 # The number of trials per GPU is measured on a whole GPU, so lanes are resized after preparation.
@@ -113,7 +115,8 @@ class _Phases:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
         _note_data(self._sweep, data)
-        self._space = _within_constraints(self._spec, data)  # fail before anything is trained
+        # Before anything is trained, because it may fail.
+        self._space = within_constraints(self._spec, data.input_spec, data.num_classes)
         shape = "x".join(str(size) for size in data.input_spec.shape)
         self._progress.phase(
             "data",
@@ -148,28 +151,3 @@ def _note_data(sweep: SweepDir, data: Prepared) -> None:
             f"{sweep.root}: the data set has changed since the sweep began; restore the data or start a new sweep"
         )
     write_json(sweep.data, data.described())
-
-
-def _within_constraints(spec: SweepSpec, data: Prepared) -> SearchSpace:
-    """Return the search space without the widths that violate a constraint.
-
-    Raises:
-        InputError: If no width is left.
-    """
-    limits = spec.constraints
-    if not limits.parameters and not limits.size_mb:
-        return spec.search_space
-
-    def fits(width: float) -> bool:
-        parameters, size_mb = models.count(
-            spec.student.model, data.input_spec, data.num_classes, width, **spec.student.options
-        )
-        small = not limits.parameters or parameters <= limits.parameters
-        return small and (not limits.size_mb or size_mb <= limits.size_mb)
-
-    space = spec.search_space.limit_width(fits)
-    if space is None:
-        widths = spec.search_space.shared["width"].written()
-        wanted = {key: value for key, value in limits.model_dump().items() if value}
-        raise InputError(f"constraints: no searched width of {spec.student.model} ({widths}) satisfies {wanted}")
-    return space

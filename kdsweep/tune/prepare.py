@@ -24,6 +24,7 @@ class Preparation:
         place: The sweep's paths for workers; available once the data is read.
         threads: PyTorch threads for training the teacher.
         progress: Receives status updates.
+        on_data: Called when the data is read and a lane is ready.
         on_prepared: Called with the device name when the stage is done.
 
     Attributes:
@@ -39,12 +40,14 @@ class Preparation:
         place: Background[WorkerPlace],
         threads: int,
         progress: Progress,
+        on_data: Callable[[], None],
         on_prepared: Callable[[str], None],
     ):
         self._spec = spec
         self._place = place
         self._threads = threads
         self._progress = progress
+        self._on_data = on_data
         self._on_prepared = on_prepared
         self._handed_out = False
         self.card: TeacherCard
@@ -64,6 +67,7 @@ class Preparation:
             return None
         place = self._place.result()
         self._handed_out = True
+        self._on_data()
         self._progress.phase("teacher", self._spec.teacher.model)
         return Prepare(place, self._threads)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from kdsweep.config.load import load_spec, notes
-from kdsweep.config.spec import read_spec
+from kdsweep.config.shapes import EXAMPLES
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.errors import SpecError
 from kdsweep.methods import METHODS
 from kdsweep.search.extent import searched
@@ -179,7 +181,7 @@ FAULTS = {
     "momentum without an optimizer that takes it": (
         "epochs: 4",
         "momentum: 0.5, epochs: 4",
-        ":11: train.momentum: found 0.5; accepted: 0.9 with optimizer adam",
+        ":11: train.momentum: found 0.5, which has no effect with optimizer adam; accepted: 0.9, or leave it out",
     ),
     "searched momentum without an optimizer that takes it": (
         "  lr:",
@@ -189,7 +191,7 @@ FAULTS = {
     "label smoothing of a margin": (
         "epochs: 4",
         "task_loss: multi_margin, label_smoothing: 0.1, epochs: 4",
-        ":11: train.label_smoothing: found 0.1; accepted: 0.0 with task_loss multi_margin",
+        ":11: train.label_smoothing: found 0.1, which has no effect with task_loss multi_margin; accepted: 0.0, or",
     ),
     "nesterov without momentum": (
         "epochs: 4",
@@ -209,7 +211,7 @@ FAULTS = {
     "step with falling milestones": (
         "epochs: 4",
         "schedule: step, milestones: [3, 2], epochs: 4",
-        ":11: train.milestones: found [3, 2]; accepted: rising epochs",
+        ":11: train.milestones: found [3, 2]; accepted: increasing epoch numbers",
     ),
     "a word for a switch": (
         "  lr:",
@@ -223,6 +225,36 @@ FAULTS = {
         "trials: 10",
         "trials: 1000001",
         ":12: search.trials: found 1000001; accepted: at most 1000000",
+    ),
+    "a share of a GPU that is no number": (
+        "scheduler:",
+        "resources: {gpus_per_trial: lots}\nscheduler:",
+        ":13: resources.gpus_per_trial: found 'lots'; accepted: auto or a number",
+    ),
+    "no trials at a time": (
+        "scheduler:",
+        "resources: {max_concurrent: 0}\nscheduler:",
+        ":13: resources.max_concurrent: found 0; accepted: auto or at least 1",
+    ),
+    "a section left empty": (
+        "student: {model: mnist_student}",
+        "student:",
+        ":4: student: found nothing; accepted: a mapping",
+    ),
+    "a section without its model": (
+        "student: {model: mnist_student}",
+        "student: {}",
+        ":4: student: model: missing; for example: 'lightnn'",
+    ),
+    "a data set whose folder is not there": (
+        "name: mnist_mini",
+        "root: /nowhere/images, name: image_folder",
+        ":2: dataset.root: /nowhere/images: no such directory",
+    ),
+    "no student within the limits": (
+        "scheduler:",
+        "constraints: {parameters: 100}\nscheduler:",
+        ":13: constraints: no searched width of mnist_student ({'choice': [0.25, 0.5]}) satisfies {'parameters': 100}",
     ),
     "imagenet statistics for grey images": (
         "subset: 1200",
@@ -244,6 +276,29 @@ def test_a_fault_is_one_line_with_file_and_line(fault, sweep_file):
     assert len(lines) == 1, caught.value
     assert lines[0].startswith(str(sweep_file))
     assert not sweep_file.parent.joinpath("runs").exists()
+
+
+def test_every_required_key_has_an_example():
+    assert {key for key, field in SweepSpec.model_fields.items() if field.is_required()} == EXAMPLES.keys()
+    for key in ("dataset", "teacher", "student"):
+        fields = SweepSpec.model_fields[key].annotation.model_fields
+        assert {name for name, field in fields.items() if field.is_required()} == EXAMPLES[key].keys()
+
+
+def test_a_faulty_part_hides_no_fault_of_the_search(sweep_file):
+    text = sweep_file.read_text().replace("grace_epochs: 1", "group_by: [widht]")
+    sweep_file.write_text(text.replace("epochs: 4", "schedule: step, epochs: 4"))
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"search.points": [{"method": "kd", "depth": 1}]})
+    found = [fault.split(": ", 2)[1] for fault in caught.value.faults]
+    assert found == ["train.milestones", "scheduler.group_by", "search.points.0.depth"]
+
+
+def test_groups_by_a_setting_from_a_range_are_noted(sweep_file):
+    spec = load_spec(sweep_file, {"scheduler.group_by": ["lr", "width", "method"]})
+    (note,) = notes(spec)
+    assert note.startswith("scheduler.group_by: lr is drawn from a range, so nearly every trial is a group of its own")
+    assert notes(load_spec(sweep_file, {"scheduler.group_by": ["lr"], "scheduler.name": "none"})) == []
 
 
 def test_all_faults_are_reported_at_once(sweep_file):
@@ -310,7 +365,9 @@ def test_overrides_replace_values_and_say_so_when_wrong(sweep_file):
     assert spec.confirm.top == 0
     with pytest.raises(SpecError, match=r"^--set: search.trials: found 'many'; accepted: a whole number$"):
         load_spec(sweep_file, {"search.trials": "many"})
-    with pytest.raises(SpecError, match=r"--set name.first: name is 'small'; accepted: a path through mappings"):
+    with pytest.raises(
+        SpecError, match=r"--set name.first: name is 'small'; accepted: a path whose keys all hold mappings"
+    ):
         load_spec(sweep_file, {"name.first": 1})
 
 
@@ -471,3 +528,9 @@ except SpecError as error:
 """
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.rstrip().endswith("False False")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_an_endless_file_is_refused():
+    with pytest.raises(SpecError, match="/dev/zero:1: larger than 1000000 bytes; accepted: a sweep file"):
+        load_spec("/dev/zero")

@@ -745,3 +745,10 @@ def test_a_name_that_is_not_a_function_is_reported(function):
         datasets.get(function("", "calls"))
     with pytest.raises(UnknownNameError, match="cannot import 'no_such_module'"):
         datasets.get("no_such_module:load")
+
+
+def test_an_absurdly_large_label_is_refused():
+    from kdsweep.datasets.base import checked
+
+    with pytest.raises(DataError, match="x: found label 1000000000000; accepted: .* below 1,000,000"):
+        checked((np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 10**12])), "x")

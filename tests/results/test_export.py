@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import shutil
 import subprocess
 import sys
 from html import unescape
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from markdown_it import MarkdownIt
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import kdsweep
 from kdsweep import cli, models
 from kdsweep.config.spec import SweepSpec
+from kdsweep.datasets import embedded
+from kdsweep.datasets.images import resized
 from kdsweep.errors import CheckpointError, DataError, InputError
+from kdsweep.results import card as cards
 from kdsweep.results.card import card as card_of
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.export import CARD
@@ -252,6 +259,23 @@ HOSTILE = (
 )  # fmt: skip
 
 
+def test_the_card_lists_only_the_settings_that_were_used(student):
+    config = read_config(student)
+    train = config.settings["train"] | {
+        "optimizer": "sgd",
+        "schedule": "step",
+        "milestones": [1],
+        "task_loss": "multi_margin",
+    }
+    changed = config.model_copy(update={"settings": config.settings | {"train": train}})
+    listed = {line.split(" | ")[0].strip("| ") for line in card_of(config).splitlines() if line.startswith("| ")}
+    assert {"optimizer", "schedule", "label_smoothing", "precision"} <= listed
+    assert listed.isdisjoint({"momentum", "dampening", "nesterov", "milestones", "gamma"})
+    listed = {line.split(" | ")[0].strip("| ") for line in card_of(changed).splitlines() if line.startswith("| ")}
+    assert {"momentum", "dampening", "nesterov", "milestones", "gamma"} <= listed
+    assert "label_smoothing" not in listed
+
+
 def test_class_names_cannot_break_out_of_the_card(student):
     config = read_config(student)
     plain = rendered(card_of(config))
@@ -286,6 +310,77 @@ def test_a_second_export_replaces_the_first(made, tmp_path):
     (folder / WEIGHTS).write_bytes(b"broken")
     assert made.export(tmp_path, top=1) == [folder]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, CARD])
+def test_a_full_disk_leaves_the_export_that_was_there(name, made, tmp_path, monkeypatch):
+    (folder,) = made.export(tmp_path / "students", top=1)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with monkeypatch.context() as context:
+        context.setattr(Path, "write_bytes", full_at(name, Path.write_bytes))
+        with pytest.raises(
+            InputError, match=r"^--out .*: cannot be written: No space left on device; choose a writable "
+        ):
+            made.export(tmp_path / "students", top=1)
+        with pytest.raises(InputError, match="No space left"):
+            made.export(tmp_path / "fresh", top=1)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in (tmp_path / "students").iterdir()] == [folder.name]
+    assert list((tmp_path / "fresh").iterdir()) == []
+
+
+def full_at(name, write_bytes):
+    """A disk that takes half of one file."""
+
+    def write(path, content):
+        if path.name != name:
+            return write_bytes(path, content)
+        write_bytes(path, content[: len(content) // 2])
+        raise OSError(28, "No space left on device", str(path))
+
+    return write
+
+
+def test_anything_in_the_way_of_an_export_is_kept_and_reported_in_one_line(made, tmp_path):
+    (folder,) = made.export(tmp_path / "good", top=1)
+    name = folder.name
+    kinds = {
+        "a file as directory": lambda out: out.write_text("mine"),
+        "a file as folder": lambda out: (out.mkdir(), (out / name).write_text("mine")),
+        "a folder as file": lambda out: (out / name / WEIGHTS / "mine").mkdir(parents=True),
+        "a dangling link": lambda out: (out.mkdir(), (out / name).symlink_to(tmp_path / "nowhere")),
+        "a dangling directory": lambda out: out.symlink_to(tmp_path / "nowhere"),
+        "a link to itself": lambda out: out.symlink_to(out),
+        "too long a name": lambda out: out.mkdir(),
+    }
+    for kind, put in kinds.items():
+        out = tmp_path / kind.replace(" ", "-")
+        put(out)
+        before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+        target = out / ("x" * 300) if kind.startswith("too") else out
+        with pytest.raises(InputError, match="cannot be written") as caught:
+            made.export(target, top=1)
+        assert "\n" not in str(caught.value)
+        assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before, kind
+    assert (tmp_path / "a-file-as-folder" / name).read_text() == "mine"
+
+
+def test_an_export_does_not_write_through_links(made, tmp_path):
+    precious = tmp_path / "precious.txt"
+    precious.write_text("mine")
+    (folder,) = made.export(tmp_path / "students", top=1)
+    for path in folder.iterdir():
+        path.unlink()
+        path.symlink_to(precious)
+    made.export(tmp_path / "students", top=1)
+    assert precious.read_text() == "mine"
+    assert load_student(folder) is not None
+    real = tmp_path / "real"
+    real.mkdir()
+    shutil.rmtree(folder)
+    folder.symlink_to(real)
+    made.export(tmp_path / "students", top=1)
+    assert sorted(path.name for path in real.iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
 def test_weights_that_were_not_kept_end_in_a_line_that_lists_those_that_were(made, tmp_path):
@@ -510,6 +605,149 @@ def test_a_students_own_model_loads_where_its_code_lies_and_is_trusted(tmp_path,
     (folder,) = (tmp_path / "students").iterdir()
     with pytest.raises(InputError, match="trust_code"):
         load_student(folder)
+
+
+# Misuse of a student is reported
+
+
+def damage(folder, change):
+    state = load_file(folder / WEIGHTS)
+    change(state)
+    save_file(state, folder / WEIGHTS)
+
+
+BROKEN = {
+    "NaN": (lambda state: state["fc.weight"].view(-1)[3].fill_(math.nan), "fc.weight contains NaN or an infinity"),
+    "an infinity": (lambda state: state["fc.bias"][0].fill_(-math.inf), "fc.bias contains NaN or an infinity"),
+    "int8": (lambda s: s.update({"fc.weight": s["fc.weight"].to(torch.int8)}), "fc.weight is int8; accepted: floating"),
+    "bool": (lambda state: state.update({"fc.bias": state["fc.bias"] > 0}), "fc.bias is bool; accepted: floating"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_weights_that_are_not_finite_floats_are_refused(kind, student):
+    change, message = BROKEN[kind]
+    damage(student, change)
+    with pytest.raises(CheckpointError, match="student .*model.safetensors: ") as caught:
+        load_student(student)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"val_accuracy": ', '"val_accuracy": NaN, "x": '), ('"val_accuracy": ', '"val_accuracy": 1e999, "x": '),
+        ('"seed": ', '"seed": -Infinity, "x": '), ('"seed": ', '"seed": ' + "9" * 5000 + ', "x": '),
+        ('"parameters": ', '"parameters": ' + "9" * 100 + ', "x": '), ('"mean": [', '"mean": [NaN, '),
+        ('"width": ', '"width": Infinity, "x": '),
+    ],
+)  # fmt: skip
+def test_numbers_that_are_infinite_or_absurd_are_refused_in_a_description(old, new, student):
+    path = student / CONFIG
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(InputError, match=r"config\.json: unreadable: found .*; accepted: ") as caught:
+        load_student(student)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["hint", "simkd"])
+def test_prefixed_weights_load_as_the_same_student(method, made, tmp_path):
+    (student,) = made.export(tmp_path / "students", trial=key_of(made, method))
+    images = torch.rand(3, 1, 28, 28)
+    expected = load_student(student)(images)
+    state = load_file(student / WEIGHTS)
+    save_file({f"module.{name}": tensor for name, tensor in state.items()}, student / WEIGHTS)
+    assert torch.equal(load_student(student)(images), expected)
+
+
+def test_uint8_images_are_scaled_and_other_integers_refused(student):
+    loaded = load_student(student)
+    pixels = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
+    assert torch.equal(loaded(pixels), loaded(pixels / 255))
+    for dtype in (torch.int64, torch.int32, torch.int8, torch.bool):
+        with pytest.raises(DataError, match="accepted: floating point in 0..1, or uint8"):
+            loaded(pixels.to(dtype))
+
+
+def test_a_student_has_its_class_names_and_its_preprocessing(student, tmp_path):
+    loaded = load_student(student)
+    assert isinstance(loaded, torch.nn.Module)
+    assert loaded.class_names == tuple("0123456789")
+    pixels = torch.randint(0, 256, (28, 28), dtype=torch.uint8)
+    picture = Image.fromarray(pixels.numpy())
+    picture.save(tmp_path / "digit.png")
+    expected = pixels[None, None] / 255
+    for given in (picture, picture.convert("RGB"), tmp_path / "digit.png", str(tmp_path / "digit.png")):
+        assert torch.equal(loaded.preprocess(given), expected)
+    with pytest.raises(DataError, match="^image: 28 x 30 pixels; accepted: 28 x 28, because the training images were"):
+        loaded.preprocess(Image.new("L", (30, 28)))
+    with pytest.raises(DataError, match="pixel format is I; accepted: 8 bits per channel"):
+        loaded.preprocess(Image.new("I", (28, 28)))
+    with pytest.raises(DataError, match=f"{CONFIG}: not an image; accepted: JPEG, "):
+        loaded.preprocess(student / CONFIG)
+    rewrite(student, preprocessing={"resize": 28, "interpolation": "bilinear", "crop": "centre"})
+    wide = Image.effect_noise((90, 60), 80)
+    cut = resized(np.asarray(wide)[None, None], 28)
+    assert torch.equal(load_student(student).preprocess(wide), torch.from_numpy(cut) / 255)
+
+
+@pytest.mark.parametrize("resize", [0, 28])
+def test_a_student_of_version_0_1_0_resizes_as_its_data_set_did(resize, student):
+    path = student / CONFIG
+    config = json.loads(path.read_text())
+    del config["preprocessing"]
+    path.write_text(json.dumps(config | {"dataset": config["dataset"] | {"root": "/gone", "resize": resize}}))
+    assert load_student(student).resize == resize
+    assert evaluate_student(student, "val")["images"] == 150
+
+
+def test_an_export_contains_no_local_path(tmp_path):
+    checkpoint = shutil.copy(embedded.path("mnist_mini_teacher.safetensors"), tmp_path / "mine.safetensors")
+    teacher = {"model": "mnist_teacher", "width": 0.25, "checkpoint": str(checkpoint)}
+    dataset = {"name": "mnist_mini", "subset": 300, "val_fraction": 0.5, "root": str(tmp_path / "data")}
+    results = sweep_by_hand(tmp_path, [point("none")], teacher=teacher, dataset=dataset)
+    (folder,) = results.export(tmp_path / "students")
+    for name in (CONFIG, CARD):
+        assert str(tmp_path) not in (folder / name).read_text()
+    assert read_config(folder).teacher["origin"] == "mine.safetensors"
+
+
+def test_classes_of_other_names_or_order_are_refused(student):
+    names = [*"1023456789"]
+    rewrite(student, class_names=names)
+    with pytest.raises(DataError, match=r"dataset 'mnist_mini': class 0 is '0'; accepted: '1', as in training"):
+        evaluate_student(student, "val")
+
+
+def test_control_and_bidirectional_characters_are_escaped_in_the_card(student):
+    config = read_config(student).model_copy(update={"class_names": ("a\u202eb", "c\x1b[31md", "e\u200bf", "é")})
+    card = card_of(config)
+    assert all(char.isprintable() or char == "\n" for char in card)
+    assert "u202e" in card
+    assert "é" in card
+
+
+def test_gain_and_interval_in_the_card_have_one_unit():
+    measured = {
+        "seeds": 2.0, "kd_gain": 0.0272, "kd_gain_std": 0.0011, "kd_gain_low": 0.0173, "kd_gain_high": 0.0371,
+        "kd_gain_p": 0.02, "verdict": "gain", "more_seeds": 0.0, "failed_seeds": 0.0, "margin": 0.005,
+    }  # fmt: skip
+    rows = cards._confirmed_rows(measured | {"test_accuracy": 0.9, "test_accuracy_std": 0.01}, "accuracy")
+    gain = "| gain over that plain student, paired by seed |"
+    assert f"{gain} +2.72 points (95 % CI +1.73 to +3.71), gain |" in rows
+    assert "| test, these settings on 2 fresh seeds | 90.00% ± 1.00% |" in rows
+    rows = cards._confirmed_rows(measured | {"test_loss": 0.4}, "loss")
+    assert f"{gain} +0.0272 (95 % CI +0.0173 to +0.0371), gain |" in rows
+    assert "| test, these settings on 2 fresh seeds | 0.4 |" in rows
+
+
+def test_a_gain_of_an_earlier_version_in_the_card_has_no_verdict():
+    measured = {"seeds": 2.0, "test_accuracy": 0.9, "kd_gain": 0.0272, "kd_gain_std": 0.0011}
+    rows = cards._confirmed_rows(measured, "accuracy")
+    assert "| gain over that plain student, paired by seed | +2.72 points |" in rows
 
 
 # Evaluation

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
@@ -148,6 +149,95 @@ def test_weights_of_another_model_are_refused_by_their_first_difference(change, 
     with pytest.raises(CheckpointError) as caught:
         weights.fit(model(), state, "w")
     assert str(caught.value) == message
+
+
+# Checkpoints as training scripts save them
+
+WRAPPED = {
+    "a state dict": lambda state: state,
+    "the tutorial's": lambda state: {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"lr": 0.1}},
+    "state_dict": lambda state: {"state_dict": state, "best": 0.9},
+    "model": lambda state: {"model": state, "args": ["--lr", "1"]},
+    "timm's": lambda state: {"state_dict": state, "args": Namespace(lr=0.1, out=None), "arch": "x"},
+    "Lightning's": lambda state: {
+        "state_dict": prefixed(state, "model.") | {"criterion.weight": torch.ones(3)}, "pytorch-lightning_version": "2",
+    },
+    "DistributedDataParallel's": lambda state: {"model": prefixed(state, "module.")},
+    "torch.compile's": lambda state: prefixed(state, "_orig_mod."),
+    "all of them": lambda state: {"state_dict": prefixed(state, "model.module._orig_mod.")},
+    "one in another": lambda state: {"model": {"state_dict": state}},
+    "an empty average": lambda state: {"model_ema": {}, "state_dict_ema": None, "model": state},
+}  # fmt: skip
+
+
+def prefixed(state, prefix):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_a_checkpoint_loads_however_its_training_script_wrapped_it(kind, tmp_path):
+    state = model().state_dict()
+    torch.save(WRAPPED[kind](dict(state)), tmp_path / "teacher.pth.tar")
+    found = weights.fit(model(), weights.load(tmp_path / "teacher.pth.tar"), "w")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.", "_orig_mod.", "model._orig_mod."])
+def test_prefixes_are_taken_off_in_safetensors_too(prefix, tmp_path):
+    state = model().state_dict()
+    weights.save(prefixed(state, prefix), tmp_path / "teacher.safetensors")
+    found = weights.fit(model(), weights.load(tmp_path / "teacher.safetensors"), "w")
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {n: t.tolist() for n, t in state.items()}
+    weights.check_classes(tmp_path / "teacher.safetensors", "3", 3)
+    with pytest.raises(CheckpointError, match="has 3 outputs, accepted: 10 classes"):
+        weights.check_classes(tmp_path / "teacher.safetensors", "3", 10)
+
+
+def test_a_model_whose_own_names_begin_like_a_prefix_keeps_them():
+    own = nn.ModuleDict({"model": model(), "module": nn.Linear(2, 2)})
+    state = own.state_dict()
+    assert weights.fit(own, state, "w").keys() == state.keys()
+    assert weights.fit(own, prefixed(state, "module."), "w").keys() == state.keys()
+
+
+def test_averaged_weights_take_precedence_and_their_key_is_returned(tmp_path):
+    plain, averaged = model().state_dict(), model().state_dict()
+    for key in weights.AVERAGED:
+        torch.save({"state_dict": plain, "model": plain, key: averaged}, tmp_path / "timm.pth")
+        state, part = weights.load_part(tmp_path / "timm.pth")
+        assert torch.equal(state["0.weight"], averaged["0.weight"])
+        assert part == key
+
+
+def test_code_in_a_checkpoint_is_named(tmp_path):
+    torch.save({"model": model()}, tmp_path / "whole.pt")
+    message = refused(tmp_path / "whole.pt")
+    assert "; found an object of type torch.nn.modules.container.Sequential; accepted: " in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("3.", "net.head.3.", "state = {name.removeprefix('net.head.'): tensor for name, tensor in state.items()}"),
+        ("3.", "fc.", "state['3.weight'] = state.pop('fc.weight'); state['3.bias'] = state.pop('fc.bias')"),
+    ],
+)
+def test_names_that_do_not_fit_are_reported_with_the_line_that_renames_them(old, new, line):
+    state = {name.replace(old, new): tensor for name, tensor in model().state_dict().items()}
+    with pytest.raises(CheckpointError) as caught:
+        weights.fit(model(), state, "w")
+    assert str(caught.value).endswith(f"; to rename: {line}")
+    assert f"3.weight may be {new}weight, 3.bias may be {new}bias" in str(caught.value)
+    renamed = {"state": state}
+    exec(line, renamed)
+    weights.fit(model(), renamed["state"], "w")
+
+
+def test_a_name_cannot_break_the_line():
+    state = model().state_dict() | {"a\nb\x1b[2J": torch.ones(1)}
+    with pytest.raises(CheckpointError, match=r"^w: 'a\\nb\\x1b\[2J' does not belong to the model$"):
+        weights.fit(model(), state, "w")
 
 
 def test_the_number_of_classes_is_checked_from_the_header_without_torch(tmp_path):

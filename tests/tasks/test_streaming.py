@@ -132,10 +132,10 @@ def test_a_sweep_streams_and_confirms_and_its_student_is_evaluated(local_ray, fo
 
     spec = kdsweep.load_spec(tmp_path / "streamed.yaml").dataset
     for split in ("val", "test"):
-        facts = evaluate_student(student, split)
+        facts = evaluate_student(student, split, root=spec.root)
         assert facts["images"] == len(raw_images(spec.model_copy(update={"stream": False}), 0, split))
     best = results.best(1).iloc[0]
-    assert evaluate_student(student, "val")["accuracy"] == pytest.approx(best["val_accuracy"])
+    assert evaluate_student(student, "val", root=spec.root)["accuracy"] == pytest.approx(best["val_accuracy"])
 
 
 def test_an_image_that_cannot_be_read_is_said_in_one_line(folder, tmp_path):

@@ -255,14 +255,15 @@ def test_code_in_a_checkpoint_is_rejected_and_not_run(how, tmp_path):
     else:
         torch.save(Code(mark), path, _use_new_zipfile_serialization=how == "torch")
     message = refused(written(tmp_path, LOADED | {"checkpoint": str(path)}))
-    assert f"checkpoint {path}: holds more than tensors, or is no checkpoint; accepted: a .safetensors file" in message
+    assert f"checkpoint {path}: contains more than tensors, or is not a checkpoint" in message
+    assert "; accepted: a .safetensors file" in message
     assert not mark.exists()
 
 
 def test_a_pickled_model_is_rejected(tmp_path):
     torch.save(models.build("mnist_teacher", (1, 28, 28), 10, width=0.25), tmp_path / "model.pt")
     message = refused(written(tmp_path, LOADED | {"checkpoint": str(tmp_path / "model.pt")}))
-    assert "accepted: a .safetensors file or torch.save(model.state_dict(), ...)" in message
+    assert "accepted: a .safetensors file, or one written by torch.save(model.state_dict(), ...)" in message
 
 
 def test_a_checkpoint_with_a_different_number_of_classes_is_rejected(tmp_path):

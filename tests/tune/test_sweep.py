@@ -19,12 +19,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 import kdsweep
+from kdsweep.config.spec import ConstraintsSection
 from kdsweep.errors import InputError, SweepDirError, SweepError
 from kdsweep.results.gains import judge
 from kdsweep.search.study import KEPT_WEIGHTS
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tune import lanes
-from kdsweep.tune.driver import run
+from kdsweep.tune.driver import resume, run
 from kdsweep.tune.trainable import Lane
 from kdsweep.worker import process
 
@@ -167,7 +168,7 @@ def test_a_finished_sweep_is_extended_and_keeps_its_trials(local_ray, sweep_file
     assert len(more.trials) == 6
     after = more.trials.set_index("trial")["val_accuracy"]
     assert (after[before.index] == before).all()
-    with pytest.raises(InputError, match="--trials 3: below the sweep's total; accepted: at least 6"):
+    with pytest.raises(InputError, match="search.trials: found 3; accepted: from 6, the present total, to 1000000"):
         kdsweep.resume(first.path, trials=3)
 
 
@@ -281,15 +282,36 @@ def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):
     assert results.trials["parameters"].max() <= 5_000
     message = "constraints: no searched width of mnist_student .* satisfies {'parameters': 100}"
     with pytest.raises(InputError, match=message):
-        kdsweep.run(kdsweep.load_spec(sweep_file, {**overrides, "constraints.parameters": 100, "name": "none"}))
+        kdsweep.load_spec(sweep_file, {**overrides, "constraints.parameters": 100, "name": "none"})
+
+
+def test_a_folder_that_holds_other_files_is_left_alone(sweep_file):
+    spec = kdsweep.load_spec(sweep_file)
+    files = [spec.sweep_dir.teacher / "weights.pt", spec.sweep_dir.data, spec.sweep_dir.spec]
+    spec.sweep_dir.teacher.mkdir(parents=True)
+    for file in files:
+        file.write_text("mine")
+        with pytest.raises(SweepDirError, match=r"runs/small contains files but no sweep; choose another --name"):
+            kdsweep.run(spec)
+        assert file.read_text() == "mine"
+
+
+def test_a_failed_resume_does_not_change_the_number_of_trials(swept, tmp_path):
+    sweep = tmp_path / "copy"
+    shutil.copytree(swept, sweep)
+    before = (sweep / "spec.yaml").read_text()
+    with pytest.raises(InputError, match=r"^--address 127.0.0.1:1: nothing answers there: .*refused; accepted: auto"):
+        resume(sweep, trials=12, address="127.0.0.1:1")
+    assert (sweep / "spec.yaml").read_text() == before
 
 
 def test_a_start_that_failed_before_its_search_does_not_block_the_corrected_file(sweep_file):
     """Not even if the corrected file names different data and a different teacher."""
-    wrong = kdsweep.load_spec(sweep_file, {"constraints.parameters": 100})
+    # `load_spec` would refuse these limits, so that they fail in the run they are set afterwards.
+    wrong = kdsweep.load_spec(sweep_file).replaced(constraints=ConstraintsSection(parameters=100))
     sweep = wrong.sweep_dir
     for limit, changes in ((100, {}), (100, {}), (50, {"dataset.subset": 800})):
-        spec = kdsweep.load_spec(sweep_file, {"constraints.parameters": limit, **changes})
+        spec = kdsweep.load_spec(sweep_file, changes).replaced(constraints=ConstraintsSection(parameters=limit))
         with pytest.raises(InputError, match=f"satisfies .'parameters': {limit}"):
             kdsweep.run(spec)
         assert sweep.spec.is_file()

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from kdsweep.errors import DataError
+
 
 class Normalise(nn.Module):
-    """(images - mean) / std per channel, for images [B, C, H, W] scaled to 0..1."""
+    """(images - mean) / std per channel, for images [B, C, H, W] in 0..1; uint8 images are divided by 255 first."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -20,5 +22,14 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images [B, C, H, W]."""
+        """Normalised images [B, C, H, W].
+
+        Raises:
+            DataError: If they are neither floating point nor uint8.
+        """
+        if images.dtype == torch.uint8:
+            images = images / 255
+        elif not images.is_floating_point():
+            found = str(images.dtype).removeprefix("torch.")
+            raise DataError(f"found images of type {found}; accepted: floating point in 0..1, or uint8")
         return (images - self.mean) / self.std

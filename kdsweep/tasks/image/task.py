@@ -47,15 +47,21 @@ class ImageTask(Task):
         return splits.raw_images(spec, seed, split)
 
     def exported(self, model: nn.Module, described: Mapping[str, Any]) -> nn.Module:
-        """Prepend the normalisation, so that the model takes images scaled to 0..1."""
+        """Prepend the normalisation, and add the class names and the preprocessing of image files."""
+        from kdsweep.tasks.image.student import Student
+
         mean, std, channels = described["mean"], described["std"], described["input_shape"][0]
         if len(mean) != channels:
             raise InputError(f"{len(mean)} means for {channels} channels")
-        return models.normalised(model, mean, std)
+        parts = models.normalised(model, mean, std)
+        return Student(parts, described["class_names"], described["input_shape"], described["preprocessing"]["resize"])
 
     def exported_call(self, input_shape: tuple[int, ...]) -> str:
         return f"logits = student(images)  # images [B, {', '.join(map(str, input_shape))}] scaled to 0..1"
 
     def exported_note(self, described: Mapping[str, Any]) -> str:
         mean, std = (", ".join(f"{value:.6g}" for value in described[name]) or "–" for name in ("mean", "std"))
-        return f"It normalises its own input (mean {mean}, std {std})."
+        return (
+            "`student.preprocess(image)` prepares a file or a PIL image, and `student.class_names` names the logits. "
+            f"The student normalises its own input (mean {mean}, std {std})."
+        )

@@ -28,10 +28,7 @@ def _mean_recall(sums: torch.Tensor, count: int) -> float:
     return float((correct[there] / total[there]).mean())
 
 
-register(
-    "accuracy",
-    Metric("share of samples whose likeliest class is the right one", "max", _correct, margin=HALF_A_POINT),
-)
+register("accuracy", Metric("share of samples classified correctly", "max", _correct, margin=HALF_A_POINT))
 register(
     "top5_accuracy",
     Metric("share of samples whose right class is among the five likeliest", "max", _among_five, least_classes=6,

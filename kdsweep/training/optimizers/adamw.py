@@ -19,7 +19,7 @@ class AdamW(Adam):
     """
 
     name = "adamw"
-    weight_decay = Param(0.0, "share of a weight, times the rate, that a step takes off", valid=Uniform(0.0, 1e3))
+    weight_decay = Param(0.0, "each step shrinks a weight by this times the learning rate", valid=Uniform(0.0, 1e3))
 
     @staticmethod
     def kernel() -> Callable[..., None]:

@@ -76,7 +76,7 @@ class Optimizer(Declared):
         self.states = [{} for _ in self.weights]
         for key, tensor in tensors.items():
             index, _, name = key.partition("/")
-            self.states[int(index)][name] = _laid_out_as(self.weights[int(index)], tensor)
+            self.states[int(index)][name] = laid_out_as(self.weights[int(index)], tensor)
 
     def _by_type(self) -> list[tuple[list[nn.Parameter], list[State]]]:
         """Group the weights that have a gradient, and their states, by dtype. A fused kernel takes a single dtype."""
@@ -97,7 +97,7 @@ def _gradient(weight: nn.Parameter) -> torch.Tensor:
     return weight.grad
 
 
-def _laid_out_as(weight: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+def laid_out_as(weight: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     """Move a tensor to a weight's device, and to its memory layout if the shapes match, as fused kernels require."""
     if tensor.shape == weight.shape:
         return torch.empty_like(weight, dtype=tensor.dtype, requires_grad=False).copy_(tensor)

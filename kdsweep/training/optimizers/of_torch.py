@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from kdsweep.distributions import Valid
 from kdsweep.lazy import nn, torch
 from kdsweep.params import Param, summary
-from kdsweep.training.optimizers.base import Optimizer, _laid_out_as
+from kdsweep.training.optimizers.base import Optimizer, laid_out_as
 
 SCALARS = (bool, int, float, str)
 
@@ -73,7 +73,7 @@ class OfTorch(Optimizer):
         for key, tensor in tensors.items():
             index, _, name = key.partition("/")
             number = name.endswith("#")
-            kept = tensor.item() if number else _laid_out_as(self.weights[int(index)], tensor)
+            kept = tensor.item() if number else laid_out_as(self.weights[int(index)], tensor)
             states.setdefault(int(index), {})[name.removesuffix("#")] = kept
         self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": states})
 

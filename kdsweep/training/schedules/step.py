@@ -20,7 +20,7 @@ class RisingEpochs(Valid):
         return all(type(epoch) is int and epoch > 0 for epoch in value) and sorted(set(value)) == list(value)
 
     def described(self) -> str:
-        return "rising epochs"
+        return "increasing epoch numbers"
 
 
 @SCHEDULES.declare
@@ -29,7 +29,7 @@ class Step(Schedule):
 
     name = "step"
     milestones: Param[list[int]] = Param([], "epochs after which the rate is lowered", valid=RisingEpochs())
-    gamma = Param(0.1, "what the rate is multiplied by at each", valid=Uniform(0.0, 1.0))
+    gamma = Param(0.1, "factor applied to the rate at each milestone", valid=Uniform(0.0, 1.0))
 
     @classmethod
     def faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

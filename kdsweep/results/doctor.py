@@ -1,0 +1,125 @@
+"""`kdsweep doctor`: checks the files of a sweep and rebuilds those that derive from the logs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kdsweep.config.spec import read_spec
+from kdsweep.errors import KdsweepError, SweepDirError
+from kdsweep.results.frames import Results, frozen_trials, write_frames
+from kdsweep.storage import weights
+from kdsweep.storage.jsonl import read_lines
+from kdsweep.storage.paths import SweepDir
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The state of one file of a sweep.
+
+    Attributes:
+        file: Path relative to the sweep's directory.
+        state: `whole`, `damaged` or `repaired`.
+        note: What the file contains, or what is wrong with it and what to do.
+    """
+
+    file: str
+    state: str
+    note: str
+
+
+def examine(sweep: SweepDir) -> list[Finding]:
+    """Check every file of a sweep and repair what can be rebuilt.
+
+    Frames are rebuilt from the logs. Damaged files that `kdsweep resume` or `confirm` rebuild are removed. Files that
+    cannot be rebuilt are never changed.
+
+    Raises:
+        SweepDirError: If the sweep is running, or its directory cannot be written.
+    """
+    try:
+        with FileLock(sweep.lock, timeout=0):
+            return list(_findings(sweep))
+    except Timeout:
+        raise SweepDirError(f"{sweep.root}: the sweep is running; wait for it or stop it") from None
+    except OSError as error:
+        raise SweepDirError(f"{sweep.root}: cannot be written: {error.strerror}") from error
+
+
+def _findings(sweep: SweepDir) -> Iterator[Finding]:
+    logs = [
+        _looked_at(sweep, sweep.spec, lambda: f"sweep {read_spec(sweep).name}"),
+        _looked_at(sweep, sweep.journal, lambda: f"{len(frozen_trials(sweep))} trials"),
+        _looked_at(sweep, sweep.epochs_log, lambda: f"{len(Results.from_logs(sweep).epochs)} epochs"),
+    ]
+    yield from logs
+    if sweep.specs.is_file():
+        yield _looked_at(sweep, sweep.specs, lambda: f"{len(list(read_lines(sweep.specs)))} versions of spec.yaml")
+    if all(finding.state == "whole" for finding in logs):
+        yield from _frames(sweep)
+    yield from _removable(sweep, sweep.confirmed_frame, "kdsweep confirm rebuilds it from confirmed/")
+    yield from _removable(sweep, sweep.teacher_card, "kdsweep resume rebuilds it")
+    yield from _removable(sweep, sweep.teacher_test, "kdsweep confirm rebuilds it")
+    lost = "cannot be rebuilt from the logs; restore it from a backup, or delete it and run kdsweep resume"
+    for path in (sweep.data, sweep.environment, sweep.probe, *sorted(sweep.confirmed.glob("*/result.json"))):
+        if path.is_file():
+            yield _looked_at(sweep, path, partial(_json, path), lost)
+    of_trial = "its trial cannot be exported; if the trial is unfinished, kdsweep resume restarts it"
+    for path in sorted([*sweep.teacher.glob("*.safetensors"), *sweep.trials.glob("*/*.safetensors")]):
+        advice = of_trial if path.is_relative_to(sweep.trials) else "the next kdsweep resume rebuilds it"
+        yield _looked_at(sweep, path, partial(_weights, path), advice)
+
+
+def _looked_at(sweep: SweepDir, path: Path, look: Callable[[], str], advice: str = "") -> Finding:
+    file = str(path.relative_to(sweep.root))
+    try:
+        return Finding(file, "whole", look())
+    except (KdsweepError, OSError, ValueError) as error:
+        what = " ".join(str(error).removeprefix(f"{path}: ").split())
+        return Finding(file, "damaged", f"{what}; {advice}" if advice else what)
+
+
+def _frames(sweep: SweepDir) -> Iterator[Finding]:
+    """Rebuild the frames that were not built from the current logs."""
+    results = Results(sweep)
+    stale = [path for path in (sweep.trials_frame, sweep.epochs_frame) if not results.is_current(path)]
+    if stale:
+        write_frames(sweep)
+    for path in (sweep.trials_frame, sweep.epochs_frame):
+        state = "repaired" if path in stale else "whole"
+        yield Finding(path.name, state, "rebuilt from the logs" if path in stale else "agrees with the logs")
+
+
+def _removable(sweep: SweepDir, path: Path, how: str) -> Iterator[Finding]:
+    """Check a file that another command rebuilds, and remove it if it is damaged."""
+    if not path.is_file():
+        return
+    look = _parquet if path.suffix == ".parquet" else _json
+    finding = _looked_at(sweep, path, partial(look, path))
+    if finding.state == "damaged":
+        path.unlink()
+        finding = Finding(finding.file, "repaired", f"was damaged and has been removed; {how}")
+    yield finding
+
+
+def _json(path: Path) -> str:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"found {type(found).__name__}; accepted: a JSON object")
+    return f"{len(found)} entries"
+
+
+def _parquet(path: Path) -> str:
+    import pandas as pd
+
+    return f"{len(pd.read_parquet(path))} rows"
+
+
+def _weights(path: Path) -> str:
+    weights.metadata(path)
+    return f"{path.stat().st_size:,} bytes"

@@ -1,0 +1,156 @@
+"""Derived files are rebuilt or reported in one line; `kdsweep doctor` checks and repairs a sweep."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from pandas.testing import assert_frame_equal
+
+from kdsweep import cli
+from kdsweep.errors import SweepDirError
+from kdsweep.results.doctor import examine
+from kdsweep.results.frames import load_results, write_frames
+from kdsweep.storage.paths import SweepDir
+
+FINISHED = Path(__file__).parents[1] / "data" / "finished_0.1.0"
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A copy of a finished sweep with current frames."""
+    copy = SweepDir(shutil.copytree(FINISHED, tmp_path / "sweep"))
+    write_frames(copy)
+    return copy
+
+
+def damage(path, kind):
+    whole = path.read_bytes()
+    path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "noise": b"\x00\xff" * 400}[kind])
+
+
+DAMAGE = ("empty", "cut", "noise")
+
+
+def states(sweep):
+    return {found.file: found.state for found in examine(sweep)}
+
+
+# Frames
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("name", ["trials.parquet", "epochs.parquet"])
+def test_a_damaged_frame_is_rebuilt_from_the_logs(name, kind, sweep):
+    before = load_results(sweep.root)
+    trials, epochs = before.trials, before.epochs
+    damage(sweep.root / name, kind)
+    assert_frame_equal(load_results(sweep.root).trials, trials)
+    assert_frame_equal(load_results(sweep.root).epochs, epochs)
+    assert states(sweep)[name] == "repaired"
+    assert set(states(sweep).values()) == {"whole"}
+
+
+def test_freshness_depends_on_content_and_not_on_clocks(sweep):
+    trials = load_results(sweep.root).trials
+    lines = sweep.epochs_log.read_text().splitlines(keepends=True)
+    sweep.epochs_log.write_text("".join(lines[:-1]))
+    for log in (sweep.epochs_log, sweep.journal):
+        os.utime(log, (0, 0))  # older than any frame
+    assert len(load_results(sweep.root).epochs) == len(lines) - 1
+    sweep.epochs_log.write_text("".join(lines))
+    for frame in (sweep.epochs_frame, sweep.trials_frame):
+        os.utime(frame, (0, 0))  # older than any log
+    assert load_results(sweep.root).is_current(sweep.trials_frame)
+    assert_frame_equal(load_results(sweep.root).trials, trials)
+
+
+def test_a_log_of_equal_length_but_other_values_makes_a_frame_stale(sweep):
+    text = sweep.epochs_log.read_text()
+    at = text.index('"val_accuracy":0.') + len('"val_accuracy":0.')
+    changed = text[:at] + ("1" if text[at] != "1" else "2") + text[at + 1 :]
+    before = load_results(sweep.root).epochs["val_accuracy"].tolist()
+    sweep.epochs_log.write_text(changed)
+    assert load_results(sweep.root).epochs["val_accuracy"].tolist() != before
+
+
+@pytest.mark.parametrize("missing", ["epochs_log", "journal"])
+def test_a_log_that_is_missing_is_refused_in_one_line(missing, sweep):
+    getattr(sweep, missing).unlink()
+    with pytest.raises(SweepDirError, match="missing.* exists; restore both logs") as caught:
+        _ = load_results(sweep.root).trials
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("name", ["confirmed.parquet", "teacher/teacher.json", "teacher/test.json"])
+def test_other_derived_files_are_reported_in_one_line(name, kind, sweep):
+    damage(sweep.root / name, kind)
+    results = load_results(sweep.root)
+    with pytest.raises(
+        SweepDirError, match="damaged.*; remove it with kdsweep doctor .*, then rebuild it with kdsweep"
+    ) as caught:
+        _ = results.confirmed if "confirmed" in name else results.teacher
+    assert str(sweep.root / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert states(sweep)[name] == "repaired"
+    assert name not in states(sweep)
+    assert load_results(sweep.root).best(1)["trial"].tolist()
+    _ = load_results(sweep.root).teacher, load_results(sweep.root).confirmed
+
+
+# doctor
+
+
+def test_a_whole_sweep_is_reported_whole_and_not_changed(sweep):
+    before = {path: path.read_bytes() for path in sweep.root.rglob("*") if path.is_file() and path != sweep.lock}
+    found = states(sweep)
+    assert set(found.values()) == {"whole"}
+    assert found.keys() >= {"spec.yaml", "epochs.jsonl", "study.journal", "trials.parquet", "teacher/teacher.json"}
+    after = {path: path.read_bytes() for path in sweep.root.rglob("*") if path.is_file() and path != sweep.lock}
+    assert after == before
+
+
+IRREPLACEABLE = ("spec.yaml", "epochs.jsonl", "study.journal", "data.json", "teacher/model.safetensors")
+
+
+@pytest.mark.parametrize("kind", DAMAGE[1:])
+@pytest.mark.parametrize("name", IRREPLACEABLE)
+def test_damage_that_cannot_be_repaired_is_reported_and_left_as_it_is(name, kind, sweep):
+    damage(sweep.root / name, kind)
+    if name in ("epochs.jsonl", "study.journal") and kind == "cut":
+        lines = (sweep.root / name).read_bytes().splitlines(keepends=True)
+        (sweep.root / name).write_bytes(b"".join([lines[0], b"{damaged\n", *lines[1:]]))
+    content = (sweep.root / name).read_bytes()
+    if name == "spec.yaml" and kind == "cut":
+        (sweep.root / name).write_bytes(content := content + b"\n  - [")
+    found = {finding.file: finding for finding in examine(sweep)}
+    assert found[name].state == "damaged"
+    assert "\n" not in found[name].note
+    assert (sweep.root / name).read_bytes() == content
+
+
+def test_a_running_sweep_is_left_alone(sweep):
+    with FileLock(sweep.lock), pytest.raises(SweepDirError, match="the sweep is running; wait for it or stop it"):
+        examine(sweep)
+
+
+def test_the_command_exits_with_1_only_if_damage_remains(sweep, monkeypatch, capsys):
+    def doctor():
+        monkeypatch.setattr(sys, "argv", ["kdsweep", "doctor", str(sweep.root)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return stopped.value.code, capsys.readouterr().out
+
+    damage(sweep.trials_frame, "cut")
+    code, out = doctor()
+    assert code == 0
+    assert "repaired" in out
+    damage(sweep.data, "cut")
+    code, out = doctor()
+    assert code == 1
+    assert "damaged" in out

@@ -132,6 +132,7 @@ def results(
 ) -> None:
     """Show the results of a running or finished sweep, best trials first."""
     from kdsweep.results.frames import load_results
+    from kdsweep.results.importance import LEAST_TRIALS
     from kdsweep.terminal import tables
 
     file_format = tables.format_of(output.value if output else "", out)
@@ -143,6 +144,8 @@ def results(
         everything = found.importance()
         complete = int((found.trials["state"] == "COMPLETE").sum())
         errors.print(f"based on the {complete} complete trials of {len(found.trials)}", highlight=False)
+        if everything.empty:
+            errors.print(f"each setting needs at least {LEAST_TRIALS} complete trials that drew it", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)
     tables.write(frame, file_format, out)
 

@@ -9,6 +9,8 @@ import pytest
 
 # Before Ray is imported anywhere: workers must not run `uv run` again.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+# The tests start about a hundred processes; without bytecode each would compile all of PyTorch again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 MINIMAL = """\
 name: {name}

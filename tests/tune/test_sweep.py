@@ -344,6 +344,38 @@ def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_
     assert kdsweep.load_student(folder, trust_code=True) is not None
 
 
+def test_the_same_processes_prepare_search_and_confirm(local_ray, sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "noted_models.py").write_text(
+        "import os\n"
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "def tiny(input_shape, num_classes, width, file=''):\n"
+        "    with Path(file).open('a') as pids:\n"
+        "        pids.write(f'{os.getpid()}\\n')\n"
+        "    features = input_shape[0] * input_shape[1] * input_shape[2]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(features, 8), nn.ReLU(), nn.Linear(8, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    pids = tmp_path / "pids"
+    changes = {
+        **QUICK,
+        "space": {"method": ["kd", "none"], "lr": {"loguniform": [1e-3, 1e-2]}},
+        "student": {"model": "noted_models:tiny", "options": {"file": str(pids)}},
+        "search.points": [],
+        "confirm": {"top": 1, "seeds": 2},
+    }
+    results = kdsweep.run(kdsweep.load_spec(sweep_file, changes))
+    assert len(results.confirmed) == 1
+    built = [int(pid) for pid in pids.read_text().split()]
+    workers = set(built) - {os.getpid()}
+    timeline = json.loads((results.path / "environment.json").read_text())["timeline"]
+    # 4 trials and at least 4 confirmation runs were built, all of them in the lanes.
+    assert len([pid for pid in built if pid in workers]) >= 8
+    assert 1 <= len(workers) <= timeline["workers"]
+    assert list(timeline["stages"]) == ["prepare", "search", "confirm"]
+    assert all(times["end"] >= times["first_step"] >= 0 for times in timeline["stages"].values())
+
+
 def test_user_errors_exit_with_code_2_and_one_line_without_a_traceback(swept, tmp_path):
     kdsweep_command = [sys.executable, "-c", "from kdsweep.cli import main; main()"]
     for arguments in (

@@ -37,10 +37,10 @@ _ASKED = f"from {_COMPILER}.utils import is_compile_supported"
 
 
 def import_torchvision(part: str) -> ModuleType:
-    """`torchvision.PART`, without PyTorch's compiler, which takes longer to import than all of torchvision.
+    """Import `torchvision.PART` without PyTorch's compiler, which takes longer to import than all of torchvision.
 
-    Only an operator of detection models asks one function of it, and only when it is called; until then it gets a
-    function that imports the compiler. A torchvision that asks for more is imported as it is.
+    torchvision uses one function of the compiler, in an operator of detection models. It gets a stand-in that imports
+    the compiler when called. If the installed torchvision uses more than that, it is imported normally.
     """
     if "torchvision" not in sys.modules and _COMPILER not in sys.modules and _asks_one_function():
         with _compiler_in_reserve():
@@ -49,7 +49,7 @@ def import_torchvision(part: str) -> ModuleType:
 
 
 def _asks_one_function() -> bool:
-    """Whether the installed torchvision imports nothing else of the compiler."""
+    """Whether the installed torchvision imports only that function of the compiler."""
     spec = find_spec("torchvision")
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [file.read_text("utf-8") for folder in folders for file in Path(folder).rglob("*.py")]
@@ -58,7 +58,7 @@ def _asks_one_function() -> bool:
 
 @contextmanager
 def _compiler_in_reserve() -> Iterator[None]:
-    """While it is entered, a stand-in lies where the compiler would be imported."""
+    """Replace the compiler by a stand-in while torchvision is imported."""
     import_module("torch")
     package, utils = ModuleType(_COMPILER), ModuleType(f"{_COMPILER}.utils")
 

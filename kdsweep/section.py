@@ -60,7 +60,7 @@ class Section(BaseModel):
         declared, keys = cls.params(), self._keys_for(parts)
         for key in own:
             if key in keys and key in declared:
-                yield key, f"given with {name}; accepted: as a key beside it"
+                yield key, f"given with {name}; write it as a separate key instead"
             elif key not in declared:
                 yield key, f"unknown parameter {key!r} of {name}; {did_you_mean(key, declared.keys() - keys)}"
         params = {key: value for key, value in self.part(parts, written)[1].items() if key in declared}

@@ -14,8 +14,8 @@ from kdsweep.config.yaml import Document
 from kdsweep.errors import SpecError
 from kdsweep.storage.paths import SweepDir
 
-# Trials that began before a change of these settings are comparable with those that begin after it. The content of the
-# data set is compared wherever it is.
+# Trials that began before a change of these settings are comparable with those that begin after it. The data
+# set may move, because its content is compared.
 CHANGEABLE = (
     "search.trials", "search.plain_share", "confirm.top", "confirm.seeds", "confirm.margin", "resources",
     "dataset.root", "dataset.download", "teacher.cache_gb",

@@ -208,7 +208,7 @@ class SearchSpace:
             if key not in known:
                 faults.append(((key,), f"{key!r} is not drawn for {chosen[0]}; {did_you_mean(key, known)}"))
             elif not self.applies(key, point):
-                faults.append(((key,), f"{key!r} has no effect beside the point's other values; accepted: without it"))
+                faults.append(((key,), f"{key!r} has no effect with the point's other values; leave it out"))
             elif not known[key].contains(value):
                 faults.append(((key,), f"found {value!r}, outside the space; accepted: {known[key].written()}"))
         return faults

@@ -14,7 +14,7 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, beside `path`, which takes its place at the end; after an error `path` is as it was."""
+    """Yield a temporary path that replaces `path` at the end; after an error `path` is unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(path)
     try:
@@ -25,7 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file is written before it appears: beside it, under a name of this process's own."""
+    """Path of the temporary file next to `path`, unique to this process."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 

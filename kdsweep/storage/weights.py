@@ -23,7 +23,7 @@ AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 WRAPPERS = (*AVERAGED, "model_state_dict", "state_dict", "model")
 # Name prefixes added by Lightning, DistributedDataParallel and torch.compile.
 PREFIXES = ("model.", "module.", "_orig_mod.")
-SUGGESTIONS = 3  # at most so many renamings in an error message
+SUGGESTIONS = 3  # maximum number of renamings in an error message
 
 
 def save(state: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:

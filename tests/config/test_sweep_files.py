@@ -176,7 +176,7 @@ FAULTS = {
     "parameter of a part that is a key": (
         "epochs: 4",
         "optimizer: {name: sgd, momentum: 0.5}, epochs: 4",
-        ":11: train.optimizer.momentum: given with sgd; accepted: as a key beside it",
+        ":11: train.optimizer.momentum: given with sgd; write it as a separate key instead",
     ),
     "momentum without an optimizer that takes it": (
         "epochs: 4",

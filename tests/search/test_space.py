@@ -171,7 +171,7 @@ def test_a_point_with_a_setting_that_has_no_effect_is_refused():
     assert space.point_faults({"optimizer": "sgd", "momentum": 0.9}) == []
     ((path, message),) = space.point_faults({"optimizer": "adam", "momentum": 0.9})
     assert path == ("momentum",)
-    assert "has no effect beside the point's other values" in message
+    assert "has no effect with the point's other values" in message
 
 
 def test_a_list_is_a_choice_and_true_is_not_1():

@@ -41,11 +41,9 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
     if _has_begun(sweep):
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
+    _refuse_other_files(sweep)
     with _only_driver(sweep):
-        if was_resolved(sweep.spec) or (sweep.specs.is_file() and not sweep.spec.exists()):
-            _clear_failed_start(sweep)
-        elif any(path != sweep.lock for path in sweep.root.iterdir()):
-            raise SweepDirError(f"{sweep.root} contains files but no sweep; choose another --name or --storage")
+        _clear_failed_start(sweep)
         spec.save(sweep.spec)
         record_code(spec, sweep)
         return _drive(spec, sweep, address, progress or Silent())
@@ -134,6 +132,13 @@ def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
 def _has_begun(sweep: SweepDir) -> bool:
     """Whether the directory contains a sweep whose search has begun."""
     return sweep.spec.is_file() and sweep.journal.is_file() and sweep.journal.stat().st_size > 0
+
+
+def _refuse_other_files(sweep: SweepDir) -> None:
+    """Raise an error if the directory contains files, but not those of a run that failed before its search."""
+    started = was_resolved(sweep.spec) or (sweep.specs.is_file() and not sweep.spec.exists())
+    if not started and any(path != sweep.lock for path in sweep.root.iterdir()):
+        raise SweepDirError(f"{sweep.root} contains files but no sweep; choose another --name or --storage")
 
 
 def _clear_failed_start(sweep: SweepDir) -> None:

@@ -287,6 +287,7 @@ def test_a_folder_that_holds_other_files_is_left_alone(sweep_file):
         with pytest.raises(SweepDirError, match=r"runs/small contains files but no sweep; choose another --name"):
             kdsweep.run(spec)
         assert file.read_text() == "mine"
+    assert {path for path in spec.sweep_dir.root.rglob("*") if path.is_file()} == set(files)
 
 
 def test_a_failed_resume_does_not_change_the_number_of_trials(swept, tmp_path):

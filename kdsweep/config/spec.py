@@ -68,10 +68,18 @@ class ConstraintsSection(Section):
 
 
 class ConfirmSection(Section):
-    """How many of the best trials are trained again, and on how many new seeds; `top: 0` skips this stage."""
+    """Confirmation of the best trials on fresh seeds.
+
+    Attributes:
+        top: Number of trials to confirm; 0 skips the confirmation.
+        seeds: Number of fresh seeds.
+        margin: Largest difference that does not matter, in the unit of the metric; 0 rules out the verdict `same`.
+            `auto` is the margin that the metric declares.
+    """
 
     top: Annotated[int, Field(ge=0, le=1000)] = 3
     seeds: Annotated[int, Field(ge=1, le=1000)] = 3
+    margin: Literal["auto"] | Weight = "auto"
 
 
 class ResourcesSection(Section):
@@ -125,6 +133,16 @@ class SweepSpec(Section):
         """
         metric, mode = self.objective.metric, self.objective.mode
         return Goal(metric, mode if mode != "auto" else tasks.of(self.dataset).metric(metric).mode)
+
+    def gain_margin(self) -> float:
+        """Return the largest difference that does not matter; 0 if neither sweep file nor metric has one.
+
+        Raises:
+            InputError: If `margin` is `auto` and the task has no such metric.
+        """
+        if self.confirm.margin != "auto":
+            return self.confirm.margin
+        return tasks.of(self.dataset).metric(self.objective.metric).margin
 
     @property
     def sweep_dir(self) -> SweepDir:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kdsweep import tasks
 from kdsweep.errors import printable
+from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.student import StudentConfig
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.training.section import TrainSpec
@@ -64,24 +66,35 @@ Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("
 """
 
 
-def _confirmed_rows(confirmed: dict[str, float], metric: str) -> list[str]:
-    """Table rows for the confirmed metrics; missing ones are omitted."""
-    lines = (
-        (f"test_{metric}", f"test, these settings on {confirmed['seeds']:.0f} fresh seeds"),
-        (f"plain_test_{metric}", "test, plain student with the same settings and seeds"),
-        ("kd_gain", "gain over that plain student, paired by seed"),
-        (f"tuned_plain_test_{metric}", "test, plain student with the best plain settings of the sweep"),
-        ("kd_gain_tuned", "gain over that plain student, paired by seed"),
-    )
-    rows = []
-    for name, meaning in lines:
-        if name not in confirmed:
-            continue
-        as_text = shown_gain if name.startswith("kd_gain") else shown
-        unit = " points" if as_text is shown_gain and is_fraction(metric) else ""
-        spread = f" ± {as_text(metric, confirmed[f'{name}_std']).lstrip('+')}" if f"{name}_std" in confirmed else ""
-        rows.append(f"| {meaning} | {as_text(metric, confirmed[name])}{spread}{unit} |")
-    return rows
+def _confirmed_rows(confirmed: Mapping[str, Any], metric: str) -> list[str]:
+    """Table rows for the confirmed metrics and gains; missing ones are omitted."""
+    baselines = {
+        "kd_gain": ("plain", "plain student with the same settings and seeds"),
+        "kd_gain_tuned": ("tuned_plain", "plain student with the best plain settings of the sweep"),
+    }
+    ours = f"test, these settings on {confirmed['seeds']:.0f} fresh seeds"
+    rows = [_mean_row(ours, f"test_{metric}", confirmed, metric)]
+    for gain, (prefix, meaning) in baselines.items():
+        rows.append(_mean_row(f"test, {meaning}", f"{prefix}_test_{metric}", confirmed, metric))
+        if gain in confirmed:
+            rows.append(f"| gain over that plain student, paired by seed | {_gain(confirmed, gain, metric)} |")
+    return [row for row in rows if row]
+
+
+def _mean_row(meaning: str, name: str, confirmed: Mapping[str, Any], metric: str) -> str:
+    """Row of a mean over the seeds; empty if it is unknown."""
+    if name not in confirmed:
+        return ""
+    spread = f" ± {shown(metric, confirmed[f'{name}_std'])}" if f"{name}_std" in confirmed else ""
+    return f"| {meaning} | {shown(metric, confirmed[name])}{spread} |"
+
+
+def _gain(confirmed: Mapping[str, Any], gain: str, metric: str) -> str:
+    verdict = verdict_of(confirmed, gain)
+    if verdict is not None:
+        return verdict.text(metric)
+    # Confirmed by version 0.1.0, which gave no verdicts.
+    return shown_gain(metric, confirmed[gain]) + (" points" if is_fraction(metric) else "")
 
 
 def _cell(value: Any) -> str:

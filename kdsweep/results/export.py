@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +14,7 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.datasets import Dataset
 from kdsweep.errors import CheckpointError, InputError
 from kdsweep.results.card import card
+from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.student import CONFIG, WEIGHTS, Preprocessing, StudentConfig, rebuilt
 from kdsweep.storage import weights
 from kdsweep.storage.files import read_json, replace_files
@@ -92,7 +92,7 @@ def _config(
     described = read_json(sweep.data)
     own = confirmed[confirmed["trial"] == row["trial"]] if not confirmed.empty else confirmed
     columns = _confirmed_columns(spec.goal)
-    measured = {name: float(own.iloc[0][name]) for name in columns} if not own.empty else {}
+    measured = _known({name: own.iloc[0][name] for name in columns}) if not own.empty else {}
     best: dict[str, Any] = {spec.goal.column: _best_value(trial, row[spec.goal.column])}
     return StudentConfig(
         model=spec.student.model,
@@ -111,7 +111,7 @@ def _config(
         skipped=described.get("skipped", {}),
         seed=spec.seed,
         settings=settings | {"train": _train(sweep, spec)},
-        confirmed={name: value for name, value in measured.items() if math.isfinite(value)},
+        confirmed=measured,
         teacher=_without_paths(teacher),
         sweep=spec.name,
         trial=row["trial"],
@@ -135,8 +135,15 @@ def _without_paths(teacher: dict[str, Any]) -> dict[str, Any]:
 
 def _confirmed_columns(goal: Goal) -> list[str]:
     test = goal.test_column
-    means = [test, f"plain_{test}", "kd_gain", f"tuned_plain_{test}", "kd_gain_tuned"]
-    return ["seeds", *(column for mean in means for column in (mean, f"{mean}_std")), "first_layer_norm"]
+    spreads = [column for mean in (test, f"plain_{test}", f"tuned_plain_{test}") for column in (mean, f"{mean}_std")]
+    return ["seeds", *spreads, *GAIN_COLUMNS, "first_layer_norm"]
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are not missing, as floats and strings."""
+    texts = {name: value for name, value in values.items() if isinstance(value, str) and value}
+    numbers = {name: float(value) for name, value in values.items() if not isinstance(value, str) and pd.notna(value)}
+    return {name: (texts | numbers)[name] for name in values if name in texts or name in numbers}
 
 
 def _best_value(trial: TrialDir, recorded: float) -> float:

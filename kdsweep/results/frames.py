@@ -16,6 +16,8 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
+from kdsweep.results.confirmed import upgraded
+from kdsweep.search.baseline import PLAIN
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import read_json, replacing
@@ -89,7 +91,7 @@ class Results:
         if not self.sweep.confirmed_frame.is_file():
             return pd.DataFrame()
         try:
-            return pd.read_parquet(self.sweep.confirmed_frame)
+            return upgraded(pd.read_parquet(self.sweep.confirmed_frame))
         except (OSError, ValueError) as error:
             raise SweepDirError(
                 f"{self.sweep.confirmed_frame}: damaged; remove it with kdsweep doctor {self.path}, then rebuild it "
@@ -106,25 +108,70 @@ class Results:
         return {name: value for file in files if file.is_file() for name, value in self._described(file).items()}
 
     def best(self, top: int = 1) -> pd.DataFrame:
-        """The best trials by the sweep's objective; on a tie, the smaller student comes first."""
-        measured = self.trials[self.trials[self.goal.column].notna() & (self.trials["state"] != "FAILED")]
-        return ranked(measured, self.goal).head(top)
+        """The best trials by the sweep's objective; on a tie, the smaller student comes first.
+
+        Confirmed trials are ordered among themselves by their mean on the validation split over the fresh seeds.
+        """
+        return by_confirmation(self._by_search(), self.confirmed, self.goal).head(top)
 
     def distinct(self, top: int) -> pd.DataFrame:
         """`best` without duplicate configurations; trials of a small search space repeat them."""
-        return self.best(len(self.trials)).drop_duplicates("config").head(top).reset_index(drop=True)
+        return _distinct(self.best(len(self.trials)), top)
+
+    def candidates(self, top: int) -> pd.DataFrame:
+        """The trials to confirm: as `distinct`, but by the results of the search alone."""
+        return _distinct(self._by_search(), top)
+
+    def _by_search(self) -> pd.DataFrame:
+        """The trials with a result, from best to worst on the seed of the search."""
+        measured = self.trials[self.trials[self.goal.column].notna() & (self.trials["state"] != "FAILED")]
+        return ranked(measured, self.goal)
 
     def pareto(self) -> pd.DataFrame:
         """The trials that no student of the same or smaller size beats, from small to large."""
-        rising = self.best(len(self.trials)).sort_values("parameters", kind="stable")
+        rising = self._by_search().sort_values("parameters", kind="stable")
         scores = rising[self.goal.column].map(self.goal.score).astype(float)
         return rising[scores > scores.cummax().shift(fill_value=-math.inf)].reset_index(drop=True)
 
     def plain(self, width: float | None = None) -> pd.DataFrame:
-        """The best trial without distillation, of one width or of any; empty if there is none."""
-        plain = self.best(len(self.trials))
-        plain = plain[plain["method"] == "none"]
+        """The best complete trial without distillation, of one width or of any; empty if there is none.
+
+        A trial that was stopped early does not count: it was not trained as long as the students it is compared to.
+        """
+        plain = self._by_search()
+        plain = plain[(plain["method"] == PLAIN) & (plain["state"] == "COMPLETE")]
         return (plain if width is None else plain[plain["width"] == width]).head(1).reset_index(drop=True)
+
+    def effort(self) -> pd.DataFrame:
+        """How much the search spent on each method at each width: width, method, trials, complete, epochs.
+
+        `complete` is the number of trials that reached the last epoch; failed trials count as trials.
+        """
+        counted = self.trials.assign(complete=self.trials["state"] == "COMPLETE")
+        groups = counted.groupby(["width", "method"], as_index=False)
+        return groups.agg(trials=("trial", "size"), complete=("complete", "sum"), epochs=("epochs", "sum"))
+
+    def tuning_curves(self, n: int = 32, width: float | None = None, confidence: float = 0.95) -> pd.DataFrame:
+        """How good the best of 1 to n random trials of each method is expected to be.
+
+        Compares methods, and plain students, at equal tuning effort. Only trials drawn at random are used: all of the
+        sampler `random`, and the first `startup_trials` of `tpe`, without points. A trial that was stopped early counts
+        with its best value so far, as it does in the search.
+
+        Args:
+            n: Length of the curves.
+            width: Only trials of this width; None uses all.
+            confidence: Confidence of the band, for a whole curve.
+
+        Returns:
+            One row per method and number of trials: method, n, expected_best, low, high, trials (the number of random
+            trials behind the curve). low and high are the ends of the band; they are empty if the objective is not an
+            accuracy, because the range of its values is unknown. Empty if no trial was drawn at random.
+        """
+        from kdsweep.results.tuning import tuning_curves
+
+        trials = self.trials if width is None else self.trials[self.trials["width"] == width]
+        return tuning_curves(trials, self.spec, n, confidence)
 
     def importance(self) -> pd.DataFrame:
         """Importance of each setting, based on the complete trials: parameter, importance, trials."""
@@ -236,6 +283,31 @@ def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
     ascending = [True, goal.mode == "min", True, True]
     marked = trials.assign(failed=trials["state"] == "FAILED")
     return marked.sort_values(order, ascending=ascending).drop(columns="failed").reset_index(drop=True)
+
+
+def by_confirmation(trials: pd.DataFrame, confirmed: pd.DataFrame, goal: Goal) -> pd.DataFrame:
+    """Order the confirmed trials among themselves by their mean on the validation split over the fresh seeds.
+
+    The other trials keep their places: their values come from one seed, and the best of many such values are too high
+    to be compared with means over fresh seeds. A trial that diverged on a fresh seed comes last among the confirmed.
+
+    Args:
+        trials: Trials from best to worst.
+        confirmed: The frame of confirmed trials; may be empty.
+        goal: The objective.
+    """
+    if confirmed.empty:
+        return trials
+    fresh = confirmed.set_index("trial")[goal.column].map(goal.score)
+    places = trials.index[trials["trial"].isin(fresh.index)]
+    scores = trials.loc[places, "trial"].map(fresh)
+    order = trials.index.to_series()
+    order[places] = scores.sort_values(ascending=False, kind="stable", na_position="last").index
+    return trials.loc[order].reset_index(drop=True)
+
+
+def _distinct(trials: pd.DataFrame, top: int) -> pd.DataFrame:
+    return trials.drop_duplicates("config").head(top).reset_index(drop=True)
 
 
 def load_results(path: str | Path) -> Results:

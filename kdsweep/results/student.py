@@ -15,6 +15,7 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError, InputError, KdsweepError
 from kdsweep.lazy import nn, torch
 from kdsweep.registry import is_user_object
+from kdsweep.results.gains import Outcome
 from kdsweep.storage import weights
 from kdsweep.training.evaluate import evaluate
 
@@ -59,7 +60,7 @@ class StudentConfig(BaseModel):
         skipped: Number of unreadable images that were left out, by split.
         seed: Seed of the sweep.
         settings: The trial's configuration.
-        confirmed: Means and standard deviations over fresh seeds; empty if the trial was not confirmed.
+        confirmed: Results over fresh seeds and verdicts on the gains; empty if the trial was not confirmed.
         teacher: Description of the teacher.
         sweep: Name of the sweep.
         trial: Key of the trial.
@@ -88,7 +89,7 @@ class StudentConfig(BaseModel):
     skipped: dict[str, int] = Field(default_factory=dict)
     seed: int
     settings: dict[str, Any]
-    confirmed: dict[str, float]
+    confirmed: dict[str, float | Outcome]
     teacher: dict[str, Any]
     sweep: str
     trial: str

@@ -10,13 +10,14 @@ finished trials; the journal keeps all of them.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 
 import optuna
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.distributions import Config
+from kdsweep.search.baseline import PlainShare, is_plain, size_of
 from kdsweep.search.samplers import Sampler
 from kdsweep.search.section import SearchSection, sampler_of
 from kdsweep.search.space import SearchSpace
@@ -30,12 +31,16 @@ RECENT = 250
 class Proposer:
     """Draws configurations. A draw depends only on its number and the results so far, also after a restart.
 
+    The plain trials that `plain_share` demands are drawn per width, from the history of the plain trials of that width
+    alone. The history of all trials would draw settings that suit distillation.
+
     Args:
         sampler: The sampler.
         space: The search space.
         seed: Seed of the sweep.
         trials: Number of trials.
         points: Configurations to try first; missing values are drawn.
+        plain_share: Plain trials per width, as a multiple of those of the best-served method.
         recent: Number of latest finished trials that the sampler sees in addition to the best.
 
     Attributes:
@@ -49,22 +54,28 @@ class Proposer:
         seed: int,
         trials: int,
         points: Sequence[Config] = (),
+        plain_share: float = 0.0,
         recent: int = RECENT,
     ):
         self._space = space
         self._sampler = sampler
         self._seed = seed
+        self._recent = recent
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(storage=BoundedMemory(recent), direction="maximize")
-        self._open: dict[str, optuna.Trial] = {}
+        self._all = History(space, recent)
         self._tried: set[str] = set()
         listed = list(self._sampler.listed(space))
         self._given = [*points, *(config for config in listed if config not in points)]
         self.limit = min(trials, len(self._given)) if listed else trials
+        # A sampler that lists its configurations tries all of them.
+        self._share = PlainShare(space, 0.0 if listed else plain_share)
+        self._plain: dict[Hashable, History] = {}
+        self._plain_sampler = with_startup(sampler, 1 / self._share.sizes)
 
     @classmethod
     def of(cls, search: SearchSection, space: SearchSpace, seed: int, recent: int = RECENT) -> Proposer:
-        return cls(sampler_of(search), space, seed, search.trials, search.points, recent)
+        """Create the proposer of a sweep."""
+        return cls(sampler_of(search), space, seed, search.trials, search.points, search.plain_share, recent)
 
     def propose(self, number: int) -> Config:
         """Return a configuration, avoiding those already tried for up to `ATTEMPTS` draws.
@@ -72,15 +83,16 @@ class Proposer:
         Args:
             number: Number of configurations proposed before.
         """
-        given = self._given[number] if number < len(self._given) else {}
         for attempt in range(ATTEMPTS):
-            trial, config = self._draw(given, self._drawn_by(number, attempt))
-            identity = digest_of(config)
-            if identity not in self._tried or attempt == ATTEMPTS - 1:
+            history, trial, config = self._draw(number, attempt)
+            if digest_of(config) not in self._tried or attempt == ATTEMPTS - 1:
                 break
-            self._study.tell(trial, state=TrialState.FAIL)
-        self._tried.add(identity)
-        self._open[identity] = trial
+            history.reject(trial)
+        history.accept(config, trial)
+        for other in self._histories(config):
+            if other is not history:
+                other.add(config)
+        self._note(config)
         return config
 
     def tell(self, config: Config, state: TrialState, values: Sequence[float]) -> None:
@@ -91,32 +103,97 @@ class Proposer:
             state: The final state, as an Optuna state.
             values: The best score so far after each epoch; higher is better.
         """
-        trial = self._open.pop(digest_of(config), None)
-        if trial is None:
-            return  # tried twice; Optuna already has its result
-        if values:
-            trial.report(values[-1], len(values))
-        self._study.tell(trial, values[-1] if state is TrialState.COMPLETE else None, state=state)
+        for history in self._histories(config):
+            history.tell(config, state, values)
 
     def recall(self, config: Config) -> None:
         """Restore a trial proposed in an earlier session."""
-        identity = digest_of(config)
-        if identity not in self._tried:
-            self._tried.add(identity)
-            # Every value is given, so there is nothing to draw.
-            self._open[identity] = self._draw(config, optuna.samplers.RandomSampler(seed=0))[0]
+        if digest_of(config) not in self._tried:
+            for history in self._histories(config):
+                history.add(config)
+        self._note(config)
 
-    def _draw(self, given: Mapping[str, object], sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Config]:
+    def _note(self, config: Config) -> None:
+        self._tried.add(digest_of(config))
+        self._share.note(config)
+
+    def _draw(self, number: int, attempt: int) -> tuple[History, optuna.Trial, Config]:
+        """Draw from the history of all trials, or a plain trial from the history of its width if one is due."""
+        if number < len(self._given):
+            return self._all, *self._all.draw(self._given[number], self._drawn_by(self._sampler, number, attempt))
+        plain = self._share.owed()
+        if not plain:
+            trial, config = self._all.draw({}, self._drawn_by(self._sampler, number, attempt))
+            plain = self._share.before(config)
+            if not plain:
+                return self._all, trial, config
+            self._all.reject(trial)
+        history = self._plain_history(plain)
+        return history, *history.draw(plain, self._drawn_by(self._plain_sampler, number, attempt))
+
+    def _histories(self, config: Config) -> list[History]:
+        """Return the histories that a configuration belongs to."""
+        return [self._all, self._plain_history(config)] if self._share.active and is_plain(config) else [self._all]
+
+    def _plain_history(self, config: Config) -> History:
+        return self._plain.setdefault(size_of(self._space, config), History(self._space, self._recent))
+
+    def _drawn_by(self, sampler: Sampler, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+        seed = derived_seed(self._seed, "sampler", number, attempt) % 2**32
+        # A sampler may keep proposing what it knows is good. Random draws find the rest of a small space.
+        return optuna.samplers.RandomSampler(seed=seed) if attempt > ATTEMPTS // 2 else sampler.drawn_by(seed)
+
+
+def with_startup(sampler: Sampler, factor: float) -> Sampler:
+    """Return a copy of a sampler with a multiple of its random trials, if it has any."""
+    values = {name: getattr(sampler, name) for name in sampler.params()}
+    if "startup_trials" in values:
+        values["startup_trials"] = int(values["startup_trials"] * factor)
+    return type(sampler)(**values)
+
+
+class History:
+    """An in-memory Optuna study, which proposals are drawn from.
+
+    Args:
+        space: The search space.
+        recent: Number of latest finished trials that samplers see in addition to the best.
+    """
+
+    def __init__(self, space: SearchSpace, recent: int):
+        self._space = space
+        self._study = optuna.create_study(storage=BoundedMemory(recent), direction="maximize")
+        self._open: dict[str, optuna.Trial] = {}
+
+    def draw(self, given: Mapping[str, object], sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Config]:
+        """Draw the settings that are not given; the caller must accept or reject the draw."""
         self._study.sampler = sampler
         if given:
             self._study.enqueue_trial(self._space.optuna_params(dict(given)))  # type: ignore[arg-type]
         trial = self._study.ask()
         return trial, self._space.suggest(trial)
 
-    def _drawn_by(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
-        seed = derived_seed(self._seed, "sampler", number, attempt) % 2**32
-        # A sampler may keep proposing what it knows is good. Random draws find the rest of a small space.
-        return optuna.samplers.RandomSampler(seed=seed) if attempt > ATTEMPTS // 2 else self._sampler.drawn_by(seed)
+    def accept(self, config: Config, trial: optuna.Trial) -> None:
+        """Make a draw a running trial."""
+        self._open[digest_of(config)] = trial
+
+    def reject(self, trial: optuna.Trial) -> None:
+        """Hide a draw from samplers."""
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def add(self, config: Config) -> None:
+        """Add a configuration drawn elsewhere, as a running trial."""
+        # Every value is given, so there is nothing to draw.
+        self.accept(config, self.draw(config, optuna.samplers.RandomSampler(seed=0))[0])
+
+    def tell(self, config: Config, state: TrialState, values: Sequence[float]) -> None:
+        """Record how a trial ended; see `Proposer.tell`."""
+        trial = self._open.pop(digest_of(config), None)
+        if trial is None:
+            return  # tried twice; Optuna already has its result
+        if values:
+            trial.report(values[-1], len(values))
+        self._study.tell(trial, values[-1] if state is TrialState.COMPLETE else None, state=state)
 
 
 class BoundedMemory(InMemoryStorage):

@@ -9,7 +9,7 @@ from pydantic import Field
 from kdsweep.search.samplers import SAMPLERS, Sampler
 from kdsweep.search.samplers.tpe import TPE
 from kdsweep.search.stopping.asha import ASHA
-from kdsweep.section import Count, PartName, Section
+from kdsweep.section import Count, PartName, Section, Weight
 from kdsweep.tasks import Goal
 
 
@@ -21,12 +21,15 @@ class SearchSection(Section):
         trials: Number of trials; `grid` stops earlier if it exhausts the space.
         startup_trials: Random trials before TPE starts.
         points: Configurations to try first; missing values are drawn.
+        plain_share: Plain trials per width, as a multiple of the trials of the method with the most at that width; 0
+            leaves their number to the sampler.
     """
 
     sampler: PartName = "tpe"
     trials: Count = 64
     startup_trials: Annotated[int, Field(ge=0)] = TPE.startup_trials.default
     points: list[dict[str, Any]] = Field(default_factory=list)
+    plain_share: Weight = 1.0
 
 
 class SchedulerSection(Section):

@@ -227,15 +227,18 @@ class SearchSpace:
             SpaceError: If a distribution cannot be enumerated.
         """
         for method in self.methods():
-            drawn = self.parameters(method)
-            bad = [name for name, d in drawn.items() if not d.finite]
+            bad = [name for name, d in self.parameters(method).items() if not d.finite]
             if bad:
                 faults: list[Fault] = [
-                    ((name,), f"sampler grid cannot enumerate {drawn[name].written()}; accepted: choice, randint, "
-                     "quniform or a constant") for name in bad
+                    ((name,), f"sampler grid cannot enumerate {self.parameters(method)[name].written()}; accepted: "
+                     "choice, randint, quniform or a constant") for name in bad
                 ]  # fmt: skip
                 raise SpaceError(faults)
-            yield from self._combinations({"method": method}, {name: d.every() for name, d in drawn.items()})
+            yield from self.combinations(method)
+
+    def combinations(self, method: str) -> Iterator[Config]:
+        """Yield every configuration of a method whose distributions are all finite, in the order written."""
+        yield from self._combinations({"method": method}, {n: d.every() for n, d in self.parameters(method).items()})
 
     @property
     def widest(self) -> float:

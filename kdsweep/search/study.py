@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
+from kdsweep.search.baseline import PlainLeaders, stopping_group
 from kdsweep.search.journal import BatchedJournal
 from kdsweep.search.plan import Plan, rule_of
 from kdsweep.search.proposer import Proposer
@@ -114,6 +115,7 @@ class Study:
         self.same_error = True
         self.sweep = sweep
         self._rule = rule_of(spec)
+        self._leaders = PlainLeaders(space)
         self._goal = spec.goal
         self._kept: list[Trial] = []
         self._proposer = Proposer.of(spec.search, space, spec.seed)
@@ -214,6 +216,7 @@ class Study:
             self.same_error = self.same_error and self.last_error in ("", error)
             self.last_error = error
         if state is State.FAILED:
+            self._leaders.ignore(trial.key)
             self._drop(trial)
         else:
             self._keep(trial)
@@ -230,8 +233,11 @@ class Study:
         trial.parameters = int(metrics.get("parameters", trial.parameters))
         if self.leader is None or self._goal.better(trial.best, self.leader.best):
             self.leader = trial
-        group = tuple(trial.config.get(name) for name in self.spec.scheduler.group_by)
-        return self._rule.reached(group, trial.key, epoch, self._goal.score(trial.best))
+        score = self._goal.score(trial.best)
+        self._leaders.note(trial.key, trial.config, score)
+        group = stopping_group(self.space, trial.config, self.spec.scheduler.group_by)
+        stop = self._rule.reached(group, trial.key, epoch, score)
+        return stop and not self._leaders.protects(trial.key, trial.config)
 
     def _scores(self, trial: Trial) -> list[float]:
         """Convert a trial's values to scores for the stopping rule and the sampler: higher is better."""
@@ -252,14 +258,19 @@ class Study:
             everyone[trial.key] = trial
             self._proposer.recall(trial.config)
             self._asked += 1
+            if frozen.state == TrialState.FAIL:
+                self._leaders.ignore(trial.key)
             if frozen.state.is_finished():
                 ended[trial.key] = frozen
             else:
                 self.running[trial.key] = trial
-        stopped: list[str] = []
+        stopped: dict[str, int] = {}
         for entry in read_lines(self.sweep.epochs_log, wanted=("trial", "epoch", self._goal.column, "seconds")):
-            if entry["trial"] in everyone and self._note(everyone[entry["trial"]], entry):
-                stopped.append(entry["trial"])
+            key, epoch = entry["trial"], int(entry["epoch"])
+            if key in everyone and self._note(everyone[key], entry):
+                stopped[key] = epoch
+            elif epoch > stopped.get(key, epoch):
+                del stopped[key]  # an earlier version, whose groups were larger, let it continue
         states = {state: name for name, state in _OPTUNA_STATES.items()}
         lost = [key for key, frozen in ended.items() if frozen.state != TrialState.FAIL and not everyone[key].values]
         if lost:

@@ -13,13 +13,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdsweep.errors import printable
+from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.frames import Results
+from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import Goal, is_fraction, shown, shown_gain
 from kdsweep.terminal.progress import config_text
 from kdsweep.terminal.tables import console
 
 SHOWN = 5
 REASONS = 3  # failures that are explained
+_BASELINES = {"kd_gain": "its plain twin", "kd_gain_tuned": "the tuned plain student"}
 
 
 def print_summary(results: Results) -> None:
@@ -57,10 +60,18 @@ def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results
     cells.append(_mean(judged, test, goal))
     for plain, gain in ((f"plain_{test}", "kd_gain"), (f"tuned_plain_{test}", "kd_gain_tuned")):
         # A plain student has no gain: it is its own plain twin.
-        known = row["method"] != "none" and not math.isnan(judged[plain])
-        points = shown_gain(test, judged[gain]) + _spread(judged[f"{gain}_std"], goal) if known else ""
-        cells += [_mean(judged, plain, goal) if known else "", points]
+        known = row["method"] != PLAIN and not math.isnan(judged[plain])
+        cells += [_mean(judged, plain, goal), _gain(judged, gain, goal)] if known else ["", ""]
     return cells
+
+
+def _gain(judged: Mapping[str, Any], gain: str, goal: Goal) -> str:
+    """The mean gain, its interval and the verdict, one per line."""
+    verdict = verdict_of(judged, gain)
+    if verdict is None:  # confirmed by version 0.1.0
+        return shown_gain(goal.name, judged[gain])
+    mean = shown_gain(goal.name, verdict.mean) if verdict.seeds else ""
+    return "\n".join([mean, verdict.ends(goal.name), verdict.conclusion(goal.name)])
 
 
 def _columns(goal: Goal) -> list[str]:
@@ -88,13 +99,16 @@ def _notes(results: Results) -> list[str]:
     notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials)]
     if not results.confirmed.empty:
         seeds = int(results.confirmed["seeds"].iloc[0])
-        points = "in points and " if is_fraction(results.goal.name) else ""
+        points = "in percentage points, " if is_fraction(results.goal.name) else ""
         notes.append(
-            f"Confirmed on {seeds} fresh seeds: mean ± standard deviation on the test split; gains {points}paired "
-            "by seed. The plain twin has the same settings without distillation; the tuned plain student has the "
-            "settings of the best plain trial of the same width."
+            f"Confirmed on {seeds} fresh seeds: mean ± standard deviation on the test split. Gains are {points}paired "
+            "by seed, with the 95 % confidence interval of their mean and a verdict. The plain twin has the same "
+            "settings without distillation; the tuned plain student has the settings of the best plain trial of the "
+            "same width that was trained to the end. Confirmed students are ordered by their mean "
+            f"{results.goal.column.replace('_', ' ')} on the fresh seeds."
         )
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
+        notes += _efforts(results)
         notes.append(f"Norm of the first layer before training (equal for a plain twin of the same seed): {norms}.")
         notes += _warnings(results)
     more = 2 * len(results.trials)
@@ -115,14 +129,40 @@ def _failures(trials: pd.DataFrame) -> list[str]:
     return lines[:REASONS] + (more if len(lines) > REASONS else [])
 
 
+def _efforts(results: Results) -> list[str]:
+    """Say how much the search spent on each confirmed method and on plain students of the same width."""
+    spent = {(row["width"], row["method"]): row for row in results.effort().to_dict("records")}
+    confirmed = results.confirmed.sort_values(["width", "method"])
+    students = dict.fromkeys((row.width, row.method) for row in confirmed.itertuples() if row.method != PLAIN)
+    nothing = {"trials": 0, "complete": 0, "epochs": 0}
+
+    def told(name: str, width: float, method: str) -> str:
+        row = spent.get((width, method), nothing)
+        return f"{name} {row['trials']} trials, {row['complete']} of them to the end, {row['epochs']} epochs"
+
+    return [
+        f"Search at width {width:g}: {told(method, width, method)}; {told('plain', width, PLAIN)}."
+        for width, method in students
+    ]
+
+
 def _warnings(results: Results) -> list[str]:
-    """Warn about gains that may be noise, and explain missing baselines."""
-    confirmed = results.confirmed[results.confirmed["method"] != "none"]
-    tuned = confirmed["within_noise_tuned"] & confirmed["kd_gain_tuned"].notna()
-    noise = confirmed.loc[confirmed["within_noise"] | tuned, "trial"]
-    lines = [f"Warning: {key}: a gain is no larger than its spread over the seeds; it may be noise." for key in noise]
+    """Warn about gains that are not established, and explain missing baselines and verdicts."""
+    confirmed = results.confirmed[results.confirmed["method"] != PLAIN]
+    name, lines = results.goal.name, []
+    for row in confirmed.to_dict("records"):
+        verdicts = {baseline: verdict_of(row, gain) for gain, baseline in _BASELINES.items()}
+        doubts = [
+            f"over {baseline}: {verdict.conclusion(name)}"
+            for baseline, verdict in verdicts.items()
+            if verdict is not None and (verdict.verdict != "gain" or verdict.failed)
+        ]
+        if doubts:
+            lines.append(f"Warning: {row['trial']}: {'; '.join(doubts)}.")
     if confirmed["kd_gain_tuned"].isna().any():
-        lines.append("Some rows have no tuned plain student: the sweep tried no plain student of that width.")
+        lines.append("Some rows have no tuned plain student: no plain trial of that width was trained to the end.")
+    if not confirmed.empty and confirmed["verdict"].eq("").any():
+        lines.append("The gains have no verdicts because version 0.1.0 confirmed them; kdsweep confirm adds them.")
     return lines
 
 

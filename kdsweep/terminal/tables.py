@@ -19,6 +19,7 @@ from kdsweep.errors import InputError, did_you_mean, printable
 from kdsweep.methods.reference import needed, written
 from kdsweep.params import Parts, summary
 from kdsweep.results import frames
+from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.frames import Results
 from kdsweep.tasks.metrics import shown
 from kdsweep.terminal.conditions import matching
@@ -29,8 +30,9 @@ SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "pa
 
 
 def ranked(results: Results) -> pd.DataFrame:
-    """The trials from best to worst, failed ones last, without the `config` column."""
-    return frames.ranked(results.trials, results.goal).drop(columns="config")
+    """The trials from best to worst as in `Results.best`, failed ones last, without the `config` column."""
+    everything = frames.ranked(results.trials, results.goal)
+    return frames.by_confirmation(everything, results.confirmed, results.goal).drop(columns="config")
 
 
 def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -> pd.DataFrame:
@@ -177,7 +179,8 @@ def _print_frame(frame: pd.DataFrame) -> None:
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     # Format gains like the metric they are differences of.
     tested = next((name for name in frame.columns if str(name).startswith("test_")), "")
-    names = {name: tested for name in frame.columns if str(name).startswith("kd_gain")}
+    gains = [name for name in frame.columns if str(name).startswith("kd_gain") and not str(name).endswith("_p")]
+    names = dict.fromkeys(gains, tested)
     for row in frame[columns].to_dict("records"):
         table.add_row(*(escape(_shown(names.get(str(name), str(name)), value)) for name, value in row.items()))
     if not out.is_terminal:
@@ -195,9 +198,10 @@ def _worth_showing(frame: pd.DataFrame) -> list[str]:
     dotted = [name for name in frame.columns if "." in name and not name.startswith("rung.")]
     own = [column for column in dotted if frame[column].notna().any()]
     if "kd_gain" in frame.columns:
-        # All measured columns except the standard deviations of plain students.
-        measured = [name for name in frame.columns if "test_" in name or name.startswith("kd_gain")]
-        chosen = {*SHOWN_CONFIRMED, *(name for name in measured if not ("plain" in name and name.endswith("_std")))}
+        # All measured columns except the standard deviations of plain students and of gains, which have intervals.
+        measured = [name for name in frame.columns if "test_" in name or name in GAIN_COLUMNS]
+        spreads = [name for name in measured if name.endswith("_std") and ("plain" in name or name in GAIN_COLUMNS)]
+        chosen = {*SHOWN_CONFIRMED, *measured}.difference(spreads)
     else:
         objective = next((name.removesuffix("_last") for name in frame.columns if name.endswith("_last")), "")
         chosen = {*SHOWN, objective}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepError
+from kdsweep.results.confirmed import gain_columns
 from kdsweep.results.frames import Results, load_results, write_frame
+from kdsweep.search.baseline import PLAIN, is_plain
 from kdsweep.search.space import OF_DISTILLATION
 from kdsweep.seeds import derived_seed
 from kdsweep.storage.files import read_json
@@ -33,7 +37,7 @@ class Chosen:
         key: The trial's key.
         config: The configuration.
         twin: The same settings without distillation.
-        tuned: The best plain trial of the same width in the sweep; None if there is none.
+        tuned: The best complete plain trial of the same width in the sweep; None if there is none.
     """
 
     key: str
@@ -57,7 +61,7 @@ class Chosen:
 def plain_twin(config: Config) -> Config:
     """Return the same settings without distillation."""
     kept = {key: value for key, value in config.items() if "." not in key and key not in OF_DISTILLATION}
-    return {**kept, "method": "none"}
+    return {**kept, "method": PLAIN}
 
 
 class Confirmation:
@@ -103,7 +107,7 @@ class Confirmation:
             self._progress.phase("confirm", f"skipped: {self._spec.dataset.name} has no test split")
             return
         results = load_results(self._sweep.root)
-        self._chosen = [Chosen.of(results, str(key)) for key in results.distinct(self._spec.confirm.top)["trial"]]
+        self._chosen = [Chosen.of(results, str(key)) for key in results.candidates(self._spec.confirm.top)["trial"]]
         place = self._place.result()
         runs = [
             ConfirmRun(place, config, seed) for one in self._chosen for config in one.settings() for seed in self._seeds
@@ -155,19 +159,52 @@ class Confirmation:
     def close(self) -> None:
         """Write the frame behind `Results.confirmed`, if every run has a result."""
         if self._chosen and self.done:
-            frame = pd.DataFrame([_row(one, self._seeds, self._results, self._spec.goal) for one in self._chosen])
-            write_frame(frame, self._sweep.confirmed_frame)
+            write_frame(
+                confirmed_frame(self._chosen, self._seeds, self._results, self._spec), self._sweep.confirmed_frame
+            )
 
     def _tell(self, done: int, total: int) -> None:
         self._progress.counted("confirm", done, total, "trainings")
 
 
-def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured], goal: Goal) -> dict[str, Any]:
+def confirmed_frame(
+    chosen: Sequence[Chosen], seeds: Sequence[int], results: Mapping[str, Measured], spec: SweepSpec
+) -> pd.DataFrame:
+    """Build the frame of confirmed trials.
+
+    Args:
+        chosen: The confirmed trials.
+        seeds: The fresh seeds.
+        results: The metrics of every run, by `run_name`.
+        spec: The sweep.
+    """
+    goal = spec.goal
+
     def measured(config: Config) -> pd.DataFrame:
         return pd.DataFrame([results[run_name(config, seed)] for seed in seeds])
 
+    def differences(baseline: Callable[[Chosen], Config | None]) -> dict[str, NDArray[np.float64]]:
+        """Paired differences by trial. Plain students are their own baseline and are left out."""
+        test = goal.test_column
+        pairs = {one.key: (one.config, baseline(one)) for one in chosen if not is_plain(one.config)}
+        return {
+            key: (goal.score(1.0) * (measured(ours)[test] - measured(plain)[test])).to_numpy(dtype=float)
+            for key, (ours, plain) in pairs.items()
+            if plain is not None
+        }
+
+    rows = pd.DataFrame([_row(one, seeds, measured, goal) for one in chosen])
+    gains = {"kd_gain": differences(lambda one: one.twin), "kd_gain_tuned": differences(lambda one: one.tuned)}
+    judged = gain_columns(gains, [one.key for one in chosen], spec.gain_margin())
+    return pd.concat([rows, judged], axis=1)
+
+
+def _row(
+    chosen: Chosen, seeds: Sequence[int], measured: Callable[[Config], pd.DataFrame], goal: Goal
+) -> dict[str, Any]:
+    """Row of one trial without its gains."""
     test = goal.test_column
-    ours, plain = measured(chosen.config), measured(chosen.twin)
+    ours = measured(chosen.config)
     row: dict[str, Any] = {
         "trial": chosen.key,
         **chosen.config,
@@ -178,26 +215,16 @@ def _row(chosen: Chosen, seeds: list[int], results: Mapping[str, Measured], goal
         goal.column: ours[goal.column].mean(skipna=False),
     }
     row |= _spread(test, ours[test])
-    row |= _spread(f"plain_{test}", plain[test])
-    row |= _spread("kd_gain", goal.score(1.0) * (ours[test] - plain[test]))
-    row["within_noise"] = _within_noise(row["kd_gain"], row["kd_gain_std"])
+    row |= _spread(f"plain_{test}", measured(chosen.twin)[test])
     tuned = measured(chosen.tuned)[test] if chosen.tuned else pd.Series(float("nan"), ours.index)
     row["tuned_plain_lr"] = float(chosen.tuned["lr"]) if chosen.tuned and "lr" in chosen.tuned else float("nan")
-    row |= _spread(f"tuned_plain_{test}", tuned)
-    row |= _spread("kd_gain_tuned", goal.score(1.0) * (ours[test] - tuned))
-    row["within_noise_tuned"] = _within_noise(row["kd_gain_tuned"], row["kd_gain_tuned_std"])
-    return row
+    return row | _spread(f"tuned_plain_{test}", tuned)
 
 
 def _spread(name: str, values: pd.Series) -> dict[str, float]:
     """Mean and sample standard deviation over seeds; NaN if any seed failed."""
     std = values.std(ddof=1, skipna=False) if len(values) > 1 else float("nan")
     return {name: float(values.mean(skipna=False)), f"{name}_std": float(std)}
-
-
-def _within_noise(gain: float, std: float) -> bool:
-    """Whether a gain is no larger than its spread over seeds; one seed counts as noise."""
-    return not abs(gain) > std
 
 
 def _result(sweep: SweepDir, name: str) -> Measured:

@@ -26,6 +26,7 @@ from kdsweep.datasets.images import resized
 from kdsweep.errors import CheckpointError, DataError, InputError, SweepDirError
 from kdsweep.results import card as cards
 from kdsweep.results.card import card as card_of
+from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.export import CARD
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, evaluate_student, load_student, read_config
@@ -224,7 +225,10 @@ def test_what_was_confirmed_is_told(swept, tmp_path):
     assert told["kd_gain"] == row["kd_gain"]
     card = (folder / CARD).read_text()
     assert f"| test, these settings on 2 fresh seeds | {row['test_accuracy']:.2%} ± " in card
-    assert f"| {row['kd_gain'] * 100:+.2f} ± {row['kd_gain_std'] * 100:.2f} points |" in card
+    assert told["verdict"] == row["verdict"]
+    low, mean, high = (f"{row[name] * 100:+.2f}" for name in ("kd_gain_low", "kd_gain", "kd_gain_high"))
+    verdict = verdict_of(row, "kd_gain").conclusion("accuracy")
+    assert f"| {mean} points (95 % CI {low} to {high}), {verdict} |" in card
     assert f"Norm of the first layer before training: {row['first_layer_norm']:.4f}" in card
 
 
@@ -740,14 +744,24 @@ def test_the_card_counts_unreadable_images_that_were_left_out(student):
     assert "\nUnreadable images were left out: 3 in train, 1 in test.\n" in card
 
 
-def test_gain_and_spread_in_the_card_have_one_unit():
-    measured = {"seeds": 2.0, "kd_gain": 0.0272, "kd_gain_std": 0.0011}
+def test_gain_and_interval_in_the_card_have_one_unit():
+    measured = {
+        "seeds": 2.0, "kd_gain": 0.0272, "kd_gain_std": 0.0011, "kd_gain_low": 0.0173, "kd_gain_high": 0.0371,
+        "kd_gain_p": 0.02, "verdict": "gain", "more_seeds": 0.0, "failed_seeds": 0.0, "margin": 0.005,
+    }  # fmt: skip
     rows = cards._confirmed_rows(measured | {"test_accuracy": 0.9, "test_accuracy_std": 0.01}, "accuracy")
-    assert "| gain over that plain student, paired by seed | +2.72 ± 0.11 points |" in rows
+    gain = "| gain over that plain student, paired by seed |"
+    assert f"{gain} +2.72 points (95 % CI +1.73 to +3.71), gain |" in rows
     assert "| test, these settings on 2 fresh seeds | 90.00% ± 1.00% |" in rows
     rows = cards._confirmed_rows(measured | {"test_loss": 0.4}, "loss")
-    assert "| gain over that plain student, paired by seed | +0.0272 ± 0.0011 |" in rows
+    assert f"{gain} +0.0272 (95 % CI +0.0173 to +0.0371), gain |" in rows
     assert "| test, these settings on 2 fresh seeds | 0.4 |" in rows
+
+
+def test_a_gain_of_an_earlier_version_in_the_card_has_no_verdict():
+    measured = {"seeds": 2.0, "test_accuracy": 0.9, "kd_gain": 0.0272, "kd_gain_std": 0.0011}
+    rows = cards._confirmed_rows(measured, "accuracy")
+    assert "| gain over that plain student, paired by seed | +2.72 points |" in rows
 
 
 # Evaluation

@@ -386,8 +386,22 @@ def test_the_pareto_front_goes_from_small_to_large_without_what_a_smaller_one_re
     assert front["parameters"].is_monotonic_increasing
 
 
-def test_plain_is_the_best_without_distillation(told):
-    assert list(load_results(told.root).plain()["number"]) == [2]
+def test_plain_is_the_best_complete_trial_without_distillation(told):
+    results = load_results(told.root)
+    assert list(results.plain()["number"]) == [2]
+    assert results.plain(width=1).empty  # the only one failed
+    stopped = results.trials.assign(state="PRUNED")
+    assert not stopped[stopped["method"] == "none"].empty
+    results.__dict__["trials"] = stopped
+    assert results.plain().empty
+
+
+def test_effort_counts_trials_and_epochs_of_each_method_and_width(told):
+    effort = load_results(told.root).effort()
+    assert [tuple(row) for row in effort.itertuples(index=False)] == [
+        (0.5, "dkd", 1, 0, 1), (0.5, "none", 1, 1, 3), (1.0, "kd", 3, 2, 8), (1.0, "kd+at", 1, 0, 1),
+        (1.0, "none", 1, 0, 0),
+    ]  # fmt: skip
 
 
 def test_a_trial_is_found_by_key_number_and_beginning(told):

@@ -13,7 +13,7 @@ from kdsweep.results.frames import load_results, write_frames
 from kdsweep.search.study import State, Study
 from kdsweep.terminal.progress import SearchStatus, _best
 from kdsweep.terminal.tables import ranked
-from kdsweep.tune.confirm import Chosen, _row
+from kdsweep.tune.confirm import Chosen, confirmed_frame
 from kdsweep.tune.work import run_name
 
 # Losses by epoch, the parameters, and how the trial ends unless a rung stops it.
@@ -86,7 +86,7 @@ def test_leader_and_journal_go_by_the_smallest_loss(told):
 
 
 def test_the_sampler_learns_that_small_losses_are_best(told):
-    values = {trial.number: trial.value for trial in told._proposer._study.get_trials() if trial.value is not None}
+    values = {trial.number: trial.value for trial in told._proposer._all._study.get_trials() if trial.value is not None}
     assert values == {0: -0.6, 1: -1.5, 2: -0.5, 3: -0.65}
 
 
@@ -115,8 +115,9 @@ def test_a_gain_is_positive_where_the_loss_is_smaller(told, spec):
         run_name(config, 7): {"parameters": 1, "size_mb": 1.0, "first_layer_norm": 1.0, "val_loss": loss,
                               "test_loss": loss} for config, loss in ((chosen.config, 0.5), (chosen.twin, 0.75))
     }  # fmt: skip
-    row = _row(chosen, [7], measured, results.goal)
+    (row,) = confirmed_frame([chosen], [7], measured, results.spec).to_dict("records")
     assert (row["test_loss"], row["plain_test_loss"], row["kd_gain"]) == (0.5, 0.75, 0.25)
+    assert row["margin"] == 0  # the cross entropy declares none
 
 
 def test_progress_shows_a_loss_as_a_number():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pandas as pd
@@ -10,6 +11,15 @@ import pytest
 from kdsweep.results.frames import load_results, write_frame
 from kdsweep.storage.paths import SweepDir
 from kdsweep.terminal.summary import print_summary
+
+JUDGED = {
+    "seeds": 5, "margin": 0.005, "tuned_plain_test_accuracy": 0.9,
+    "tuned_plain_test_accuracy_std": 0.01,
+    "kd_gain": 0.02, "kd_gain_std": 0.001, "kd_gain_low": 0.018, "kd_gain_high": 0.022, "kd_gain_p": 0.001,
+    "verdict": "gain", "more_seeds": 0, "failed_seeds": 0,
+    "kd_gain_tuned": 0.01, "kd_gain_tuned_std": 0.005, "kd_gain_tuned_low": 0.004, "kd_gain_tuned_high": 0.016,
+    "kd_gain_tuned_p": 0.01, "verdict_tuned": "gain", "more_seeds_tuned": 0, "failed_seeds_tuned": 0,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -20,10 +30,7 @@ def told(swept, tmp_path):
     (row,) = load_results(swept).confirmed.to_dict("records")
 
     def tell(**changes):
-        known = {"method": "kd", "kd_gain": 0.02, "kd_gain_std": 0.001, "within_noise": False,
-                 "tuned_plain_test_accuracy": 0.9, "tuned_plain_test_accuracy_std": 0.01, "kd_gain_tuned": 0.01,
-                 "kd_gain_tuned_std": 0.005, "within_noise_tuned": False}  # fmt: skip
-        write_frame(pd.DataFrame([row | known | changes]), sweep.confirmed_frame)
+        write_frame(pd.DataFrame([row | JUDGED | changes]), sweep.confirmed_frame)
         return load_results(sweep.root)
 
     return tell
@@ -34,25 +41,59 @@ def shown(results, capsys):
     return capsys.readouterr().out
 
 
-def test_a_gain_beyond_its_spread_has_no_warning(told, capsys):
-    out = shown(told(), capsys)
+def test_gains_are_shown_with_interval_and_verdict_and_need_no_warning(told, capsys):
+    lines = shown(told(), capsys).splitlines()
+    first = next(number for number, line in enumerate(lines) if "+2.00" in line)
+    assert [re.findall(r"[+-]\d.\d\d to [+-]\d.\d\d|[+-]\d.\d\d|gain", line) for line in lines[first : first + 3]] == [
+        ["+2.00", "+1.00"], ["+1.80 to +2.20", "+0.40 to +1.60"], ["gain", "gain"]
+    ]  # fmt: skip
+    out = "\n".join(lines)
     assert "Warning" not in out
     assert "no tuned plain student" not in out
 
 
-@pytest.mark.parametrize("which", ["within_noise", "within_noise_tuned"])
-def test_a_gain_within_its_spread_has_a_warning(which, told, capsys):
-    results = told(**{which: True})
-    key = results.confirmed["trial"][0]
-    assert f"Warning: {key}: a gain is no larger than its spread over the seeds" in shown(results, capsys)
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"verdict": "undecided", "more_seeds": 12}, "over its plain twin: undecided: about 12 more seeds."),
+        ({"verdict_tuned": "loss"}, "over the tuned plain student: loss."),
+        ({"verdict": "same"}, "over its plain twin: no difference larger than 0.5 points."),
+        ({"failed_seeds": 2}, "over its plain twin: gain (2 of 5 seeds failed)."),
+    ],
+)
+def test_a_gain_that_is_not_established_has_a_warning(changes, warning, told, capsys):
+    results = told(**changes)
+    assert f"Warning: {results.confirmed['trial'][0]}: {warning}" in shown(results, capsys)
 
 
 def test_a_width_without_a_plain_student_is_explained(told, capsys):
-    missing = dict.fromkeys(("tuned_plain_test_accuracy", "tuned_plain_test_accuracy_std", "kd_gain_tuned",
-                             "kd_gain_tuned_std"), float("nan"))  # fmt: skip
-    out = shown(told(**missing, within_noise_tuned=True), capsys)
+    missing = dict.fromkeys((name for name in JUDGED if "tuned" in name), float("nan")) | {"verdict_tuned": ""}
+    out = shown(told(**missing), capsys)
     assert "Warning" not in out
-    assert "the sweep tried no plain student of that width" in out
+    assert "no plain trial of that width was trained to the end" in out
+
+
+def test_gains_confirmed_by_an_earlier_version_have_no_verdicts_and_say_how_to_get_them(told, capsys):
+    written = told()
+    old = written.confirmed.drop(columns=["kd_gain_low", "kd_gain_high", "kd_gain_p", "verdict", "more_seeds"])
+    write_frame(old.assign(within_noise=False), written.sweep.confirmed_frame)
+    out = shown(load_results(written.path), capsys)
+    assert "+2.00 " in out
+    assert "Warning" not in out
+    assert "The gains have no verdicts" in out
+
+
+def test_the_effort_of_both_sides_is_shown(told, capsys):
+    results = told()
+    width = results.confirmed["width"][0]
+    effort = results.effort().set_index(["width", "method"])
+    method = results.confirmed["method"][0]
+    ours, plain = effort.loc[(width, method)], effort.loc[(width, "none")]
+    assert (
+        f"Search at width {width:g}: {method} {ours['trials']} trials, {ours['complete']} of them to the end, "
+        f"{ours['epochs']} epochs; plain {plain['trials']} trials, {plain['complete']} of them to the end, "
+        f"{plain['epochs']} epochs."
+    ) in " ".join(shown(results, capsys).split())
 
 
 def test_the_summary_shows_the_teacher_and_how_much_smaller_students_are(swept, capsys):

@@ -37,6 +37,24 @@ def test_frames_and_logs_give_the_same_results(finished):
     pd.testing.assert_frame_equal(written.trials[common], remade.trials[common])
 
 
+def test_confirmed_gains_are_read_without_verdicts(finished):
+    (row,) = kdsweep.load_results(finished).confirmed.to_dict("records")
+    assert (row["kd_gain"], row["kd_gain_std"]) == pytest.approx((-0.128, 0.108187), abs=1e-6)
+    assert (row["verdict"], row["verdict_tuned"]) == ("", "")
+    assert pd.isna([row[name] for name in ("kd_gain_low", "kd_gain_high", "kd_gain_p", "more_seeds", "margin")]).all()
+    assert "within_noise" not in row
+
+
+def test_confirming_again_adds_verdicts_and_trains_nothing(finished, local_ray):
+    runs = {path: path.stat().st_mtime_ns for path in finished.glob("confirmed/*/result.json")}
+    (row,) = kdsweep.confirm(finished).confirmed.to_dict("records")
+    # Differences of -5.15 and -20.45 points: two seeds decide nothing.
+    assert row["kd_gain"] == pytest.approx(-0.128)
+    assert (row["verdict"], row["margin"]) == ("undecided", 0.005)
+    assert row["kd_gain_low"] < -1 < row["kd_gain_high"] - row["kd_gain_low"]
+    assert runs == {path: path.stat().st_mtime_ns for path in finished.glob("confirmed/*/result.json")}
+
+
 def test_exported_students_load(finished, tmp_path):
     (folder,) = kdsweep.load_results(finished).export(tmp_path / "students", top=1)
     assert sum(p.numel() for p in kdsweep.load_student(folder).parameters()) == 9098

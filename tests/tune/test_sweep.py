@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 import kdsweep
 from kdsweep.config.spec import ConstraintsSection
 from kdsweep.errors import InputError, SweepDirError, SweepError
+from kdsweep.results.gains import judge
 from kdsweep.search.study import KEPT_WEIGHTS
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tune import lanes
@@ -89,7 +90,11 @@ def test_confirmation_retrains_the_best_next_to_a_plain_twin(swept):
     assert row["seeds"] == 2
     assert row["kd_gain"] == pytest.approx(row["test_accuracy"] - row["plain_test_accuracy"])
     assert row["kd_gain_tuned"] == pytest.approx(row["test_accuracy"] - row["tuned_plain_test_accuracy"], nan_ok=True)
-    assert row["within_noise"] == (not abs(row["kd_gain"]) > row["kd_gain_std"])
+    assert row["method"] != "none"
+    verdict = judge([row["kd_gain"] - row["kd_gain_std"] / 2**0.5, row["kd_gain"] + row["kd_gain_std"] / 2**0.5])
+    assert (row["verdict"], row["more_seeds"], row["margin"]) == (verdict.verdict, verdict.more_seeds, 0.005)
+    found = [row[name] for name in ("kd_gain_low", "kd_gain_high", "kd_gain_p")]
+    assert found == pytest.approx([verdict.low, verdict.high, verdict.p])
     runs = [json.loads(path.read_text()) for path in SweepDir(swept).confirmed.glob("*/result.json")]
     assert len(runs) >= (2 if row["method"] == "none" else 4)
     assert 0.5 < results.teacher["test_accuracy"] <= 1
@@ -100,12 +105,14 @@ def test_later_confirmation_of_more_trials_trains_nothing_twice(local_ray, swept
     shutil.copytree(SweepDir(swept).store.root, copy.store.root)
     before = {path: path.stat().st_mtime_ns for path in copy.confirmed.glob("*/result.json")}
     more = kdsweep.confirm(copy.root, top=2, seeds=3).confirmed
-    assert list(more["trial"]) == list(kdsweep.load_results(copy.root).distinct(2)["trial"])
+    results = kdsweep.load_results(copy.root)
+    assert list(more["trial"]) == list(results.candidates(2)["trial"])
+    assert list(results.best(2)["trial"]) == list(more.sort_values("val_accuracy", ascending=False)["trial"])
     assert set(more["seeds"]) == {3}
     assert before == {path: path.stat().st_mtime_ns for path in before}
     for row in more.to_dict("records"):
         plain = kdsweep.load_results(copy.root).plain(width=row["width"])
-        assert pd.isna(row["kd_gain_tuned"]) == plain.empty
+        assert pd.isna(row["kd_gain_tuned"]) == (plain.empty or row["method"] == "none")
         if len(plain):
             assert row["tuned_plain_lr"] == plain["lr"][0]
     # The same seeds make the same first weights, distilled or not.

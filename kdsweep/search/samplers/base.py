@@ -39,6 +39,14 @@ class Sampler(Declared):
         """
         raise NotImplementedError
 
+    def random_trials(self, trials: int) -> int:
+        """Number of first trials that are drawn at random, whatever the results. Tuning curves are based on them.
+
+        Args:
+            trials: Number of trials of the sweep.
+        """
+        return 0
+
     def listed(self, space: SearchSpace) -> Iterator[Config]:
         """Yield all configurations of the sweep in order, or nothing if configurations are drawn instead.
 

@@ -20,3 +20,6 @@ class Random(Sampler):
         from optuna.samplers import RandomSampler
 
         return RandomSampler(seed=seed)
+
+    def random_trials(self, trials: int) -> int:
+        return trials

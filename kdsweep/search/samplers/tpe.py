@@ -25,6 +25,10 @@ class TPE(Sampler):
     name = "tpe"
     startup_trials = Param(16, "random trials before it begins", valid=RandInt(0, 1_000_000_000))
 
+    def random_trials(self, trials: int) -> int:
+        """Optuna counts finished trials, which are never more than the trials proposed before."""
+        return min(trials, self.startup_trials)
+
     def drawn_by(self, seed: int) -> BaseSampler:
         """Return Optuna's TPE sampler, with a constant liar to keep it away from the running trials."""
         from optuna.exceptions import ExperimentalWarning

@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from kdsweep.tasks.metrics.base import METRICS, Direction, Goal, Metric, is_fraction, mean, register, shown, shown_gain
+from kdsweep.tasks.metrics.base import (
+    HALF_A_POINT,
+    METRICS,
+    Direction,
+    Goal,
+    Metric,
+    is_fraction,
+    mean,
+    register,
+    shown,
+    shown_gain,
+)
 
-__all__ = ["METRICS", "Direction", "Goal", "Metric", "is_fraction", "mean", "register", "shown", "shown_gain"]
+__all__ = [
+    "HALF_A_POINT",
+    "METRICS",
+    "Direction",
+    "Goal",
+    "Metric",
+    "is_fraction",
+    "mean",
+    "register",
+    "shown",
+    "shown_gain",
+]

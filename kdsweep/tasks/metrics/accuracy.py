@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdsweep.lazy import F, torch
-from kdsweep.tasks.metrics.base import Metric, register
+from kdsweep.tasks.metrics.base import HALF_A_POINT, Metric, register
 
 
 def _correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -28,9 +28,13 @@ def _mean_recall(sums: torch.Tensor, count: int) -> float:
     return float((correct[there] / total[there]).mean())
 
 
-register("accuracy", Metric("share of samples classified correctly", "max", _correct))
+register("accuracy", Metric("share of samples classified correctly", "max", _correct, margin=HALF_A_POINT))
 register(
     "top5_accuracy",
-    Metric("share of samples whose right class is among the five likeliest", "max", _among_five, least_classes=6),
+    Metric("share of samples whose right class is among the five likeliest", "max", _among_five, least_classes=6,
+           margin=HALF_A_POINT),
+)  # fmt: skip
+register(
+    "balanced_accuracy",
+    Metric("mean over the classes of their accuracy", "max", _by_class, _mean_recall, margin=HALF_A_POINT),
 )
-register("balanced_accuracy", Metric("mean over the classes of their accuracy", "max", _by_class, _mean_recall))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Mode = Literal["max", "min"]
 Direction = Literal["maximize", "minimize"]
 DEFAULT_OBJECTIVE = "val_accuracy"
+HALF_A_POINT = 0.005
 
 
 def mean(sums: torch.Tensor, count: int) -> float:
@@ -36,6 +37,7 @@ class Metric:
             added up in float64. It must not synchronise with the device.
         value: `value(sums on the CPU, number of samples) -> float`; by default the mean.
         least_classes: Minimum number of classes; with fewer, the metric is meaningless and is rejected.
+        margin: The largest difference that does not matter when gains are judged; 0 if there is no sensible value.
     """
 
     summary: str
@@ -43,6 +45,7 @@ class Metric:
     sums: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     value: Callable[[torch.Tensor, int], float] = mean
     least_classes: int = 2
+    margin: float = 0.0
 
 
 METRICS: Registry[Metric] = Registry("metric", "kdsweep.tasks.metrics")

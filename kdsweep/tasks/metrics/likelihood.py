@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdsweep.lazy import F, torch
-from kdsweep.tasks.metrics.base import Metric, register
+from kdsweep.tasks.metrics.base import HALF_A_POINT, Metric, register
 
 BINS = 15
 
@@ -32,5 +32,11 @@ def _calibration_error(sums: torch.Tensor, count: int) -> float:
 register("loss", Metric("mean cross entropy in nats", "min", _cross_entropy))
 register(
     "ece",
-    Metric("expected calibration error, 15 bins of equal width", "min", _by_confidence, _calibration_error),
+    Metric(
+        "expected calibration error, 15 bins of equal width",
+        "min",
+        _by_confidence,
+        _calibration_error,
+        margin=HALF_A_POINT,
+    ),
 )

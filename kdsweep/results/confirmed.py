@@ -1,0 +1,105 @@
+"""The gains in the frame of confirmed trials: their columns, and reading verdicts back from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kdsweep.results.gains import Verdict, judge_all
+
+# The gains over the plain twin and over the tuned plain student, and the suffix of their other columns.
+GAINS = {"kd_gain": "", "kd_gain_tuned": "_tuned"}
+_COUNTS = tuple(f"{name}{suffix}" for suffix in GAINS.values() for name in ("more_seeds", "failed_seeds"))
+_VERDICTS = tuple(f"verdict{suffix}" for suffix in GAINS.values())
+_NUMBERS = tuple(f"{gain}{end}" for gain in GAINS for end in ("", "_std", "_low", "_high", "_p"))
+GAIN_COLUMNS = (*_NUMBERS, *_VERDICTS, *_COUNTS, "margin")
+# Written by version 0.1.0 instead of a verdict.
+_RETIRED = ["within_noise", "within_noise_tuned"]
+
+Differences = Mapping[str, Mapping[str, NDArray[np.float64]]]
+
+
+def gain_columns(differences: Differences, trials: list[str], margin: float) -> pd.DataFrame:
+    """Judge all confirmed gains.
+
+    The gains over plain twins are one family of comparisons, those over tuned plain students another.
+
+    Args:
+        differences: For each gain in `GAINS`, the paired differences [S] by trial, NaN where a seed failed. Trials
+            without an entry have no such gain; their columns stay empty.
+        trials: All confirmed trials.
+        margin: Largest difference that does not matter; 0 rules out the verdict `same`.
+
+    Returns:
+        One row per trial, in order: for each gain its mean, `_std`, `_low`, `_high` and `_p`, then `verdict`,
+        `more_seeds` and `failed_seeds`; and `margin`.
+    """
+    columns: dict[str, list[Any]] = {}
+    for gain, suffix in GAINS.items():
+        verdicts = judge_all(differences[gain], margin=margin)
+        for trial in trials:
+            verdict = verdicts.get(trial)
+            for name, value in _row(gain, suffix, verdict, differences[gain].get(trial, np.empty(0))).items():
+                columns.setdefault(name, []).append(value)
+    columns["margin"] = [margin] * len(trials)
+    return pd.DataFrame(columns).reindex(columns=list(GAIN_COLUMNS)).astype(dict.fromkeys(_COUNTS, "Int64"))
+
+
+def _row(gain: str, suffix: str, verdict: Verdict | None, values: NDArray[np.float64]) -> dict[str, Any]:
+    found = values[np.isfinite(values)]
+    return {
+        gain: verdict.mean if verdict else math.nan,
+        f"{gain}_std": float(found.std(ddof=1)) if len(found) > 1 else math.nan,
+        f"{gain}_low": verdict.low if verdict else math.nan,
+        f"{gain}_high": verdict.high if verdict else math.nan,
+        f"{gain}_p": verdict.p if verdict else math.nan,
+        f"verdict{suffix}": verdict.verdict if verdict else "",
+        f"more_seeds{suffix}": verdict.more_seeds if verdict else None,
+        f"failed_seeds{suffix}": verdict.failed if verdict else None,
+    }
+
+
+def upgraded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame of confirmed trials with today's columns.
+
+    Version 0.1.0 wrote gains without intervals and verdicts. These columns are then empty, until `kdsweep confirm`
+    writes the frame again.
+    """
+    if frame.empty or _VERDICTS[0] in frame.columns:
+        return frame
+    kept = frame.drop(columns=_RETIRED, errors="ignore")
+    missing = [name for name in GAIN_COLUMNS if name not in kept.columns]
+    empty = pd.DataFrame({name: "" if name in _VERDICTS else math.nan for name in missing}, index=kept.index)
+    return pd.concat([kept, empty], axis=1).astype(dict.fromkeys(_COUNTS, "Int64"))
+
+
+def verdict_of(row: Mapping[str, Any], gain: str) -> Verdict | None:
+    """Read the verdict on a gain from a row of the frame.
+
+    Args:
+        row: The row of a confirmed trial.
+        gain: A key of `GAINS`.
+
+    Returns:
+        The verdict; None if the trial has no such gain, or version 0.1.0 wrote the row.
+    """
+    suffix = GAINS[gain]
+    if not row.get(f"verdict{suffix}"):
+        return None
+    failed = int(row[f"failed_seeds{suffix}"])
+    return Verdict(
+        mean=float(row.get(gain, math.nan)),
+        low=float(row.get(f"{gain}_low", math.nan)),
+        high=float(row.get(f"{gain}_high", math.nan)),
+        p=float(row[f"{gain}_p"]),
+        verdict=row[f"verdict{suffix}"],
+        more_seeds=int(row[f"more_seeds{suffix}"]),
+        seeds=int(row["seeds"]) - failed,
+        failed=failed,
+        margin=float(row["margin"]),
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from inputs import WHERE, refused
 
 from kdsweep import __version__, cli, errors
 from kdsweep.errors import InputError
@@ -300,7 +301,7 @@ def test_a_missing_value_meets_no_condition():
     frame = pd.DataFrame({"parameters": pd.array([10, None, 30], dtype="Int64"), "row": range(3)})
     assert list(tables.select(frame, where="parameters > 5")["row"]) == [0, 2]
     assert list(tables.select(frame, sort="-parameters")["row"]) == [2, 0, 1]
-    with pytest.raises(InputError, match="not a condition"):
+    with refused(WHERE, InputError, match="not a condition"):
         tables.select(frame, where="parameters")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from inputs import SWEEP, refused
 from pandas.testing import assert_frame_equal
 
 from kdsweep import cli
@@ -82,7 +83,7 @@ def test_a_log_of_equal_length_but_other_values_makes_a_frame_stale(sweep):
 @pytest.mark.parametrize("missing", ["epochs_log", "journal"])
 def test_a_log_that_is_missing_is_refused_in_one_line(missing, sweep):
     getattr(sweep, missing).unlink()
-    with pytest.raises(SweepDirError, match="missing.* exists; restore both logs") as caught:
+    with refused(SWEEP, SweepDirError, match="missing.* exists; restore both logs") as caught:
         _ = load_results(sweep.root).trials
     assert "\n" not in str(caught.value)
 
@@ -92,8 +93,8 @@ def test_a_log_that_is_missing_is_refused_in_one_line(missing, sweep):
 def test_other_derived_files_are_reported_in_one_line(name, kind, sweep):
     damage(sweep.root / name, kind)
     results = load_results(sweep.root)
-    with pytest.raises(
-        SweepDirError, match="damaged.*; remove it with kdsweep doctor .*, then rebuild it with kdsweep"
+    with refused(
+        SWEEP, SweepDirError, match="damaged.*; remove it with kdsweep doctor .*, then rebuild it with kdsweep"
     ) as caught:
         _ = results.confirmed if "confirmed" in name else results.teacher
     assert str(sweep.root / name) in str(caught.value)
@@ -144,7 +145,7 @@ def test_an_edited_spec_is_the_only_damage(sweep):
 
 
 def test_a_running_sweep_is_left_alone(sweep):
-    with FileLock(sweep.lock), pytest.raises(SweepDirError, match="the sweep is running; wait for it or stop it"):
+    with FileLock(sweep.lock), refused(SWEEP, SweepDirError, match="the sweep is running; wait for it or stop it"):
         examine(sweep)
 
 

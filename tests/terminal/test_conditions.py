@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inputs import COMMAND, WHERE, accepted, either, refused
+from inputs import COMMAND, RANDOM, WHERE, accepted, either, refused
 
 from kdsweep.errors import InputError
 from kdsweep.terminal import tables
@@ -130,7 +130,7 @@ TEXT = st.lists(st.sampled_from([*"0123456789.*/+-<>=!()[]'\"`@ _,", *FRAME.colu
                                          " in ", ".isna()", "**", "'kd'"]), max_size=40).map("".join)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(RANDOM, max_examples=300)
 @given(TEXT)
 def test_any_text_is_a_condition_or_refused_in_one_line(where):
     either(WHERE, lambda: rows(where), lambda found: set(found) <= set(FRAME.index))
@@ -172,7 +172,7 @@ CONDITION = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(RANDOM, max_examples=150)
 @given(CONDITION)
 def test_any_condition_selects_the_rows_that_satisfy_it(condition):
     where, holds = condition

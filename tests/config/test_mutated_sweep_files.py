@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inputs import RANDOM, SET, SPEC, either
+from inputs import RANDOM, SET, SPEC, either, refused
 from PIL import Image
 
 from kdsweep import cli
 from kdsweep.config import yaml as document
 from kdsweep.config.load import load_spec, notes
 from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.errors import SpecError
 from kdsweep.search.extent import searched
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,9 @@ VALUES = [
     {"choice": []}, {"choice": [0.5, "x"]}, {"choice": [{}]}, {"uniform": [1, 0]}, {"uniform": [0, 1]},
     {"loguniform": [1e-3, 1e3]}, {"randint": [0, 10**9]}, {"quniform": [0, 1, 0]}, {"uniform": "ab"}, {"name": "adam"},
     {"name": 3}, {"a": {"b": {"c": {}}}}, list(range(50)),
+]  # fmt: skip
+INSERTED = [
+    b"", b"\0", b"\t", b":", b"{", b"]", b"'", b"&a ", b"*a", b"!!int ", b"\xff", b"- ", b"\n", b"#", b"9" * 30, b"%",
 ]  # fmt: skip
 KEYS = ["", " ", "name", "epohcs", "a.b", "é", "\n", "x" * 300, "temperature", "options", "choice", "dkd", "kd+at"]
 
@@ -107,7 +111,7 @@ def test_a_sweep_file_with_damaged_text_is_refused_or_resolves(data, places):
     text = bytearray((ROOT / "search_spaces" / "quickstart.yaml").read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(text) - 1))
-        insert = data.draw(st.sampled_from([b"", b"\0", b"\t", b":", b"{", b"]", b"'", b"&a ", b"*a", b"!!int ", b"\xff", b"- ", b"\n", b"#", b"9" * 30, "é".encode(), b"%", b"@"]))  # fmt: skip  # noqa: E501
+        insert = data.draw(st.sampled_from(INSERTED))
         text[start : start + data.draw(st.integers(0, 6))] = insert
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "damaged.yaml"
@@ -124,10 +128,10 @@ PATHS = [
 ]  # fmt: skip
 TEXT = st.sampled_from([
     "", "8", "-8", "08", "1_000", "0x10", "1e3", ".nan", ".inf", "-.inf", "true", "yes", "null", "~", "kd", "'8'",
-    "[kd, none]",     "[kd", "{choice: [0.5]}", "{choice: [0.5}", "{uniform: [0, 1]}", "{loguniform: [0, 1]}",
-    "!!python/object:os.system x", "&a [*a]", "*a", "- a\n- b", "a: b: c", "a: 1\na: 2", "2020-01-01", "\0", "\x1b[2J", "\u202e", "'", "\"", "%",
-    "@", "`", "9" * 5000, "1e999", "[" * 2000, "x" * 400, "/dev/zero", "math:pi", "[[]]", "{}", "[]", "? x", "| x", "> x", "#",
-    "a=b",
+    "[kd, none]", "[kd", "{choice: [0.5]}", "{choice: [0.5}", "{uniform: [0, 1]}", "{loguniform: [0, 1]}",
+    "!!python/object:os.system x", "&a [*a]", "*a", "- a\n- b", "a: b: c", "a: 1\na: 2", "2020-01-01", "\0",
+    "\x1b[2J", "\u202e", "'", "\"", "%", "@", "`", "9" * 400, "9" * 5000, "1e999", "[" * 2000, "x" * 400,
+    "/dev/zero", "math:pi", "[[]]", "{}", "[]", "? x", "| x", "> x", "#", "a=b",
 ]) | st.text(max_size=12)  # fmt: skip
 
 
@@ -145,3 +149,16 @@ def quick(tmp_path_factory):
     folder = tmp_path_factory.mktemp("quick")
     (folder / "quick.yaml").write_text(MINIMAL.format(name="quick", storage=folder / "runs"))
     return folder / "quick.yaml"
+
+
+def test_whole_numbers_that_fit_no_float_and_keys_with_line_breaks_are_one_line(quick, tmp_path):
+    for value in ("9" * 400, "{loguniform: [1, " + "9" * 400 + "]}"):
+        with refused(SET, SpecError, match="^--set train.lr: found a whole number above 1e308; accepted: "):
+            cli._parsed([f"train.lr={value}"])
+    odd = tmp_path / "odd.yaml"
+    odd.write_text(quick.read_text().replace("space:", '"a\\nb": 1\nspace:'))
+    with refused(SPEC, SpecError, match=r"odd.yaml:5: a\\nb: unknown key 'a\\nb'"):
+        load_spec(odd)
+    odd.write_text(quick.read_text().replace("epochs: 4", "lr: " + "9" * 400 + ", epochs: 4"))
+    with refused(SPEC, SpecError, match=r"odd.yaml:11: train.lr: found a whole number above 1e308"):
+        load_spec(odd)

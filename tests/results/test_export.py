@@ -10,11 +10,14 @@ import subprocess
 import sys
 from html import unescape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
-from inputs import STUDENT, refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inputs import RANDOM, STUDENT, either, refused
 from markdown_it import MarkdownIt
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -515,6 +518,45 @@ print([name for name in ("torch._dynamo", "torch._inductor", "sympy", "ray") if 
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+ODD = [None, True, -1, 0, 1.5, 10**29, -0.5, "", "x", "\u202e", "a:b", "kd", "../x", [], {}, [1], [[]], ["a", "a"],
+       {"a": {}}, [0] * 10, [28, 28], [1, 28, 28, 1], "mnist_teacher", "resnet20", [-1.0], {"kind": "transfer"}]  # fmt: skip
+
+
+@settings(RANDOM, max_examples=80)
+@given(data=st.data())
+def test_a_mutated_description_is_refused_or_gives_the_student_that_it_describes(data, exported):
+    images = torch.zeros(2, 1, 28, 28)
+    with TemporaryDirectory() as folder:
+        student = Path(shutil.copytree(exported, Path(folder) / "student"))
+        described = json.loads((student / CONFIG).read_text())
+        key = data.draw(st.sampled_from(sorted(described)))
+        how = data.draw(st.sampled_from(["delete", "rename", "replace", "replace", "replace", "inside"]))
+        inner = described[key]
+        if how in ("delete", "rename"):
+            value = described.pop(key)
+            if how == "rename":
+                described[data.draw(st.sampled_from(["x", "val_x", "Model", "\n", ""]))] = value
+        elif how == "inside" and isinstance(inner, dict | list) and inner:
+            place = data.draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner))))
+            inner[place] = data.draw(st.sampled_from(ODD))
+        else:
+            described[key] = data.draw(st.sampled_from(ODD))
+        (student / CONFIG).write_text(json.dumps(described))
+
+        def right(loaded):
+            assert loaded.class_names == tuple(described["class_names"])
+            logits = loaded(images)
+            return logits.shape == (2, 10) and bool(logits.isfinite().all())
+
+        either(STUDENT, lambda: load_student(student), right)
+
+
+@pytest.fixture(scope="module")
+def exported(made, tmp_path_factory):
+    """The folder of one student; tests must not change it."""
+    return made.export(tmp_path_factory.mktemp("exported"), trial=key_of(made, "hint"))[0]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"format": 1}', "\x00"])
 def test_a_description_that_is_none_is_refused_in_one_line(content, student):
     (student / CONFIG).write_text(content)
@@ -681,8 +723,8 @@ def test_a_student_has_its_class_names_and_its_preprocessing(student, tmp_path):
     picture = Image.fromarray(pixels.numpy())
     picture.save(tmp_path / "digit.png")
     expected = pixels[None, None] / 255
-    for given in (picture, picture.convert("RGB"), tmp_path / "digit.png", str(tmp_path / "digit.png")):
-        assert torch.equal(loaded.preprocess(given), expected)
+    for image in (picture, picture.convert("RGB"), tmp_path / "digit.png", str(tmp_path / "digit.png")):
+        assert torch.equal(loaded.preprocess(image), expected)
     with refused(
         STUDENT, DataError, match="^image: 28 x 30 pixels; accepted: 28 x 28, because the training images were"
     ):

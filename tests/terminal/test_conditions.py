@@ -196,7 +196,7 @@ def test_a_condition_on_a_frame_without_rows_selects_none():
 @pytest.mark.parametrize(
     ("asked", "name", "expected"),
     [
-        ("", "x.csv", "csv"), ("", "x.JSON", "json"), ("", "x.parquet", "parquet"), ("", "x.txt", "table"),
+        ("", "x.csv", "csv"), ("", "x.JSON", "json"), ("", "x.parquet", "parquet"), ("table", "x.txt", "table"),
         ("", None, "table"), ("csv", None, "csv"), ("csv", "x.csv", "csv"), ("json", "x.log", "json"),
     ],
 )  # fmt: skip
@@ -208,6 +208,12 @@ def test_a_format_that_contradicts_the_file_ending_is_refused(tmp_path):
     for asked in ("table", "json", "parquet"):
         with refused(COMMAND, InputError, match=rf"--format {asked} contradicts --out .*x\.csv; "):
             tables.format_of(asked, tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.csv.gz", "x.xlsx", ".csv"])
+def test_an_unknown_file_ending_needs_a_format(name, tmp_path):
+    with refused(COMMAND, InputError, match=r"--out .*: no known file ending; accepted: \.csv, \.json, \.parquet, or"):
+        tables.format_of("", tmp_path / name)
 
 
 def test_the_command_writes_the_format_of_the_ending(tmp_path, monkeypatch, capsys):
@@ -227,4 +233,6 @@ def test_the_command_writes_the_format_of_the_ending(tmp_path, monkeypatch, caps
     assert len(keys) == 6
     assert [row["trial"] for row in json.loads((tmp_path / "x.json").read_text())] == keys
     assert list(pd.read_parquet(tmp_path / "x.parquet")["trial"]) == keys
-    assert capsys.readouterr().out == ""
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines()[0] == f"{tmp_path / 'x.csv'}: 6 rows as csv"

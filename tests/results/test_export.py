@@ -519,7 +519,8 @@ print([name for name in ("torch._dynamo", "torch._inductor", "sympy", "ray") if 
 
 
 ODD = [None, True, -1, 0, 1.5, 10**29, -0.5, "", "x", "\u202e", "a:b", "kd", "../x", [], {}, [1], [[]], ["a", "a"],
-       {"a": {}}, [0] * 10, [28, 28], [1, 28, 28, 1], "mnist_teacher", "resnet20", [-1.0], {"kind": "transfer"}]  # fmt: skip
+       {"a": {}}, [0] * 10, [28, 28], [1, 28, 28, 1], "mnist_teacher", "resnet20", [-1.0],
+       {"kind": "transfer"}]  # fmt: skip
 
 
 @settings(RANDOM, max_examples=80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kdsweep.errors import SpecError
 
 Keys = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
+TOO_LARGE = "found a whole number above 1e308; accepted: numbers that fit a float"
 
 
 class Document:
@@ -99,6 +101,8 @@ class Document:
             return [self._plain(inner, (*keys, index)) for index, inner in enumerate(value)]
         if isinstance(value, bool) or value is None:
             return value
+        if _is_too_large(value):
+            raise SpecError([self.fault(keys, TOO_LARGE)])
         for kind in (int, float, str):
             if isinstance(value, kind):
                 return kind(value)
@@ -111,7 +115,7 @@ def parse_value(text: str, option: str) -> Any:
     Raises:
         SpecError: If it is not valid YAML.
     """
-    return _bare(_parse(text, f"--set {option}"))
+    return _bare(_parse(text, f"--set {option}"), option)
 
 
 def dump(values: Mapping[str, Any], path: Path, header: str) -> None:
@@ -149,11 +153,17 @@ def _parse(text: str, source: str) -> Any:
         raise SpecError([f"{source}:1: not readable as YAML: {first}"]) from error
 
 
-def _bare(value: Any) -> Any:
+def _is_too_large(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) > sys.float_info.max
+
+
+def _bare(value: Any, option: str) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _bare(inner) for key, inner in value.items()}
+        return {str(key): _bare(inner, option) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_bare(inner) for inner in value]
+        return [_bare(inner, option) for inner in value]
+    if _is_too_large(value):
+        raise SpecError([f"--set {option}: {TOO_LARGE}"])
     if isinstance(value, bool) or value is None:
         return value
     for kind in (int, float, str):

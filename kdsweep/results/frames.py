@@ -22,6 +22,7 @@ from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import read_json, replacing
 from kdsweep.storage.jsonl import read_lines
+from kdsweep.storage.logs import no_epochs, no_journal, no_trial
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal, Task
 
@@ -366,7 +367,7 @@ def _metrics(epochs: pd.DataFrame) -> list[str]:
 def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     goal = read_spec(sweep).goal
     rows = [_row(frozen) for frozen in frozen_trials(sweep)]
-    _need_epochs(sweep, rows, epochs)
+    _refuse_lost_trials(sweep, rows, epochs)
     names = dict.fromkeys(name for row in rows for name in row)
     frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
     last_value = f"{goal.column}_last"
@@ -406,14 +407,14 @@ def _skipped(sweep: SweepDir) -> dict[str, int]:
         return {}
 
 
-def _need_epochs(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFrame) -> None:
-    """Raise an error if the log lacks the epochs of a finished trial."""
+def _refuse_lost_trials(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFrame) -> None:
+    """Raise an error if a log lacks a trial that the other one shows to have run."""
     logged = set(epochs["trial"])
+    if unknown := sorted(logged.difference(row["trial"] for row in rows)):
+        raise no_trial(sweep, unknown[0])
     lost = [row["trial"] for row in rows if row["state"] in ("COMPLETE", "PRUNED") and row["trial"] not in logged]
     if lost:
-        log = sweep.epochs_log
-        found = f"no epochs of trial {lost[0]}" if log.is_file() else f"missing, but {sweep.journal.name} exists"
-        raise SweepDirError(f"{log}: {found}; restore both logs as kdsweep wrote them")
+        raise no_epochs(sweep, lost[0])
 
 
 def _best_epochs(epochs: pd.DataFrame, goal: Goal) -> pd.Series:
@@ -456,8 +457,7 @@ def frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
     """
     if not sweep.journal.is_file() or not sweep.journal.stat().st_size:
         if sweep.epochs_log.is_file() and sweep.epochs_log.stat().st_size:
-            log = sweep.epochs_log.name
-            raise SweepDirError(f"{sweep.journal}: missing or empty, but {log} exists; restore both logs")
+            raise no_journal(sweep)
         return []
     # Imported here because Optuna is needed only if the frames are out of date.
     import optuna

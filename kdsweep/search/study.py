@@ -27,6 +27,7 @@ from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
+from kdsweep.storage.logs import no_epochs, no_journal, no_trial
 from kdsweep.storage.paths import SweepDir
 
 KEPT_WEIGHTS = 10
@@ -40,7 +41,7 @@ def _readable(sweep: SweepDir) -> Iterator[None]:
         SweepDirError: If the journal cannot be read, or is missing or empty although trials have run.
     """
     if sweep.epochs_log.is_file() and not sweep.journal.stat().st_size:
-        raise SweepDirError(f"{sweep.journal}: missing or empty, but {sweep.epochs_log.name} is there; accepted: both")
+        raise no_journal(sweep)
     try:
         yield
     except (KeyError, ValueError, AssertionError) as error:
@@ -267,16 +268,16 @@ class Study:
         stopped: dict[str, int] = {}
         for entry in read_lines(self.sweep.epochs_log, wanted=("trial", "epoch", self._goal.column, "seconds")):
             key, epoch = entry["trial"], int(entry["epoch"])
-            if key in everyone and self._note(everyone[key], entry):
+            if key not in everyone:
+                raise no_trial(self.sweep, key)
+            if self._note(everyone[key], entry):
                 stopped[key] = epoch
             elif epoch > stopped.get(key, epoch):
                 del stopped[key]  # an earlier version, whose groups were larger, let it continue
         states = {state: name for name, state in _OPTUNA_STATES.items()}
         lost = [key for key, frozen in ended.items() if frozen.state != TrialState.FAIL and not everyone[key].values]
         if lost:
-            log = self.sweep.epochs_log
-            what = "no epochs of" if log.is_file() else "missing, but the journal contains"
-            raise SweepDirError(f"{log}: {what} trial {lost[0]}; restore the log as kdsweep wrote it")
+            raise no_epochs(self.sweep, lost[0])
         for key, frozen in ended.items():
             self._proposer.tell(everyone[key].config, frozen.state, self._scores(everyone[key]))
             self.counts[states[frozen.state]] += 1

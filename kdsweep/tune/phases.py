@@ -12,7 +12,9 @@ from pathlib import Path
 
 from kdsweep import tasks
 from kdsweep.config.constraints import within_constraints
+from kdsweep.config.sizes import batch_note, subset_fault
 from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import InputError
 from kdsweep.search.study import Study
 from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.files import write_json
@@ -112,6 +114,7 @@ class _Phases:
     def _read_data(self) -> Prepared:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
+        check_sizes(self._spec, data, self._progress)
         if note := origins.record_data(self._sweep, data, scores=self._spec.confirm.top > 0):
             self._progress.phase("data", note)
         # Before anything is trained, because it may fail.
@@ -138,3 +141,19 @@ class _Phases:
 
     def _write_environment(self) -> None:
         write_json(self._sweep.environment, self._environment | {"timeline": self._timeline.described()})
+
+
+def check_sizes(spec: SweepSpec, data: Prepared, progress: Progress) -> None:
+    """Compare `subset` and `batch_size` with the number of samples. Earlier versions began sweeps without that check.
+
+    Raises:
+        InputError: If a new sweep asks for more samples than there are.
+    """
+    count = data.count("train")
+    own_val = "val" in data.contents  # otherwise validation samples were taken from the training split
+    fault = subset_fault(spec, count if own_val else count + data.count("val"))
+    if fault and not spec.sweep_dir.data.is_file():
+        raise InputError(f"dataset.subset: {fault}")
+    for note in (fault and f"dataset.subset: {fault}", batch_note(spec, count)):
+        if note:
+            progress.phase("data", f"note: {note}")

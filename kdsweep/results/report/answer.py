@@ -118,6 +118,7 @@ class Row:
     method: str
     settings: str
     numbers: list[str]
+    gain: str = ""
     verdict: str = ""
     export: str = ""
 
@@ -153,13 +154,13 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
     columns = [{"size_mb": "MB"}.get(name, COSTS.get(name, name)) for name in costs]
     kept = {file.parent.name for file in found.sweep.trials.glob("*/best.safetensors")}
     confirmed = {} if found.confirmed.empty else {row["trial"]: row for row in found.confirmed.to_dict("records")}
-    table = Leaderboard([*columns, "epochs", words(goal.column), words(goal.test_column), "gain"])
+    table = Leaderboard([*columns, "epochs", words(goal.column), words(goal.test_column)])
     records = [*best.to_dict("records"), *others.to_dict("records")]
     for row in records[:most]:
         judged = confirmed.get(row["trial"], {})
         numbers = [_cost_text(name, row[name]) for name in costs]
         numbers += [str(row["epochs"]), shown(goal.column, float(row[goal.column]))]
-        numbers += [_mean(judged, goal.test_column, goal.name), gain_text(judged, goal.name)]
+        numbers.append(_mean(judged, goal.test_column, goal.name))
         table.rows.append(
             Row(
                 trial=str(row["trial"]),
@@ -167,7 +168,8 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
                 method=named(str(row["method"])),
                 settings=settings_text(row["config"]),
                 numbers=numbers,
-                verdict=verdict_word(judged),
+                gain=_gain(judged, goal.name),
+                verdict=_verdict_word(judged),
                 export=f"kdsweep export {path} --out students --trial {shlex.quote(str(row['trial']))}"
                 if row["trial"] in kept
                 else "",
@@ -188,12 +190,12 @@ def _mean(judged: Mapping[str, Any], column: str, metric: str) -> str:
     return shown(column, value) + ("" if math.isnan(spread) else f" ± {shown_gain(metric, spread).removeprefix('+')}")
 
 
-def gain_text(judged: Mapping[str, Any], metric: str) -> str:
+def _gain(judged: Mapping[str, Any], metric: str) -> str:
     gain = judged.get("kd_gain", math.nan)
     return "" if math.isnan(gain) else shown_gain(metric, gain)
 
 
-def verdict_word(judged: Mapping[str, Any]) -> str:
+def _verdict_word(judged: Mapping[str, Any]) -> str:
     verdict = verdict_of(judged, "kd_gain") if judged else None
     return verdict.verdict if verdict else ""
 

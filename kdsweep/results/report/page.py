@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,17 +21,20 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from kdsweep.errors import InputError, printable
+from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.report import answer
 from kdsweep.results.report.charts import curves, gains, settings, size, workers
 from kdsweep.results.report.charts.style import Chart, words
 from kdsweep.results.report.found import Found
 from kdsweep.storage.files import replacing
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks.metrics import is_fraction, shown
+from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 
 MOST_ROWS = 2000  # of the leaderboard
 SHOWN_ROWS = 15  # before `show more`
 _EMPTY_STYLE = ""  # plotly adds an empty style element and fills it through the object model
+# Plotly also adds the style of its maps, which the policy would refuse, unless there is an element with this id.
+_STYLE_IDS = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
 
 
 @dataclass
@@ -112,6 +116,7 @@ def render(found: Found, running: bool) -> str:
         style=Markup(style),
         library=Markup(library),
         script=Markup(script),
+        claimed=sorted(set(_STYLE_IDS.findall(library))),
         data=_json({name: chart for name, chart in figures.items() if not chart.empty}),
         name=found.spec.name,
         now=now,
@@ -145,8 +150,9 @@ def _sections(found: Found) -> list[Section]:
         ),
         Section(
             "gains", "Confirmed gains",
-            "Difference on the test split between a student and a plain one trained on the same fresh seeds. Bars are 95 % "
-            "confidence intervals of the mean, small open markers are single seeds.", {"gains": gains.gains(found)},
+            "Difference on the test split between a student and a plain one trained on the same fresh seeds. Bars are "
+            "95 % confidence intervals of the mean, small open markers single seeds. In the shaded range, differences "
+            "do not matter.", {"gains": gains.gains(found)},
         ),
         Section(
             "tuning", "Tuning curves",
@@ -160,8 +166,8 @@ def _sections(found: Found) -> list[Section]:
         ),
         Section(
             "settings", "Settings",
-            "One line per trial. Drag over a part of an axis to select trials, hold Shift to combine axes; the leaderboard "
-            "then lists only these trials. A double click clears the selection.",
+            "One line per trial. Drag over a part of an axis to select trials, hold Shift to combine axes; the "
+            "leaderboard then lists only these trials. A double click clears the selection.",
             {"parallel": settings.parallel(found)},
         ),
         Section(
@@ -202,10 +208,11 @@ def _confirmed_facts(found: Found, trial: str) -> list[tuple[str, str, str]]:
     value = found.teacher.get(goal.test_column)
     remark = "" if value is None else f"teacher {shown(goal.test_column, float(value))}"
     facts = [(words(goal.test_column), shown(goal.test_column, judged[goal.test_column]), remark)]
-    gain, verdict = answer.gain_text(judged, goal.name), answer.verdict_word(judged)
-    if gain:
+    verdict = verdict_of(judged, "kd_gain")
+    if verdict is not None and verdict.seeds:
         unit = " points" if is_fraction(goal.name) else ""
-        facts.append(("gain over the plain twin", f"{gain}{unit}", verdict))
+        remark = f"{verdict.ends(goal.name)}, {verdict.verdict}"
+        facts.append(("gain over the plain twin", f"{shown_gain(goal.name, verdict.mean)}{unit}", remark))
     return facts
 
 
@@ -249,15 +256,11 @@ def _commands(found: Found, path: str, environment: Mapping[str, Any]) -> list[t
 
 
 def _policy(scripts: list[str], styles: list[str]) -> str:
-    """A content security policy that allows the page's own scripts and style, by hash, and nothing else.
-
-    Plotly draws text and markers with style attributes; attributes cannot load or run anything here.
-    """
+    """A content security policy that allows the page's own scripts and style, by hash, and nothing else."""
     return "; ".join([
         "default-src 'none'",
         f"script-src {' '.join(map(_hash, scripts))}",
         f"style-src-elem {' '.join(map(_hash, styles))}",
-        "style-src-attr 'unsafe-inline'",
         "img-src data: blob:",
         "base-uri 'none'",
         "form-action 'none'",

@@ -28,6 +28,7 @@ from kdsweep.results.report.found import Found, measured_trials, methods_of
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import shown
 
+LEAST_TRIALS = 3  # random trials of a method; with fewer, its curve says nothing
 MOST_TRIALS = 32  # length of the tuning curves
 _DASHES = ("solid", "dash", "dashdot", "longdash", "dot")
 # State -> colour, dash and name in the legend.
@@ -44,8 +45,10 @@ MOST_CURVES = 1000
 def tuning(found: Found) -> Chart:
     """Expected best result after n random trials of each method, with 95 % bands."""
     curves = found.tuning_curves(min(MOST_TRIALS, max(2, found.spec.search.trials)))
+    few = sorted(set(curves.loc[curves["trials"] < LEAST_TRIALS, "method"]))
+    curves = curves[curves["trials"] >= LEAST_TRIALS]
     if curves.empty:
-        return nothing("No trial was drawn at random, so there are no tuning curves.")
+        return nothing(f"No method has {LEAST_TRIALS} trials drawn at random, so there are no tuning curves.")
     goal, figure, told = found.goal, new_figure(), []
     styles = method_style(methods_of(found))
     last = int(curves["n"].max())
@@ -63,7 +66,8 @@ def tuning(found: Found) -> Chart:
     figure.update_xaxes(title={"text": "number of random trials"}, type="linear", rangemode="tozero")
     figure.update_yaxes(title={"text": f"expected best {words(goal.column)}"}, tickformat=value_format(goal.name))
     _limit(figure, curves)
-    return Chart(figure, f"Expected best of {last} random trials: {'; '.join(told)}.")
+    missing = f" With fewer than {LEAST_TRIALS} random trials: {', '.join(map(named, few))}." if few else ""
+    return Chart(figure, f"Expected best of {last} random trials: {'; '.join(told)}.{missing}")
 
 
 def _add_band(figure: go.Figure, rows: pd.DataFrame, method: str, colour: str) -> None:

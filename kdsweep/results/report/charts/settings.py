@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -31,9 +32,14 @@ from kdsweep.tasks.metrics import shown
 UNUSED = -0.12  # height at which trials pass an axis whose setting they do not use
 MOST_LINES = 2000
 MOST_AXES = 10
-_SHARES = (("the best 10 %", 0.1, BLUE, 1.8, 0.9), ("the next 40 %", 0.5, SKY, 1.1, 0.55), ("the rest", 1, GREY, 1, 0.3))
-_FEW = 12  # at most this many values are ticks of their own
-_WIDE = 20  # a ratio of largest to smallest value above which an axis is logarithmic
+# Groups of trials: name, start as a share of all, colour, width and opacity of their lines.
+_SHARES = (
+    ("the best 10 %", 0, BLUE, 1.8, 0.9),
+    ("the next 40 %", 0.1, SKY, 1.1, 0.55),
+    ("the rest", 0.5, GREY, 1, 0.3),
+)
+_GAP = 0.08  # smallest distance between two ticks
+_WIDE = 5  # a ratio of largest to smallest value above which an axis is logarithmic
 
 
 @dataclass
@@ -64,16 +70,16 @@ def parallel(found: Found) -> Chart:
         return nothing("No trial has finished an epoch." if trials.empty else "All trials have the same settings.")
     axes.append(_numeric(trials, goal.column, log=False))
     figure = new_figure(height=480, dragmode="select")
-    keys, start = trials["trial"].tolist(), 0
-    for name, share, colour, width, opacity in _SHARES:
-        end = min(len(trials), math.ceil(share * len(trials)))
-        if end > start:
-            figure.add_trace(_lines(axes, keys, range(start, end), name, colour, width, opacity))
-        start = max(start, end)
+    keys, end = trials["trial"].tolist(), len(trials)
+    for name, start, colour, width, opacity in reversed(_SHARES):  # the best on top
+        first = math.ceil(start * len(trials))
+        if end > first:
+            figure.add_trace(_lines(axes, keys, range(first, end), name, colour, width, opacity))
+        end = min(end, first)
     for place, axis in enumerate(axes):
         figure.add_trace(go.Scatter(
-            x=[place] * len(keys), y=axis.heights, mode="markers", customdata=keys, showlegend=False, name=text(axis.name),
-            marker={"color": INK, "size": 4, "opacity": 0.35}, hoverinfo="skip", meta="axis",
+            x=[place] * len(keys), y=axis.heights, mode="markers", customdata=keys, showlegend=False,
+            name=text(axis.name), marker={"color": INK, "size": 4, "opacity": 0.35}, hoverinfo="skip", meta="axis",
         ))  # fmt: skip
         _add_ticks(figure, place, axis)
     names = [text(words(axis.name)) for axis in axes]
@@ -82,7 +88,7 @@ def parallel(found: Found) -> Chart:
         fixedrange=True,
     )  # fmt: skip
     figure.update_yaxes(visible=False, range=[-0.2, 1.06], fixedrange=True)
-    figure.update_layout(legend={"y": -0.02, "yanchor": "top"})
+    figure.update_layout(legend={"y": -0.02, "yanchor": "top", "traceorder": "reversed"})
     note = f" The {left_out} worst trials are not drawn." if left_out else ""
     return Chart(figure, f"{_ranges(trials, axes)}{note}")
 
@@ -118,15 +124,15 @@ def _numeric(trials: pd.DataFrame, name: str, log: bool) -> Axis:
     values = pd.to_numeric(trials[name], errors="coerce")
     scaled = values.map(math.log) if log else values
     low, high = scaled.min(), scaled.max()
-    heights = ((scaled - low) / (high - low if high > low else 1)).round(4).fillna(UNUSED).tolist()
-    some = sorted(values.dropna().unique())
-    if len(some) > _FEW // 2:
-        ends = (float(low), float(high))
-        marks = [ends[0] + (ends[1] - ends[0]) * share for share in (0, 0.25, 0.5, 0.75, 1)]
-        some = [math.exp(mark) if log else mark for mark in marks]
-    ticks = [((math.log(value) if log else value) - low) / (high - low if high > low else 1) for value in some]
+    length = high - low if high > low else 1
+    heights = (scaled - low) / length
+    ticks = sorted(heights.dropna().unique())
+    if any(after - before < _GAP for before, after in pairwise(ticks)):
+        ticks = [0, 0.25, 0.5, 0.75, 1]
+    places = [low + height * length for height in ticks]
+    some = [math.exp(place) if log else place for place in places]
     labels = [shown(name, value) if name.endswith("accuracy") else f"{value:.3g}" for value in some]
-    return Axis(name, heights, list(zip(ticks, labels, strict=True)))
+    return Axis(name, heights.round(4).fillna(UNUSED).tolist(), list(zip(ticks, labels, strict=True)))
 
 
 def _lines(
@@ -198,8 +204,8 @@ def response(found: Found, setting: str = "temperature") -> Chart:
         ))  # fmt: skip
         top = own.iloc[0]
         told.append(
-            f"{named(method)} is best at {setting} {float(top[setting]):.3g} with "
-            f"{shown(goal.column, float(top[goal.column]))} ({len(own)} complete trials)"
+            f"{named(method)} {shown(goal.column, float(top[goal.column]))} at {setting} {float(top[setting]):.3g} "
+            f"({len(own)} complete trials)"
         )
     plain = found.plain()
     if not plain.empty:
@@ -209,14 +215,13 @@ def response(found: Found, setting: str = "temperature") -> Chart:
             x=1, xref="paper", y=best, text="best plain", showarrow=False, xanchor="right", yanchor="bottom",
             font={"size": 11, "color": GREY},
         )  # fmt: skip
-        told.append(f"the best plain student reaches {shown(goal.column, best)}")
+        told.append(f"plain students {shown(goal.column, best)}")
     positive = float(rows[setting].min()) > 0 and float(rows[setting].max()) / float(rows[setting].min()) > 4
     if positive and setting != "alpha":
         figure.update_xaxes(type="log", dtick="D2")
     figure.update_xaxes(title={"text": text(setting)})
     figure.update_yaxes(title={"text": words(goal.column)}, tickformat=value_format(goal.name))
-    sentence = "; ".join(told)
-    return Chart(figure, f"{sentence[0].upper()}{sentence[1:]}.")
+    return Chart(figure, f"The best of each method: {'; '.join(told)}.")
 
 
 def importance(found: Found) -> Chart:
@@ -238,4 +243,3 @@ def importance(found: Found) -> Chart:
         for name, share, count in zip(rows["parameter"], shares, rows["trials"], strict=True)
     )
     return Chart(figure, f"Shares of the total importance: {told}.")
-

@@ -82,9 +82,7 @@ def front_of(trials: pd.DataFrame, cost: str, goal: Goal) -> pd.DataFrame:
     return rising[rising["score"] > rising["score"].cummax().shift(fill_value=-math.inf)]
 
 
-def _students(
-    rows: pd.DataFrame, method: str, cost: str, name: str, goal: Goal, style: tuple[str, str]
-) -> go.Scatter:
+def _students(rows: pd.DataFrame, method: str, cost: str, name: str, goal: Goal, style: tuple[str, str]) -> go.Scatter:
     colour, marker = style
     hover = [
         f"{text(key)}<br>{text(named(method))}, {text(settings_text(config))}"
@@ -92,22 +90,27 @@ def _students(
     ]
     return go.Scatter(
         x=numbers(rows[cost]), y=numbers(rows[goal.column]), mode="markers", name=text(named(method)), text=hover,
-        marker={"color": colour, "symbol": marker, "size": 9 if method != PLAIN else 8, "opacity": 0.8},
+        marker={"color": colour, "symbol": marker, "size": 9 if method != PLAIN else 8, "opacity": 0.8,
+                "line": {"width": 2 if method == PLAIN else 0}},
         hovertemplate=f"%{{text}}<br>%{{y:{hover_format(goal.name)}}}, %{{x:,.4~g}} {name}<extra></extra>",
     )  # fmt: skip
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _narrow(values: pd.Series, teacher: float | None) -> bool:
     """Whether a logarithmic axis would show fewer than two powers of ten."""
     ends = [*values.astype(float), *([float(teacher)] if teacher else [])]
-    return max(ends) / max(min(ends), 1e-12) < 30
+    return bool(max(ends) < 30 * min(ends))
 
 
 def _told(
     front: pd.DataFrame, trials: pd.DataFrame, teacher: dict[str, float], cost: str, name: str, goal: Goal
 ) -> str:
     def at(row: pd.Series) -> str:
-        return f"{shown(goal.column, float(row[goal.column]))} at {float(row[cost]):,.5g} {name}"
+        return f"{shown(goal.column, float(row[goal.column]))} at {_amount(row[cost])} {name}"
 
     smallest, best = front.iloc[0], front.iloc[-1]
     if len(front) == 1:
@@ -119,6 +122,6 @@ def _told(
         parts.append(f"The best plain student reaches {at(plain.iloc[0])}")
     if cost in teacher and goal.column in teacher:
         parts.append(
-            f"The teacher reaches {shown(goal.column, float(teacher[goal.column]))} at {teacher[cost]:,.5g} {name}"
+            f"The teacher reaches {shown(goal.column, float(teacher[goal.column]))} at {_amount(teacher[cost])} {name}"
         )
     return ". ".join(parts) + "."

@@ -27,7 +27,10 @@ def utilisation(environment: Mapping[str, Any]) -> Chart:
         return nothing("The times of the workers were not recorded.")
     figure = new_figure(height=120 + 44 * len(rows), barmode="stack")
     names = [text(name) for name, *_ in rows]
-    spent, idle = [share * length for _, _, length, share in rows], [(1 - share) * length for _, _, length, share in rows]
+    spent, idle = (
+        [share * length for _, _, length, share in rows],
+        [(1 - share) * length for _, _, length, share in rows],
+    )
     begins = [begin for _, begin, _, _ in rows]
     hover = [f"{text(name)}: {length:.0f} s, workers {share:.0%} busy" for name, _, length, share in rows]
     for label, colour, base, lengths in (

@@ -136,7 +136,7 @@ def test_lines_of_the_parallel_coordinates_are_trials_and_unused_settings_are_ma
     measured = results.best(100)
     assert sorted(lines) == sorted(measured["trial"])
     axes = {trace.name: dict(zip(trace.customdata, trace.y, strict=True)) for trace in figure.data if trace.meta == "axis"}
-    assert list(axes) == ["method", "width", "temperature", "alpha", "val_accuracy"]
+    assert list(axes) == ["method", "width", "temperature", "alpha", "dkd.beta", "val_accuracy"]
     plain = set(measured.loc[measured["method"] == "none", "trial"])
     assert {key for key, height in axes["temperature"].items() if height == settings.UNUSED} == plain
     assert axes["val_accuracy"][measured.loc[measured["val_accuracy"].idxmax(), "trial"]] == 1

@@ -138,6 +138,7 @@
     (before, element) => before.then(() => draw(element)).then(() => new Promise((next) => setTimeout(next))), Promise.resolve());
   all().then(() => {
     if (drawn.has("parallel")) brushed(drawn.get("parallel"));
+    performance.mark("charts drawn");
     document.documentElement.dataset.ready = "true";
   });
   dark.addEventListener("change", () => all());

@@ -88,7 +88,10 @@ def confirm(spec):
             "plain_test_accuracy_std": 0.0, "tuned_plain_test_accuracy": math.nan,
             "tuned_plain_test_accuracy_std": math.nan, "tuned_plain_lr": math.nan,
         })  # fmt: skip
-    differences = {"kd_gain": {key: pd.Series(values).to_numpy() for key, values in gained.items()}, "kd_gain_tuned": {}}
+    differences = {
+        "kd_gain": {key: pd.Series(values).to_numpy() for key, values in gained.items()},
+        "kd_gain_tuned": {},
+    }
     judged = gain_columns(differences, list(gained), 0.005)
     write_frame(pd.concat([pd.DataFrame(rows), judged], axis=1), sweep.confirmed_frame)
 

@@ -11,8 +11,8 @@ import sys
 from html.parser import HTMLParser
 
 import pytest
-from made_up import EVIL, begin, confirm, run_trials, spec_of
 from filelock import FileLock
+from made_up import EVIL, begin, confirm, run_trials, spec_of
 
 from kdsweep import cli
 from kdsweep.errors import InputError, printable
@@ -70,7 +70,9 @@ def test_sections_come_in_order(page):
 def test_the_answer_names_the_best_student_its_verdict_and_its_size(page, made_up):
     best = load_results(made_up.root).best().iloc[0]
     answer = next(text for text in page.texts["p"] if text.startswith("The best student"))
-    assert answer.startswith(f"The best student, {best['trial']} ({best['method']}, width 1), reaches a test accuracy of")
+    assert answer.startswith(
+        f"The best student, {best['trial']} ({best['method']}, width 1), reaches a test accuracy of"
+    )
     assert "91.00% ± 1.00 over 3 fresh seeds (teacher 97.00%)" in answer
     assert "undecided" in answer or "the teacher adds 3.00 points" in answer
     assert "It has 16,000 parameters (0.16 MB), 90.0% smaller than the teacher" in answer
@@ -132,10 +134,11 @@ def test_latency_is_a_chart_and_a_column_if_it_was_measured(made_up):
 def test_lines_of_the_parallel_coordinates_are_trials_and_unused_settings_are_marked(made_up):
     results = load_results(made_up.root)
     figure = results.plot_parallel()
-    lines = [key for trace in figure.data if isinstance(trace.meta, dict) for key in trace.meta["lines"]]
+    lines = [key for trace in figure.data[:-1] for key in trace.meta["lines"]]
     measured = results.best(100)
     assert sorted(lines) == sorted(measured["trial"])
-    axes = {trace.name: dict(zip(trace.customdata, trace.y, strict=True)) for trace in figure.data if trace.meta == "axis"}
+    keys = figure.data[-1].meta["trials"]
+    axes = {axis["name"]: dict(zip(keys, axis["heights"], strict=True)) for axis in figure.data[-1].meta["axes"]}
     assert list(axes) == ["method", "width", "temperature", "alpha", "dkd.beta", "val_accuracy"]
     plain = set(measured.loc[measured["method"] == "none", "trial"])
     assert {key for key, height in axes["temperature"].items() if height == settings.UNUSED} == plain
@@ -271,7 +274,9 @@ def test_the_report_is_replaced_whole_or_not_at_all(made_up, tmp_path):
 
 
 def test_the_command_prints_the_file(made_up, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["kdsweep", "report", str(made_up.root), "--out", str(tmp_path / "new" / "r.html")])
+    monkeypatch.setattr(
+        sys, "argv", ["kdsweep", "report", str(made_up.root), "--out", str(tmp_path / "new" / "r.html")]
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code

@@ -6,6 +6,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
+from made_up import EVIL
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
@@ -15,7 +16,6 @@ from selenium.webdriver.support.ui import WebDriverWait
 from kdsweep.errors import printable
 from kdsweep.results.frames import load_results
 from kdsweep.results.report.page import write_report
-from made_up import EVIL
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -76,8 +76,12 @@ def test_it_opens_without_an_error_with_all_charts_and_without_a_horizontal_bar(
     for chart in charts:
         marks = chart.find_elements(By.CSS_SELECTOR, ".scatterlayer path, .barlayer path")
         assert marks, chart.get_attribute("id")
-    assert driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
-    luminance = driver.execute_script("return getComputedStyle(document.body).backgroundColor").strip("rgb()").split(",")
+    assert (
+        driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    )
+    luminance = (
+        driver.execute_script("return getComputedStyle(document.body).backgroundColor").strip("rgb()").split(",")
+    )
     assert (int(luminance[0]) < 60) == (scheme == "dark")
     ink = driver.execute_script("return getComputedStyle(document.body).color")
     label = driver.find_element(By.CSS_SELECTOR, "#chart-learning .xtitle")

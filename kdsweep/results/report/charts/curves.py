@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from kdsweep.results.report.charts.style import (
     BLUE,
@@ -152,17 +154,8 @@ def _chosen(found: Found) -> tuple[set[str], int]:
     return chosen, len(keys) - len(chosen)
 
 
-def _broken(rows: pd.DataFrame, column: str) -> tuple[list[int | None], list[float | None]]:
-    """All curves as one, with a gap after each trial."""
-    x: list[int | None] = []
-    y: list[float | None] = []
-    values = numbers(rows[column])
-    before = None
-    for trial, epoch, value in zip(rows["trial"], rows["epoch"].astype(int), values, strict=True):
-        if before is not None and trial != before:
-            x.append(None)
-            y.append(None)
-        x.append(int(epoch))
-        y.append(value)
-        before = trial
-    return x, y
+def _broken(rows: pd.DataFrame, column: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """All curves as one, with a gap (NaN) between trials."""
+    starts = np.flatnonzero(rows["trial"].to_numpy()[1:] != rows["trial"].to_numpy()[:-1]) + 1
+    x, y = (rows[name].to_numpy(dtype=np.float32) for name in ("epoch", column))
+    return np.insert(x, starts, np.nan), np.insert(y, starts, np.nan)

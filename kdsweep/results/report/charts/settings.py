@@ -60,7 +60,8 @@ class Axis:
 def parallel(found: Found) -> Chart:
     """Parallel coordinates: one line per trial, one axis per searched setting, and the objective.
 
-    The traces are the lines of three groups of trials, then the points on the axes. Their `customdata` are trial keys.
+    The `meta` of the last trace holds the height of every trial on every axis, that of the others the trials that are
+    their lines.
     """
     trials, goal = measured_trials(found), found.goal
     left_out = max(0, len(trials) - MOST_LINES)
@@ -76,12 +77,13 @@ def parallel(found: Found) -> Chart:
         if end > first:
             figure.add_trace(_lines(axes, keys, range(first, end), name, colour, width, opacity))
         end = min(end, first)
-    for place, axis in enumerate(axes):
-        figure.add_trace(go.Scatter(
-            x=[place] * len(keys), y=axis.heights, mode="markers", customdata=keys, showlegend=False,
-            name=text(axis.name), marker={"color": INK, "size": 4, "opacity": 0.35}, hoverinfo="skip", meta="axis",
-        ))  # fmt: skip
-        _add_ticks(figure, place, axis)
+    # Only the ends of the axes are points, because a point per trial and axis would make the page slow.
+    figure.add_trace(go.Scatter(
+        x=[place for place in range(len(axes)) for _ in (0, 1)], y=[0, 1] * len(axes), mode="markers", showlegend=False,
+        marker={"color": INK, "size": 4}, hoverinfo="skip",
+        meta={"trials": keys, "axes": [{"name": text(axis.name), "heights": axis.heights} for axis in axes]},
+    ))  # fmt: skip
+    figure.update_layout(annotations=[note for place, axis in enumerate(axes) for note in _ticks(place, axis)])
     names = [text(words(axis.name)) for axis in axes]
     figure.update_xaxes(
         tickvals=list(range(len(axes))), ticktext=names, side="top", range=[-0.35, len(axes) - 0.35], gridcolor=GREY,
@@ -149,13 +151,13 @@ def _lines(
     )  # fmt: skip
 
 
-def _add_ticks(figure: go.Figure, place: int, axis: Axis) -> None:
+def _ticks(place: int, axis: Axis) -> list[dict[str, object]]:
     ticks = [*axis.ticks, *([(UNUSED, "not used")] if UNUSED in axis.heights else [])]
-    for height, label in ticks:
-        figure.add_annotation(
-            x=place, y=height, text=text(label), showarrow=False, xanchor="left", xshift=6, font={"size": 11},
-            name="tick",
-        )  # fmt: skip
+    return [
+        {"x": place, "y": height, "text": text(label), "showarrow": False, "xanchor": "left", "xshift": 6,
+         "font": {"size": 11}}
+        for height, label in ticks
+    ]  # fmt: skip
 
 
 def _ranges(trials: pd.DataFrame, axes: list[Axis]) -> str:

@@ -99,7 +99,7 @@
   const brush = (boxes) => {
     const figure = figures.parallel;
     if (!figure) return;
-    const axes = figure.data.filter((trace) => trace.meta === "axis");
+    const { axes, trials } = figure.data.at(-1).meta;
     const ranges = new Map();
     for (const box of boxes) {
       const [left, right] = [Math.min(box.x0, box.x1), Math.max(box.x0, box.x1)];
@@ -108,9 +108,8 @@
         ranges.set(place, [...(ranges.get(place) || []), [Math.min(box.y0, box.y1), Math.max(box.y0, box.y1)]]);
       });
     }
-    const within = (place, row) => ranges.get(place).some(([low, high]) => low <= axes[place].y[row] && axes[place].y[row] <= high);
-    const keys = axes[0].customdata;
-    filter.trials = ranges.size ? new Set(keys.filter((_, row) => [...ranges.keys()].every((place) => within(place, row)))) : null;
+    const within = (place, row) => ranges.get(place).some(([low, high]) => low <= axes[place].heights[row] && axes[place].heights[row] <= high);
+    filter.trials = ranges.size ? new Set(trials.filter((_, row) => [...ranges.keys()].every((place) => within(place, row)))) : null;
     const element = drawn.get("parallel");
     figure.data.forEach((trace, place) => {
       if (!trace.meta || !trace.meta.lines || !element) return;

@@ -21,7 +21,7 @@ from kdsweep.terminal import tables
 
 SCRIPT = Path(sys.executable).with_name("kdsweep")
 LISTS = ("methods", "models", "datasets", "optimizers", "schedules", "losses", "samplers", "schedulers")
-COMMANDS = ("run", "resume", "confirm", "results", "export", "evaluate", "doctor", "validate", *LISTS)
+COMMANDS = ("run", "resume", "confirm", "results", "report", "export", "evaluate", "doctor", "validate", *LISTS)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
 from kdsweep.results.confirmed import upgraded
+from kdsweep.results.plots import Plots
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
@@ -38,7 +39,7 @@ LOGS = b"kdsweep.logs"  # metadata key of a frame: the fingerprint of the logs i
 LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
 
 
-class Results:
+class Results(Plots):
     """The results of a sweep.
 
     Args:

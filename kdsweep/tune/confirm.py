@@ -15,15 +15,14 @@ from kdsweep.distributions import Config
 from kdsweep.errors import SweepError
 from kdsweep.results.confirmed import gain_columns
 from kdsweep.results.frames import Results, load_results, write_frame
-from kdsweep.search.baseline import PLAIN, is_plain
-from kdsweep.search.space import OF_DISTILLATION
-from kdsweep.seeds import derived_seed
+from kdsweep.search.baseline import is_plain, plain_twin
+from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import read_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune.agenda import Background
-from kdsweep.tune.work import ConfirmRun, ScoreTeacher, Work, run_name
+from kdsweep.tune.work import ConfirmRun, ScoreTeacher, Work
 from kdsweep.worker.place import WorkerPlace
 
 Measured = dict[str, float]
@@ -56,12 +55,6 @@ class Chosen:
     def settings(self) -> list[Config]:
         """Return every configuration to train for it."""
         return [self.config, self.twin] + ([self.tuned] if self.tuned else [])
-
-
-def plain_twin(config: Config) -> Config:
-    """Return the same settings without distillation."""
-    kept = {key: value for key, value in config.items() if "." not in key and key not in OF_DISTILLATION}
-    return {**kept, "method": PLAIN}
 
 
 class Confirmation:

@@ -295,8 +295,9 @@ class Study:
         for trial in ranked:
             if self._group(trial) not in self._with_complete:
                 best.setdefault(self._group(trial), trial.key)
-        leaders = [trial.key for trial in ranked if self._leaders.protects(trial.key, trial.config)]
-        return list(dict.fromkeys([*best.values(), *leaders]))
+        leaders = {trial.key for trial in ranked if self._leaders.protects(trial.key, trial.config)}
+        # By number, as after a restart.
+        return sorted(leaders.union(best.values()), key=lambda key: self.paused[key].number)
 
     def _group(self, trial: Trial) -> Hashable:
         return stopping_group(self.space, trial.config, self.spec.scheduler.group_by)

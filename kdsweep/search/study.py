@@ -124,6 +124,7 @@ class Study:
         self.same_error = True
         self.sweep = sweep
         self._rule = rule_of(spec)
+        self._fits_width = "width" in spec.scheduler.group_by and not space.shared["width"].finite
         self._leaders = PlainLeaders(space)
         self._with_complete: set[Hashable] = set()
         self._goal = spec.goal
@@ -246,7 +247,7 @@ class Study:
         self._proposer.tell(trial.config, _OPTUNA_STATES[state], self._scores(trial))
         self.counts[state] += 1
         if state is State.COMPLETE:
-            self._with_complete.add(self._group(trial))
+            self._with_complete.add(self._rule.compared_in(self._group(trial)))
         if error:
             self.same_error = self.same_error and self.last_error in ("", error)
             self.last_error = error
@@ -293,8 +294,9 @@ class Study:
         ranked = sorted(self.paused.values(), key=lambda t: (-len(t.values), -self._goal.score(t.best), t.number))
         best: dict[Hashable, str] = {}
         for trial in ranked:
-            if self._group(trial) not in self._with_complete:
-                best.setdefault(self._group(trial), trial.key)
+            compared_in = self._rule.compared_in(self._group(trial))
+            if compared_in not in self._with_complete:
+                best.setdefault(compared_in, trial.key)
         leaders = {trial.key for trial in ranked if self._leaders.protects(trial.key, trial.config)}
         # By number, as after a restart.
         return sorted(leaders.union(best.values()), key=lambda key: self.paused[key].number)
@@ -315,6 +317,8 @@ class Study:
             self.leader = trial
         score = self._goal.score(trial.best)
         self._leaders.note(trial.key, trial.config, score)
+        if self._fits_width:
+            self._rule.note_width(trial.key, float(trial.config["width"]))
         stop = self._rule.reached(self._group(trial), trial.key, epoch, score)
         if self._rule.promotes:
             return stop and epoch > trial.until
@@ -365,7 +369,7 @@ class Study:
             if frozen.state != TrialState.FAIL:
                 self._kept.append(everyone[key])
             if frozen.state == TrialState.COMPLETE:
-                self._with_complete.add(self._group(everyone[key]))
+                self._with_complete.add(self._rule.compared_in(self._group(everyone[key])))
         self._kept = self._worth_keeping(self._kept)
         self._epochs = LineLog(self.sweep.epochs_log)
         for key in list(self.running):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 from kdsweep.search.stopping.base import STOPPING_RULES
-from kdsweep.search.stopping.rungs import Halving, Rung
+from kdsweep.search.stopping.rungs import Halving
 
 
 @STOPPING_RULES.declare
@@ -21,20 +20,11 @@ class ASHA(Halving):
 
     name = "asha"
 
-    def __init__(self, epochs: int, **params: Any):
-        super().__init__(epochs, **params)
-        self._rungs: dict[tuple[Hashable, int], Rung] = {}
-
     def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
         """Stop a trial that is not in the top `1 / reduction_factor` of the trials that have reached this rung.
 
         The number that continues is rounded and at least one. The trial itself counts, so the first trial at a rung
         continues. A trial that reaches a rung again after an interruption is not judged again.
         """
-        if epoch not in self._milestones:
-            return False
-        rung = self._rungs.setdefault((group, epoch), Rung())
-        if key in rung:
-            return False
-        rung.enter(key, value)
-        return not rung.among_best(key, max(1, round(len(rung) / self.reduction_factor)))
+        rung = self.enter(group, key, epoch, value)
+        return rung is not None and not rung.admits(key, max(1, round(len(rung) / self.reduction_factor)))

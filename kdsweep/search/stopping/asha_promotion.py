@@ -6,7 +6,8 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from kdsweep.search.stopping.base import STOPPING_RULES
-from kdsweep.search.stopping.rungs import Halving, Rung
+from kdsweep.search.stopping.ranking import Rung
+from kdsweep.search.stopping.rungs import Halving
 
 
 @STOPPING_RULES.declare
@@ -24,19 +25,15 @@ class ASHAPromotion(Halving):
 
     def __init__(self, epochs: int, **params: Any):
         super().__init__(epochs, **params)
-        self._rungs: dict[int, dict[Hashable, Rung]] = {milestone: {} for milestone in self._milestones}
         self._waits_at: dict[str, Rung] = {}
 
     def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
         """Pause every trial that reaches a rung for the first time."""
         if key in self._waits_at:
             self._waits_at.pop(key).leave(key)
-        if epoch not in self._rungs:
+        rung = self.enter(group, key, epoch, value)
+        if rung is None:
             return False
-        rung = self._rungs[epoch].setdefault(group, Rung())
-        if key in rung:
-            return False
-        rung.enter(key, value)
         rung.wait(key)
         self._waits_at[key] = rung
         return True

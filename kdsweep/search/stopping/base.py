@@ -54,12 +54,24 @@ class StoppingRule(Declared):
         """
         raise NotImplementedError
 
+    def compared_in(self, group: Hashable) -> Hashable:
+        """Return the same value for all groups whose trials are compared with each other. Default: the group itself.
+
+        A promoting search trains at least one trial to the end for each value.
+        """
+        return group
+
+    def note_width(self, key: str, width: float) -> None:
+        """Receive a trial's width before `reached`, if widths are drawn from a real-valued range.
+
+        Trials of all widths are then in the same group. Default: do nothing.
+        """
+
     def promotable(self) -> Iterator[str]:
         """Yield the keys of the paused trials that may continue now, the one to continue first first.
 
-        Only called if `promotes` is set. A trial may be promoted that reports nothing for a long time. It may still be
-        yielded until it reports, and so may a trial that was stopped at the end of an earlier search; the study skips
-        both.
+        Only called if `promotes` is set. A trial that was promoted but has not reported since may still be yielded, and
+        so may one that was stopped at the end of an earlier search; the study skips both.
         """
         yield from ()
 

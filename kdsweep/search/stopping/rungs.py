@@ -1,16 +1,22 @@
-"""Rungs, which the rules based on successive halving share."""
+"""Successive halving: the parameters and rungs that its rules share."""
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kdsweep.distributions import RandInt
-from kdsweep.params import Param
+from kdsweep.distributions import Choice, RandInt
+from kdsweep.params import SWITCH, Param
 from kdsweep.search.stopping.base import StoppingRule
+from kdsweep.search.stopping.ranking import AdjustedRung, PlainRung, Rung
+
+# Where the first rung is if `grace_epochs` is 0: name -> function of the budget.
+FIRST_RUNGS: dict[str, Callable[[int], int]] = {
+    "ninth": lambda epochs: math.ceil(epochs / 9),
+    "eighteenth": lambda epochs: max(1, epochs // 18),
+}
+FIRST_RUNG = "ninth"
 
 
 class Halving(StoppingRule):
@@ -19,20 +25,30 @@ class Halving(StoppingRule):
     The first rung is at grace_epochs, and each later rung is at reduction_factor times the previous one.
     """
 
-    grace_epochs = Param(0, "the first rung; 0 is a ninth of the budget, rounded up", valid=RandInt(0, 1_000_000))
+    grace_epochs = Param(0, "the first rung; 0 is the part of the budget in first_rung", valid=RandInt(0, 1_000_000))
     reduction_factor = Param(
         3,
         "the top 1/reduction_factor of each group continues; also the ratio between rungs",
         valid=RandInt(2, 1_000_000),
     )
+    first_rung = Param(
+        FIRST_RUNG,
+        "the first rung if grace_epochs is 0: a ninth of the budget, rounded up, or an eighteenth, rounded down",
+        valid=Choice(tuple(FIRST_RUNGS)),
+    )
+    pooled = Param(
+        False, "compare the trials of all groups with each other, by value minus the mean of the group", valid=SWITCH
+    )
 
     def __init__(self, epochs: int, **params: Any):
         super().__init__(epochs, **params)
         self._milestones = []
-        milestone = self.grace_epochs or math.ceil(epochs / 9)
+        milestone = self.grace_epochs or FIRST_RUNGS[self.first_rung](epochs)
         while milestone < epochs:
             self._milestones.append(milestone)
             milestone *= self.reduction_factor
+        self._rungs: dict[int, dict[Hashable, Rung]] = {epoch: {} for epoch in self._milestones}
+        self._widths: dict[str, float] = {}
 
     @classmethod
     def faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -46,50 +62,21 @@ class Halving(StoppingRule):
         """The rungs."""
         return self._milestones
 
+    def compared_in(self, group: Hashable) -> Hashable:
+        return "pooled" if self.pooled else group
 
-class Rung:
-    """The values of the trials that have reached one rung. Of equal values, the earlier one ranks higher."""
+    def note_width(self, key: str, width: float) -> None:
+        self._widths[key] = width
 
-    def __init__(self) -> None:
-        self._entries: dict[str, tuple[float, int]] = {}
-        self._ranked: list[tuple[float, int]] = []
-        self._waiting: list[tuple[float, int, str]] = []
-        self._continued: Counter[float] = Counter()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._entries
-
-    def enter(self, key: str, value: float) -> None:
-        """Add a trial that has reached this rung for the first time."""
-        self._entries[key] = entry = (-value, len(self._entries))
-        insort(self._ranked, entry)
-
-    def among_best(self, key: str, places: int) -> bool:
-        """Whether a trial that has just entered continues.
-
-        Better trials take places whether they continued or not. Equally good ones take a place only if they continued;
-        otherwise of many equal trials only the first would continue.
-        """
-        cost, _ = self._entries[key]
-        better = bisect_left(self._ranked, (cost, -1))
-        continues = better + self._continued[cost] < places
-        self._continued[cost] += continues
-        return continues
-
-    def wait(self, key: str) -> None:
-        """Let a trial wait for its promotion."""
-        insort(self._waiting, (*self._entries[key], key))
-
-    def leave(self, key: str) -> None:
-        """Note that a waiting trial has gone on."""
-        del self._waiting[bisect_left(self._waiting, (*self._entries[key], key))]
-
-    def promotable(self, places: int) -> Iterator[str]:
-        """Yield the waiting trials that are among the best `places` of all, best first."""
-        for cost, order, key in self._waiting:
-            if bisect_left(self._ranked, (cost, order)) >= places:
-                return
-            yield key
+    def enter(self, group: Hashable, key: str, epoch: int, value: float) -> Rung | None:
+        """Add a trial to the rung at this epoch and return the rung; None if it is not a rung or not its first time."""
+        if epoch not in self._rungs:
+            return None
+        rungs, compared_in = self._rungs[epoch], self.compared_in(group)
+        if compared_in not in rungs:
+            rungs[compared_in] = AdjustedRung() if self.pooled or key in self._widths else PlainRung()
+        rung = rungs[compared_in]
+        if key in rung:
+            return None
+        rung.enter(key, value, group, math.log(self._widths.get(key, 1.0)))
+        return rung

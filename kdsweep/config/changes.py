@@ -39,7 +39,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
         spec = with_absolute_paths(SweepSpec.model_validate(document.values))
         changes = differences(before.model_dump(), spec.model_dump())
     except ValidationError as error:
-        raise SpecError(list(dict.fromkeys(document.fault(*fault) for fault in schema_faults(error)))) from error
+        raise SpecError(document.faults(schema_faults(error))) from error
     faults = [
         f"--set {change}: cannot change in an existing sweep, because its trials would not be comparable; accepted: "
         f"{', '.join(CHANGEABLE)}; or run a new sweep with another --name"

@@ -125,8 +125,8 @@ def test_settings_that_leave_trials_comparable_can_change(sweep, tmp_path):
         ({"objective.metric": "val_loss"}, "--set objective.metric: val_accuracy -> val_loss: cannot change"),
         ({"search.trials": 9}, "--set search.trials: found 9; accepted: from 10, the present total, to 1000000"),
         ({"search.trials": 10**7}, "--set search.trials: found 10000000; accepted: from 10"),
-        ({"search.trials": "many"}, "--set: search.trials: found 'many'; accepted: a whole number"),
-        ({"confirm.tops": 1}, "--set: confirm.tops: unknown key 'tops'; did you mean 'top'?"),
+        ({"search.trials": "many"}, "--set search.trials: found 'many'; accepted: a whole number"),
+        ({"confirm.tops": 1}, "--set confirm.tops: unknown key 'tops'; did you mean 'top'?"),
     ],
 )
 def test_other_settings_and_wrong_values_are_refused_in_one_line(overrides, line, sweep):

@@ -62,6 +62,8 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from logs
     if sweep.specs.is_file():
         yield _looked_at(sweep, sweep.specs, lambda: f"{len(list(read_lines(sweep.specs)))} versions of spec.yaml")
+    if sweep.search_time.is_file():
+        yield _looked_at(sweep, sweep.search_time, lambda: f"{len(list(read_lines(sweep.search_time)))} lines")
     if all(finding.state == "whole" for finding in logs):
         yield from _frames(sweep)
     yield from _removable(sweep, sweep.confirmed_frame, "kdsweep confirm rebuilds it from confirmed/")

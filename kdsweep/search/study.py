@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
 from kdsweep.search.baseline import PlainLeaders, stopping_group
+from kdsweep.search.budget import Budget
 from kdsweep.search.journal import BatchedJournal
 from kdsweep.search.plan import Plan, rule_of
 from kdsweep.search.proposer import Proposer
@@ -103,6 +104,7 @@ class Study:
         leader: The best trial so far.
         last_error: Error of the latest failed trial.
         same_error: Whether all failures had the same error.
+        budget: What the search has spent.
     """
 
     def __init__(self, spec: Plan, sweep: SweepDir, space: SearchSpace):
@@ -114,6 +116,7 @@ class Study:
         self.last_error = ""
         self.same_error = True
         self.sweep = sweep
+        self.budget = Budget(spec.search, sweep)
         self._rule = rule_of(spec)
         self._leaders = PlainLeaders(space)
         self._goal = spec.goal
@@ -146,11 +149,30 @@ class Study:
 
     @property
     def done(self) -> bool:
-        """Whether all trials were proposed and have ended."""
+        """Whether all trials were proposed and have ended, or the budget is spent."""
+        if self.budget.spent:
+            return self.waiting == len(self.running) and not any(map(self._exempt, self.running))
         return self._asked >= self.target and not self.running
 
+    @property
+    def waiting(self) -> int:
+        """Number of unfinished trials that no worker has: interrupted, or paused because the budget is spent."""
+        return len(self._to_continue)
+
+    @property
+    def unfinished(self) -> int:
+        """Number of trials that a larger budget would begin or continue."""
+        return max(0, self.target - self._asked) + len(self.running)
+
+    def over_budget(self, key: str) -> bool:
+        """Whether a running trial must pause because the budget is spent."""
+        return self.budget.spent and not self._exempt(key)
+
     def ask(self) -> Trial | None:
-        """Return the next trial to run, interrupted ones first; None if there are no more."""
+        """Return the next trial to run, interrupted ones first; None if there are no more or the budget is spent."""
+        self.budget.start()
+        if self.budget.spent:
+            return self._next_exempt()
         if self._to_continue:
             return self.running[self._to_continue.pop(0)]
         if self._asked >= self.target:
@@ -190,6 +212,7 @@ class Study:
         """
         trial = self.running[key]
         self._epochs.append({"trial": key, **metrics})
+        self.budget.tick()
         return self._note(trial, metrics)
 
     def finish(self, key: str, state: State, error: str = "") -> None:
@@ -224,8 +247,21 @@ class Study:
     def close(self) -> None:
         """Sync and close the epoch log. Running trials can be resumed later."""
         self._epochs.close()
+        self.budget.stop()
+
+    def _exempt(self, key: str) -> bool:
+        """Whether a trial may exceed the budget: the best plain trial of a width is always trained to the end."""
+        return self._leaders.protects(key, self.running[key].config)
+
+    def _next_exempt(self) -> Trial | None:
+        key = next(filter(self._exempt, self._to_continue), None)
+        if key is None:
+            return None
+        self._to_continue.remove(key)
+        return self.running[key]
 
     def _note(self, trial: Trial, metrics: Mapping[str, Any]) -> bool:
+        self.budget.epochs += 1
         epoch, value = int(metrics["epoch"]), float(metrics[self._goal.column])
         del trial.values[epoch - 1 :]
         trial.values.append(trial.best if self._goal.better(trial.best, value) else value)

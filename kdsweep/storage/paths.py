@@ -103,6 +103,11 @@ class SweepDir:
         return self.root / "epochs.jsonl"
 
     @property
+    def search_time(self) -> Path:
+        """How long the search ran, one line per few seconds."""
+        return self.root / "search_time.jsonl"
+
+    @property
     def probe(self) -> Path:
         """Measurements of the machine, made before the search."""
         return self.root / "probe.json"

@@ -252,6 +252,11 @@ def validate(
     errors.print(f"{spec}: valid", highlight=False, markup=False)
     for note in notes(loaded):
         errors.print(f"{spec}: note: {note}", highlight=False, markup=False, soft_wrap=True)
+    if loaded.search.warm_start:
+        from kdsweep.results.earlier import taken  # imports pandas
+
+        for one in taken(loaded, loaded.search_space):
+            errors.print(f"{spec}: takes {one.text()}", highlight=False, markup=False, soft_wrap=True)
     typer.echo(
         f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.train.epochs} epochs over "
         f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from kdsweep import datasets, models, tasks
 from kdsweep.config.fitting import SHIPPED, checkpoint_path, dataset_info, faulty_key, model_faults, source_of
 from kdsweep.config.shapes import Repair, repaired, schema_faults
-from kdsweep.config.spec import SweepSpec
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import Dataset
 from kdsweep.errors import InputError, SpecError, UnknownNameError, did_you_mean
@@ -30,6 +30,7 @@ from kdsweep.search.space import DECIDED_BY, PARTS, SearchSpace
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.section import Section
 from kdsweep.storage import weights
+from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import counted
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
@@ -127,6 +128,9 @@ def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
     return spec.replaced(
         dataset=spec.dataset.model_copy(update={"root": root}),
         teacher=spec.teacher.model_copy(update={"checkpoint": checkpoint}),
+        search=spec.search.model_copy(
+            update={"warm_start": [str(Path(path).expanduser().absolute()) for path in spec.search.warm_start]}
+        ),
         storage=storage,
     )
 
@@ -146,10 +150,21 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
         yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
     yield from _dataset_faults(spec)
     yield from _objective_faults(spec)
+    yield from _warm_start_faults(spec)
     yield from _teacher_faults(spec)
     yield from _named_model_faults("student", spec.student.model, spec.student.options)
     part_faults = list(_part_faults(spec))
     yield from part_faults
+    yield from _space_faults(spec, combined=not part_faults)
+
+
+def space_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
+    """Yield the faults of the space of a spec that is valid otherwise."""
+    found = [(keys, message) for _, keys, message in _space_faults(spec, combined=True)]
+    yield from found or model_faults(spec)
+
+
+def _space_faults(spec: SweepSpec, combined: bool) -> Iterator[Related]:
     try:
         space = spec.search_space
     except SpaceError as error:
@@ -157,7 +172,7 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
             yield ("space",), ("space", *path), message
     else:
         yield from _search_faults(spec, space)
-        if not part_faults:
+        if combined:
             yield from _combination_faults(spec, space)
 
 
@@ -209,6 +224,19 @@ def _objective_faults(spec: SweepSpec) -> Iterator[Related]:
     if section.mode not in ("auto", metric.mode):
         message = f"found {section.mode!r}; accepted: {metric.mode!r}, which is best for {section.metric}"
         yield ("objective", "dataset"), ("objective", "mode"), message
+
+
+def _warm_start_faults(spec: SweepSpec) -> Iterator[Related]:
+    for index, path in enumerate(spec.search.warm_start):
+        keys: Keys = ("search", "warm_start", index)
+        try:
+            metric = read_spec(SweepDir.existing(path)).objective.metric
+        except InputError as error:
+            yield ("search",), keys, " ".join(str(error).split())
+            continue
+        if metric != spec.objective.metric:
+            message = f"found {path}, whose objective is {metric}; accepted: sweeps with {spec.objective.metric}"
+            yield ("search", "objective"), keys, message
 
 
 def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:

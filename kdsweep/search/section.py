@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from kdsweep.search.samplers import SAMPLERS, Sampler
 from kdsweep.search.samplers.tpe import TPE
 from kdsweep.search.stopping.asha import ASHA
-from kdsweep.section import Count, PartName, Section, Weight
+from kdsweep.section import Count, PartName, PathText, Section, Weight
 from kdsweep.tasks import Goal
 
 
@@ -28,6 +28,8 @@ class SearchSection(Section):
         points: Configurations to try first; missing values are drawn.
         plain_share: Plain trials per width, as a multiple of the trials of the method with the most at that width; 0
             leaves their number to the sampler.
+        warm_start: Directories of earlier sweeps, whose best configurations are tried first and whose trials the
+            sampler learns from.
         max_hours: Limit of the search's wall time over all sessions; 0 or null means unlimited.
         max_epochs: Limit of the trained epochs over all trials, likewise.
     """
@@ -37,6 +39,7 @@ class SearchSection(Section):
     startup_trials: Annotated[int, Field(ge=0)] = TPE.startup_trials.default
     points: list[dict[str, Any]] = Field(default_factory=list)
     plain_share: Weight = 1.0
+    warm_start: list[PathText] = Field(default_factory=list)
     max_hours: Annotated[Weight, BeforeValidator(_unlimited)] = 0.0
     max_epochs: Annotated[int, Field(ge=0), BeforeValidator(_unlimited)] = 0
 

@@ -24,8 +24,10 @@ from kdsweep.search.baseline import PlainLeaders, stopping_group
 from kdsweep.search.budget import Budget
 from kdsweep.search.journal import BatchedJournal
 from kdsweep.search.plan import Plan, rule_of
+from kdsweep.search.prior import Prior
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
+from kdsweep.search.versions import space_version
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
@@ -121,7 +123,7 @@ class Study:
         self._leaders = PlainLeaders(space)
         self._goal = spec.goal
         self._kept: list[Trial] = []
-        self._proposer = Proposer.of(spec.search, space, spec.seed)
+        self._proposer = Proposer.of(spec.search, space, spec.seed, prior=Prior.recorded(sweep))
         sweep.root.mkdir(parents=True, exist_ok=True)
         sweep.journal.touch()
         self._backend = BatchedJournal(sweep.journal)
@@ -137,6 +139,7 @@ class Study:
                     study_name=spec.name, storage=self._storage, sampler=sampler, direction=self._goal.direction
                 )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._version = space_version(sweep)
         self._asked = 0
         self._next_number = 0
         self._to_continue: list[str] = []
@@ -187,7 +190,7 @@ class Study:
             state=TrialState.RUNNING,
             params=drawn.params,
             distributions=drawn.distributions,
-            user_attrs={"key": key, "config": config},
+            user_attrs={"key": key, "config": config} | ({"space": self._version} if self._version else {}),
         )
         self._storage.create_new_trial(self._study_id, entry)
         trial = Trial(number, key, config)

@@ -95,8 +95,8 @@ def _taken(spec: SweepSpec, space: SearchSpace, path: str) -> Taken:
             found = {"config": config, "complete": complete, "epochs": int(row["epochs"]), "score": score}
             trials.append((int(row["number"]), found))
     latest = sorted(trials, key=lambda trial: -trial[0])[:RECENT]
-    kept = dict(sorted({number: found for number, found in [*trials[:BEST], *latest]}.items()))
-    return Taken(path, list(points.values()), list(kept.values()), differences)
+    kept = dict([*trials[:BEST], *latest])
+    return Taken(path, list(points.values()), [kept[number] for number in sorted(kept)], differences)
 
 
 def _differences(spec: SweepSpec, earlier: Results) -> list[str]:

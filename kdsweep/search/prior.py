@@ -87,13 +87,10 @@ class RankedMemory(BoundedMemory):
         for trial in prior:
             if space.holds(trial.config):
                 groups[trial.source, size_of(space, trial.config)].append(trial)
-        ranked = [
-            (trial, share)
-            for group in groups.values()
-            for trial, share in zip(
-                ordered := sorted(group, key=lambda trial: trial.order), _shares(len(ordered)), strict=True
-            )
-        ]
+        ranked: list[tuple[PriorTrial, float]] = []
+        for group in groups.values():
+            ordered = sorted(group, key=lambda trial: trial.order)
+            ranked += zip(ordered, _shares(len(ordered)), strict=True)
         self._earlier = [_frozen(space, trial, share, -1 - index) for index, (trial, share) in enumerate(ranked)]
 
     def get_all_trials(

@@ -66,3 +66,36 @@ def test_a_search_without_budget_pauses_its_trials_and_a_larger_one_continues_th
     # Every epoch was trained once: the workers saved the paused trials at the epoch that they had reported.
     assert sorted(entries(sweep)) == sorted((key, epoch) for key in more.trials["trial"] for epoch in range(1, 7))
     assert {trial.state.name for trial in by_optuna(sweep)} == {"COMPLETE"}
+
+
+def test_a_sweep_changes_its_space_and_another_one_starts_from_it(local_ray, sweep_file, tmp_path):
+    values = {**SMALL, "train.epochs": 3, "space.method": ["hint", "none"], "search.max_epochs": 4}
+    first = kdsweep.run(kdsweep.load_spec(sweep_file, {**values, "search.trials": 4}))
+    sweep = SweepDir(first.path)
+    begun = len(first.trials)
+    # The paused trials of a method that is not searched any more still go on.
+    changes = {
+        "space.method": ["kd", "none"],
+        "space.width": [0.25],
+        "search.trials": begun + 3,
+        "search.max_epochs": 0,
+    }
+    more = kdsweep.resume(sweep.root, overrides=changes)
+    assert set(more.trials["state"]) == {"COMPLETE"}
+    assert list(more.trials.sort_values("number")["space"]) == [0] * begun + [1] * 3
+    new = more.trials[more.trials["space"] == 1]
+    assert set(new["method"]) <= {"kd", "none"}
+    assert set(new["width"]) == {0.25}
+    assert len(by_optuna(sweep)) == begun + 3
+
+    later = {**SMALL, "train.epochs": 3, "space.method": ["kd", "none"], "space.width": [0.25], "name": "later"}
+    spec = kdsweep.load_spec(sweep_file, {**later, "search.trials": 3, "search.warm_start": [str(sweep.root)]})
+    results, heard = run(spec)
+    (said,) = [line for line in heard.lines if "warm start" in line]
+    assert said.startswith("search: warm start: ")
+    taken = json.loads(SweepDir(results.path).warm_start.read_text())["sources"][0]
+    assert taken["differences"] == []
+    assert len(taken["trials"]) >= 3
+    configs = [json.loads(config) for config in results.trials.sort_values("number")["config"]]
+    assert configs[: len(taken["points"])] == taken["points"][:3]
+    assert results.tuning_curves().empty

@@ -51,8 +51,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
         raise SpecError(document.faults(schema_faults(error))) from error
     changes = [change for change in changes if not (change.startswith("search.points:") and not spec.search.points)]
     faults = [
-        f"--set {change}: cannot change in an existing sweep, because its trials would not be comparable; accepted: "
-        f"{', '.join(CHANGEABLE)}; or run a new sweep with another --name"
+        f"--set {change}: {_refusal(change, before)}"
         for change in changes
         if not any(change.startswith((f"{key}:", f"{key}.")) for key in CHANGEABLE)
     ]
@@ -69,6 +68,20 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
     if faults:
         raise SpecError(faults)
     return spec
+
+
+def _refusal(change: str, before: SweepSpec) -> str:
+    """Return why a setting cannot change, and what to do instead."""
+    if change.startswith("train.epochs:"):
+        parts = before.search_space.part_names("schedule")
+        spanning = [name for name in parts if name not in ("constant", "step")]
+        why = f"schedule {spanning[0]} spans the budget in every trial" if spanning else "finished trials keep no state"
+        advice = "run a new sweep with another --name and search.warm_start"
+        return f"cannot change in an existing sweep, because {why}; {advice}"
+    if change.startswith("search.points:"):
+        return "cannot change in an existing sweep; accepted: [], which drops the points that were not tried yet"
+    accepted = f"accepted: {', '.join(CHANGEABLE)}; or run a new sweep with another --name"
+    return f"cannot change in an existing sweep, because its trials would not be comparable; {accepted}"
 
 
 def _drop_unused_sections(space: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,11 @@ def test_settings_that_leave_trials_comparable_can_change(sweep, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
+        (
+            {"train.epochs": 8},
+            "--set train.epochs: 4 -> 8: cannot change in an existing sweep, because schedule cosine spans the budget "
+            "in every trial; run a new sweep with another --name and search.warm_start",
+        ),
         ({"train.epochs": 2}, "--set train.epochs: 4 -> 2: cannot change in an existing sweep"),
         ({"train": {"epochs": 2, "batch_size": 64}}, "--set train.epochs: 4 -> 2: cannot change"),
         ({"space.width": ["x"]}, "--set space.width: found 'x'; accepted: a number from 0.001 to 100"),
@@ -122,7 +127,7 @@ def test_settings_that_leave_trials_comparable_can_change(sweep, tmp_path):
         ({"space.lrr": 1}, "--set space.lrr: unknown key 'lrr'; did you mean 'lr'?"),
         ({"space.lr": 0.5}, "spec.yaml:"),  # the point of the file lies outside
         ({"space.method": ["none"], "search.points": []}, "--set space.method: "),
-        ({"search.points": [{"method": "none"}]}, "--set search.points: "),
+        ({"search.points": [{"method": "none"}]}, "; accepted: [], which drops the points that were not tried yet"),
         ({"space.method": ["simkd"], "space.width": 50, "search.points": []}, "--set "),
         ({"seed": 1}, "--set seed: 0 -> 1: cannot change"),
         ({"name": "other"}, "--set name: small -> other: cannot change"),

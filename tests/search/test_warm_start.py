@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 
 import optuna
@@ -125,9 +126,10 @@ def test_a_resumed_sweep_proposes_the_same_without_the_earlier_one(sweep_file, o
 def test_a_warm_start_finds_good_settings_sooner(sweep_file, old):
     first = {}
     for name, paths in (("cold", []), ("warm", [str(old[0].sweep_dir.root)])):
-        new = later(sweep_file, old[0], name=name, **{"search.warm_start": paths, "search.trials": 24})
+        sizes = {"search.trials": 24, "search.startup_trials": 16, "space.lr": {"loguniform": [1e-3, 1e-1]}}
+        new = later(sweep_file, old[0], name=name, **{"search.warm_start": paths, **sizes})
         drawn = configs(search(new))[4:]  # without the points
-        first[name] = sum(abs(config["lr"] - 3e-3) for config in drawn) / len(drawn)
+        first[name] = sum(abs(math.log(config["lr"] / 3e-3)) for config in drawn) / len(drawn)
     assert first["warm"] < 0.7 * first["cold"]
 
 

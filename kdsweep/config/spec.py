@@ -167,6 +167,9 @@ class SweepSpec(Section):
         is killed in between, the old file remains valid.
         """
         values, log = self.comparable(), SweepDir(path.parent).specs
+        if path.is_file() and not log.is_file():  # version 0.1.0 did not log its spec
+            with closing(LineLog(log)) as lines:
+                lines.append(document.Document(path).values)
         if not any(not differences(saved, values) for saved in list(read_lines(log))[-1:]):
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(LineLog(log)) as lines:

@@ -62,12 +62,14 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from logs
     if sweep.specs.is_file():
         yield _looked_at(sweep, sweep.specs, lambda: f"{len(list(read_lines(sweep.specs)))} versions of spec.yaml")
+    if sweep.search_time.is_file():
+        yield _looked_at(sweep, sweep.search_time, lambda: f"{len(list(read_lines(sweep.search_time)))} lines")
     if all(finding.state == "whole" for finding in logs):
         yield from _frames(sweep)
     yield from _removable(sweep, sweep.confirmed_frame, "kdsweep confirm rebuilds it from confirmed/")
     yield from _removable(sweep, sweep.teacher_card, "kdsweep resume rebuilds it")
     yield from _removable(sweep, sweep.teacher_test, "kdsweep confirm rebuilds it")
-    single = (sweep.data, sweep.code, sweep.environment, sweep.probe)
+    single = (sweep.data, sweep.code, sweep.environment, sweep.probe, sweep.warm_start)
     for path in (*single, *sorted(sweep.confirmed.glob("*/result.json"))):
         if path.is_file():
             yield _looked_at(sweep, path, partial(_json, path))

@@ -48,7 +48,8 @@ class Results:
         trials: One row per trial: trial, number, state, method, width, temperature, alpha, lr, dotted parameters of
             methods, rung.N (the best value of the objective up to epoch N, where trials are compared), epochs, the best
             value of the objective, its last value (with the suffix _last), the other metrics at the best epoch,
-            parameters, size_mb, train_seconds, error, and config (the configuration as JSON).
+            parameters, size_mb, train_seconds, space (number of the search space that it was drawn from; 0 until the
+            space is changed), error, and config (the configuration as JSON).
         epochs: One row per trial and epoch: trial, epoch, train_loss, task_loss, distill_loss, each metric as val_NAME,
             lr, seconds, parameters, size_mb.
         confirmed: One row per confirmed trial, see `tune.confirm`; empty before confirmation.
@@ -77,7 +78,9 @@ class Results:
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
         kept = self._kept(self.sweep.trials_frame)
-        return _trials_frame(self.sweep, self.epochs) if kept is None else kept
+        if kept is None or "space" not in kept:  # version 0.1.0 wrote no such column
+            return _trials_frame(self.sweep, self.epochs)
+        return kept
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
@@ -381,7 +384,7 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
         frame["parameters"] = frame["trial"].map(last["parameters"]).astype("Int64")
         frame["size_mb"] = frame["trial"].map(last["size_mb"])
         frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
-    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "error"]
+    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "space", "error"]
     frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *measured])))
     own = sorted(set(frame.columns) - {*_LEADING, *measured, "config"})
     rungs = _rung_columns(sweep, frame["trial"], epochs, goal)
@@ -389,6 +392,7 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     numeric = [*settings, goal.column, last_value, *others, "size_mb", "train_seconds"]
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
+    frame["space"] = frame["space"].fillna(0).astype(int)
     frame["error"] = frame["error"].fillna("").astype(str)
     if skipped := _skipped(sweep):
         frame["skipped_images"] = sum(skipped.values())
@@ -444,6 +448,7 @@ def _row(frozen: FrozenTrial) -> dict[str, Any]:
     }  # fmt: skip
     row.setdefault("temperature", own[0] if own else None)
     row["error"] = frozen.user_attrs.get("summary", {}).get("error", "")
+    row["space"] = frozen.user_attrs.get("space", 0)
     row["config"] = json.dumps(config)
     return row
 

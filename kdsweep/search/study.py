@@ -21,10 +21,13 @@ from optuna.trial import FrozenTrial, TrialState
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
 from kdsweep.search.baseline import PlainLeaders, stopping_group
+from kdsweep.search.budget import Budget
 from kdsweep.search.journal import BatchedJournal
 from kdsweep.search.plan import Plan, rule_of
+from kdsweep.search.prior import Prior
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
+from kdsweep.search.versions import space_version
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
@@ -111,6 +114,7 @@ class Study:
         leader: The best trial so far.
         last_error: Error of the latest failed trial.
         same_error: Whether all failures had the same error.
+        budget: What the search has spent.
     """
 
     def __init__(self, spec: Plan, sweep: SweepDir, space: SearchSpace):
@@ -123,13 +127,14 @@ class Study:
         self.last_error = ""
         self.same_error = True
         self.sweep = sweep
+        self.budget = Budget(spec.search, sweep)
         self._rule = rule_of(spec)
         self._fits_width = "width" in spec.scheduler.group_by and not space.shared["width"].finite
         self._leaders = PlainLeaders(space)
         self._with_complete: set[Hashable] = set()
         self._goal = spec.goal
         self._kept: list[Trial] = []
-        self._proposer = Proposer.of(spec.search, space, spec.seed)
+        self._proposer = Proposer.of(spec.search, space, spec.seed, prior=Prior.recorded(sweep))
         sweep.root.mkdir(parents=True, exist_ok=True)
         sweep.journal.touch()
         self._backend = BatchedJournal(sweep.journal)
@@ -145,6 +150,7 @@ class Study:
                     study_name=spec.name, storage=self._storage, sampler=sampler, direction=self._goal.direction
                 )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._version = space_version(sweep)
         self._asked = 0
         self._next_number = 0
         self._to_continue: list[str] = []
@@ -157,16 +163,37 @@ class Study:
 
     @property
     def done(self) -> bool:
-        """Whether all trials were proposed and have ended."""
+        """Whether all trials were proposed and have ended, or the budget is spent."""
+        if self.budget.spent:
+            return self.waiting == len(self.running) and self._exempt_waiting() is None
         return self._asked >= self.target and not self.running and not self.paused
+
+    @property
+    def waiting(self) -> int:
+        """Number of unfinished trials that no worker has: interrupted, or paused because the budget is spent."""
+        return len(self._to_continue)
+
+    @property
+    def unfinished(self) -> int:
+        """Number of trials that a larger budget would begin or continue."""
+        return max(0, self.target - self._asked) + len(self.running) + len(self.paused)
+
+    def over_budget(self, key: str) -> bool:
+        """Whether a running trial must pause because the budget is spent."""
+        return self.budget.spent and not self._exempt(key)
 
     def ask(self) -> Trial | None:
         """Return the next trial to run: an interrupted one, else a promoted one, else a new one.
+
+        If the budget is spent, only a trial that may exceed it.
 
         Returns:
             A trial, with the epochs that it has trained in `values`. None if no trial can start now; if the study is
             not `done`, a trial may be able to start after one that is running has left or finished.
         """
+        self.budget.start()
+        if self.budget.spent:
+            return self._next_exempt()
         if self._to_continue:
             return self.running[self._to_continue.pop(0)]
         for key in self._rule.promotable():
@@ -184,7 +211,7 @@ class Study:
             state=TrialState.RUNNING,
             params=drawn.params,
             distributions=drawn.distributions,
-            user_attrs={"key": key, "config": config},
+            user_attrs={"key": key, "config": config} | ({"space": self._version} if self._version else {}),
         )
         self._storage.create_new_trial(self._study_id, entry)
         trial = Trial(number, key, config)
@@ -209,6 +236,7 @@ class Study:
         """
         trial = self.running[key]
         self._epochs.append({"trial": key, **metrics})
+        self.budget.tick()
         return self._note(trial, metrics)
 
     def leave(self, key: str) -> None:
@@ -260,6 +288,24 @@ class Study:
     def close(self) -> None:
         """Sync and close the epoch log. Running and paused trials can be resumed later."""
         self._epochs.close()
+        self.budget.stop()
+
+    def _exempt(self, key: str) -> bool:
+        """Whether a trial may exceed the budget: the best plain trial of a width is always trained to the end."""
+        trial = self.running.get(key) or self.paused[key]
+        return self._leaders.protects(key, trial.config)
+
+    def _exempt_waiting(self) -> str | None:
+        return next(filter(self._exempt, [*self._to_continue, *self.paused]), None)
+
+    def _next_exempt(self) -> Trial | None:
+        key = self._exempt_waiting()
+        if key is None:
+            return None
+        if key in self.paused:
+            return self._promote(key, self.spec.train.epochs)
+        self._to_continue.remove(key)
+        return self.running[key]
 
     def _pause(self, trial: Trial) -> None:
         trial.paused_at = len(trial.values)
@@ -308,6 +354,7 @@ class Study:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
 
     def _note(self, trial: Trial, metrics: Mapping[str, Any]) -> bool:
+        self.budget.epochs += 1
         epoch, value = int(metrics["epoch"]), float(metrics[self._goal.column])
         del trial.values[epoch - 1 :]
         trial.values.append(trial.best if self._goal.better(trial.best, value) else value)

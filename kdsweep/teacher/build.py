@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep import models
-from kdsweep.config.load import checkpoint_path
+from kdsweep.config.fitting import checkpoint_path
 from kdsweep.config.recipes import teacher_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError, TeacherError

@@ -16,6 +16,7 @@ from kdsweep.errors import printable
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.frames import Results
 from kdsweep.search.baseline import PLAIN
+from kdsweep.search.budget import Budget
 from kdsweep.tasks.metrics import Goal, is_fraction, shown, shown_gain
 from kdsweep.terminal.progress import config_text
 from kdsweep.terminal.tables import console
@@ -96,7 +97,7 @@ def _teacher(results: Results) -> list[str]:
 def _notes(results: Results) -> list[str]:
     path = _shortest(results.path)
     states = ", ".join(f"{count} {state}" for state, count in results.trials["state"].value_counts().items())
-    notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials)]
+    notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials), *_budget(results)]
     if not results.confirmed.empty:
         seeds = int(results.confirmed["seeds"].iloc[0])
         points = "in percentage points, " if is_fraction(results.goal.name) else ""
@@ -127,6 +128,22 @@ def _failures(trials: pd.DataFrame) -> list[str]:
         lines.append(printable(f"{which} failed: {' '.join(str(reason).split()) or 'no reason was recorded'}"))
     more = [f"and {len(lines) - REASONS} more reasons, see: kdsweep results --sort state"]
     return lines[:REASONS] + (more if len(lines) > REASONS else [])
+
+
+def _budget(results: Results) -> list[str]:
+    """Say that the budget ended the search, and which widths therefore have no tuned plain student."""
+    budget = Budget.logged(results.spec.search, results.sweep)
+    if not budget.spent or len(results.trials[results.trials["state"] != "RUNNING"]) >= results.spec.search.trials:
+        return []
+    paused = int((results.trials["state"] == "RUNNING").sum())
+    lines = [f"The budget is spent: {budget.limits()}; {paused} unfinished trials are paused, and confirmed if good."]
+    space = results.spec.search_space
+    if PLAIN in space.methods() and len(space.methods()) > 1 and space.shared["width"].finite:
+        widths = [float(width) for width in space.shared["width"].every()]
+        without = ", ".join(f"{width:g}" for width in widths if results.plain(width).empty)
+        if without:
+            lines.append(f"No plain trial was trained to the end at width {without}: no tuned plain student there.")
+    return lines
 
 
 def _efforts(results: Results) -> list[str]:

@@ -143,7 +143,8 @@ def _refuse_other_files(sweep: SweepDir) -> None:
 
 def _clear_failed_start(sweep: SweepDir) -> None:
     """Remove the files of a run that failed before its search. The store keeps data and teachers."""
-    for path in (sweep.spec, sweep.specs, sweep.data, sweep.code, sweep.environment, sweep.probe):
+    logs = (sweep.specs, sweep.search_time)
+    for path in (sweep.spec, *logs, sweep.data, sweep.code, sweep.environment, sweep.probe, sweep.warm_start):
         path.unlink(missing_ok=True)
     for folder in (sweep.teacher, sweep.tune):
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from kdsweep import tasks
 from kdsweep.config.constraints import within_constraints
 from kdsweep.config.spec import SweepSpec
+from kdsweep.results import earlier
 from kdsweep.search.study import Study
 from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.files import write_json
@@ -134,6 +135,8 @@ class _Phases:
             self._has_test = Background(lambda: data.task.prepare_test(self._spec.dataset, data))
 
     def _study(self) -> Study:
+        for line in earlier.record(self._spec, self._space):
+            self._progress.phase("search", line)
         return Study(self._spec, self._sweep, self._space)
 
     def _write_environment(self) -> None:

@@ -61,6 +61,7 @@ class Search:
         """Open the study, with the trials of earlier sessions."""
         study = self._study = self._open()
         if study.done:
+            self._tell_budget()
             return
         unfinished = [*study.running.values(), *study.paused.values()]
         already = sum(len(trial.values) for trial in unfinished)
@@ -81,6 +82,9 @@ class Search:
         if work.name not in self._study.running:
             return False
         continues = self._note(work.name, report)
+        if continues and self._study.over_budget(work.name):
+            self._study.give_back(work.name)
+            continues = False
         self._epochs += len(report.get("epochs", ()))
         self._progress.search(self._status())
         self._check()
@@ -100,6 +104,8 @@ class Search:
     def close(self) -> None:
         """Sync the logs and write the frames in the background, while lanes start the next stage."""
         self._study.close()
+        if self._frames is None:
+            self._tell_budget()
         self._frames = Background(lambda: write_frames(self._spec.sweep_dir))
 
     def finish(self) -> None:
@@ -131,6 +137,17 @@ class Search:
             return False
         return True
 
+    def _tell_budget(self) -> None:
+        """Say that the budget has ended the search, and how to continue it."""
+        study = self._study
+        if study.done and study.budget.spent and study.unfinished:
+            paused = f", {len(study.running)} trials are paused" if study.running else ""
+            self._progress.phase(
+                "search",
+                f"the budget is spent: {study.budget.limits()}{paused}; to continue: kdsweep resume "
+                f"{study.sweep.root} --set search.max_epochs=N or search.max_hours=H",
+            )
+
     def _loss_reason(self, key: str) -> str:
         resources = self._spec.resources
         hang = self._study.sweep.trial(key).hang
@@ -148,7 +165,7 @@ class Search:
         failed = study.counts[State.FAILED]
         if study.counts[State.COMPLETE] or study.counts[State.PRUNED] or study.paused or not failed:
             return
-        if study.done:
+        if study.done and not study.running:
             raise SweepError(f"all {failed} trials failed: {study.last_error}")
         if failed >= SAME_FAILURE_LIMIT and study.same_error:
             raise SweepError(f"the first {failed} trials all failed with the same error: {study.last_error}")
@@ -157,8 +174,8 @@ class Search:
         study = self._study
         return SearchStatus(
             target=study.target,
-            running=len(study.running),
-            waiting=len(study.paused),
+            running=len(study.running) - study.waiting,
+            waiting=study.waiting + len(study.paused),
             complete=study.counts[State.COMPLETE],
             pruned=study.counts[State.PRUNED],
             failed=study.counts[State.FAILED],
@@ -167,4 +184,6 @@ class Search:
             best_value=study.leader.best if study.leader else math.nan,
             best_config=study.leader.config if study.leader else {},
             teacher_value=self._card().measured.get(self._spec.goal.column, math.nan),
+            spent=study.budget.share,
+            left=study.budget.left(),
         )

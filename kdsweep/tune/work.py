@@ -140,6 +140,7 @@ class TrialRun(Work):
         run = self._run = _Run(folder.state, folder.best, folder.hang, bench.spec)
         run.watch()
         training = run.training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), folder.state)
+        run.resumed_at(training.epoch)
         student = sizes(training)
         yield from (Report("before", metrics | student) for metrics in training.history)
         while not training.done:
@@ -248,6 +249,10 @@ class _Run:
         assert self.training is not None
         self.watch()
         return self.training.run_epoch()
+
+    def resumed_at(self, epoch: int) -> None:
+        """Note that the state of this epoch is saved."""
+        self._saved_epoch = epoch
 
     def save_if(self, wanted: bool) -> None:
         """Save if wanted, or if the last save is more than SAVE_SECONDS old."""

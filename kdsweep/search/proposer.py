@@ -225,7 +225,7 @@ class History:
     def pause(self, config: Config, values: Sequence[float]) -> None:
         """Show a paused trial to samplers; see `Proposer.pause`."""
         trial = self._open.get(digest_of(config))
-        if trial is not None:
+        if trial is not None and values:
             self._memory.note_values(trial._trial_id, values)
             self._memory.pause(trial._trial_id, values[-1], len(values))
 

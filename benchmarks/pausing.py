@@ -17,6 +17,7 @@ from measure import arguments, report, say, shown, spread
 
 import kdsweep
 from kdsweep.search.stopping import StoppingRule
+from kdsweep.tune.cluster import connected
 
 EPOCHS, TRIALS = 8, 16
 
@@ -51,7 +52,7 @@ def main() -> None:
     options = arguments(__doc__.splitlines()[0], "pausing").parse_args()
     rules = {"none": "none", "a report every epoch": "pausing:Look", "a pause every epoch": "pausing:Pause"}
     seconds: dict[str, list[float]] = {name: [] for name in rules}
-    with tempfile.TemporaryDirectory(prefix="kdsweep-pausing-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="kdsweep-pausing-") as temporary, connected(None):
         for repeat in range(options.repeats):
             for number, (name, rule) in enumerate(rules.items()):
                 taken = searched(Path(temporary), f"sweep-{repeat}-{number}", rule)

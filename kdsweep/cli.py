@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -95,8 +95,11 @@ def confirm(
         int | None, typer.Option("--top", metavar="N", min=1, help="Number of students. Default: as in the sweep file.")
     ] = None,
     seeds: Annotated[
+        str, typer.Option("--seeds", metavar="K", help="Seeds per student, or auto. Default: as in the sweep file.")
+    ] = "",
+    trainings: Annotated[
         int | None,
-        typer.Option("--seeds", metavar="K", min=1, help="Seeds per student. Default: as in the sweep file."),
+        typer.Option("--trainings", metavar="N", min=1, help="Most trainings with --seeds auto, plain ones included."),
     ] = None,
     address: AddressOption = "",
 ) -> None:
@@ -105,10 +108,11 @@ def confirm(
     from kdsweep.terminal.progress import for_console
 
     SweepDir.existing(directory)  # before Ray is imported, which takes seconds
+    asked = _seeds(seeds)
     from kdsweep.tune.driver import confirm as confirm_sweep
 
     _add_cwd_to_path()
-    _summary(confirm_sweep(directory, top, seeds, address or None, for_console(errors)))
+    _summary(confirm_sweep(directory, top, asked, address or None, for_console(errors), trainings))
 
 
 @app.command()
@@ -336,6 +340,15 @@ def _parsed(overrides: list[str]) -> dict[str, Any]:
             raise InputError(f"--set {override}: no '='; accepted: KEY=VALUE, such as search.trials=8")
         values[key.strip()] = parse_value(value, key)
     return values
+
+
+def _seeds(asked: str) -> int | Literal["auto"] | None:
+    """Parse --seeds: a number, `auto`, or empty for the value of the sweep file."""
+    if asked in ("", "auto"):
+        return "auto" if asked else None
+    if asked.isdecimal() and 1 <= int(asked) <= 1000:
+        return int(asked)
+    raise InputError(f"--seeds {asked}: accepted: auto, or a number from 1 to 1000")
 
 
 def _add_cwd_to_path() -> None:

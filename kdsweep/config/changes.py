@@ -17,8 +17,8 @@ from kdsweep.storage.paths import SweepDir
 # Trials that began before a change of these settings are comparable with those that begin after it. The data
 # set may move, because its content is compared.
 CHANGEABLE = (
-    "search.trials", "search.plain_share", "confirm.top", "confirm.seeds", "confirm.margin", "resources",
-    "dataset.root", "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb",
+    "search.trials", "search.plain_share", "confirm.top", "confirm.seeds", "confirm.trainings",
+    "confirm.margin", "resources", "dataset.root", "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
     if not before.search.trials <= spec.search.trials <= MOST_TRIALS:
         accepted = f"from {before.search.trials}, the present total, to {MOST_TRIALS}"
         faults.append(f"--set search.trials: found {spec.search.trials}; accepted: {accepted}")
+    faults += [f"--set confirm.{key}: {message}" for key, message in spec.confirm.faults()]
     if faults:
         raise SpecError(faults)
     return spec

@@ -28,6 +28,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kdsweep.config.spec import SELECTION
 from kdsweep.distributions import Config
 from kdsweep.results.allocation import next_round, ranking
 from kdsweep.results.gains import Verdict, judge_all
@@ -37,7 +38,6 @@ from kdsweep.search.space import OF_DISTILLATION
 from kdsweep.seeds import digest_of
 from kdsweep.tasks import Goal
 
-SELECTION = 2  # trainings per candidate for selection; more than that are spent on the top two only
 JUDGED = 8  # paired seeds per leader, by default: finds a gain of two spreads in about 90 % of cases
 _LOOKS = 10
 

@@ -287,8 +287,11 @@ class AutoSeeds:
 
 def paired(config: Config, plain: Config, seeds: Sequence[int], results: Measured, goal: Goal) -> NDArray[np.float64]:
     """Paired differences [S] on the test split, positive if the student is better; NaN where a training diverged."""
-    ours, theirs = ([results[run_name(one, seed)][goal.test_column] for seed in seeds] for one in (config, plain))
-    return goal.score(1.0) * (np.array(ours, dtype=float) - np.array(theirs, dtype=float))
+    ours, theirs = (
+        np.array([results[run_name(one, seed)][goal.test_column] for seed in seeds], dtype=float)
+        for one in (config, plain)
+    )
+    return np.asarray(goal.score(1.0) * (ours - theirs))
 
 
 def named(trainings: Sequence[Training]) -> dict[str, Training]:

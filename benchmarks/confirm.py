@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from designs import GOAL, confirmed, first
+from designs import GOAL, confirmed, first, quick_name
 from measure import arguments, report, say
 
 from kdsweep import load_results, tasks
 from kdsweep.distributions import Config
+from kdsweep.results import designs
 from kdsweep.results.designs import AutoSeeds, Chosen, FixedSeeds, run_name
 from kdsweep.seeds import derived_seed
 from kdsweep.storage.files import read_json, write_json
@@ -41,6 +42,7 @@ def main() -> None:
     parser.set_defaults(repeats=2000)
     options = parser.parse_args()
     keys = train(options)
+    designs.run_name = quick_name
     rows = list(replays(options, keys))
     title = f"naming the best of {len(keys)} candidates of width {options.width:g}, {options.repeats} replays"
     report(title, rows, {"candidates": keys}, options.out)
@@ -71,23 +73,20 @@ def fresh_seed(seed: int, number: int) -> int:
 
 
 def replays(options: Any, keys: list[str]) -> Iterable[dict[str, object]]:
-    """How often each design names the best candidate, with seeds drawn with replacement."""
+    """How often each design names the best candidate.
+
+    In each replay one seed per candidate, drawn at random, takes the place of the search and decides which candidates
+    are confirmed; their fresh seeds are drawn with replacement.
+    """
     results, sweep = load_results(options.sweep), SweepDir.existing(options.sweep)
-    configs = {key: results.config(key) for key in keys}
-    runs = {
-        run_name(configs[key], number): read_json(
-            sweep.confirmation(run_name(configs[key], fresh_seed(results.spec.seed, number))).result
-        )
-        for key in keys
-        for number in range(options.seeds)
-    }
-    values = {key: [runs[run_name(configs[key], number)] for number in range(options.seeds)] for key in keys}
-    val = {key: np.array([run[GOAL.column] for run in values[key]]) for key in keys}
-    truth = max(keys, key=lambda key: val[key].mean())
-    for key in keys:
-        spread = 100 * val[key].std(ddof=1)
-        say(f"{key}: {100 * val[key].mean():.2f} ± {spread:.2f}{' (the best)' if key == truth else ''}")
-    chosen = [Chosen(key, configs[key], None, None) for key in keys]  # plain students do not affect the order
+    seeds = [fresh_seed(results.spec.seed, number) for number in range(options.seeds)]
+    names = [[run_name(results.config(key), seed) for seed in seeds] for key in keys]
+    runs = [[read_json(sweep.confirmation(name).result) for name in ours] for ours in names]
+    val = np.array([[run[GOAL.column] for run in ours] for ours in runs])
+    truth = int(val.mean(axis=1).argmax())
+    for key, values in zip(keys, val, strict=True):
+        say(f"{key}: {100 * values.mean():.2f} ± {100 * values.std(ddof=1):.2f}")
+    chosen = [Chosen(str(place), {"method": "kd", "width": 0, "lr": place}, None, None) for place in range(len(keys))]
     for name, design in {
         "the search's one seed": None,
         "top 3 x 3": FixedSeeds(chosen[:3], range(3)),
@@ -98,25 +97,26 @@ def replays(options: Any, keys: list[str]) -> Iterable[dict[str, object]]:
         "auto, top 6": AutoSeeds(chosen[:6], None, int, GOAL, 0.0),
     }.items():
         rng = np.random.default_rng(0)
-        best, count = [keys[0]] * options.repeats, 0
-        if design is not None:
-            for repeat in range(options.repeats):
-                found, count = confirmed(design, lambda config, _, rng=rng: _any_run(runs, config, options.seeds, rng))
-                best[repeat] = first(design, found)
-        regret = np.mean([val[truth].mean() - val[key].mean() for key in best])
+        best, count = [], 0
+        for _ in range(options.repeats):
+            order = np.argsort([-rng.choice(values) for values in val], kind="stable")
+
+            def measure(config: Config, seed: int, order: np.ndarray = order, rng: Any = rng) -> Mapping[str, float]:
+                ours = runs[order[int(config["lr"])]]
+                return ours[int(rng.integers(len(ours)))]
+
+            place = 0
+            if design is not None:
+                found, count = confirmed(design, measure)
+                place = int(first(design, found))
+            best.append(int(order[place]))
+        regret = np.mean(val[truth].mean() - val[best].mean(axis=1))
         yield {
             "seeds": name,
             "trainings of candidates": count,
-            "truly best named (%)": f"{100 * np.mean([key == truth for key in best]):.1f}",
+            "truly best named (%)": f"{100 * np.mean(np.array(best) == truth):.1f}",
             "regret (points)": f"{100 * regret:.3f}",
         }
-
-
-def _any_run(
-    runs: Mapping[str, Mapping[str, float]], config: Config, seeds: int, rng: np.random.Generator
-) -> Mapping[str, float]:
-    """One of the trainings of a configuration, at random."""
-    return runs[run_name(config, int(rng.integers(seeds)))]
 
 
 def train_one(task: tuple[Path, Path, Config, int]) -> None:

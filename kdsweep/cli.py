@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -123,12 +123,15 @@ def confirm(
         ),
     ] = None,
     seeds: Annotated[
+        str, typer.Option("--seeds", metavar="K", help="Seeds per student, or auto. Default: as in the sweep file.")
+    ] = "",
+    trainings: Annotated[
         int | None,
         typer.Option(
-            "--seeds",
-            metavar="K",
-            parser=_at_least(1, "--seeds"),
-            help="Seeds per student. Default: as in the sweep file.",
+            "--trainings",
+            metavar="N",
+            parser=_at_least(1, "--trainings"),
+            help="Most trainings with --seeds auto, plain ones included.",
         ),
     ] = None,
     address: AddressOption = "",
@@ -138,10 +141,11 @@ def confirm(
     from kdsweep.terminal.progress import for_console
 
     SweepDir.existing(directory)  # before Ray is imported, which takes seconds
+    asked = _seeds(seeds)
     from kdsweep.tune.driver import confirm as confirm_sweep
 
     _add_cwd_to_path()
-    _summary(confirm_sweep(directory, top, seeds, address or None, for_console(errors)))
+    _summary(confirm_sweep(directory, top, asked, address or None, for_console(errors), trainings))
 
 
 @app.command()
@@ -387,6 +391,15 @@ def _parsed(overrides: list[str]) -> dict[str, Any]:
             raise InputError(f"--set {override}: no '='; accepted: KEY=VALUE, such as search.trials=8")
         values[key.strip()] = parse_value(value, key)
     return values
+
+
+def _seeds(asked: str) -> int | Literal["auto"] | None:
+    """Parse --seeds: a number, `auto`, or empty for the value of the sweep file."""
+    if asked in ("", "auto"):
+        return "auto" if asked else None
+    if asked.isdecimal() and 1 <= int(asked) <= 1000:
+        return int(asked)
+    raise InputError(f"--seeds {asked}: accepted: auto, or a number from 1 to 1000")
 
 
 def _add_cwd_to_path() -> None:

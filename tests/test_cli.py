@@ -235,6 +235,12 @@ def test_epochs_are_chosen_alike(kdsweep, swept):
     assert len(expected) == 10
 
 
+def test_seeds_of_a_confirmation_are_a_number_or_auto(kdsweep, swept):
+    for seeds in ("0", "three", "-1", "1001"):
+        code, _, err = kdsweep("confirm", swept, "--seeds", seeds)
+        assert (code, err.strip()) == (2, f"--seeds {seeds}: accepted: auto, or a number from 1 to 1000")
+
+
 def test_what_was_confirmed_is_a_frame_too(kdsweep, swept):
     code, out, _ = kdsweep("results", swept, "--confirmed", "--format", "csv")
     assert code == 0

@@ -24,7 +24,7 @@ from kdsweep.storage.paths import SweepDir
 # set may move, because its content is compared.
 CHANGEABLE = (
     "search.trials", "search.max_hours", "search.max_epochs", "search.plain_share", "confirm.top", "confirm.seeds",
-    "confirm.margin", "space", "resources", "dataset.root", "dataset.download", "dataset.skip_unreadable",
+    "confirm.trainings", "confirm.margin", "space", "resources", "dataset.root", "dataset.download", "dataset.skip_unreadable",
     "teacher.cache_gb",
 )  # fmt: skip
 
@@ -58,6 +58,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
     if not before.search.trials <= spec.search.trials <= MOST_TRIALS:
         accepted = f"from {before.search.trials}, the present total, to {MOST_TRIALS}"
         faults.append(f"--set search.trials: found {spec.search.trials}; accepted: {accepted}")
+    faults += [f"--set confirm.{key}: {message}" for key, message in spec.confirm.faults()]
     if not faults and spec.space != before.space:
         import_from(str(Path.cwd()))
         if next(sampler_of(spec.search).listed(before.search_space), None) is not None:

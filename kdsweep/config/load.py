@@ -150,6 +150,7 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     yield from _objective_faults(spec)
     yield from _warm_start_faults(spec)
     yield from _teacher_faults(spec)
+    yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
     yield from _named_model_faults("student", spec.student.model, spec.student.options)
     part_faults = list(_part_faults(spec))
     yield from part_faults

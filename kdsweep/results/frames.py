@@ -17,6 +17,7 @@ from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
 from kdsweep.results.confirmed import upgraded
+from kdsweep.results.order import by_confirmation, distinct, group_keys, in_turn, ranked
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
@@ -115,15 +116,23 @@ class Results:
 
         Confirmed trials are ordered among themselves by their mean on the validation split over the fresh seeds.
         """
-        return by_confirmation(self._by_search(), self.confirmed, self.goal).head(top)
+        return by_confirmation(self._by_search(), self.confirmed, self.goal, self.group_by).head(top)
 
     def distinct(self, top: int) -> pd.DataFrame:
         """`best` without duplicate configurations; trials of a small search space repeat them."""
-        return _distinct(self.best(len(self.trials)), top)
+        return distinct(self.best(len(self.trials))).head(top)
 
     def candidates(self, top: int) -> pd.DataFrame:
-        """The trials to confirm: as `distinct`, but by the results of the search alone."""
-        return _distinct(self._by_search(), top)
+        """The trials to confirm, by the results of the search alone.
+
+        They are chosen from all groups in turn: the best of every group, then the second of every group, and so on.
+        """
+        return in_turn(distinct(self._by_search()), top, self.group_by)
+
+    @cached_property
+    def group_by(self) -> tuple[str, ...]:
+        """The settings of `scheduler.group_by` that make groups of trials, such as `("width",)`."""
+        return group_keys(self.spec)
 
     def _by_search(self) -> pd.DataFrame:
         """The trials with a result, from best to worst on the seed of the search."""
@@ -278,39 +287,6 @@ def _fingerprint(sweep: SweepDir) -> bytes:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 parts.append(f"{log.name} {file.tell()} {digest}")
     return "\n".join(parts).encode()
-
-
-def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
-    """Sort trials from best to worst, failed ones last; on a tie, the smaller student comes first."""
-    order = ["failed", goal.column, "parameters", "number"]
-    ascending = [True, goal.mode == "min", True, True]
-    marked = trials.assign(failed=trials["state"] == "FAILED")
-    return marked.sort_values(order, ascending=ascending).drop(columns="failed").reset_index(drop=True)
-
-
-def by_confirmation(trials: pd.DataFrame, confirmed: pd.DataFrame, goal: Goal) -> pd.DataFrame:
-    """Order the confirmed trials among themselves by their mean on the validation split over the fresh seeds.
-
-    The other trials keep their places: their values come from one seed, and the best of many such values are too high
-    to be compared with means over fresh seeds. A trial that diverged on a fresh seed comes last among the confirmed.
-
-    Args:
-        trials: Trials from best to worst.
-        confirmed: The frame of confirmed trials; may be empty.
-        goal: The objective.
-    """
-    if confirmed.empty:
-        return trials
-    fresh = confirmed.set_index("trial")[goal.column].map(goal.score)
-    places = trials.index[trials["trial"].isin(fresh.index)]
-    scores = trials.loc[places, "trial"].map(fresh)
-    order = trials.index.to_series()
-    order[places] = scores.sort_values(ascending=False, kind="stable", na_position="last").index
-    return trials.loc[order].reset_index(drop=True)
-
-
-def _distinct(trials: pd.DataFrame, top: int) -> pd.DataFrame:
-    return trials.drop_duplicates("config").head(top).reset_index(drop=True)
 
 
 def load_results(path: str | Path) -> Results:

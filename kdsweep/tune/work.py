@@ -20,8 +20,9 @@ from kdsweep.errors import KdsweepError
 from kdsweep.lazy import nn
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
+from kdsweep.results.designs import run_name
 from kdsweep.search.plan import rule_of
-from kdsweep.seeds import derived_seed, digest_of
+from kdsweep.seeds import derived_seed
 from kdsweep.storage.files import write_json
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import SAVE_SECONDS, Training
@@ -267,11 +268,6 @@ class _Run:
         training.save(self._state, self._best)
         self._saved_at = time.monotonic()
         self._saved_epoch = training.epoch
-
-
-def run_name(config: Config, seed: int) -> str:
-    """Return the name of a confirmation run and of its folder."""
-    return f"{digest_of(config)[:12]}-{seed}"
 
 
 def sizes(training: Training) -> dict[str, float]:

@@ -608,6 +608,23 @@ def test_absurd_values_are_refused_in_one_line(key, value, accepted, sweep_file)
     assert len(fault) < 300
 
 
+@pytest.mark.parametrize(
+    ("section", "fault"),
+    [
+        ({"seeds": 3, "trainings": 60}, "found 60, which has no effect with seeds: 3; accepted: seeds: auto with it"),
+        ({"seeds": "auto", "top": 8, "trainings": 15}, "found 15; accepted: at least 16, two for each of the top 8"),
+        ({"seeds": "auto", "trainings": 0}, "found 0; accepted: auto or at least 1"),
+    ],
+)
+def test_a_number_of_trainings_must_fit_the_seeds_and_the_top(section, fault, sweep_file):
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"confirm": section})
+    (found,) = caught.value.faults
+    assert f"confirm.trainings: {fault}" in found
+    fitting = load_spec(sweep_file, {"confirm": {"seeds": "auto", "top": 8, "trainings": 16}})
+    assert (fitting.confirm.seeds, fitting.confirm.trainings) == ("auto", 16)
+
+
 def test_a_model_that_calls_sys_exit_is_reported(sweep_file, tmp_path, monkeypatch):
     (tmp_path / "leaving.py").write_text("import sys\ndef build(input_shape, num_classes, width):\n    sys.exit(4)\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -190,6 +190,10 @@ def results(
             errors.print(f"each setting needs at least {LEAST_TRIALS} complete trials that drew it", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)
     tables.write(frame, file_format, out)
+    if out:
+        errors.print(
+            printable(f"{out}: {len(frame)} rows as {file_format}"), highlight=False, markup=False, soft_wrap=True
+        )
 
 
 @app.command()

@@ -28,17 +28,20 @@ class KdsweepError(Exception):
 
 
 class InputError(KdsweepError):
-    """Invalid input from the user; no results were lost."""
+    """Invalid input from the user; no results were lost. Text of the user in the message cannot break the line."""
 
     exit_code = 2
+
+    def __init__(self, message: str):
+        super().__init__(_on_one_line(message))
 
 
 class SpecError(InputError):
     """An invalid sweep file; each fault is one line `FILE:LINE: PATH: what is wrong`."""
 
     def __init__(self, faults: Sequence[str]):
-        super().__init__("\n".join(faults))
-        self.faults = tuple(faults)
+        self.faults = tuple(map(_on_one_line, faults))
+        KdsweepError.__init__(self, "\n".join(self.faults))
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[str, ...]]]:
         return type(self), (self.faults,)
@@ -92,6 +95,10 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
     near = get_close_matches(str(name), names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}accepted: {', '.join(names)}"
+
+
+def _on_one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n")
 
 
 def printable(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import inputs
 import pytest
 
 # Before Ray is imported anywhere: workers must not run `uv run` again.
@@ -29,6 +30,17 @@ scheduler: {{grace_epochs: 1}}
 confirm: {{top: 1, seeds: 2}}
 storage: {storage}
 """
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--count-inputs", action="store_true", help="print how many malformed inputs were tried, by kind")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("count_inputs"):
+        terminalreporter.section("malformed inputs")
+        for line in inputs.table():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from inputs import COMMAND, WHERE, refused, refused_by_command
 
 from kdsweep import __version__, cli, errors
 from kdsweep.errors import InputError
@@ -133,7 +134,7 @@ def test_exit_codes_say_whose_fault_it_was():
 )
 def test_a_mistake_is_one_line_on_standard_error(arguments, message, kdsweep, tmp_path):
     code, out, err = kdsweep(*(argument.format(dir=tmp_path) for argument in arguments))
-    assert (code, out) == (2, "")
+    refused_by_command(COMMAND, code, out, err)
     assert message in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -143,6 +144,32 @@ def test_resume_refuses_to_change_what_would_make_trials_incomparable(kdsweep, s
     code, out, err = kdsweep("resume", swept, "--set", "train.epochs=9", "--set", "confirm.top=2")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("--set train.epochs: 4 -> 9: cannot change in an existing sweep")
+
+
+ODD_PATHS = [
+    "",
+    ".",
+    "/",
+    "x" * 300,
+    "x/" * 3000,
+    "\udcff",
+    "\x1b[2J\u202e",
+    "a\nb",
+    "~nobody/x",
+    "/dev/null",
+    "/dev/zero/x",
+]
+DIRECTORIES = (["results"], ["resume"], ["confirm"], ["export", "--out", "x"], ["doctor"], ["evaluate"])
+
+
+@pytest.mark.parametrize("path", ODD_PATHS, ids=ascii)
+@pytest.mark.parametrize("command", [*DIRECTORIES, ["validate"], ["run"]], ids=lambda command: command[0])
+def test_a_path_to_nothing_is_refused_in_one_line(command, path, kdsweep, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = kdsweep(*command, "--", path)
+    refused_by_command(COMMAND, code, out, err)
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [["reslts"], ["results"], ["results", "x", "--format", "xml"], ["run", "--nope"],
@@ -175,7 +202,7 @@ def test_results_are_the_trials_best_first_in_every_format(kdsweep, swept, tmp_p
     assert list(told.columns) == list(expected.columns)
     pd.testing.assert_frame_equal(told.drop(columns="error"), expected.drop(columns="error"), check_dtype=False)
     code, out, err = kdsweep("results", swept, "--format", "parquet", "--out", tmp_path / "new" / "trials.parquet")
-    assert (code, out, err) == (0, "", "")
+    assert (code, out, err) == (0, "", f"{tmp_path / 'new' / 'trials.parquet'}: {len(expected)} rows as parquet\n")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "new" / "trials.parquet"), expected)
 
 
@@ -188,8 +215,9 @@ def test_the_table_shows_a_line_per_trial_with_readable_numbers(kdsweep, swept):
     assert f"{expected['val_accuracy'][0]:.2%}" in shown[0]
     assert f"{expected['parameters'][0]:,}" in shown[0]
     assert "nan" not in out.lower()
-    code, out, _ = kdsweep("results", swept, "--top", "3", "--out", swept.parent / "never" / ".." / ".." / "table.txt")
-    assert code == 0
+    file = swept.parent / "never" / ".." / ".." / "table.txt"
+    code, out, err = kdsweep("results", swept, "--top", "3", "--out", file, "--format", "table")
+    assert (code, err) == (0, f"{file}: 3 rows as table\n")
     assert out == ""
 
 
@@ -324,7 +352,7 @@ def test_a_missing_value_meets_no_condition():
     frame = pd.DataFrame({"parameters": pd.array([10, None, 30], dtype="Int64"), "row": range(3)})
     assert list(tables.select(frame, where="parameters > 5")["row"]) == [0, 2]
     assert list(tables.select(frame, sort="-parameters")["row"]) == [2, 0, 1]
-    with pytest.raises(InputError, match="not a condition"):
+    with refused(WHERE, InputError, match="not a condition"):
         tables.select(frame, where="parameters")
 
 

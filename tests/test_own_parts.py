@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from inputs import CODE, refused
 from torch.nn import functional as F
 
 from kdsweep.config.load import load_spec
@@ -122,6 +123,6 @@ def test_the_contracts_of_the_page_hold(here):
 def test_a_fault_is_one_line_with_file_and_line(here, before, after, message):
     path = here / "own.yaml"
     path.write_text(path.read_text().replace(before, after))
-    with pytest.raises(SpecError, match=f"own.yaml:{message}") as caught:
+    with refused(CODE, SpecError, match=f"own.yaml:{message}") as caught:
         load_spec(path)
     assert len(caught.value.faults) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from inputs import CODE, refused
 
 from kdsweep import registry as own_code
 from kdsweep.errors import UnknownNameError, did_you_mean
@@ -59,9 +60,9 @@ def test_a_module_that_cannot_be_imported_is_tried_again(package):
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_others(package):
-    with pytest.raises(UnknownNameError, match=r"^unknown thing 'aple'; did you mean 'apple'\? accepted: apple, pear$"):
+    with refused(CODE, UnknownNameError, match=r"^unknown thing 'aple'; did you mean 'apple'\? accepted: apple, pear$"):
         registry()["aple"]
-    with pytest.raises(UnknownNameError, match=r"^unknown thing 'zzz'; accepted: apple, pear$"):
+    with refused(CODE, UnknownNameError, match=r"^unknown thing 'zzz'; accepted: apple, pear$"):
         registry()["zzz"]
 
 
@@ -103,7 +104,7 @@ def test_an_object_that_cannot_be_imported_is_refused_in_one_line(source, name, 
     (tmp_path / "own_thing.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_thing", raising=False)
-    with pytest.raises(UnknownNameError) as caught:
+    with refused(CODE, UnknownNameError) as caught:
         load_user_object(name, "model")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -122,7 +123,7 @@ def code_folder(tmp_path, monkeypatch):
 def test_a_directory_is_appended_to_the_path_only_when_an_object_is_loaded(code_folder):
     (code_folder / "own_here.py").write_text("def build():\n    return 7\n")
     before = [*sys.path]
-    with pytest.raises(UnknownNameError):
+    with refused(CODE, UnknownNameError):
         Registry("thing", "kdsweep.search")["nope"]
     assert sys.path == before
     for _ in range(2):
@@ -143,7 +144,7 @@ def test_the_directory_registered_last_takes_precedence(code_folder, tmp_path_fa
 
 def test_user_code_does_not_shadow_installed_modules(code_folder):
     (code_folder / "wave.py").write_text("def build():\n    return 7\n")
-    with pytest.raises(UnknownNameError) as caught:
+    with refused(CODE, UnknownNameError) as caught:
         load_user_object("wave:build", "model")
     assert "module 'wave' has no 'build'; " in str(caught.value)
     assert f" takes precedence over {code_folder / 'wave.py'}; rename the latter" in str(caught.value)
@@ -151,5 +152,5 @@ def test_user_code_does_not_shadow_installed_modules(code_folder):
 
 def test_a_module_that_calls_sys_exit_is_reported(code_folder):
     (code_folder / "own_here.py").write_text("import sys\nsys.exit(3)\n")
-    with pytest.raises(UnknownNameError, match="cannot import 'own_here': SystemExit: 3"):
+    with refused(CODE, UnknownNameError, match="cannot import 'own_here': SystemExit: 3"):
         load_user_object("own_here:build", "model")

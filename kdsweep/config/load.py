@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from kdsweep import datasets, models, tasks
 from kdsweep.config.fitting import SHIPPED, checkpoint_path, dataset_info, faulty_key, model_faults, source_of
 from kdsweep.config.shapes import Repair, repaired, schema_faults
+from kdsweep.config.sizes import batch_note, subset_fault, training_files
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import Dataset
@@ -65,7 +66,13 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
 
 def notes(spec: SweepSpec) -> list[str]:
     """Return warnings about valid but unlikely settings, such as a space smaller than the number of trials."""
-    return [*_file_notes(spec), *_space_notes(spec), *_group_notes(spec)]
+    return [*_file_notes(spec), *_size_notes(spec), *_space_notes(spec), *_group_notes(spec)]
+
+
+def _size_notes(spec: SweepSpec) -> list[str]:
+    files = training_files(spec, source_of(spec))
+    known = [count for count in (files, spec.dataset.subset) if count]
+    return [note] if known and (note := batch_note(spec, min(known))) else []
 
 
 def _file_notes(spec: SweepSpec) -> list[str]:
@@ -202,6 +209,8 @@ def _file_faults(spec: SweepSpec, dataset: Dataset) -> Iterator[Related]:
     if spec.dataset.skip_unreadable:
         return
     lines = [line for lines in unreadable.values() for line in lines]
+    if not lines and (files := training_files(spec, source_of(spec))) and (message := subset_fault(spec, files)):
+        yield ("dataset",), ("dataset", "subset"), message
     for line in lines[:MOST_FILES]:
         yield ("dataset",), ("dataset", "root"), line
     if len(lines) > MOST_FILES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kdsweep.errors import SpecError
 
 Keys = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
+TOO_LARGE = "found a whole number above 1e308; accepted: numbers that fit a float"
 
 
 class Document:
@@ -110,6 +112,8 @@ class Document:
             return [self._plain(inner, (*keys, index)) for index, inner in enumerate(value)]
         if isinstance(value, bool) or value is None:
             return value
+        if _is_too_large(value):
+            raise SpecError([self.fault(keys, TOO_LARGE)])
         for kind in (int, float, str):
             if isinstance(value, kind):
                 return kind(value)
@@ -123,7 +127,7 @@ def parse_value(text: str, option: str) -> Any:
         SpecError: If it is not valid YAML.
     """
     try:
-        return _bare(_parse(text, f"--set {option}"))
+        return _bare(_parse(text, f"--set {option}"), option)
     except SpecError as error:  # the value is on one line, so its number says nothing
         here = f"--set {option}"
         raise SpecError([fault.replace(f"{here}:1: ", f"{here}: ", 1) for fault in error.faults]) from None
@@ -164,11 +168,17 @@ def _parse(text: str, source: str) -> Any:
         raise SpecError([f"{source}:1: not readable as YAML: {first}"]) from error
 
 
-def _bare(value: Any) -> Any:
+def _is_too_large(value: Any) -> bool:
+    return isinstance(value, int) and abs(value) > sys.float_info.max
+
+
+def _bare(value: Any, option: str) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _bare(inner) for key, inner in value.items()}
+        return {str(key): _bare(inner, option) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_bare(inner) for inner in value]
+        return [_bare(inner, option) for inner in value]
+    if _is_too_large(value):
+        raise SpecError([f"--set {option}: {TOO_LARGE}"])
     if isinstance(value, bool) or value is None:
         return value
     for kind in (int, float, str):

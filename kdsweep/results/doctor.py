@@ -71,8 +71,11 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from _removable(sweep, sweep.confirmed_frame, "kdsweep confirm rebuilds it from confirmed/")
     yield from _removable(sweep, sweep.teacher_card, "kdsweep resume rebuilds it")
     yield from _removable(sweep, sweep.teacher_test, "kdsweep confirm rebuilds it")
-    single = (sweep.data, sweep.code, sweep.environment, sweep.probe, sweep.warm_start)
-    for path in (*single, *sorted(sweep.confirmed.glob("*/result.json"))):
+    yield from _removable(sweep, sweep.environment, "kdsweep resume rebuilds it")
+    yield from _removable(sweep, sweep.probe, "kdsweep resume measures again")
+    for path in sorted(sweep.confirmed.glob("*/result.json")):
+        yield from _removable(sweep, path, "kdsweep confirm trains and scores this student again")
+    for path in (sweep.data, sweep.code, sweep.warm_start):
         if path.is_file():
             yield _looked_at(sweep, path, partial(_json, path))
     of_trial = "its trial cannot be exported; if the trial is unfinished, kdsweep resume restarts it"

@@ -23,6 +23,7 @@ from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import read_json, replacing
 from kdsweep.storage.jsonl import read_lines
+from kdsweep.storage.logs import no_epochs, no_journal
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal, Task
 
@@ -391,9 +392,7 @@ def _need_epochs(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFra
     logged = set(epochs["trial"])
     lost = [row["trial"] for row in rows if row["state"] in ("COMPLETE", "PRUNED") and row["trial"] not in logged]
     if lost:
-        log = sweep.epochs_log
-        found = f"no epochs of trial {lost[0]}" if log.is_file() else f"missing, but {sweep.journal.name} exists"
-        raise SweepDirError(f"{log}: {found}; restore both logs as kdsweep wrote them")
+        raise no_epochs(sweep, lost[0])
 
 
 def _best_epochs(epochs: pd.DataFrame, goal: Goal) -> pd.Series:
@@ -437,8 +436,7 @@ def frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
     """
     if not sweep.journal.is_file() or not sweep.journal.stat().st_size:
         if sweep.epochs_log.is_file() and sweep.epochs_log.stat().st_size:
-            log = sweep.epochs_log.name
-            raise SweepDirError(f"{sweep.journal}: missing or empty, but {log} exists; restore both logs")
+            raise no_journal(sweep)
         return []
     # Imported here because Optuna is needed only if the frames are out of date.
     import optuna

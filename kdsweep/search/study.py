@@ -30,6 +30,7 @@ from kdsweep.search.space import SearchSpace
 from kdsweep.search.versions import space_version
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
+from kdsweep.storage.logs import no_epochs, no_journal
 from kdsweep.storage.paths import SweepDir
 
 KEPT_WEIGHTS = 10
@@ -43,7 +44,7 @@ def _readable(sweep: SweepDir) -> Iterator[None]:
         SweepDirError: If the journal cannot be read, or is missing or empty although trials have run.
     """
     if sweep.epochs_log.is_file() and not sweep.journal.stat().st_size:
-        raise SweepDirError(f"{sweep.journal}: missing or empty, but {sweep.epochs_log.name} is there; accepted: both")
+        raise no_journal(sweep)
     try:
         yield
     except (KeyError, ValueError, AssertionError) as error:
@@ -407,9 +408,7 @@ class Study:
         states = {state: name for name, state in _OPTUNA_STATES.items()}
         lost = [key for key, frozen in ended.items() if frozen.state != TrialState.FAIL and not everyone[key].values]
         if lost:
-            log = self.sweep.epochs_log
-            what = "no epochs of" if log.is_file() else "missing, but the journal contains"
-            raise SweepDirError(f"{log}: {what} trial {lost[0]}; restore the log as kdsweep wrote it")
+            raise no_epochs(self.sweep, lost[0])
         for key, frozen in ended.items():
             if paused_at := everyone[key].paused_at:
                 self._proposer.pause(everyone[key].config, self._scores(everyone[key])[:paused_at])

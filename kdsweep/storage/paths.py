@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class SweepDir:
             SweepDirError: If `path` is not a sweep directory.
         """
         sweep = cls(Path(path).expanduser().absolute())
-        if not sweep.root.is_dir():
+        if not os.path.isdir(sweep.root):  # unlike Path.is_dir, False for names that are too long
             raise SweepDirError(f"{path}: no such directory; accepted: a sweep directory such as runs/quickstart")
         if not sweep.spec.is_file():
             raise SweepDirError(f"{path}: not a sweep directory: {sweep.spec.name} is missing")

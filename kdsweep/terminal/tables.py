@@ -21,7 +21,7 @@ from kdsweep.params import Parts, summary
 from kdsweep.results import order
 from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.frames import Results
-from kdsweep.tasks.metrics import shown
+from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.terminal.conditions import matching
 
 FORMATS = ("csv", "json", "parquet")  # each is also a file ending
@@ -59,19 +59,22 @@ def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -
 
 
 def format_of(asked: str, out: Path | None) -> str:
-    """Select the output format: the requested one, else the one given by the file's ending, else `table`.
+    """Select the output format: the requested one, else the one given by the file's ending, without a file `table`.
 
     Args:
         asked: The value of --format; empty if it was not given.
         out: Output file; None for standard output.
 
     Raises:
-        InputError: If the format and the file's ending contradict each other.
+        InputError: If the format and the file's ending contradict each other, or if neither is known.
     """
     ending = out.suffix.lower().removeprefix(".") if out else ""
     by_name = ending if ending in FORMATS else ""
     if asked and by_name and asked != by_name:
         raise InputError(f"--format {asked} contradicts --out {out}; accepted: no --format, or another file ending")
+    if out and not asked and not by_name:
+        known = ", ".join(f".{name}" for name in FORMATS)
+        raise InputError(f"--out {out}: no known file ending; accepted: {known}, or another ending with --format")
     return asked or by_name or "table"
 
 
@@ -180,13 +183,18 @@ def _print_frame(frame: pd.DataFrame) -> None:
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     # Format gains like the metric they are differences of.
     tested = next((name for name in frame.columns if str(name).startswith("test_")), "")
-    gains = [name for name in frame.columns if str(name).startswith("kd_gain") and not str(name).endswith("_p")]
-    names = dict.fromkeys(gains, tested)
+    gains = {name for name in columns if str(name).startswith("kd_gain") and not str(name).endswith("_p")}
     for row in frame[columns].to_dict("records"):
-        table.add_row(*(escape(_shown(names.get(str(name), str(name)), value)) for name, value in row.items()))
+        cells = (
+            _shown_gain(str(name), tested, value) if name in gains | {"margin"} else _shown(str(name), value)
+            for name, value in row.items()
+        )
+        table.add_row(*map(escape, cells))
     if not out.is_terminal:
         out.width = max(out.width, out.measure(table, options=out.options.update(max_width=100_000)).maximum)
     out.print(table)
+    if gains and is_fraction(tested.removesuffix("_std")):
+        sys.stderr.write("gains and margins are in percentage points\n")
 
 
 def console() -> Console:
@@ -207,6 +215,14 @@ def _worth_showing(frame: pd.DataFrame) -> list[str]:
         objective = next((name.removesuffix("_last") for name in frame.columns if name.endswith("_last")), "")
         chosen = {*SHOWN, objective}
     return [column for column in frame.columns if column in chosen or column in own]
+
+
+def _shown_gain(name: str, metric: str, value: float) -> str:
+    """Format a difference of two values of a metric; spreads and margins have no sign."""
+    if math.isnan(value):
+        return ""
+    told = shown_gain(metric.removesuffix("_std"), value)
+    return told.removeprefix("+") if name == "margin" or name.endswith("_std") else told
 
 
 def _shown(name: str, value: Any) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from kdsweep import tasks
 from kdsweep.config.constraints import within_constraints
+from kdsweep.config.sizes import batch_note, subset_fault
 from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import InputError
 from kdsweep.results import earlier
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.study import Study
@@ -118,6 +120,7 @@ class _Phases:
     def _read_data(self) -> Prepared:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
+        self._check_sizes(data)
         if note := origins.record_data(self._sweep, data, scores=self._spec.confirm.top > 0):
             self._progress.phase("data", note)
         # Before anything is trained, because it may fail.
@@ -131,6 +134,21 @@ class _Phases:
         if data.skipped:
             self._progress.phase("data", f"skipped unreadable {task.noun}: {tasks.counted(data.skipped)}")
         return data
+
+    def _check_sizes(self, data: Prepared) -> None:
+        """Compare `subset` and `batch_size` with the number of images; earlier versions began sweeps without that.
+
+        Raises:
+            InputError: If a new sweep asks for more images than there are.
+        """
+        count = data.count("train")
+        own_val = "val" in data.contents
+        fault = subset_fault(self._spec, count if own_val else count + data.count("val"))
+        if fault and not self._sweep.data.is_file():
+            raise InputError(f"dataset.subset: {fault}")
+        for note in (f"note: dataset.subset: {fault}" if fault else "", batch_note(self._spec, count)):
+            if note:
+                self._progress.phase("data", note)
 
     def _on_prepared(self, device: str) -> None:
         self._environment |= {"gpus": [device] if device else []}

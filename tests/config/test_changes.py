@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from inputs import SET, SWEEP, refused
 from PIL import Image
 
 from kdsweep.config.changes import changed_spec
@@ -49,7 +50,7 @@ def edit(sweep, old, new):
 def test_an_edited_spec_is_refused_and_the_difference_shown(old, new, change, sweep):
     edit(sweep, old, new)
     for use in (read_spec, lambda at: load_results(at.root).trials, lambda at: resume(at.root, trials=20)):
-        with pytest.raises(SpecError) as caught:
+        with refused(SWEEP, SpecError) as caught:
             use(sweep)
         assert f"spec.yaml:1: edited since the sweep began ({change}); undo the edit" in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -90,7 +91,7 @@ def test_a_sweep_of_version_0_1_0_has_no_log_and_gets_one_when_it_is_resumed(tmp
     spec = changed_spec(sweep, {"search.trials": 50})
     spec.save(sweep.spec)
     edit(sweep, "trials: 50\n", "trials: 40\n")
-    with pytest.raises(SpecError, match="search.trials: 50 -> 40"):
+    with refused(SWEEP, SpecError, match="search.trials: 50 -> 40"):
         read_spec(sweep)
 
 
@@ -141,7 +142,7 @@ def test_settings_that_leave_trials_comparable_can_change(sweep, tmp_path):
 )
 def test_other_settings_and_wrong_values_are_refused_in_one_line(overrides, line, sweep):
     before = sweep.spec.read_bytes(), sweep.specs.read_bytes()
-    with pytest.raises(SpecError) as caught:
+    with refused(SET, SpecError) as caught:
         resume(sweep.root, overrides=overrides)
     assert line in str(caught.value)
     assert len(caught.value.faults) <= 2

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from inputs import CHECKPOINT, CODE, SET, SPEC, refused
 
 from kdsweep.config.load import load_spec, notes
 from kdsweep.config.shapes import EXAMPLES
@@ -270,7 +271,7 @@ def test_a_fault_is_one_line_with_file_and_line(fault, sweep_file):
     written = sweep_file.read_text()
     assert before in written
     sweep_file.write_text(written.replace(before, after, 1))
-    with pytest.raises(SpecError) as caught:
+    with refused(SPEC, SpecError) as caught:
         load_spec(sweep_file)
     lines = [line for line in str(caught.value).splitlines() if message in line]
     assert len(lines) == 1, caught.value
@@ -288,7 +289,7 @@ def test_every_required_key_has_an_example():
 def test_a_faulty_part_hides_no_fault_of_the_search(sweep_file):
     text = sweep_file.read_text().replace("grace_epochs: 1", "group_by: [widht]")
     sweep_file.write_text(text.replace("epochs: 4", "schedule: step, epochs: 4"))
-    with pytest.raises(SpecError) as caught:
+    with refused(SPEC, SpecError) as caught:
         load_spec(sweep_file, {"search.points": [{"method": "kd", "depth": 1}]})
     first, second, third = caught.value.faults
     assert [fault.split(": ", 2)[1] for fault in (first, second)] == ["train.milestones", "scheduler.group_by"]
@@ -351,7 +352,7 @@ def test_all_faults_are_reported_at_once(sweep_file):
         before, after, _ = FAULTS[fault]
         text = text.replace(before, after, 1)
     sweep_file.write_text(text)
-    with pytest.raises(SpecError) as caught:
+    with refused(SPEC, SpecError) as caught:
         load_spec(sweep_file)
     assert len(caught.value.faults) == 5
     assert len(str(caught.value).splitlines()) == 5
@@ -372,7 +373,7 @@ def test_all_faults_are_reported_at_once(sweep_file):
 def test_a_file_that_is_no_sweep_file_is_refused_in_one_line(tmp_path, content, message):
     path = tmp_path / "odd.yaml"
     path.write_bytes(content)
-    with pytest.raises(SpecError) as caught:
+    with refused(SPEC, SpecError) as caught:
         load_spec(path)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -396,7 +397,7 @@ def test_a_checkpoint_of_other_shapes_is_refused_before_anything_starts(sweep_fi
         "text": "unreadable: ",
     }.items():
         sweep_file.write_text(text.replace(shipped, str(tmp_path / f"{name}.safetensors")))
-        with pytest.raises(SpecError) as caught:
+        with refused(CHECKPOINT, SpecError) as caught:
             load_spec(sweep_file)
         assert message in str(caught.value)
         assert len(str(caught.value).splitlines()) == 1
@@ -407,10 +408,10 @@ def test_overrides_replace_values_and_say_so_when_wrong(sweep_file):
     assert spec.search.trials == 7
     assert spec.search_space.shared["width"].written() == {"choice": [0.5]}
     assert spec.confirm.top == 0
-    with pytest.raises(SpecError, match=r"^--set search.trials: found 'many'; accepted: a whole number$"):
+    with refused(SET, SpecError, match=r"^--set search.trials: found 'many'; accepted: a whole number$"):
         load_spec(sweep_file, {"search.trials": "many"})
-    with pytest.raises(
-        SpecError, match=r"--set name.first: name is 'small'; accepted: a path whose keys all hold mappings"
+    with refused(
+        SET, SpecError, match=r"--set name.first: name is 'small'; accepted: a path whose keys all hold mappings"
     ):
         load_spec(sweep_file, {"name.first": 1})
 
@@ -456,7 +457,7 @@ def test_a_student_is_built_at_every_width_that_can_be_drawn(widths, fault, swee
     if not fault:
         assert load_spec(sweep_file, changes).student.model == "fragile_student:build"
         return
-    with pytest.raises(SpecError) as caught:
+    with refused(CODE, SpecError) as caught:
         load_spec(sweep_file, changes)
     (told,) = caught.value.faults
     assert told == f"{sweep_file}:4: student.model: model 'fragile_student:build' cannot be built: no width {fault}"
@@ -466,7 +467,7 @@ def test_methods_that_the_models_do_not_fit_are_one_line_each(sweep_file):
     text = sweep_file.read_text().replace("[kd, hint, none]", "[kd, simkd, sum, none]").replace("sum", "kd+simkd")
     sweep_file.write_text(text.replace("mnist_teacher, width: 0.25", "lightnn").replace("checkpoint:", "train: {} #"))
     sweep_file.write_text(sweep_file.read_text().replace('mini_teacher"}', 'mini_teacher"\n  }'))
-    with pytest.raises(SpecError) as caught:
+    with refused(SPEC, SpecError) as caught:
         load_spec(sweep_file)
     assert [fault.partition(" needs")[0].partition("space.")[2] for fault in caught.value.faults] == [
         "method: simkd: method simkd", "method: kd+simkd: method simkd",
@@ -576,7 +577,7 @@ except SpecError as error:
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
 def test_an_endless_file_is_refused():
-    with pytest.raises(SpecError, match="/dev/zero:1: larger than 1000000 bytes; accepted: a sweep file"):
+    with refused(SPEC, SpecError, match="/dev/zero:1: larger than 1000000 bytes; accepted: a sweep file"):
         load_spec("/dev/zero")
 
 
@@ -600,7 +601,7 @@ def test_an_endless_file_is_refused():
     ],
 )
 def test_absurd_values_are_refused_in_one_line(key, value, accepted, sweep_file):
-    with pytest.raises(SpecError) as caught:
+    with refused(SET, SpecError) as caught:
         load_spec(sweep_file, {key: value})
     (fault,) = caught.value.faults
     assert fault.startswith(f"--set {key}: found ")
@@ -628,5 +629,5 @@ def test_a_number_of_trainings_must_fit_the_seeds_and_the_top(section, fault, sw
 def test_a_model_that_calls_sys_exit_is_reported(sweep_file, tmp_path, monkeypatch):
     (tmp_path / "leaving.py").write_text("import sys\ndef build(input_shape, num_classes, width):\n    sys.exit(4)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(SpecError, match=r"student.model: model 'leaving:build' .*: it called sys.exit\(4\)"):
+    with refused(CODE, SpecError, match=r"student.model: model 'leaving:build' .*: it called sys.exit\(4\)"):
         load_spec(sweep_file, {"student.model": "leaving:build"})

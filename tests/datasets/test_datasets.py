@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from inputs import CODE, DATA, refused
 from PIL import Image, ImageDraw
 from torchvision import datasets as torchvision_datasets
 from torchvision import transforms
@@ -28,7 +29,7 @@ RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 def fails(source, split="train", name="image_folder"):
     """Load, and return the one-line error."""
-    with pytest.raises(DataError) as caught:
+    with refused(DATA, DataError) as caught:
         datasets.get(name).load(source, split)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -86,7 +87,7 @@ def test_describing_imports_neither_torch_nor_torchvision():
 
 
 def test_an_unknown_name_error_suggests_the_closest_name_and_a_function():
-    with pytest.raises(UnknownNameError, match=r"'cifra10'; did you mean 'cifar10'\? .* package\.module:function$"):
+    with refused(DATA, UnknownNameError, match=r"'cifra10'; did you mean 'cifar10'\? .* package\.module:function$"):
         datasets.get("cifra10")
 
 
@@ -121,7 +122,7 @@ IMAGES, LABELS = np.zeros((3, 1, 4, 4), np.uint8), np.array([0, 1, 1])
 def test_what_a_reader_returns_is_checked(images, labels, message):
     info = DatasetInfo((1, 4, 4), ("a", "b"))
     dataset = Dataset("odd", "", lambda source: info, lambda source, split: (images, labels))
-    with pytest.raises(DataError, match=re.escape(f"data set 'odd', split 'train': {message}")):
+    with refused(CODE, DataError, match=re.escape(f"data set 'odd', split 'train': {message}")):
         dataset.load(Source(Path("/nowhere")), "train")
 
 
@@ -175,7 +176,7 @@ def test_the_first_failure_by_index_is_raised():
         if index in (300, 700):
             raise DataError(str(index))
 
-    with pytest.raises(DataError, match=r"^300$"):
+    with refused(DATA, DataError, match=r"^300$"):
         in_threads(handle, 1000)
     seen.clear()
     in_threads(seen.append, 600)
@@ -236,7 +237,7 @@ def test_mnist_mini_can_be_resized():
 
 
 def test_a_missing_embedded_file_error_suggests_the_closest_name():
-    with pytest.raises(UnknownNameError, match=r"include a file 'mnist_minni\.npz'; did you mean 'mnist_mini\.npz'"):
+    with refused(DATA, UnknownNameError, match=r"include a file 'mnist_minni\.npz'; did you mean 'mnist_mini\.npz'"):
         embedded.path("mnist_minni.npz")
 
 
@@ -741,14 +742,14 @@ def test_splits_of_a_function_must_agree_on_the_class_names(function):
 
 
 def test_a_name_that_is_not_a_function_is_reported(function):
-    with pytest.raises(UnknownNameError, match="is a list; accepted: a function"):
+    with refused(DATA, UnknownNameError, match="is a list; accepted: a function"):
         datasets.get(function("", "calls"))
-    with pytest.raises(UnknownNameError, match="cannot import 'no_such_module'"):
+    with refused(DATA, UnknownNameError, match="cannot import 'no_such_module'"):
         datasets.get("no_such_module:load")
 
 
 def test_an_absurdly_large_label_is_refused():
     from kdsweep.datasets.base import checked
 
-    with pytest.raises(DataError, match="x: found label 1000000000000; accepted: .* below 1,000,000"):
+    with refused(DATA, DataError, match="x: found label 1000000000000; accepted: .* below 1,000,000"):
         checked((np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 10**12])), "x")

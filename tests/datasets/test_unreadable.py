@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from inputs import DATA, refused
 from PIL import Image
 
 from kdsweep import tasks
@@ -73,7 +74,7 @@ def spec_file(folder, more=""):
 def test_validation_lists_every_unreadable_file_of_every_split(folder):
     load_spec(spec_file(folder))
     damaged = damage(folder)
-    with pytest.raises(SpecError) as caught:
+    with refused(DATA, SpecError) as caught:
         load_spec(spec_file(folder))
     assert len(caught.value.faults) == len(damaged)
     for path, fault in zip(damaged, caught.value.faults, strict=True):
@@ -84,7 +85,7 @@ def test_many_unreadable_files_are_counted(folder):
     for path in folder.rglob("*.jpg"):
         if path.name != "00.jpg":
             path.write_bytes(b"")
-    with pytest.raises(SpecError) as caught:
+    with refused(DATA, SpecError) as caught:
         load_spec(spec_file(folder))
     assert len(caught.value.faults) == 21
     assert "8 more files cannot be read; repair them, or set dataset.skip_unreadable" in caught.value.faults[-1]
@@ -93,7 +94,7 @@ def test_many_unreadable_files_are_counted(folder):
 def test_a_resumed_sweep_names_them_in_one_line(folder, tmp_path):
     spec = load_spec(spec_file(folder))
     damaged = damage(folder)
-    with pytest.raises(DataError) as caught:
+    with refused(DATA, DataError) as caught:
         prepare(spec.dataset, 0, Store(tmp_path / "store"))
     assert all(str(path) in str(caught.value) for path in damaged)
     assert str(caught.value).endswith(
@@ -167,7 +168,7 @@ def test_a_truncated_test_image_can_be_deleted_after_the_start(folder):
     record_data(sweep, prepare(spec.dataset, 0, sweep.store), scores=True)
     broken = folder / "test" / "ant" / "01.jpg"
     broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(DataError, match="01.jpg: cannot read the image: OSError: .*; repair or remove 1 in test"):
+    with refused(DATA, DataError, match="01.jpg: cannot read the image: OSError: .*; repair or remove 1 in test"):
         prepare(spec.dataset, 0, sweep.store)
     broken.unlink()
     data = prepare(spec.dataset, 0, sweep.store)
@@ -179,18 +180,18 @@ def test_a_truncated_test_image_can_be_deleted_after_the_start(folder):
 def test_a_class_without_a_readable_image_is_refused(folder):
     for path in (folder / "test" / "ant").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(SpecError, match="dataset.root: .*test/ant: none of the 4 images can be read; accepted: at"):
+    with refused(DATA, SpecError, match="dataset.root: .*test/ant: none of the 4 images can be read; accepted: at"):
         load_spec(spec_file(folder, "skip_unreadable: true"))
 
 
 def test_an_empty_class_folder_is_found_by_validation(folder):
     for path in (folder / "test" / "bee").iterdir():
         path.unlink()
-    with pytest.raises(SpecError, match="test/bee: no images; accepted: at least one"):
+    with refused(DATA, SpecError, match="test/bee: no images; accepted: at least one"):
         load_spec(spec_file(folder))
 
 
 def test_only_image_folders_can_skip_files(sweep_file):
     sweep_file.write_text(sweep_file.read_text().replace("subset: 1200", "subset: 1200, skip_unreadable: true"))
-    with pytest.raises(SpecError, match="dataset.skip_unreadable: found true with 'mnist_mini'; accepted: false"):
+    with refused(DATA, SpecError, match="dataset.skip_unreadable: found true with 'mnist_mini'; accepted: false"):
         load_spec(sweep_file)

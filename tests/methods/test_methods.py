@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from inputs import CODE, refused
 
 from kdsweep import methods
 from kdsweep.errors import MethodError, UnknownNameError
@@ -281,18 +282,18 @@ def test_a_sum_and_a_users_class_fit_if_they_can_be_created():
     student, teacher = outputs("student").shapes(), outputs("teacher").shapes()
     methods.fit("kd+hint", student, teacher, **{"hint.stage": 1})
     methods.fit(f"kd+{__name__}:Picky", student, teacher)
-    with pytest.raises(MethodError, match=r"stage 3 of the student, which has \[6, 3, 8, 8\]"):
+    with refused(CODE, MethodError, match=r"stage 3 of the student, which has \[6, 3, 8, 8\]"):
         methods.fit("kd+hint", student, teacher, **{"hint.stage": 3})
-    with pytest.raises(MethodError, match="wants a student of 6"):
+    with refused(CODE, MethodError, match="wants a student of 6"):
         methods.fit(f"kd+{__name__}:Picky", teacher, teacher)
-    with pytest.raises(MethodError, match="no parameter 'wieght'"):
+    with refused(CODE, MethodError, match="no parameter 'wieght'"):
         methods.fit("kd", student, teacher, wieght=1)
 
 
 def test_a_parameter_out_of_range_says_what_is_accepted(name):
-    with pytest.raises(MethodError, match=r"weight is -1; accepted: "):
+    with refused(CODE, MethodError, match=r"weight is -1; accepted: "):
         make(name, weight=-1)
-    with pytest.raises(MethodError, match=f"method {name} has no parameter 'wieght'; did you mean 'weight'"):
+    with refused(CODE, MethodError, match=f"method {name} has no parameter 'wieght'; did you mean 'weight'"):
         make(name, wieght=1)
 
 
@@ -336,9 +337,9 @@ def test_in_a_sum_the_dotted_parameter_overrides_the_bare_one_in_any_order():
 
 def test_a_sum_lists_the_parameters_it_accepts():
     message = r"no parameter 'at.wieght'; did you mean 'at.weight'\? accepted: .*kd.weight"
-    with pytest.raises(MethodError, match=message):
+    with refused(CODE, MethodError, match=message):
         make("kd+at", **{"at.wieght": 1.0})
-    with pytest.raises(MethodError, match=r"invalid sum 'kd\+kd'"):
+    with refused(CODE, MethodError, match=r"invalid sum 'kd\+kd'"):
         make("kd+kd")
 
 
@@ -378,9 +379,9 @@ def test_a_users_class_is_a_method():
     assert torch.equal(make(f"{__name__}:Halved")(student, teacher, labels_of()), expected)
     total = make(f"kd+{__name__}:Halved", **{f"{__name__}:Halved.weight": 2.0, "kd.weight": 0.0})
     torch.testing.assert_close(total(student, teacher, labels_of()), 2 * expected)
-    with pytest.raises(UnknownNameError, match=r"accepted: a subclass of kdsweep\.methods\.Method"):
+    with refused(CODE, UnknownNameError, match=r"accepted: a subclass of kdsweep\.methods\.Method"):
         make(f"{__name__}:outputs")
-    with pytest.raises(UnknownNameError, match="has no 'Absent'"):
+    with refused(CODE, UnknownNameError, match="has no 'Absent'"):
         make(f"{__name__}:Absent")
 
 
@@ -398,10 +399,10 @@ def test_stages_are_paired_by_resolution_from_shallow_to_deep():
 @pytest.mark.parametrize("name", ["at", "hint"])
 def test_a_model_without_stage_maps_is_refused_with_both_shapes(name):
     bare = outputs("student")._replace(features=())
-    with pytest.raises(MethodError, match=r"student.* has no stages.*accepted: "):
+    with refused(CODE, MethodError, match=r"student.* has no stages.*accepted: "):
         methods.create(name, bare, outputs("teacher"))
     tokens = outputs("teacher")._replace(features=(torch.empty(2, 10, 4),))
-    with pytest.raises(MethodError, match=r"\[2, 10, 4\]"):
+    with refused(CODE, MethodError, match=r"\[2, 10, 4\]"):
         methods.create(name, outputs("student"), tokens)
 
 
@@ -437,7 +438,7 @@ def test_hint_bridges_the_sizes_of_the_chosen_stages():
     regressed = torch.einsum("oi,bihw->bohw", weight[:, :, 0, 0], student.features[1]) + bias[:, None, None]
     target = teacher.features[1].reshape(6, 5, 4, 2, 4, 2).mean((3, 5))
     torch.testing.assert_close(method(student, teacher, labels_of()), (regressed - target).square().mean())
-    with pytest.raises(MethodError, match=r"stage 3 of the student, which has \[6, 3, 8, 8\]"):
+    with refused(CODE, MethodError, match=r"stage 3 of the student, which has \[6, 3, 8, 8\]"):
         methods.create("hint", student, teacher, stage=3)
 
 
@@ -521,10 +522,10 @@ def test_crd_keeps_the_normalisers_of_its_first_batch():
 
 def test_crd_without_prepare_and_advance_raises():
     method = methods.create("crd", outputs("student"), outputs("teacher"))
-    with pytest.raises(MethodError, match=r"call prepare\(\) once and advance\(\) before each step; it knows 0"):
+    with refused(CODE, MethodError, match=r"call prepare\(\) once and advance\(\) before each step; it knows 0"):
         method(outputs("student"), outputs("teacher"), labels_of())
     method.prepare(SAMPLES)
-    with pytest.raises(MethodError, match="0 sample indices for a batch of 6"):
+    with refused(CODE, MethodError, match="0 sample indices for a batch of 6"):
         method(outputs("student"), outputs("teacher"), labels_of())
 
 
@@ -536,7 +537,7 @@ def test_the_teachers_classifier_is_kept_and_not_trained():
         assert torch.equal(method.state_dict()["classifier.bias"], teacher.classifier[1])
         trained = sum(p.numel() for p in method.parameters())
         assert sum(p.numel() for p in method.adapters.parameters()) == trained + 8 * CLASSES + CLASSES
-        with pytest.raises(MethodError, match="needs a teacher that ends in a linear layer"):
+        with refused(CODE, MethodError, match="needs a teacher that ends in a linear layer"):
             methods.create(name, outputs("student"), teacher._replace(classifier=()))
 
 
@@ -566,7 +567,7 @@ def test_simkd_takes_a_classifier_that_reads_the_flattened_map_and_refuses_anoth
     torch.testing.assert_close(head(student.features[-1]), imitation @ weight.T + teacher.classifier[1])
     small = student._replace(features=(student.features[0], torch.rand(6, 6, 1, 1)))
     for wrong in (flat, teacher._replace(embedding=teacher.embedding + 1)):
-        with pytest.raises(MethodError, match=r"last map \[6, 8, 2, 2\].* reads other values of shape"):
+        with refused(CODE, MethodError, match=r"last map \[6, 8, 2, 2\].* reads other values of shape"):
             methods.create("simkd", small, wrong)
 
 

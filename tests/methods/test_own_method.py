@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from inputs import CODE, refused
 
 from kdsweep import methods
 from kdsweep.config.load import load_spec
@@ -77,9 +78,9 @@ def test_the_example_is_described_and_its_errors_are_reported(here, monkeypatch)
     assert [param["name"] for param in described["params"]] == ["focus", "weight"]
     assert f"  {NAME}:\n    focus: {{uniform: [0, 4]}}" in described["example"]
     outputs = Outputs(torch.zeros(2, 3), torch.zeros(2, 2), (torch.zeros(2, 2, 1, 1),))
-    with pytest.raises(MethodError, match="method SureHint has no parameter 'focuss'; did you mean 'focus'"):
+    with refused(CODE, MethodError, match="method SureHint has no parameter 'focuss'; did you mean 'focus'"):
         methods.create(NAME, outputs, outputs, focuss=1.0)
-    with pytest.raises(MethodError, match="SureHint.focus is -1; accepted: "):
+    with refused(CODE, MethodError, match="SureHint.focus is -1; accepted: "):
         methods.create(NAME, outputs, outputs, focus=-1)
     space = SearchSpace.parse({"method": [NAME], "temperature": {"uniform": [1, 4]}, "temperature_schedule": "linear"})
     assert not {"temperature", "temperature_schedule"} & space.keys()
@@ -88,5 +89,5 @@ def test_the_example_is_described_and_its_errors_are_reported(here, monkeypatch)
 def test_a_wrong_name_is_reported_as_an_error_in_the_sweep_file(here):
     path = here / "own.yaml"
     path.write_text(path.read_text().replace('["my_methods:SureHint", ', '["my_methods:SureHnt", '))
-    with pytest.raises(SpecError, match=r"space\.method: method 'my_methods:SureHnt': module 'my_methods' has no"):
+    with refused(CODE, SpecError, match=r"space\.method: method 'my_methods:SureHnt': module 'my_methods' has no"):
         load_spec(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from inputs import CODE, refused
 
 from kdsweep import methods, models
 from kdsweep.errors import MethodError
@@ -47,7 +48,7 @@ def leaves(given: Outputs) -> tuple[Outputs, list[torch.Tensor]]:
 def test_a_method_bridges_two_families_or_names_both_shapes(shown, name, teacher, student):
     torch.manual_seed(1)
     if (name, teacher) in REFUSED:
-        with pytest.raises(MethodError) as caught:
+        with refused(CODE, MethodError) as caught:
             methods.create(name, shown[student], shown[teacher])
         assert all(shape in str(caught.value) for shape in REFUSED[name, teacher])
         assert "\n" not in str(caught.value)
@@ -70,5 +71,5 @@ def test_a_method_bridges_two_families_or_names_both_shapes(shown, name, teacher
 def test_a_method_without_a_map_to_bridge_names_both_models(shown):
     flat = shown["resnet20"]._replace(features=(torch.zeros(BATCH, 7, 5),))
     for name in ("at", "nst", "vid", "reviewkd", "ofd"):
-        with pytest.raises(MethodError, match=r"student has \[4, 7, 5\], the teacher \[4, 16, 64, 64\]"):
+        with refused(CODE, MethodError, match=r"student has \[4, 7, 5\], the teacher \[4, 16, 64, 64\]"):
             methods.create(name, flat, shown["resnet20"])

@@ -11,6 +11,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from inputs import CODE, refused
 from torch import nn
 from torch.nn import functional as F
 from torchvision import models as torchvision_models
@@ -164,7 +165,7 @@ def told_size(parameters, floats, counters):
 def test_a_blueprint_refuses_what_the_builder_refuses(name, shape, width, options):
     told = []
     for attempt in (models.build, models.describe, models.count):
-        with pytest.raises(ModelError) as caught:
+        with refused(CODE, ModelError) as caught:
             attempt(name, shape, 10, width, **options)
         told.append(str(caught.value))
     assert told[0] == told[1] == told[2]
@@ -330,7 +331,7 @@ def test_a_residual_network_computes_what_was_published(name, published, blocks,
 
 
 def test_a_small_image_is_refused_where_pooling_would_leave_nothing():
-    with pytest.raises(ModelError, match="at least 37x37, found 36x64"):
+    with refused(CODE, ModelError, match="at least 37x37, found 36x64"):
         models.build("convnet3", (3, 36, 64), 10)
 
 
@@ -501,7 +502,7 @@ def fully_convolutional(input_shape, num_classes, width):
 
 def test_a_model_without_a_linear_layer_has_no_embedding():
     model = models.build(own(fully_convolutional), (3, 16, 16), 5)
-    with pytest.raises(ModelError, match="no linear layer that gives its logits"):
+    with refused(CODE, ModelError, match="no linear layer that gives its logits"):
         models.taps(own(fully_convolutional), model, (3, 16, 16))
 
 
@@ -560,21 +561,21 @@ def test_a_failed_download_is_one_line(monkeypatch):
         raise URLError("no route\nto host")
 
     fake_download(monkeypatch, refuse)
-    with pytest.raises(ModelError, match=r"weights DEFAULT cannot be fetched or read: .*no route") as caught:
+    with refused(CODE, ModelError, match=r"weights DEFAULT cannot be fetched or read: .*no route") as caught:
         models.build("torchvision/resnet18", (3, 32, 32), 10, weights="DEFAULT")
     assert "\n" not in str(caught.value)
 
 
 def test_timm_is_asked_for_where_it_is_missing(monkeypatch):
     monkeypatch.setattr(timm_models, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=re.escape("pip install 'kdsweep[timm]'")):
+    with refused(CODE, ModelError, match=re.escape("pip install 'kdsweep[timm]'")):
         models.exists("timm/resnet18")
 
 
 @pytest.mark.skipif(find_spec("timm") is None, reason="timm is an extra")
 def test_a_timm_model_is_built_and_tapped():
     assert stage_shapes("timm/resnet18", (1, 64, 64)) == [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
-    with pytest.raises(UnknownNameError, match="did you mean resnet18"):
+    with refused(CODE, UnknownNameError, match="did you mean resnet18"):
         models.build("timm/resnt18", (3, 64, 64), 10)
 
 
@@ -660,7 +661,7 @@ build = partial(models.build, input_shape=(3, 16, 16), num_classes=5)
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_line(request_, message):
-    with pytest.raises(InputError, match=message) as caught:
+    with refused(CODE, InputError, match=message) as caught:
         build(**request_)
     assert "\n" not in str(caught.value)
 
@@ -669,7 +670,7 @@ def test_names_and_options_are_checked_without_the_users_code():
     models.exists("no_such_module:function")
     models.check_options("no_such_module:function", ["anything"])
     models.check_options("torchvision/resnet18", ["weights", "head_hidden"])
-    with pytest.raises(ModelError, match="did you mean 'weights'"):
+    with refused(CODE, ModelError, match="did you mean 'weights'"):
         models.check_options("torchvision/resnet18", ["weight"])
 
 
@@ -710,5 +711,5 @@ def test_a_normalised_model_takes_images_scaled_to_one():
 
 
 def test_normalisation_needs_a_deviation_above_zero():
-    with pytest.raises(ModelError, match="std above 0"):
+    with refused(CODE, ModelError, match="std above 0"):
         models.normalised(nn.Identity(), (0.5,), (0.0,))

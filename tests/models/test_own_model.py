@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from inputs import CODE, refused
 
 from kdsweep import models
 from kdsweep.config.load import load_spec
@@ -110,7 +111,7 @@ def test_code_that_breaks_the_contract_is_refused_with_the_message_of_the_page(w
     if what == "ignores its argument `split`":
         path.write_text(path.read_text().replace('"test": 100', '"test": 300'))
     overrides = {"student.options": {"depth": 3}} if what.startswith("is given an option") else {}
-    with pytest.raises(InputError) as caught:
+    with refused(CODE, InputError) as caught:
         checked(here / "own.yaml", {"storage": str(here / "runs"), **overrides})
     assert messages()[what] in str(caught.value)
     assert all(len(line) < 400 for line in str(caught.value).splitlines())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from inputs import SWEEP, either, refused
 from pandas.testing import assert_frame_equal
 
 from kdsweep import cli
@@ -82,7 +84,7 @@ def test_a_log_of_equal_length_but_other_values_makes_a_frame_stale(sweep):
 @pytest.mark.parametrize("missing", ["epochs_log", "journal"])
 def test_a_log_that_is_missing_is_refused_in_one_line(missing, sweep):
     getattr(sweep, missing).unlink()
-    with pytest.raises(SweepDirError, match="missing.* exists; restore both logs") as caught:
+    with refused(SWEEP, SweepDirError, match="missing.* exists; restore both logs") as caught:
         _ = load_results(sweep.root).trials
     assert "\n" not in str(caught.value)
 
@@ -92,8 +94,8 @@ def test_a_log_that_is_missing_is_refused_in_one_line(missing, sweep):
 def test_other_derived_files_are_reported_in_one_line(name, kind, sweep):
     damage(sweep.root / name, kind)
     results = load_results(sweep.root)
-    with pytest.raises(
-        SweepDirError, match="damaged.*; remove it with kdsweep doctor .*, then rebuild it with kdsweep"
+    with refused(
+        SWEEP, SweepDirError, match="damaged.*; remove it with kdsweep doctor .*, then rebuild it with kdsweep"
     ) as caught:
         _ = results.confirmed if "confirmed" in name else results.teacher
     assert str(sweep.root / name) in str(caught.value)
@@ -105,6 +107,60 @@ def test_other_derived_files_are_reported_in_one_line(name, kind, sweep):
 
 
 # doctor
+
+REBUILT = {
+    "environment.json": "resume",
+    "probe.json": "resume",
+    "confirmed/4f6eb0bcc061-306052917/result.json": "confirm",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("name", REBUILT)
+def test_files_that_a_command_rebuilds_are_removed(name, kind, sweep):
+    damage(sweep.root / name, kind)
+    (found,) = [finding for finding in examine(sweep) if finding.file == name]
+    assert (found.state, f"removed; kdsweep {REBUILT[name]} " in found.note) == ("repaired", True)
+    assert not (sweep.root / name).exists()
+    assert set(states(sweep).values()) == {"whole"}
+
+
+CUT = sorted(str(path.relative_to(FINISHED)) for path in FINISHED.rglob("*") if path.is_file())
+READ_BY_RESULTS = (
+    "spec.yaml",
+    "study.journal",
+    "epochs.jsonl",
+    "trials.parquet",
+    "epochs.parquet",
+    "confirmed.parquet",
+)
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_file_cut_anywhere_is_found_and_never_changes_results_silently(name, sweep):
+    file, draw = sweep.root / name, random.Random(name)
+    expected, whole = load_results(sweep.root), file.read_bytes()
+    trials, confirmed = expected.trials, expected.confirmed
+    kept = {path: path.read_bytes() for path in sweep.root.rglob("*") if path.is_file()}
+
+    def used():
+        found = load_results(sweep.root)
+        return found.trials, found.confirmed
+
+    def same(found):
+        assert_frame_equal(found[0], trials)
+        assert_frame_equal(found[1], confirmed)
+        return True
+
+    for _ in range(4):
+        for path, content in kept.items():
+            path.write_bytes(content)
+        file.write_bytes(whole[: draw.randrange(len(whole))])
+        error = either(SWEEP, used, same)
+        found = {finding.file: finding for finding in examine(sweep)}
+        assert "\n" not in found[name].note
+        if error or name not in READ_BY_RESULTS:
+            assert found[name].state != "whole"
 
 
 def test_a_whole_sweep_is_reported_whole_and_not_changed(sweep):
@@ -144,7 +200,7 @@ def test_an_edited_spec_is_the_only_damage(sweep):
 
 
 def test_a_running_sweep_is_left_alone(sweep):
-    with FileLock(sweep.lock), pytest.raises(SweepDirError, match="the sweep is running; wait for it or stop it"):
+    with FileLock(sweep.lock), refused(SWEEP, SweepDirError, match="the sweep is running; wait for it or stop it"):
         examine(sweep)
 
 

@@ -10,10 +10,14 @@ import subprocess
 import sys
 from html import unescape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inputs import RANDOM, STUDENT, either, refused
 from markdown_it import MarkdownIt
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -318,11 +322,11 @@ def test_a_full_disk_leaves_the_export_that_was_there(name, made, tmp_path, monk
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with monkeypatch.context() as context:
         context.setattr(Path, "write_bytes", full_at(name, Path.write_bytes))
-        with pytest.raises(
-            InputError, match=r"^--out .*: cannot be written: No space left on device; choose a writable "
+        with refused(
+            STUDENT, InputError, match=r"^--out .*: cannot be written: No space left on device; choose a writable "
         ):
             made.export(tmp_path / "students", top=1)
-        with pytest.raises(InputError, match="No space left"):
+        with refused(STUDENT, InputError, match="No space left"):
             made.export(tmp_path / "fresh", top=1)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in (tmp_path / "students").iterdir()] == [folder.name]
@@ -358,7 +362,7 @@ def test_anything_in_the_way_of_an_export_is_kept_and_reported_in_one_line(made,
         put(out)
         before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
         target = out / ("x" * 300) if kind.startswith("too") else out
-        with pytest.raises(InputError, match="cannot be written") as caught:
+        with refused(STUDENT, InputError, match="cannot be written") as caught:
             made.export(target, top=1)
         assert "\n" not in str(caught.value)
         assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before, kind
@@ -387,7 +391,7 @@ def test_weights_that_were_not_kept_end_in_a_line_that_lists_those_that_were(mad
     copy = SweepDir(shutil.copytree(made.path, tmp_path / "byhand"))
     lost, *kept = (load_results(copy.root).best(3))["trial"]
     copy.trial(lost).best.unlink()
-    with pytest.raises(InputError, match="weights were not kept") as caught:
+    with refused(STUDENT, InputError, match="weights were not kept") as caught:
         load_results(copy.root).export(tmp_path / "students", top=3)
     assert str(caught.value).endswith(f"accepted: {', '.join(sorted(kept))}")
     assert not (tmp_path / "students").exists()
@@ -398,7 +402,7 @@ def test_kept_weights_that_are_damaged_are_refused_in_one_line(made, tmp_path):
     copy = SweepDir(shutil.copytree(made.path, tmp_path / "byhand"))
     key = key_of(made, "hint")
     copy.trial(key).best.write_bytes(copy.trial(key).best.read_bytes()[:-100])
-    with pytest.raises(InputError, match=r"best\.safetensors: unreadable: ") as caught:
+    with refused(STUDENT, InputError, match=r"best\.safetensors: unreadable: ") as caught:
         load_results(copy.root).export(tmp_path / "students", trial=key)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "students").exists()
@@ -408,7 +412,7 @@ def test_a_sweep_without_results_has_nothing_to_export(made, tmp_path):
     sweep = SweepDir(tmp_path / "empty")
     sweep.root.mkdir()
     shutil.copy(made.sweep.spec, sweep.spec)
-    with pytest.raises(InputError, match="no trial has finished an epoch yet"):
+    with refused(STUDENT, InputError, match="no trial has finished an epoch yet"):
         load_results(sweep.root).export(tmp_path / "students")
 
 
@@ -465,7 +469,7 @@ WRONG = {
 def test_a_wrong_description_is_refused_in_one_line(fault, student):
     changes, message = WRONG[fault]
     rewrite(student, **changes)
-    with pytest.raises(InputError) as caught:
+    with refused(STUDENT, InputError) as caught:
         load_student(student)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -479,7 +483,7 @@ def test_a_description_of_a_giant_takes_no_memory(student):
                     {"head": {"kind": "transfer", **giant}}):  # fmt: skip
         whole = (student / CONFIG).read_text()
         rewrite(student, **changes)
-        with pytest.raises(InputError):
+        with refused(STUDENT, InputError):
             load_student(student)
         (student / CONFIG).write_text(whole)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 600_000  # kB, most of it torchvision's import
@@ -494,10 +498,10 @@ def test_a_head_says_its_kind_and_one_of_an_earlier_version_need_not(made, tmp_p
     rewrite(folder, head={key: value for key, value in head.items() if key != "kind"})
     assert torch.equal(load_student(folder)(images), expected)
     rewrite(folder, head=head | {"kind": "transfr"})
-    with pytest.raises(InputError, match="unknown head 'transfr'; did you mean 'transfer'"):
+    with refused(STUDENT, InputError, match="unknown head 'transfr'; did you mean 'transfer'"):
         load_student(folder)
     rewrite(folder, head={"kind": "evil_student:build"})
-    with pytest.raises(InputError, match="its head is user code, 'evil_student:build'; pass trust_code=True"):
+    with refused(STUDENT, InputError, match="its head is user code, 'evil_student:build'; pass trust_code=True"):
         load_student(folder)
     assert not evil.exists()
 
@@ -514,10 +518,50 @@ print([name for name in ("torch._dynamo", "torch._inductor", "sympy", "ray") if 
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+ODD = [None, True, -1, 0, 1.5, 10**29, -0.5, "", "x", "\u202e", "a:b", "kd", "../x", [], {}, [1], [[]], ["a", "a"],
+       {"a": {}}, [0] * 10, [28, 28], [1, 28, 28, 1], "mnist_teacher", "resnet20", [-1.0],
+       {"kind": "transfer"}]  # fmt: skip
+
+
+@settings(RANDOM, max_examples=80)
+@given(data=st.data())
+def test_a_mutated_description_is_refused_or_gives_the_student_that_it_describes(data, exported):
+    images = torch.zeros(2, 1, 28, 28)
+    with TemporaryDirectory() as folder:
+        student = Path(shutil.copytree(exported, Path(folder) / "student"))
+        described = json.loads((student / CONFIG).read_text())
+        key = data.draw(st.sampled_from(sorted(described)))
+        how = data.draw(st.sampled_from(["delete", "rename", "replace", "replace", "replace", "inside"]))
+        inner = described[key]
+        if how in ("delete", "rename"):
+            value = described.pop(key)
+            if how == "rename":
+                described[data.draw(st.sampled_from(["x", "val_x", "Model", "\n", ""]))] = value
+        elif how == "inside" and isinstance(inner, dict | list) and inner:
+            place = data.draw(st.sampled_from(sorted(inner) if isinstance(inner, dict) else range(len(inner))))
+            inner[place] = data.draw(st.sampled_from(ODD))
+        else:
+            described[key] = data.draw(st.sampled_from(ODD))
+        (student / CONFIG).write_text(json.dumps(described))
+
+        def right(loaded):
+            assert loaded.class_names == tuple(described["class_names"])
+            logits = loaded(images)
+            return logits.shape == (2, 10) and bool(logits.isfinite().all())
+
+        either(STUDENT, lambda: load_student(student), right)
+
+
+@pytest.fixture(scope="module")
+def exported(made, tmp_path_factory):
+    """The folder of one student; tests must not change it."""
+    return made.export(tmp_path_factory.mktemp("exported"), trial=key_of(made, "hint"))[0]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, '{"format": 1}', "\x00"])
 def test_a_description_that_is_none_is_refused_in_one_line(content, student):
     (student / CONFIG).write_text(content)
-    with pytest.raises(InputError) as caught:
+    with refused(STUDENT, InputError) as caught:
         load_student(student)
     assert str(student) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -525,9 +569,9 @@ def test_a_description_that_is_none_is_refused_in_one_line(content, student):
 
 def test_what_is_no_student_is_refused(tmp_path, student):
     missing = r"not an exported student: config.json is missing; accepted: a folder of kdsweep export$"
-    with pytest.raises(InputError, match=missing):
+    with refused(STUDENT, InputError, match=missing):
         load_student(tmp_path)
-    with pytest.raises(InputError, match="unreadable"):
+    with refused(STUDENT, InputError, match="unreadable"):
         load_student(student / CONFIG)
 
 
@@ -535,13 +579,13 @@ def test_weights_that_are_damaged_missing_or_another_models_are_refused(student)
     weights = student / WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: unreadable"):
+    with refused(STUDENT, CheckpointError, match=r"model\.safetensors: unreadable"):
         load_student(student)
     weights.unlink()
-    with pytest.raises(CheckpointError, match="no such file"):
+    with refused(STUDENT, CheckpointError, match="no such file"):
         load_student(student)
     save_file({"fc.weight": torch.zeros(10, 3)}, weights)
-    with pytest.raises(CheckpointError, match="fc.weight is"):
+    with refused(STUDENT, CheckpointError, match="fc.weight is"):
         load_student(student)
 
 
@@ -560,22 +604,22 @@ def evil(tmp_path, monkeypatch):
 def test_code_that_a_student_names_is_not_imported(student, evil):
     rewrite(student, model="evil_student:build")
     for load in (load_student, lambda folder: evaluate_student(folder, "val")):
-        with pytest.raises(InputError, match="is user code, 'evil_student:build'; pass trust_code=True"):
+        with refused(STUDENT, InputError, match="is user code, 'evil_student:build'; pass trust_code=True"):
             load(student)
     assert not evil.exists()
-    with pytest.raises(InputError, match="evil_student:build"):
+    with refused(STUDENT, InputError, match="evil_student:build"):
         load_student(student, trust_code=True)
     assert evil.exists()
 
 
 def test_code_that_a_students_data_set_names_is_not_imported(student, evil):
     rewrite(student, dataset=read_config(student).dataset | {"name": "evil_student:build"})
-    with pytest.raises(InputError, match="its data set is user code, 'evil_student:build'"):
+    with refused(STUDENT, InputError, match="its data set is user code, 'evil_student:build'"):
         evaluate_student(student, "val")
     assert not evil.exists()
     assert evaluate_student(student, "test", dataset="mnist_mini")["images"] == 2000
     assert not evil.exists()
-    with pytest.raises(DataError, match="evil_student:build"):
+    with refused(STUDENT, DataError, match="evil_student:build"):
         evaluate_student(student, "val", trust_code=True)
     assert evil.exists()
 
@@ -603,7 +647,7 @@ def test_a_students_own_model_loads_where_its_code_lies_and_is_trusted(tmp_path,
     out = capsys.readouterr().out
     assert f"accuracy   {results.trials['val_accuracy'][0]:.2%}\n" in out
     (folder,) = (tmp_path / "students").iterdir()
-    with pytest.raises(InputError, match="trust_code"):
+    with refused(STUDENT, InputError, match="trust_code"):
         load_student(folder)
 
 
@@ -628,7 +672,7 @@ BROKEN = {
 def test_weights_that_are_not_finite_floats_are_refused(kind, student):
     change, message = BROKEN[kind]
     damage(student, change)
-    with pytest.raises(CheckpointError, match="student .*model.safetensors: ") as caught:
+    with refused(STUDENT, CheckpointError, match="student .*model.safetensors: ") as caught:
         load_student(student)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -647,7 +691,7 @@ def test_numbers_that_are_infinite_or_absurd_are_refused_in_a_description(old, n
     path = student / CONFIG
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(InputError, match=r"config\.json: unreadable: found .*; accepted: ") as caught:
+    with refused(STUDENT, InputError, match=r"config\.json: unreadable: found .*; accepted: ") as caught:
         load_student(student)
     assert len(str(caught.value)) < 300
     assert "\n" not in str(caught.value)
@@ -668,7 +712,7 @@ def test_uint8_images_are_scaled_and_other_integers_refused(student):
     pixels = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
     assert torch.equal(loaded(pixels), loaded(pixels / 255))
     for dtype in (torch.int64, torch.int32, torch.int8, torch.bool):
-        with pytest.raises(DataError, match="accepted: floating point in 0..1, or uint8"):
+        with refused(STUDENT, DataError, match="accepted: floating point in 0..1, or uint8"):
             loaded(pixels.to(dtype))
 
 
@@ -680,13 +724,15 @@ def test_a_student_has_its_class_names_and_its_preprocessing(student, tmp_path):
     picture = Image.fromarray(pixels.numpy())
     picture.save(tmp_path / "digit.png")
     expected = pixels[None, None] / 255
-    for given in (picture, picture.convert("RGB"), tmp_path / "digit.png", str(tmp_path / "digit.png")):
-        assert torch.equal(loaded.preprocess(given), expected)
-    with pytest.raises(DataError, match="^image: 28 x 30 pixels; accepted: 28 x 28, because the training images were"):
+    for image in (picture, picture.convert("RGB"), tmp_path / "digit.png", str(tmp_path / "digit.png")):
+        assert torch.equal(loaded.preprocess(image), expected)
+    with refused(
+        STUDENT, DataError, match="^image: 28 x 30 pixels; accepted: 28 x 28, because the training images were"
+    ):
         loaded.preprocess(Image.new("L", (30, 28)))
-    with pytest.raises(DataError, match="pixel format is I; accepted: 8 bits per channel"):
+    with refused(STUDENT, DataError, match="pixel format is I; accepted: 8 bits per channel"):
         loaded.preprocess(Image.new("I", (28, 28)))
-    with pytest.raises(DataError, match=f"{CONFIG}: not an image; accepted: JPEG, "):
+    with refused(STUDENT, DataError, match=f"{CONFIG}: not an image; accepted: JPEG, "):
         loaded.preprocess(student / CONFIG)
     rewrite(student, preprocessing={"resize": 28, "interpolation": "bilinear", "crop": "centre"})
     wide = Image.effect_noise((90, 60), 80)
@@ -707,7 +753,9 @@ def test_a_student_of_version_0_1_0_resizes_as_its_data_set_did(resize, student)
 def test_a_damaged_description_of_the_data_is_reported_in_one_line(made, tmp_path):
     copy = SweepDir(shutil.copytree(made.path, tmp_path / "byhand"))
     copy.data.write_text("{")
-    with pytest.raises(SweepDirError, match=r"data\.json: damaged: .*; restore it from a backup, or delete it and run"):
+    with refused(
+        STUDENT, SweepDirError, match=r"data\.json: damaged: .*; restore it from a backup, or delete it and run"
+    ):
         load_results(copy.root).export(tmp_path / "students")
 
 
@@ -725,7 +773,7 @@ def test_an_export_contains_no_local_path(tmp_path):
 def test_classes_of_other_names_or_order_are_refused(student):
     names = [*"1023456789"]
     rewrite(student, class_names=names)
-    with pytest.raises(DataError, match=r"dataset 'mnist_mini': class 0 is '0'; accepted: '1', as in training"):
+    with refused(STUDENT, DataError, match=r"dataset 'mnist_mini': class 0 is '0'; accepted: '1', as in training"):
         evaluate_student(student, "val")
 
 
@@ -794,10 +842,10 @@ def test_evaluation_reads_the_split_it_is_asked_for(made, student):
 
 
 def test_a_data_set_that_does_not_fit_the_student_is_refused(student):
-    with pytest.raises(DataError, match=r"has images \(3, 32, 32\) of 10 classes; accepted: \(1, 28, 28\) of 10"):
+    with refused(STUDENT, DataError, match=r"has images \(3, 32, 32\) of 10 classes; accepted: \(1, 28, 28\) of 10"):
         evaluate_student(student, "test", dataset="cifar10")
-    with pytest.raises(InputError, match="unknown dataset 'mnist_min'; did you mean 'mnist_mini'?"):
+    with refused(STUDENT, InputError, match="unknown dataset 'mnist_min'; did you mean 'mnist_mini'?"):
         evaluate_student(student, "test", dataset="mnist_min")
     rewrite(student, dataset={"name": "mnist_mini", "subset": "many"})
-    with pytest.raises(InputError, match=r"config\.json: dataset: subset: .*found 'many'"):
+    with refused(STUDENT, InputError, match=r"config\.json: dataset: subset: .*found 'many'"):
         evaluate_student(student, "val")

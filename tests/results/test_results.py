@@ -11,6 +11,7 @@ import sys
 import optuna
 import pandas as pd
 import pytest
+from inputs import SWEEP, refused
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from pandas.testing import assert_frame_equal
@@ -278,7 +279,7 @@ def test_a_sweep_that_has_only_begun_has_empty_frames_with_their_columns(tmp_pat
                   results.pareto(), results.plain()):  # fmt: skip
         assert len(frame) == 0
     assert results.teacher == {}
-    with pytest.raises(InputError, match="trial '0': no trial matches"):
+    with refused(SWEEP, InputError, match="trial '0': no trial matches"):
         results.config("0")
     write_frames(spec.sweep_dir)
     assert list(load_results(spec.sweep_dir.root).trials.columns) == [*LEADING, "rung.1", *MEASURED, "config"]
@@ -424,17 +425,17 @@ def test_a_trial_is_found_by_key_number_and_beginning(told):
 )
 def test_a_name_of_no_trial_or_of_several_is_refused(name, message, told):
     results = load_results(told.root)
-    with pytest.raises(InputError, match="accepted: a key or number such as 0000-") as caught:
+    with refused(SWEEP, InputError, match="accepted: a key or number such as 0000-") as caught:
         results.config(name)
     assert message in str(caught.value)
 
 
 def test_what_is_no_sweep_is_refused_in_one_line(tmp_path, told):
-    with pytest.raises(SweepDirError, match="no such directory; accepted: a sweep directory such as runs/quickstart$"):
+    with refused(SWEEP, SweepDirError, match="no such directory; accepted: a sweep directory such as runs/quickstart$"):
         load_results(tmp_path / "gone")
-    with pytest.raises(SweepDirError, match="not a sweep directory: spec.yaml is missing$"):
+    with refused(SWEEP, SweepDirError, match="not a sweep directory: spec.yaml is missing$"):
         load_results(tmp_path)
     told.journal.write_text("no journal\n")
-    with pytest.raises(SweepDirError, match="not a readable journal") as caught:
+    with refused(SWEEP, SweepDirError, match="not a readable journal") as caught:
         _ = load_results(told.root).trials
     assert "\n" not in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 import pytest
+from inputs import SPEC, refused
 from optuna.storages.journal import JournalFileBackend
 
 from kdsweep.config.load import load_spec
@@ -67,11 +68,11 @@ def test_the_mode_is_the_metrics_and_is_written_resolved(spec):
 def test_a_wrong_metric_or_mode_is_a_fault_with_its_line(sweep_file):
     sweep_file.write_text(sweep_file.read_text() + "objective:\n  metric: val_lost\n")
     last = len(sweep_file.read_text().splitlines())
-    with pytest.raises(
-        SpecError, match=rf":{last}: objective\.metric: unknown metric 'val_lost'; did you mean 'val_loss"
+    with refused(
+        SPEC, SpecError, match=rf":{last}: objective\.metric: unknown metric 'val_lost'; did you mean 'val_loss"
     ):
         load_spec(sweep_file)
-    with pytest.raises(SpecError, match=r"objective\.mode: found 'max'; accepted: 'min', which is best for val_loss"):
+    with refused(SPEC, SpecError, match=r"objective\.mode: found 'max'; accepted: 'min', which is best for val_loss"):
         load_spec(sweep_file, {"objective.metric": "val_loss", "objective.mode": "max"})
     assert load_spec(sweep_file, {"objective.metric": "val_ece"}).goal.mode == "min"
 

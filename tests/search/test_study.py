@@ -6,6 +6,7 @@ import json
 
 import optuna
 import pytest
+from inputs import SWEEP, refused
 from optuna.trial import TrialState
 
 from kdsweep.config.load import load_spec
@@ -160,14 +161,14 @@ def test_a_damaged_log_is_refused_with_its_line(spec):
     lines = log.read_text().splitlines(keepends=True)
     for damaged, message in (("not json\n", ":3: damaged: "), ("[1]\n", ":3: damaged; accepted: a JSON object with")):
         log.write_text("".join([*lines[:2], damaged, *lines[3:]]))
-        with pytest.raises(SweepDirError, match=message):
+        with refused(SWEEP, SweepDirError, match=message):
             opened(spec)
     log.write_text("".join(lines))
     spec.sweep_dir.journal.write_text("{}\n" * 3)
-    with pytest.raises(SweepDirError, match=r"study.journal: damaged"):
+    with refused(SWEEP, SweepDirError, match=r"study.journal: damaged"):
         opened(spec)
     spec.sweep_dir.journal.unlink()
-    with pytest.raises(SweepDirError, match=r"study.journal: missing or empty"):
+    with refused(SWEEP, SweepDirError, match=r"study.journal: missing or empty"):
         opened(spec)
 
 

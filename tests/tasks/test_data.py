@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import DATA, refused
 from PIL import Image
 
 from kdsweep import datasets
@@ -144,7 +145,7 @@ def test_a_validation_split_of_its_own_is_used_whole_and_training_loses_nothing(
 
 def test_too_few_images_to_split_are_refused(folder, store):
     for subset, fraction in ((2, 0.1), (2, 0.9)):
-        with pytest.raises(DataError, match=r"images to train on and \d to select by; accepted: at least one of each"):
+        with refused(DATA, DataError, match=r"images to train on and \d to select by; accepted: at least one of each"):
             prepare(folder_of(folder, subset=subset, val_fraction=fraction), 0, store)
     assert not (store.root / "data").exists()
 
@@ -164,12 +165,12 @@ def test_the_test_split_is_checked_but_not_written_before_it_is_asked_for(folder
     spec = folder_of(folder)
     data = prepare(spec, 0, store)
     (folder / "test" / "bee" / "0.bmp").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"bee/0\.bmp: not an image.*; repair or remove 1 in test, or set dataset.skip"):
+    with refused(DATA, DataError, match=r"bee/0\.bmp: not an image.*; repair or remove 1 in test, or set dataset.skip"):
         prepare(spec, 0, store)
     assert sorted(path.name for path in data.root.glob("*.bin")) == [
         "train_images.bin", "train_labels.bin", "val_images.bin", "val_labels.bin",
     ]  # fmt: skip
-    with pytest.raises(DataError, match=r"bee/0\.bmp: not an image"):
+    with refused(DATA, DataError, match=r"bee/0\.bmp: not an image"):
         prepare_test(spec, data)
     (folder / "test" / "bee" / "0.bmp").write_bytes(whole)
     assert prepare_test(spec, data)
@@ -360,7 +361,7 @@ def test_arrays_come_back_as_they_were_and_damaged_ones_not_at_all(tmp_path):
     with (tmp_path / "array.bin").open("ab") as file:
         file.write(b"x")
     assert not has_array(tmp_path / "array.bin")
-    with pytest.raises(DataError, match=r"array\.bin: missing or truncated"):
+    with refused(DATA, DataError, match=r"array\.bin: missing or truncated"):
         map_array(tmp_path / "array.bin")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from inputs import CODE, refused
 
 import kdsweep
 from kdsweep.config.load import load_spec
@@ -59,7 +60,7 @@ def test_a_whole_sweep_of_tokens_runs_and_goes_by_the_users_metric(local_ray, he
     assert row["kd_gain"] == pytest.approx(gain)
     assert 0 < results.teacher["test_worst_topic_accuracy"] <= results.teacher["test_accuracy"] <= 1
     (folder,) = results.export(here / "students", top=1)
-    with pytest.raises(InputError, match="is user code, 'my_texts:bag'; pass trust_code=True"):
+    with refused(CODE, InputError, match="is user code, 'my_texts:bag'; pass trust_code=True"):
         kdsweep.load_student(folder)
     student = kdsweep.load_student(folder, trust_code=True)
     data = json.loads(sweep.data.read_text())
@@ -107,7 +108,7 @@ def test_a_run_reads_stored_outputs_and_records_what_its_loss_is_made_of(here):
     ],
 )
 def test_what_the_task_cannot_do_is_a_fault_of_the_sweep_file(changes, message, here):
-    with pytest.raises(SpecError, match=message):
+    with refused(CODE, SpecError, match=message):
         load_spec(here / "texts.yaml", changes)
 
 
@@ -122,5 +123,5 @@ def test_samples_of_another_type_or_shape_are_refused(here):
         samples = whole.astype("int32") if wrong == "int32" else whole[:, :6]
         labels = np.zeros(600, int)
         module.topics = replace(module.topics, read=lambda source, split, x=samples, y=labels: (x, y))
-        with pytest.raises(DataError, match=message):
+        with refused(CODE, DataError, match=message):
             prepared(spec)

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from inputs import DATA, refused
 from PIL import Image
 
 import kdsweep
@@ -146,7 +147,7 @@ def test_an_image_that_cannot_be_read_is_said_in_one_line(folder, tmp_path):
         spec = dataset(folder, stream=True, normalize="imagenet")
         images = prepare(spec, 0, Store(tmp_path)).split("train", CPU)
         broken.write_bytes(b"no image")
-        with pytest.raises(DataError, match=r"^.*broken\.jpg: not an image; accepted: JPEG, .*$"):
+        with refused(DATA, DataError, match=r"^.*broken\.jpg: not an image; accepted: JPEG, .*$"):
             list(images.batches(8))
     finally:
         broken.unlink()
@@ -155,10 +156,10 @@ def test_an_image_that_cannot_be_read_is_said_in_one_line(folder, tmp_path):
 def test_only_images_in_files_of_their_own_are_streamed(folder, tmp_path):
     path = sweep_file(folder, tmp_path, "wrong", name="mnist_mini", resize=0, stream=True)
     accepted = r"dataset.stream: found true with 'mnist_mini'; accepted: false, or a data set whose images are files"
-    with pytest.raises(SpecError, match=accepted):
+    with refused(DATA, SpecError, match=accepted):
         kdsweep.load_spec(path)
-    with pytest.raises(
-        DataError, match="cannot be streamed: its images are not separate files; set dataset.stream to false"
+    with refused(
+        DATA, DataError, match="cannot be streamed: its images are not separate files; set dataset.stream to false"
     ):
         prepare(DatasetSpec(name="mnist_mini", stream=True), 0, Store(tmp_path))
 
@@ -170,7 +171,7 @@ def test_images_that_do_not_fit_into_memory_are_refused_with_a_way_out(folder, t
         (root / "train" / name).mkdir(parents=True)
         for number in range(memory // each // 2 + 1):
             (root / "train" / name / f"{number}.jpg").symlink_to(folder / "train" / name / "00.jpg")
-    with pytest.raises(DataError, match=r"images of 4096 x 4096 needs .* GB, and this machine has"):
+    with refused(DATA, DataError, match=r"images of 4096 x 4096 needs .* GB, and this machine has"):
         prepare(dataset(root, resize=4096), 0, Store(tmp_path))
     streamed = prepare(dataset(root, resize=4096, stream=True, normalize="imagenet"), 0, Store(tmp_path))
     assert streamed.input_shape == (3, 4096, 4096)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import operator
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs import COMMAND, RANDOM, WHERE, accepted, either, refused
 
 from kdsweep.errors import InputError
 from kdsweep.terminal import tables
@@ -72,7 +74,8 @@ CHOSEN = {
 
 @pytest.mark.parametrize("where", CHOSEN)
 def test_a_condition_selects_rows(where):
-    assert list(matching(FRAME, where).index) == CHOSEN[where]
+    with accepted(WHERE):
+        assert list(matching(FRAME, where).index) == CHOSEN[where]
 
 
 REFUSED = [
@@ -101,44 +104,85 @@ REFUSED = [
 NESTED = ["(" * 900 + "good" + ")" * 900, "not " * 490 + "good", "-" * 1900 + "width > 1", "~" * 1900 + "good"]
 
 
-def refusal(where):
-    """The error message for a condition, or the rows that it selects."""
-    try:
-        return list(matching(FRAME, where).index)
-    except InputError as error:
-        return str(error)
+def rows(where):
+    return list(matching(FRAME, where).index)
 
 
 @pytest.mark.parametrize("where", REFUSED)
 def test_anything_else_is_refused_in_one_line_and_does_nothing(where, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    line = refusal(where)
+    with refused(WHERE) as caught:
+        rows(where)
+    line = str(caught.value)
     assert line[:8] == "--where "
     assert "accepted: " in line
-    assert "\n" not in line
     assert len(line) < 700
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("where", NESTED)
 def test_deep_nesting_is_evaluated_or_refused_in_one_line(where):
-    found = refusal(where)
-    assert found in ([0, 2], []) or (found.startswith("--where ") and "accepted: " in found)
+    error = either(WHERE, lambda: rows(where), lambda found: found in ([0, 2], []))
+    assert error is None or (str(error).startswith("--where ") and "accepted: " in str(error))
 
 
 TEXT = st.lists(st.sampled_from([*"0123456789.*/+-<>=!()[]'\"`@ _,", *FRAME.columns, " and ", " or ", " not ",
                                          " in ", ".isna()", "**", "'kd'"]), max_size=40).map("".join)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(RANDOM, max_examples=300)
 @given(TEXT)
 def test_any_text_is_a_condition_or_refused_in_one_line(where):
-    found = refusal(where)
-    assert set(found) <= set(FRAME.index) if isinstance(found, list) else "\n" not in found
+    either(WHERE, lambda: rows(where), lambda found: set(found) <= set(FRAME.index))
+
+
+NUMBERS = ("width", "dkd.beta", "rung.1", "rung.10", "own.module:M.gain", "parameters")
+OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
+
+
+def is_missing(column):
+    return lambda row: row[column] is None
+
+
+def compared(column, name, value):
+    return lambda row: row[column] is not None and OPERATORS[name](row[column], value)
+
+
+# Pairs of a condition and a function that decides it for one row, written without pandas.
+COMPARISON = st.builds(
+    lambda column, name, value: (f"{column} {name} {value!r}", compared(column, name, value)),
+    st.sampled_from(NUMBERS), st.sampled_from(sorted(OPERATORS)), st.sampled_from([-1, 0, 0.25, 0.5, 1.0, 2, 15, 40]),
+)  # fmt: skip
+MISSING = st.sampled_from([*NUMBERS, "nothing"]).map(lambda column: (f"{column}.isna()", is_missing(column)))
+TEXTS = st.sampled_from(["kd", "none", "x"]).map(
+    lambda text: (f"method == {text!r}", lambda row: row["method"] == text)
+)
+CONDITION = st.recursive(
+    COMPARISON | MISSING | TEXTS,
+    lambda inner: (
+        inner.map(lambda one: (f"not ({one[0]})", lambda row: not one[1](row)))
+        | st.tuples(inner, inner).map(
+            lambda two: (f"({two[0][0]}) and {two[1][0]}", lambda row: two[0][1](row) and two[1][1](row))
+        )
+        | st.tuples(inner, inner).map(
+            lambda two: (f"({two[0][0]}) | ({two[1][0]})", lambda row: two[0][1](row) or two[1][1](row))
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(RANDOM, max_examples=150)
+@given(CONDITION)
+def test_any_condition_selects_the_rows_that_satisfy_it(condition):
+    where, holds = condition
+    records = FRAME.astype(object).where(FRAME.notna(), None).to_dict("records")
+    with accepted(WHERE):
+        assert rows(where) == [index for index, row in enumerate(records) if holds(row)]
 
 
 def test_the_closest_column_is_suggested():
-    with pytest.raises(InputError, match="no column 'dkd.bta' .*did you mean 'dkd.beta'"):
+    with refused(WHERE, InputError, match="no column 'dkd.bta' .*did you mean 'dkd.beta'"):
         matching(FRAME, "dkd.bta > 1")
 
 
@@ -152,7 +196,7 @@ def test_a_condition_on_a_frame_without_rows_selects_none():
 @pytest.mark.parametrize(
     ("asked", "name", "expected"),
     [
-        ("", "x.csv", "csv"), ("", "x.JSON", "json"), ("", "x.parquet", "parquet"), ("", "x.txt", "table"),
+        ("", "x.csv", "csv"), ("", "x.JSON", "json"), ("", "x.parquet", "parquet"), ("table", "x.txt", "table"),
         ("", None, "table"), ("csv", None, "csv"), ("csv", "x.csv", "csv"), ("json", "x.log", "json"),
     ],
 )  # fmt: skip
@@ -162,8 +206,14 @@ def test_the_file_ending_selects_the_format(asked, name, expected, tmp_path):
 
 def test_a_format_that_contradicts_the_file_ending_is_refused(tmp_path):
     for asked in ("table", "json", "parquet"):
-        with pytest.raises(InputError, match=rf"--format {asked} contradicts --out .*x\.csv; "):
+        with refused(COMMAND, InputError, match=rf"--format {asked} contradicts --out .*x\.csv; "):
             tables.format_of(asked, tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x", "x.csv.gz", "x.xlsx", ".csv"])
+def test_an_unknown_file_ending_needs_a_format(name, tmp_path):
+    with refused(COMMAND, InputError, match=r"--out .*: no known file ending; accepted: \.csv, \.json, \.parquet, or"):
+        tables.format_of("", tmp_path / name)
 
 
 def test_the_command_writes_the_format_of_the_ending(tmp_path, monkeypatch, capsys):
@@ -183,4 +233,6 @@ def test_the_command_writes_the_format_of_the_ending(tmp_path, monkeypatch, caps
     assert len(keys) == 6
     assert [row["trial"] for row in json.loads((tmp_path / "x.json").read_text())] == keys
     assert list(pd.read_parquet(tmp_path / "x.parquet")["trial"]) == keys
-    assert capsys.readouterr().out == ""
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines()[0] == f"{tmp_path / 'x.csv'}: 6 rows as csv"

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from inputs import CODE, refused
 from torch import nn
 
 from kdsweep.errors import InputError
@@ -120,17 +121,17 @@ def test_a_class_of_torch_optim_steps_as_it_does_and_resumes(name):
 
 def test_wrong_parameters_are_refused_in_one_line():
     weights = [nn.Parameter(torch.ones(2))]
-    with pytest.raises(InputError, match="optimizer sgd has no parameter 'momentun'; did you mean 'momentum'"):
+    with refused(CODE, InputError, match="optimizer sgd has no parameter 'momentun'; did you mean 'momentum'"):
         OPTIMIZERS.create("sgd", weights, momentun=0.9)
-    with pytest.raises(InputError, match="sgd.momentum is 2; accepted: a number from 0 to 1"):
+    with refused(CODE, InputError, match="sgd.momentum is 2; accepted: a number from 0 to 1"):
         OPTIMIZERS.create("sgd", weights, momentum=2)
-    with pytest.raises(InputError, match="sgd.nesterov is 1; accepted: false, true"):
+    with refused(CODE, InputError, match="sgd.nesterov is 1; accepted: false, true"):
         OPTIMIZERS.create("sgd", weights, nesterov=1)
-    with pytest.raises(InputError, match="sgd.nesterov: found true with momentum 0 and dampening 0; accepted: "):
+    with refused(CODE, InputError, match="sgd.nesterov: found true with momentum 0 and dampening 0; accepted: "):
         OPTIMIZERS.create("sgd", weights, momentum=0.0, nesterov=True)
-    with pytest.raises(InputError, match="unknown optimizer 'adamm'; did you mean 'adam'"):
+    with refused(CODE, InputError, match="unknown optimizer 'adamm'; did you mean 'adam'"):
         OPTIMIZERS.create("adamm", weights)
-    with pytest.raises(InputError, match="accepted: a subclass of kdsweep.training.optimizers.Optimizer"):
+    with refused(CODE, InputError, match="accepted: a subclass of kdsweep.training.optimizers.Optimizer"):
         OPTIMIZERS.create("math:sqrt", weights)
 
 

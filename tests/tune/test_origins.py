@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from inputs import SWEEP, refused
 from PIL import Image
 
 from kdsweep.config.spec import SweepSpec
@@ -99,7 +100,7 @@ def test_changed_labels_of_a_users_function_are_found_in_every_binding_split(spl
     assert begin(spec) == ""
     assert begin(spec) == ""
     sys.modules["own_data"].SHIFT[split] = 1
-    with pytest.raises(SweepDirError, match=rf"the data set has changed since the sweep began \({split}\); restore"):
+    with refused(SWEEP, SweepDirError, match=rf"the data set has changed since the sweep began \({split}\); restore"):
         begin(spec)
 
 
@@ -122,22 +123,22 @@ def test_a_changed_test_split_is_noted_and_read_again_but_not_once_models_were_s
     result.parent.mkdir(parents=True)
     result.write_text("{}")
     sys.modules["own_data"].SHIFT["test"] = 0
-    with pytest.raises(
-        SweepDirError, match="the test split has changed since models were scored on it; restore it, del"
+    with refused(
+        SWEEP, SweepDirError, match="the test split has changed since models were scored on it; restore it, del"
     ):
         begin(spec)
     searching = spec.replaced(confirm=spec.confirm.model_copy(update={"top": 0}))
     assert begin(searching) == "note: the test split has changed since the sweep began"
-    with pytest.raises(
-        SweepDirError, match="the test split has changed since models were scored on it; restore it, del"
+    with refused(
+        SWEEP, SweepDirError, match="the test split has changed since models were scored on it; restore it, del"
     ):
         begin(spec)
 
 
 def test_a_function_that_ignores_its_split_is_refused(own):
-    with pytest.raises(DataError, match=r"20 of the 20 images of split 'val' are also in 'train'; .*use its argument"):
+    with refused(SWEEP, DataError, match=r"20 of the 20 images of split 'val' are also in 'train'; .*use its argument"):
         begin(spec_of(own, {"name": "own_data:ignores"}))
-    with pytest.raises(DataError, match=r"3 of the 20 images of split 'test' are also in 'train'; accepted: splits"):
+    with refused(SWEEP, DataError, match=r"3 of the 20 images of split 'test' are also in 'train'; accepted: splits"):
         begin(spec_of(own, {"name": "own_data:leaks"}))
 
 
@@ -170,7 +171,7 @@ def test_an_image_repainted_with_its_old_size_and_time_is_found(stream, images, 
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
     data = spec.dataset.model_copy(update={"stream": True})  # it is damaged, so only its bytes are read
-    with pytest.raises(SweepDirError if stream else DataError, match="has changed" if stream else "2.png"):
+    with refused(SWEEP, SweepDirError if stream else DataError, match="has changed" if stream else "2.png"):
         begin(spec.replaced(dataset=data) if stream else spec)
 
 
@@ -226,7 +227,7 @@ def test_a_sweep_of_version_0_1_0_is_compared_by_the_statistics_of_its_data(imag
     spec.sweep_dir.data.write_text(json.dumps(recorded | {"digest": "of names and times"}))
     assert begin(spec) == ""
     spec.sweep_dir.data.write_text(json.dumps(recorded | {"digest": "of names and times", "mean": [0.5, 0.5, 0.5]}))
-    with pytest.raises(SweepDirError, match="the data set has changed since the sweep began; restore"):
+    with refused(SWEEP, SweepDirError, match="the data set has changed since the sweep began; restore"):
         begin(spec)
 
 
@@ -237,7 +238,7 @@ def test_a_damaged_record_is_reported_in_one_line(name, content, own):
     begin(spec)
     path = getattr(spec.sweep_dir, name)
     path.write_text(content)
-    with pytest.raises(SweepDirError) as caught:
+    with refused(SWEEP, SweepDirError) as caught:
         begin(spec)
     assert str(caught.value).startswith(f"{path}: damaged: ")
     assert str(caught.value).endswith("; restore it from a backup, or delete it and run kdsweep resume")
@@ -252,13 +253,13 @@ def test_an_edited_model_is_refused_when_a_sweep_is_resumed(own):
     begin(spec)
     assert begin(spec) == ""
     (own / "own_net.py").write_text(MODEL.replace("num_classes)", "num_classes, bias=False)"))
-    with pytest.raises(
-        SweepDirError, match="the code of own_net:build has changed since the sweep began, so its trials"
+    with refused(
+        SWEEP, SweepDirError, match="the code of own_net:build has changed since the sweep began, so its trials"
     ):
         begin(spec)
     spec.save(spec.sweep_dir.spec)
     written = spec.sweep_dir.spec.read_bytes()
-    with pytest.raises(SweepDirError, match="the code of own_net:build has changed"):
+    with refused(SWEEP, SweepDirError, match="the code of own_net:build has changed"):
         resume(spec.sweep_dir.root, trials=1000)
     assert spec.sweep_dir.spec.read_bytes() == written
     (own / "own_net.py").write_text(MODEL)

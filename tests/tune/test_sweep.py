@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from inputs import SWEEP, refused
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -166,7 +167,7 @@ def test_a_sweep_that_has_not_run_cannot_be_confirmed(tmp_path, sweep_file):
     spec = kdsweep.load_spec(sweep_file)
     spec.sweep_dir.root.mkdir(parents=True)
     spec.save(spec.sweep_dir.spec)
-    with pytest.raises(InputError, match="no trial has finished an epoch"):
+    with refused(SWEEP, InputError, match="no trial has finished an epoch"):
         kdsweep.confirm(spec.sweep_dir.root)
 
 
@@ -180,22 +181,22 @@ def test_only_the_best_weights_are_kept_and_no_state_of_finished_trials(swept):
 
 def test_running_into_a_directory_with_a_sweep_is_refused_and_lists_the_differences(swept):
     spec = kdsweep.load_spec(swept.parent.parent / "small.yaml")
-    with pytest.raises(SweepDirError, match="already contains this sweep; continue with: kdsweep resume"):
+    with refused(SWEEP, SweepDirError, match="already contains this sweep; continue with: kdsweep resume"):
         run(spec)
     other = kdsweep.load_spec(swept.parent.parent / "small.yaml", {"train.epochs": 5})
-    with pytest.raises(SweepDirError, match=r"contains a different sweep \(train.epochs: 4 -> 5\)"):
+    with refused(SWEEP, SweepDirError, match=r"contains a different sweep \(train.epochs: 4 -> 5\)"):
         run(other)
 
 
 def test_a_second_driver_is_refused(swept):
-    with FileLock(SweepDir(swept).lock), pytest.raises(SweepDirError, match="another process is running this sweep"):
+    with FileLock(SweepDir(swept).lock), refused(SWEEP, SweepDirError, match="another process is running this sweep"):
         kdsweep.resume(swept)
 
 
 def test_a_sweep_whose_data_changed_is_not_resumed(swept, tmp_path):
     copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
     copy.data.write_text(copy.data.read_text().replace(json.loads(copy.data.read_text())["digest"], "another"))
-    with pytest.raises(SweepDirError, match="the data set has changed since the sweep began"):
+    with refused(SWEEP, SweepDirError, match="the data set has changed since the sweep began"):
         kdsweep.resume(copy.root, trials=12)
 
 
@@ -206,7 +207,7 @@ def test_a_finished_sweep_is_extended_and_keeps_its_trials(local_ray, sweep_file
     assert len(more.trials) == 6
     after = more.trials.set_index("trial")["val_accuracy"]
     assert (after[before.index] == before).all()
-    with pytest.raises(InputError, match="search.trials: found 3; accepted: from 6, the present total, to 1000000"):
+    with refused(SWEEP, InputError, match="search.trials: found 3; accepted: from 6, the present total, to 1000000"):
         kdsweep.resume(first.path, trials=3)
 
 
@@ -319,7 +320,7 @@ def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):
     assert set(results.trials["width"]) == {0.25}
     assert results.trials["parameters"].max() <= 5_000
     message = "constraints: no searched width of mnist_student .* satisfies {'parameters': 100}"
-    with pytest.raises(InputError, match=message):
+    with refused(SWEEP, InputError, match=message):
         kdsweep.load_spec(sweep_file, {**overrides, "constraints.parameters": 100, "name": "none"})
 
 
@@ -329,7 +330,7 @@ def test_a_folder_that_holds_other_files_is_left_alone(sweep_file):
     spec.sweep_dir.teacher.mkdir(parents=True)
     for file in files:
         file.write_text("mine")
-        with pytest.raises(SweepDirError, match=r"runs/small contains files but no sweep; choose another --name"):
+        with refused(SWEEP, SweepDirError, match=r"runs/small contains files but no sweep; choose another --name"):
             kdsweep.run(spec)
         assert file.read_text() == "mine"
     assert {path for path in spec.sweep_dir.root.rglob("*") if path.is_file()} == set(files)
@@ -339,7 +340,7 @@ def test_a_failed_resume_does_not_change_the_number_of_trials(swept, tmp_path):
     sweep = tmp_path / "copy"
     shutil.copytree(swept, sweep)
     before = (sweep / "spec.yaml").read_text()
-    with pytest.raises(InputError, match=r"^--address 127.0.0.1:1: nothing answers there: .*refused; accepted: auto"):
+    with refused(SWEEP, InputError, match=r"^--address 127.0.0.1:1: nothing answers there: .*refused; accepted: auto"):
         resume(sweep, trials=12, address="127.0.0.1:1")
     assert (sweep / "spec.yaml").read_text() == before
 
@@ -351,13 +352,13 @@ def test_a_start_that_failed_before_its_search_does_not_block_the_corrected_file
     sweep = wrong.sweep_dir
     for limit, changes in ((100, {}), (100, {}), (50, {"dataset.subset": 800})):
         spec = kdsweep.load_spec(sweep_file, changes).replaced(constraints=ConstraintsSection(parameters=limit))
-        with pytest.raises(InputError, match=f"satisfies .'parameters': {limit}"):
+        with refused(SWEEP, InputError, match=f"satisfies .'parameters': {limit}"):
             kdsweep.run(spec)
         assert sweep.spec.is_file()
         sweep.teacher.mkdir(exist_ok=True)
         sweep.teacher_card.write_text("{}")
     sweep.journal.write_text("a trial\n")
-    with pytest.raises(SweepDirError, match="contains a different sweep"):
+    with refused(SWEEP, SweepDirError, match="contains a different sweep"):
         kdsweep.run(wrong)
     assert sweep.teacher_card.is_file()
 
@@ -378,7 +379,7 @@ def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_
     assert set(results.trials["parameters"]) <= {785 * 4 + 50, 785 * 8 + 90}
     assert "FAILED" not in states(results)
     (folder,) = results.export(tmp_path / "students", top=1)
-    with pytest.raises(InputError, match="its model is user code, 'my_models:tiny'; pass trust_code=True"):
+    with refused(SWEEP, InputError, match="its model is user code, 'my_models:tiny'; pass trust_code=True"):
         kdsweep.load_student(folder)
     assert kdsweep.load_student(folder, trust_code=True) is not None
 

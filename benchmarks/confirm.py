@@ -22,8 +22,8 @@ from measure import arguments, report, say
 from kdsweep import load_results, tasks
 from kdsweep.distributions import Config
 from kdsweep.results import designs
-from kdsweep.results.designs import AutoSeeds, Chosen, FixedSeeds, run_name
-from kdsweep.seeds import derived_seed
+from kdsweep.results.designs import AutoSeeds, Chosen, FixedSeeds
+from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tune.work import tested

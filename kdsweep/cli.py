@@ -215,6 +215,22 @@ def export(
 
 
 @app.command()
+def report(
+    directory: DirArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The file. Default: report.html in the directory.")
+    ] = None,
+) -> None:
+    """Write a report of a running or finished sweep as one HTML file."""
+    from kdsweep.results.frames import load_results
+
+    found = load_results(directory)  # before plotly is imported, which takes a second
+    from kdsweep.results.report.page import write_report
+
+    typer.echo(write_report(found, out))
+
+
+@app.command()
 def evaluate(
     student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A folder written by kdsweep export.")],
     dataset: Annotated[str, typer.Option("--dataset", help="Data set. Default: the student's own.")] = "",

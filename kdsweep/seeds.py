@@ -15,3 +15,8 @@ def digest_of(value: object) -> str:
     """Return the SHA-256 hex digest of a value's JSON form."""
     written = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(written.encode()).hexdigest()
+
+
+def run_name(config: object, seed: int) -> str:
+    """Return the name of a confirmation run and of its folder."""
+    return f"{digest_of(config)[:12]}-{seed}"

@@ -11,8 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kdsweep.distributions import Config
-from kdsweep.results.designs import Design, Evidence, Measured, paired, run_name
+from kdsweep.results.designs import Design, Evidence, Measured, paired
 from kdsweep.results.gains import LEVEL, Verdict, judge_all
+from kdsweep.seeds import run_name
 from kdsweep.tasks import Goal
 
 # The gains over the plain twin and over the tuned plain student, and the suffix of their other columns.

@@ -33,9 +33,8 @@ from kdsweep.distributions import Config
 from kdsweep.results.allocation import next_round, ranking
 from kdsweep.results.gains import Verdict, judge_all
 from kdsweep.results.sequential import LookPlan
-from kdsweep.search.baseline import PLAIN, is_plain
-from kdsweep.search.space import OF_DISTILLATION
-from kdsweep.seeds import digest_of
+from kdsweep.search.baseline import is_plain, plain_twin
+from kdsweep.seeds import run_name
 from kdsweep.tasks import Goal
 
 JUDGED = 8  # paired seeds per leader, by default: finds a gain of two spreads in about 90 % of cases
@@ -43,17 +42,6 @@ _LOOKS = 10
 
 Training = tuple[Config, int]  # a configuration and a fresh seed
 Measured = Mapping[str, Mapping[str, float]]  # the metrics of each finished training, by `run_name`
-
-
-def run_name(config: Config, seed: int) -> str:
-    """Return the name of a confirmation run and of its folder."""
-    return f"{digest_of(config)[:12]}-{seed}"
-
-
-def plain_twin(config: Config) -> Config:
-    """Return the same settings without distillation."""
-    kept = {key: value for key, value in config.items() if "." not in key and key not in OF_DISTILLATION}
-    return {**kept, "method": PLAIN}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
 from kdsweep.results.confirmed import upgraded
 from kdsweep.results.order import by_confirmation, distinct, group_keys, in_turn, ranked
+from kdsweep.results.plots import Plots
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
@@ -39,7 +40,7 @@ LOGS = b"kdsweep.logs"  # metadata key of a frame: the fingerprint of the logs i
 LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
 
 
-class Results:
+class Results(Plots):
     """The results of a sweep.
 
     Args:

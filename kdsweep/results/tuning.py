@@ -142,9 +142,11 @@ def distribution_band(count: int, confidence: float) -> tuple[Floats, Floats]:
     67.
     """
     samples = int(np.clip(_DRAWN // count, 2000, _SAMPLES))
-    drawn = np.sort(np.random.default_rng(count).random((samples, count)), axis=1)
-    ranks = np.argsort(np.argsort(drawn, axis=0), axis=0)
-    outermost = np.minimum(ranks, samples - 1 - ranks).min(axis=1)
+    drawn = np.ascontiguousarray(np.sort(np.random.default_rng(count).random((samples, count)), axis=1).T)
+    order = np.argsort(drawn, axis=1)
+    place = np.arange(samples)
+    outermost = np.full(samples, samples)
+    for row in order:  # each sample's distance from the end nearest to it, at every rank; the least one counts
+        outermost[row] = np.minimum(outermost[row], np.minimum(place, samples - 1 - place))
     cut = int(np.quantile(outermost, 1 - confidence, method="lower"))
-    ordered = np.sort(drawn, axis=0)
-    return ordered[cut], ordered[samples - 1 - cut]
+    return drawn[np.arange(count), order[:, cut]], drawn[np.arange(count), order[:, samples - 1 - cut]]

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 
 from kdsweep.distributions import Config, Value
-from kdsweep.search.space import SearchSpace
+from kdsweep.search.space import OF_DISTILLATION, SearchSpace
 from kdsweep.seeds import digest_of
 
 PLAIN = "none"
@@ -21,6 +21,12 @@ _COUNTED = 10_000
 def is_plain(config: Mapping[str, Value]) -> bool:
     """Whether a configuration trains a student without a teacher."""
     return config["method"] == PLAIN
+
+
+def plain_twin(config: Config) -> Config:
+    """Return the same settings without distillation."""
+    kept = {key: value for key, value in config.items() if "." not in key and key not in OF_DISTILLATION}
+    return {**kept, "method": PLAIN}
 
 
 def size_of(space: SearchSpace, config: Mapping[str, Value]) -> Hashable:

@@ -203,6 +203,19 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
             lines = [line for line in str(error).strip().splitlines() if line.strip()]
             last = lines[-1].strip() if lines else type(error).__name__
             raise SweepError(f"Ray failed: {last}; {hint}") from error
+        if outcome.end is not End.INTERRUPTED:
+            _write_report(sweep, progress)
     if outcome.end is End.INTERRUPTED:
         raise Interrupted(f"interrupted; {hint}")
     return load_results(sweep.root)
+
+
+def _write_report(sweep: SweepDir, progress: Progress) -> None:
+    """Write report.html. Whatever goes wrong, the sweep has ended and its results are safe."""
+    try:
+        from kdsweep.results.report.page import write_report
+
+        progress.phase("report", str(write_report(load_results(sweep.root), running=False)))
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        progress.phase("report", f"warning: not written: {reason}; to try again: kdsweep report {sweep.root}")

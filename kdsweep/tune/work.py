@@ -20,9 +20,8 @@ from kdsweep.errors import KdsweepError
 from kdsweep.lazy import nn
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
-from kdsweep.results.designs import run_name
 from kdsweep.search.plan import rule_of
-from kdsweep.seeds import derived_seed
+from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import SAVE_SECONDS, Training

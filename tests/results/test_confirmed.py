@@ -8,10 +8,12 @@ import pytest
 
 from kdsweep.config.load import load_spec
 from kdsweep.results.confirmed import GAIN_COLUMNS, confirmed_frame, gain_columns, upgraded, verdict_of
-from kdsweep.results.designs import Chosen, FixedSeeds, plain_twin, run_name
+from kdsweep.results.designs import Chosen, FixedSeeds
 from kdsweep.results.frames import write_frame
 from kdsweep.results.gains import judge
 from kdsweep.results.order import by_confirmation, group_keys, groups_of, in_turn
+from kdsweep.search.baseline import plain_twin
+from kdsweep.seeds import run_name
 from kdsweep.tasks import Goal
 
 SEEDS = [11, 12, 13, 14, 15]

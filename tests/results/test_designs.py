@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from kdsweep.results.confirmed import confirmed_frame, verdict_of
-from kdsweep.results.designs import AutoSeeds, Chosen, FixedSeeds, finished, named, plain_twin, run_name
+from kdsweep.results.designs import AutoSeeds, Chosen, FixedSeeds, finished, named
+from kdsweep.search.baseline import plain_twin
+from kdsweep.seeds import run_name
 from kdsweep.tasks import Goal
 
 GOAL = Goal()

@@ -12,10 +12,10 @@ from kdsweep.config.spec import read_spec
 from kdsweep.errors import SpecError
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.search.study import State, Study
+from kdsweep.seeds import run_name
 from kdsweep.terminal.progress import SearchStatus, _best
 from kdsweep.terminal.tables import ranked
 from kdsweep.tune.confirm import Chosen, confirmed_frame
-from kdsweep.tune.work import run_name
 
 # Losses by epoch, the parameters, and how the trial ends unless a rung stops it.
 STORY = [

@@ -119,7 +119,9 @@ def test_trials_of_all_widths_of_a_range_are_compared_and_plain_ones_apart(sweep
     trials = [study.ask() for _ in range(4)]
     line = {"epoch": 1, "val_loss": 1.0, "train_loss": 1.0, "lr": 0.1, "seconds": 1.0}
     # The fourth has the best accuracy, but is no better than its width explains.
-    stopped = [study.report(t.key, {**line, "val_accuracy": v}) for t, v in zip(trials, (0.5, 0.4, 0.6, 0.61), strict=True)]
+    stopped = [
+        study.report(t.key, {**line, "val_accuracy": v}) for t, v in zip(trials, (0.5, 0.4, 0.6, 0.61), strict=True)
+    ]
     study.close()
     assert stopped == [False, True, False, True]
 

@@ -1,0 +1,83 @@
+"""The plots of `Results`, and how it is shown in a notebook. Plotly is imported at the first plot."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, cast
+
+from kdsweep.errors import printable
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from kdsweep.results.report.found import Found
+
+_TABLE = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
+_ROWS = 5
+
+
+class Plots:
+    """Adds plots to `Results`. Each returns a plotly figure, the same as in the report."""
+
+    def plot_pareto(self, cost: str = "parameters") -> Figure:
+        """The objective against a cost of the students, with the Pareto front, plain students and the teacher.
+
+        Args:
+            cost: A column of `trials`, such as parameters or size_mb.
+        """
+        from kdsweep.results.report.charts import size
+
+        return size.pareto(self._found, cost).figure
+
+    def plot_gains(self) -> Figure:
+        """The confirmed gains with their intervals, and one point per seed."""
+        from kdsweep.results.report.charts import gains
+
+        return gains.gains(self._found).figure
+
+    def plot_tuning_curves(self) -> Figure:
+        """Expected best result of n random trials of each method, with confidence bands."""
+        from kdsweep.results.report.charts import curves
+
+        return curves.tuning(self._found).figure
+
+    def plot_learning_curves(self) -> Figure:
+        """The objective by epoch of every trial, by state, with the rungs."""
+        from kdsweep.results.report.charts import curves
+
+        return curves.learning(self._found).figure
+
+    def plot_parallel(self) -> Figure:
+        """Parallel coordinates of settings and objective."""
+        from kdsweep.results.report.charts import settings
+
+        return settings.parallel(self._found).figure
+
+    def plot_response(self, setting: str = "temperature") -> Figure:
+        """The objective against one setting, by method.
+
+        Args:
+            setting: A numeric column of `trials`, such as temperature or alpha.
+        """
+        from kdsweep.results.report.charts import settings
+
+        return settings.response(self._found, setting).figure
+
+    def plot_importance(self) -> Figure:
+        """Importance of each setting, with the number of trials behind it."""
+        from kdsweep.results.report.charts import settings
+
+        return settings.importance(self._found).figure
+
+    @property
+    def _found(self) -> Found:
+        return cast("Found", self)
+
+    def _repr_html_(self) -> str:
+        """A short table for notebooks: the best students."""
+        found = self._found
+        best = found.best(_ROWS)
+        columns = [name for name in (*_TABLE, found.goal.column) if name in best.columns]
+        title = f"{printable(found.spec.name)}: the best {len(best)} of {len(found.trials)} trials"
+        table = best[columns].map(lambda value: printable(value) if isinstance(value, str) else value)
+        return f"<p>{html.escape(title)}</p>{table.to_html(index=False, na_rep='', border=0, float_format='%.4g')}"

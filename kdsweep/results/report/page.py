@@ -1,0 +1,299 @@
+"""Writes the report: figures and text in one HTML file that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from kdsweep.errors import InputError, printable
+from kdsweep.results.confirmed import verdict_of
+from kdsweep.results.report import answer
+from kdsweep.results.report.charts import curves, gains, settings, size, workers
+from kdsweep.results.report.charts.style import Chart, words
+from kdsweep.results.report.found import Found
+from kdsweep.storage.files import replacing
+from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
+
+MOST_ROWS = 2000  # of the leaderboard
+SHOWN_ROWS = 15  # before `show more`
+_EMPTY_STYLE = ""  # plotly adds an empty style element and fills it through the object model
+# Plotly also adds the style of its maps, which the policy would refuse, unless there is an element with this id.
+_STYLE_IDS = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
+
+
+@dataclass
+class Section:
+    """A section of the page with charts.
+
+    Attributes:
+        anchor: Its anchor.
+        title: Its heading.
+        intro: A sentence on how to read it.
+        charts: Charts by name; the name is also the key of the figure in the page's data.
+        wide: Whether charts take the whole width; otherwise two stand side by side where there is room.
+    """
+
+    anchor: str
+    title: str
+    intro: str
+    charts: dict[str, Chart] = field(default_factory=dict)
+    wide: bool = True
+
+
+def write_report(found: Found, out: Path | None = None, running: bool | None = None) -> Path:
+    """Write the report of a sweep.
+
+    Args:
+        found: The results.
+        out: The file to write; None is report.html in the sweep's directory.
+        running: Whether the sweep is still running; None finds out.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    path = out or found.sweep.report
+    page = render(found, is_running(found.sweep) if running is None else running)
+    try:
+        with replacing(path) as partial:
+            partial.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: report cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def is_running(sweep: SweepDir) -> bool:
+    """Whether a driver holds the sweep's lock."""
+    if not sweep.lock.exists() or not os.access(sweep.lock, os.W_OK):
+        return False
+    try:
+        with FileLock(sweep.lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def render(found: Found, running: bool) -> str:
+    """The page as HTML."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    path = answer.shortest(found.path)
+    environment = _read(found.sweep.environment)
+    sections = _sections(found)
+    busy = workers.utilisation(environment)
+    figures = {name: chart for section in sections for name, chart in section.charts.items()} | {"workers": busy}
+    style, script, library = (_text("page.css"), _text("page.js"), get_plotlyjs())
+    first, second = answer.answer(found)
+    templates = Environment(
+        loader=PackageLoader("kdsweep.results.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    return templates.get_template("page.html.j2").render(
+        policy=_policy([library, script], [style, _EMPTY_STYLE]),
+        style=Markup(style),
+        library=Markup(library),
+        script=Markup(script),
+        claimed=sorted(set(_STYLE_IDS.findall(library))),
+        data=_json({name: chart for name, chart in figures.items() if not chart.empty}),
+        name=found.spec.name,
+        now=now,
+        path=path,
+        version=version("kdsweep"),
+        first=first,
+        second=second,
+        status=answer.status(found, running, path, now),
+        facts=_facts(found),
+        board=answer.leaderboard(found, path, MOST_ROWS),
+        shown_rows=SHOWN_ROWS,
+        sections=sections,
+        busy=busy,
+        failures=answer.failures(found),
+        notes=answer.notes(found),
+        environment=_environment(environment),
+        data_facts=_data(found),
+        spec=found.sweep.spec.read_text(encoding="utf-8", errors="replace"),
+        commands=_commands(found, path, environment),
+    )
+
+
+def _sections(found: Found) -> list[Section]:
+    goal = words(found.goal.column)
+    against = {f"size-{cost}": size.pareto(found, cost) for cost in size.costs_of(found) or ["parameters"]}
+    return [
+        Section(
+            "size", f"{found.goal.name.replace('_', ' ').capitalize()} against size",
+            f"Each point is a trial that reached the last epoch; {goal}, one seed. No student of the same or smaller "
+            "size is better than those on the front.", against,
+        ),
+        Section(
+            "gains", "Confirmed gains",
+            "Difference on the test split between a student and a plain one trained on the same fresh seeds. Bars are "
+            "95 % confidence intervals of the mean, small open markers single seeds. In the shaded range, differences "
+            "do not matter.", {"gains": gains.gains(found)},
+        ),
+        Section(
+            "tuning", "Tuning curves",
+            "How good the best of n random trials of each method is expected to be: methods compared at equal tuning "
+            "effort, with 95 % confidence bands.", {"tuning": curves.tuning(found)},
+        ),
+        Section(
+            "learning", "Learning curves",
+            "One line per trial. Dashed lines are rungs, where weak trials are stopped.",
+            {"learning": curves.learning(found)},
+        ),
+        Section(
+            "settings", "Settings",
+            "One line per trial. Drag over a part of an axis to select trials, hold Shift to combine axes; the "
+            "leaderboard then lists only these trials. A double click clears the selection.",
+            {"parallel": settings.parallel(found)},
+        ),
+        Section(
+            "response", "Response to temperature and alpha", f"Complete trials; {goal} against one setting at a time.",
+            {f"response-{name}": settings.response(found, name) for name in ("temperature", "alpha")}, wide=False,
+        ),
+        Section(
+            "importance", "Importance of the settings",
+            "PED-ANOVA: how much a setting differs between the best quarter of the complete trials and all of them.",
+            {"importance": settings.importance(found)},
+        ),
+    ]  # fmt: skip
+
+
+def _facts(found: Found) -> list[tuple[str, str, str]]:
+    """The figures below the answer: label, value, remark."""
+    best = found.best(1).to_dict("records")
+    trials = found.trials
+    facts = []
+    if best:
+        row, goal, teacher = best[0], found.goal, found.teacher
+        value = teacher.get(goal.column)
+        remark = "" if value is None else f"teacher {shown(goal.column, float(value))}"
+        facts.append((words(goal.column), shown(goal.column, float(row[goal.column])), remark))
+        facts += _confirmed_facts(found, str(row["trial"]))
+        remark = f"teacher {teacher['parameters']:,}" if teacher else ""
+        facts.append(("parameters", f"{int(row['parameters']):,}", remark))
+    if len(trials):
+        complete = int((trials["state"] == "COMPLETE").sum())
+        facts.append(("trials", f"{len(trials):,}", f"{complete:,} complete, {len(found.epochs):,} epochs"))
+    return facts
+
+
+def _confirmed_facts(found: Found, trial: str) -> list[tuple[str, str, str]]:
+    judged, goal = answer.confirmed_row(found, trial), found.goal
+    if not judged:
+        return []
+    value = found.teacher.get(goal.test_column)
+    remark = "" if value is None else f"teacher {shown(goal.test_column, float(value))}"
+    facts = [(words(goal.test_column), shown(goal.test_column, judged[goal.test_column]), remark)]
+    verdict = verdict_of(judged, "kd_gain")
+    if verdict is not None and verdict.seeds:
+        unit = " points" if is_fraction(goal.name) else ""
+        remark = f"{verdict.ends(goal.name)}, {verdict.verdict}"
+        facts.append(("gain over the plain twin", f"{shown_gain(goal.name, verdict.mean)}{unit}", remark))
+    return facts
+
+
+def _environment(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = {
+        "started": environment.get("started", ""),
+        "Python": environment.get("python", ""),
+        **environment.get("packages", {}),
+        "platform": environment.get("platform", ""),
+        "processor": environment.get("processor", ""),
+        "CPU cores": environment.get("cpu_count", ""),
+        "GPUs": ", ".join(map(str, environment.get("gpus") or [])) or "none",
+    }
+    return [(str(name), str(value)) for name, value in facts.items() if value not in ("", None)]
+
+
+def _data(found: Found) -> list[tuple[str, str]]:
+    data = _read(found.sweep.data)
+    names = [str(name) for name in data.get("class_names", [])]
+    more = f", and {len(names) - 20} more" if len(names) > 20 else ""
+    facts = {
+        "data set": found.spec.dataset.name,
+        "shape": " x ".join(map(str, data.get("input_shape", []))),
+        "classes": f"{len(names)}: {', '.join(names[:20])}{more}" if names else "",
+        "digest": data.get("digest", ""),
+        "teacher": f"{found.teacher['model']} ({found.teacher.get('origin', '')})" if found.teacher else "",
+    }
+    return [(name, str(value)) for name, value in facts.items() if value]
+
+
+def _commands(found: Found, path: str, environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    spec = answer.shortest(found.sweep.spec)
+    name = f"{found.spec.name}-again"
+    return [
+        ("repeat the sweep", f"kdsweep run {spec} --name {name}"),
+        ("list the trials", f"kdsweep results {path} --top 10"),
+        ("confirm more students", f"kdsweep confirm {path} --top 5 --seeds 6"),
+        ("export the best students", f"kdsweep export {path} --out students --top 3"),
+        ("make this page again", f"kdsweep report {path}"),
+    ]
+
+
+def _policy(scripts: list[str], styles: list[str]) -> str:
+    """A content security policy that allows the page's own scripts and style, by hash, and nothing else."""
+    return "; ".join([
+        "default-src 'none'",
+        f"script-src {' '.join(map(_hash, scripts))}",
+        f"style-src-elem {' '.join(map(_hash, styles))}",
+        "img-src data: blob:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ])  # fmt: skip
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _json(charts: Mapping[str, Chart]) -> Markup:
+    """The figures as JSON that cannot end its script element."""
+    written = json.dumps({name: json.loads(str(chart.figure.to_json())) for name, chart in charts.items()},
+                         separators=(",", ":"))  # fmt: skip
+    for mark in "<>&":
+        written = written.replace(mark, f"\\u{ord(mark):04x}")
+    return Markup(written)
+
+
+def _printable(value: Any) -> Any:
+    """Escape control characters in text from the sweep."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file of the sweep; empty if it is missing or damaged, which kdsweep doctor reports."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(name: str) -> str:
+    return (files("kdsweep.results.report") / "templates" / name).read_text(encoding="utf-8")

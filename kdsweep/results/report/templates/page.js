@@ -1,0 +1,144 @@
+"use strict";
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const INK = "#30343b"; // the text colour of the figures, replaced by the page's own
+  const drawn = new Map();
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  const inked = (value, ink) => {
+    if (value === INK) return ink;
+    if (Array.isArray(value)) return typeof value[0] === "object" || value[0] === INK ? value.map((item) => inked(item, ink)) : value;
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, inked(item, ink)]));
+  };
+
+  const layoutOf = (figure, element) => {
+    const layout = inked(figure.layout, colour("--ink"));
+    layout.font.size = element.clientWidth < 520 ? 12 : 13;
+    layout.hoverlabel = { ...layout.hoverlabel, bgcolor: colour("--page"), bordercolor: colour("--line"), font: { color: colour("--ink") } };
+    delete layout.width;
+    if (element.dataset.chart === "parallel") narrowed(layout, element.clientWidth);
+    return layout;
+  };
+
+  // On a narrow page the names of the axes stand upright, and only the ends of each axis keep their labels.
+  const narrowed = (layout, width) => {
+    const axes = layout.xaxis.tickvals.length;
+    if (width / axes >= 95) return;
+    layout.xaxis = { ...layout.xaxis, tickangle: -90 };
+    layout.annotations = (layout.annotations || []).map((note) => ({ ...note, font: { ...note.font, size: 9 }, xshift: 3 }));
+  };
+
+  const draw = (element) => {
+    const figure = figures[element.dataset.chart];
+    const config = {
+      responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset",
+      scrollZoom: false, showTips: false,
+    };
+    return Plotly.react(element, inked(figure.data, colour("--ink")), layoutOf(figure, element), config).then(() => {
+      drawn.set(element.dataset.chart, element);
+    });
+  };
+
+  // The leaderboard
+
+  const board = document.getElementById("board");
+  const rows = board ? [...board.tBodies[0].rows] : [];
+  const filter = { method: "", state: "", trials: null };
+  let limit = board ? Number(board.dataset.shown) : 0;
+
+  const update = () => {
+    const matching = rows.filter((row) =>
+      (!filter.method || row.dataset.method === filter.method) &&
+      (!filter.state || row.dataset.state === filter.state) &&
+      (!filter.trials || filter.trials.has(row.dataset.trial)));
+    const visible = new Set(matching.slice(0, limit));
+    for (const row of rows) row.hidden = !visible.has(row);
+    const filtered = matching.length < rows.length;
+    const count = filtered ? `${matching.length} of ${rows.length} trials` : `${rows.length} trials`;
+    document.getElementById("count").textContent = count;
+    document.getElementById("clear").hidden = !filtered;
+    const more = document.getElementById("more");
+    more.hidden = matching.length <= limit;
+    more.textContent = `Show more (${matching.length - visible.size} left)`;
+    const bar = document.getElementById("selection");
+    bar.hidden = !filter.trials;
+    bar.querySelector("span").textContent = `${count} selected`;
+  };
+
+  const choices = (id, name) => {
+    const select = document.getElementById(id);
+    for (const value of [...new Set(rows.map((row) => row.dataset[name]))].sort()) select.add(new Option(value, value));
+    select.addEventListener("change", () => { filter[name] = select.value; update(); });
+  };
+
+  const clear = () => {
+    filter.method = filter.state = "";
+    document.getElementById("by-method").value = document.getElementById("by-state").value = "";
+    brush([]);
+    const element = drawn.get("parallel");
+    if (element) Plotly.relayout(element, { selections: [] });
+  };
+
+  if (board) {
+    for (const row of rows) row.classList.remove("later");
+    document.getElementById("filters").hidden = false;
+    choices("by-method", "method");
+    choices("by-state", "state");
+    document.getElementById("more").addEventListener("click", () => { limit += 100; update(); });
+    document.getElementById("clear").addEventListener("click", clear);
+    document.querySelector("#selection button").addEventListener("click", clear);
+    update();
+  }
+
+  // Brushing: a box over an axis selects the trials whose point on that axis is in it. Boxes on several axes must all
+  // hold; of two boxes on one axis, one must.
+
+  const brush = (boxes) => {
+    const figure = figures.parallel;
+    if (!figure) return;
+    const axes = figure.data.filter((trace) => trace.meta === "axis");
+    const ranges = new Map();
+    for (const box of boxes) {
+      const [left, right] = [Math.min(box.x0, box.x1), Math.max(box.x0, box.x1)];
+      axes.forEach((_, place) => {
+        if (left > place || place > right) return;
+        ranges.set(place, [...(ranges.get(place) || []), [Math.min(box.y0, box.y1), Math.max(box.y0, box.y1)]]);
+      });
+    }
+    const within = (place, row) => ranges.get(place).some(([low, high]) => low <= axes[place].y[row] && axes[place].y[row] <= high);
+    const keys = axes[0].customdata;
+    filter.trials = ranges.size ? new Set(keys.filter((_, row) => [...ranges.keys()].every((place) => within(place, row)))) : null;
+    const element = drawn.get("parallel");
+    figure.data.forEach((trace, place) => {
+      if (!trace.meta || !trace.meta.lines || !element) return;
+      const size = axes.length + 1;
+      const kept = trace.meta.lines.map((key) => !filter.trials || filter.trials.has(key));
+      const y = trace.y.map((value, at) => (kept[Math.floor(at / size)] ? value : null));
+      Plotly.restyle(element, { y: [y] }, [place]);
+    });
+    update();
+  };
+
+  const brushed = (element) => {
+    const boxes = () => (element.layout.selections || []).filter((box) => box.type === "rect");
+    element.on("plotly_selected", () => brush(boxes()));
+    element.on("plotly_deselect", () => brush([]));
+    element.on("plotly_relayout", (change) => {
+      if (Object.keys(change).some((key) => key.startsWith("selections"))) brush(boxes());
+    });
+  };
+
+  // One chart at a time, so that the text can be read and scrolled meanwhile.
+  const elements = [...document.querySelectorAll(".chart")];
+  for (const element of elements) element.style.minHeight = `${element.dataset.height}px`;
+  const all = () => elements.reduce(
+    (before, element) => before.then(() => draw(element)).then(() => new Promise((next) => setTimeout(next))), Promise.resolve());
+  all().then(() => {
+    if (drawn.has("parallel")) brushed(drawn.get("parallel"));
+    document.documentElement.dataset.ready = "true";
+  });
+  dark.addEventListener("change", () => all());
+})();

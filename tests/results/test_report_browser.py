@@ -1,0 +1,150 @@
+"""The report in a real browser: no error, charts drawn, brushing, hostile texts as text, narrow and dark pages."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+
+import pytest
+from made_up import EVIL
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from kdsweep.errors import printable
+from kdsweep.results.frames import load_results
+from kdsweep.results.report.page import write_report
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
+SECONDS = 120  # for a busy machine
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's packages chromium and chromium-driver"),
+]
+
+
+@contextmanager
+def browser(folder):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def show(driver, page, width=1600, scheme="light"):
+    """Open the page at a width in CSS pixels, and wait until all charts are drawn."""
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    driver.get(page.as_uri())
+    WebDriverWait(driver, SECONDS).until(lambda d: d.execute_script("return document.documentElement.dataset.ready"))
+
+
+@pytest.fixture(scope="module")
+def page(made_up, tmp_path_factory):
+    return write_report(load_results(made_up.root), tmp_path_factory.mktemp("page") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
+
+
+def rows(driver):
+    script = "return [...document.querySelectorAll('#board tbody tr')].filter(r => !r.hidden).map(r => r.dataset.trial)"
+    return driver.execute_script(script)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1600, "light"), (1600, "dark"), (400, "light"), (400, "dark")])
+def test_it_opens_without_an_error_with_all_charts_and_without_a_horizontal_bar(driver, page, width, scheme):
+    show(driver, page, width, scheme)
+    assert driver.get_log("browser") == []
+    charts = driver.find_elements(By.CSS_SELECTOR, ".chart")
+    assert len(charts) == 9
+    for chart in charts:
+        marks = chart.find_elements(By.CSS_SELECTOR, ".scatterlayer path, .barlayer path")
+        assert marks, chart.get_attribute("id")
+    assert driver.execute_script("return document.documentElement.scrollWidth") == width
+    luminance = (
+        driver.execute_script("return getComputedStyle(document.body).backgroundColor").strip("rgb()").split(",")
+    )
+    assert (int(luminance[0]) < 60) == (scheme == "dark")
+    ink = driver.execute_script("return getComputedStyle(document.body).color")
+    label = driver.find_element(By.CSS_SELECTOR, "#chart-learning .xtitle")
+    assert label.value_of_css_property("fill") == ink
+
+
+def test_hostile_texts_are_text(driver, page):
+    show(driver, page)
+    assert driver.title == "made-up: kdsweep report"
+    shown = driver.find_element(By.CSS_SELECTOR, ".reason").get_property("textContent")
+    assert shown == printable(EVIL)
+    assert driver.find_elements(By.TAG_NAME, "img") == []
+    assert driver.execute_script("return document.getElementById('repeat').textContent").count("<b>bold</b>") >= 2
+
+
+def test_a_script_in_the_page_would_not_run(driver, page, tmp_path):
+    hurt = tmp_path / "hurt.html"
+    hurt.write_text(page.read_text().replace("</main>", "<script>document.title = 'hacked'</script></main>"))
+    show(driver, hurt)
+    assert driver.title == "made-up: kdsweep report"
+    assert "Content Security Policy" in driver.get_log("browser")[0]["message"]
+
+
+def test_brushing_an_axis_filters_the_leaderboard_and_clear_shows_all_again(driver, page, made_up):
+    trials = load_results(made_up.root).best(100).set_index("trial")
+    show(driver, page)
+    before = rows(driver)
+    chart = driver.find_element(By.CSS_SELECTOR, "#chart-parallel")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
+    # From just left above the top of the axis `width` to below 1, its topmost value.
+    script = """
+      const axes = arguments[0]._fullLayout, box = arguments[0].querySelector('.nsewdrag').getBoundingClientRect();
+      const at = (x, y) => [box.left + axes.xaxis.l2p(x), box.top + axes.yaxis.l2p(y)];
+      return [...at(0.8, 1.05), ...at(1.2, 0.9)].map(Math.round);
+    """
+    left, top, right, bottom = driver.execute_script(script, chart)
+    actions = ActionChains(driver)
+    actions.w3c_actions.pointer_action.move_to_location(left, top).pointer_down()
+    actions.w3c_actions.pointer_action.move_to_location((left + right) // 2, (top + bottom) // 2)
+    actions.w3c_actions.pointer_action.move_to_location(right, bottom).pointer_up()
+    actions.perform()
+    wide = trials.index[trials["width"] == 1].tolist()
+    WebDriverWait(driver, SECONDS).until(lambda d: rows(d) != before)
+    assert rows(driver) == wide[:15]
+    assert driver.find_element(By.ID, "count").text == f"{len(wide)} of 40 trials"
+    driver.find_element(By.CSS_SELECTOR, "#selection button").click()
+    assert rows(driver) == before
+
+
+def test_the_leaderboard_is_filtered_by_method_and_shows_more(driver, page, made_up):
+    results = load_results(made_up.root)
+    show(driver, page)
+    assert len(rows(driver)) == 15
+    driver.execute_script("document.getElementById('more').click()")
+    assert len(rows(driver)) == 40
+    script = "const s = document.getElementById('by-method'); s.value = 'dkd'; s.dispatchEvent(new Event('change'))"
+    driver.execute_script(script)
+    assert set(rows(driver)) == set(results.trials.loc[results.trials["method"] == "dkd", "trial"])
+
+
+def test_a_sweep_without_trials_opens_without_an_error(driver, tmp_path):
+    from made_up import spec_of
+
+    spec = spec_of(tmp_path)
+    spec.sweep_dir.root.mkdir()
+    spec.save(spec.sweep_dir.spec)
+    show(driver, write_report(load_results(spec.sweep_dir.root)))
+    assert driver.get_log("browser") == []

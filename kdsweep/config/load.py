@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.constraints import within_constraints
+from kdsweep.config.objective import metric_faults, objective_faults
 from kdsweep.config.shapes import EXAMPLES, schema_faults
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
@@ -168,7 +169,8 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
         accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
         yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
     yield from _dataset_faults(spec)
-    yield from _objective_faults(spec)
+    for keys, message in objective_faults(spec):
+        yield ("objective", "dataset", "metrics"), keys, message
     yield from _teacher_faults(spec)
     yield from _named_model_faults("student", spec.student.model, spec.student.options)
     part_faults = list(_part_faults(spec))
@@ -221,22 +223,6 @@ def _file_faults(spec: SweepSpec, dataset: Dataset) -> Iterator[Related]:
 def _faulty_key(spec: SweepSpec, error: InputError) -> str:
     """Return the key of `dataset` that an error is about: an error about its files starts with their path."""
     return "root" if str(error).startswith(spec.dataset.root) else "name"
-
-
-def _objective_faults(spec: SweepSpec) -> Iterator[Related]:
-    section = spec.objective
-    try:
-        task = tasks.of(spec.dataset)
-    except InputError:
-        return  # reported as a fault of the data set
-    try:
-        metric = task.metric(section.metric)
-    except InputError as error:
-        yield ("objective", "dataset"), ("objective", "metric"), str(error)
-        return
-    if section.mode not in ("auto", metric.mode):
-        message = f"found {section.mode!r}; accepted: {metric.mode!r}, which is best for {section.metric}"
-        yield ("objective", "dataset"), ("objective", "mode"), message
 
 
 def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -355,9 +341,7 @@ def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     if is_user_object(spec.dataset.name):  # the others were checked earlier
         for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
             yield ("dataset", key), message
-    if len(info.class_names) < (least := task.metric(spec.objective.metric).least_classes):
-        message = f"found {spec.objective.metric!r}; accepted: a metric for {len(info.class_names)} classes"
-        yield ("objective", "metric"), f"{message}; this one needs at least {least}"
+    yield from metric_faults(spec, len(info.class_names))
     input_spec = task.input_spec(info.input_shape)
     found: dict[str, list[models.Described]] = {}
     widths = {"teacher": (spec.teacher.width,), "student": _widths(spec.search_space)}

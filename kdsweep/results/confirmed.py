@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kdsweep.results.gains import Verdict, judge_all
+from kdsweep.tasks import Goal
 
 # The gains over the plain twin and over the tuned plain student, and the suffix of their other columns.
 GAINS = {"kd_gain": "", "kd_gain_tuned": "_tuned"}
@@ -62,6 +63,28 @@ def _row(gain: str, suffix: str, verdict: Verdict | None, values: NDArray[np.flo
         f"more_seeds{suffix}": verdict.more_seeds if verdict else None,
         f"failed_seeds{suffix}": verdict.failed if verdict else None,
     }
+
+
+def other_metrics(measured: Sequence[pd.DataFrame], goal: Goal) -> pd.DataFrame:
+    """Mean and standard deviation over the seeds of the metrics on the test split that are not the objective.
+
+    Args:
+        measured: For each confirmed trial its metrics, one row per seed. Runs of an earlier version have fewer.
+        goal: The objective.
+    """
+    tested = [name for frame in measured for name in frame.columns if name.startswith("test_")]
+    names = [name for name in dict.fromkeys(tested) if name != goal.test_column]
+    rows = [
+        {key: value for name in names for key, value in spread(name, frame.reindex(columns=names)[name]).items()}
+        for frame in measured
+    ]
+    return pd.DataFrame(rows, columns=[column for name in names for column in (name, f"{name}_std")])
+
+
+def spread(name: str, values: pd.Series) -> dict[str, float]:
+    """Mean and sample standard deviation over seeds; NaN if any seed failed."""
+    std = values.std(ddof=1, skipna=False) if len(values) > 1 else float("nan")
+    return {name: float(values.mean(skipna=False)), f"{name}_std": float(std)}
 
 
 def upgraded(frame: pd.DataFrame) -> pd.DataFrame:

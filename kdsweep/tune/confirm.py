@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepError
-from kdsweep.results.confirmed import gain_columns
+from kdsweep.results.confirmed import gain_columns, other_metrics, spread
 from kdsweep.results.frames import Results, load_results, write_frame
 from kdsweep.search.baseline import PLAIN, is_plain
 from kdsweep.search.space import OF_DISTILLATION
@@ -196,7 +196,8 @@ def confirmed_frame(
     rows = pd.DataFrame([_row(one, seeds, measured, goal) for one in chosen])
     gains = {"kd_gain": differences(lambda one: one.twin), "kd_gain_tuned": differences(lambda one: one.tuned)}
     judged = gain_columns(gains, [one.key for one in chosen], spec.gain_margin())
-    return pd.concat([rows, judged], axis=1)
+    others = other_metrics([measured(one.config) for one in chosen], goal)
+    return pd.concat([rows, judged, others], axis=1)
 
 
 def _row(
@@ -214,17 +215,11 @@ def _row(
         "first_layer_norm": float(ours["first_layer_norm"].iloc[0]),
         goal.column: ours[goal.column].mean(skipna=False),
     }
-    row |= _spread(test, ours[test])
-    row |= _spread(f"plain_{test}", measured(chosen.twin)[test])
+    row |= spread(test, ours[test])
+    row |= spread(f"plain_{test}", measured(chosen.twin)[test])
     tuned = measured(chosen.tuned)[test] if chosen.tuned else pd.Series(float("nan"), ours.index)
     row["tuned_plain_lr"] = float(chosen.tuned["lr"]) if chosen.tuned and "lr" in chosen.tuned else float("nan")
-    return row | _spread(f"tuned_plain_{test}", tuned)
-
-
-def _spread(name: str, values: pd.Series) -> dict[str, float]:
-    """Mean and sample standard deviation over seeds; NaN if any seed failed."""
-    std = values.std(ddof=1, skipna=False) if len(values) > 1 else float("nan")
-    return {name: float(values.mean(skipna=False)), f"{name}_std": float(std)}
+    return row | spread(f"tuned_plain_{test}", tuned)
 
 
 def _result(sweep: SweepDir, name: str) -> Measured:

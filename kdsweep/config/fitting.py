@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.constraints import within_constraints
+from kdsweep.config.objective import metric_faults
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
@@ -60,9 +61,7 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     if is_user_object(spec.dataset.name):  # the others were checked earlier
         for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
             yield ("dataset", key), message
-    if len(info.class_names) < (least := task.metric(spec.objective.metric).least_classes):
-        message = f"found {spec.objective.metric!r}; accepted: a metric for {len(info.class_names)} classes"
-        yield ("objective", "metric"), f"{message}; this one needs at least {least}"
+    yield from metric_faults(spec, len(info.class_names))
     input_spec = task.input_spec(info.input_shape)
     found: dict[str, list[models.Described]] = {}
     widths = {"teacher": (spec.teacher.width,), "student": _widths(spec.search_space)}

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from kdsweep import datasets, models, tasks
 from kdsweep.config.fitting import SHIPPED, checkpoint_path, dataset_info, faulty_key, model_faults, source_of
+from kdsweep.config.objective import objective_faults
 from kdsweep.config.shapes import Repair, repaired, schema_faults
 from kdsweep.config.sizes import batch_note, subset_fault, training_files
 from kdsweep.config.spec import SweepSpec, read_spec
@@ -154,7 +155,8 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
         accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
         yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
     yield from _dataset_faults(spec)
-    yield from _objective_faults(spec)
+    for keys, message in objective_faults(spec):
+        yield ("objective", "dataset", "metrics"), keys, message
     yield from _warm_start_faults(spec)
     yield from _teacher_faults(spec)
     yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
@@ -216,22 +218,6 @@ def _file_faults(spec: SweepSpec, dataset: Dataset) -> Iterator[Related]:
     if len(lines) > MOST_FILES:
         message = f"{len(lines) - MOST_FILES} more files cannot be read; repair them, or set dataset.skip_unreadable"
         yield ("dataset",), ("dataset", "root"), message
-
-
-def _objective_faults(spec: SweepSpec) -> Iterator[Related]:
-    section = spec.objective
-    try:
-        task = tasks.of(spec.dataset)
-    except InputError:
-        return  # reported as a fault of the data set
-    try:
-        metric = task.metric(section.metric)
-    except InputError as error:
-        yield ("objective", "dataset"), ("objective", "metric"), str(error)
-        return
-    if section.mode not in ("auto", metric.mode):
-        message = f"found {section.mode!r}; accepted: {metric.mode!r}, which is best for {section.metric}"
-        yield ("objective", "dataset"), ("objective", "mode"), message
 
 
 def _warm_start_faults(spec: SweepSpec) -> Iterator[Related]:

@@ -129,6 +129,7 @@ class SweepSpec(Section):
     search: SearchSection = SearchSection()
     scheduler: SchedulerSection = SchedulerSection()
     objective: ObjectiveSection = ObjectiveSection()
+    metrics: list[str] = Field(default_factory=list)
     constraints: ConstraintsSection = ConstraintsSection()
     confirm: ConfirmSection = ConfirmSection()
     resources: ResourcesSection = ResourcesSection()
@@ -148,6 +149,11 @@ class SweepSpec(Section):
         """
         metric, mode = self.objective.metric, self.objective.mode
         return Goal(metric, mode if mode != "auto" else tasks.of(self.dataset).metric(metric).mode)
+
+    @property
+    def wanted_metrics(self) -> tuple[str, ...]:
+        """The metrics that the sweep file names, as written: the objective and the further ones."""
+        return (self.objective.metric, *self.metrics)
 
     def gain_margin(self) -> float:
         """Return the largest difference that does not matter; 0 if neither sweep file nor metric has one.

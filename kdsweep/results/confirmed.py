@@ -49,24 +49,26 @@ def confirmed_frame(design: Design, results: Measured, goal: Goal, margin: float
             if one.judged:
                 gains[gain][one.chosen.key] = paired(one.chosen.config, plain, one.judged, results, goal)
     rows = pd.DataFrame([_measured_row(one, results, goal) for one in evidence])
-    frame = pd.concat([rows, gain_columns(gains, list(rows["trial"]), margin, design.judge)], axis=1)
+    others = other_metrics([_measured(one.chosen.config, one.scored, results) for one in evidence], goal)
+    frame = pd.concat([rows, gain_columns(gains, list(rows["trial"]), margin, design.judge), others], axis=1)
     order = frame[goal.column].map(goal.score).sort_values(ascending=False, kind="stable", na_position="last")
     return frame.loc[order.index].reset_index(drop=True)
+
+
+def _measured(config: Config, seeds: Sequence[int], results: Measured) -> pd.DataFrame:
+    """The metrics of a configuration, one row per seed."""
+    return pd.DataFrame([results[run_name(config, seed)] for seed in seeds])
 
 
 def _measured_row(one: Evidence, results: Measured, goal: Goal) -> dict[str, Any]:
     """Row of one trial without its gains."""
     chosen, test = one.chosen, goal.test_column
-    paired_seeds = one.judged or one.seeds
-
-    def measured(config: Config, seeds: Sequence[int]) -> pd.DataFrame:
-        return pd.DataFrame([results[run_name(config, seed)] for seed in seeds])
 
     def plain_spread(name: str, plain: Config | None) -> dict[str, float]:
         unknown = pd.Series([math.nan])
-        return _spread(name, measured(plain, one.judged)[test] if plain and one.judged else unknown)
+        return spread(name, _measured(plain, one.judged, results)[test] if plain and one.judged else unknown)
 
-    ours = measured(chosen.config, paired_seeds)
+    ours = _measured(chosen.config, one.scored, results)
     tuned = chosen.tuned if one.judged else None
     return {
         "trial": chosen.key,
@@ -76,18 +78,12 @@ def _measured_row(one: Evidence, results: Measured, goal: Goal) -> dict[str, Any
         "parameters": int(ours["parameters"].iloc[0]),
         "size_mb": float(ours["size_mb"].iloc[0]),
         "first_layer_norm": float(ours["first_layer_norm"].iloc[0]),
-        goal.column: float(measured(chosen.config, one.seeds)[goal.column].mean(skipna=False)),
-        **_spread(test, ours[test]),
+        goal.column: float(_measured(chosen.config, one.seeds, results)[goal.column].mean(skipna=False)),
+        **spread(test, ours[test]),
         **plain_spread(f"plain_{test}", chosen.twin),
         "tuned_plain_lr": float(tuned["lr"]) if tuned and "lr" in tuned else math.nan,
         **plain_spread(f"tuned_plain_{test}", tuned),
     }
-
-
-def _spread(name: str, values: pd.Series) -> dict[str, float]:
-    """Mean and sample standard deviation over seeds; NaN if any seed failed."""
-    std = values.std(ddof=1, skipna=False) if len(values) > 1 else math.nan
-    return {name: float(values.mean(skipna=False)), f"{name}_std": float(std)}
 
 
 def _all_together(gains: Differences, margin: float) -> Mapping[str, Verdict]:
@@ -139,6 +135,28 @@ def _row(gain: str, suffix: str, verdict: Verdict | None, values: NDArray[np.flo
         f"more_seeds{suffix}": verdict.more_seeds if verdict else None,
         f"failed_seeds{suffix}": verdict.failed if verdict else None,
     }
+
+
+def other_metrics(measured: Sequence[pd.DataFrame], goal: Goal) -> pd.DataFrame:
+    """Mean and standard deviation over the seeds of the metrics on the test split that are not the objective.
+
+    Args:
+        measured: For each confirmed trial its metrics, one row per seed. Runs of an earlier version have fewer.
+        goal: The objective.
+    """
+    tested = [name for frame in measured for name in frame.columns if name.startswith("test_")]
+    names = [name for name in dict.fromkeys(tested) if name != goal.test_column]
+    rows = [
+        {key: value for name in names for key, value in spread(name, frame.reindex(columns=names)[name]).items()}
+        for frame in measured
+    ]
+    return pd.DataFrame(rows, columns=[column for name in names for column in (name, f"{name}_std")])
+
+
+def spread(name: str, values: pd.Series) -> dict[str, float]:
+    """Mean and sample standard deviation over seeds; NaN if any seed failed."""
+    std = values.std(ddof=1, skipna=False) if len(values) > 1 else float("nan")
+    return {name: float(values.mean(skipna=False)), f"{name}_std": float(std)}
 
 
 def upgraded(frame: pd.DataFrame) -> pd.DataFrame:

@@ -95,6 +95,11 @@ class Evidence:
     seeds: tuple[int, ...]
     judged: tuple[int, ...]
 
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """The seeds of the results on the test split: the paired ones, if there are any."""
+        return self.judged or self.seeds
+
 
 class Design(Protocol):
     """A design.

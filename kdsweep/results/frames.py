@@ -339,9 +339,10 @@ def _in_order(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _metrics(epochs: pd.DataFrame) -> list[str]:
-    """Names of the metric columns, starting with the metrics that every task measures."""
-    usual = [f"val_{name}" for name in reversed(Task.always)]
-    return usual + [name for name in epochs.columns if name.startswith("val_") and name not in usual]
+    """Names of the metric columns: loss and accuracy, the others that are usually measured, then further ones."""
+    found = [name for name in epochs.columns if name.startswith("val_")]
+    usual = [name for name in (f"val_{metric}" for metric in Task.always) if name in found]
+    return list(dict.fromkeys(["val_loss", "val_accuracy", *usual, *sorted(found)]))
 
 
 def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:

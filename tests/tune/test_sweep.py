@@ -99,6 +99,13 @@ def test_confirmation_retrains_the_best_next_to_a_plain_twin(swept):
     runs = [json.loads(path.read_text()) for path in SweepDir(swept).confirmed.glob("*/result.json")]
     assert len(runs) >= (2 if row["method"] == "none" else 4)
     assert 0.5 < results.teacher["test_accuracy"] <= 1
+    ours = [run for run in runs if run["test_accuracy"] == pytest.approx(row["test_accuracy"], abs=0.05)]
+    for name in ("loss", "top5_accuracy", "balanced_accuracy", "ece"):
+        assert (
+            min(run[f"test_{name}"] for run in ours) <= row[f"test_{name}"] <= max(run[f"test_{name}"] for run in ours)
+        )
+        assert row[f"test_{name}_std"] >= 0
+        assert {f"val_{name}"} <= set(results.trials.columns) & set(results.epochs.columns) & set(results.teacher)
 
 
 def test_later_confirmation_of_more_trials_trains_nothing_twice(local_ray, swept, tmp_path):

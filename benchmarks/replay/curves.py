@@ -121,12 +121,13 @@ class Surrogate:
         covariance = np.stack(
             [self._covariance(p, m, w) for p, m, w in zip(self._places, self._methods, self._widths, strict=True)]
         )
-        self._inverse = np.linalg.inv(covariance + kernel.noise * np.eye(len(covariance)))
-        weights = self._inverse.sum(0) / self._inverse.sum()
+        inverse = np.linalg.inv(covariance + kernel.noise * np.eye(len(covariance)))
+        total = inverse.sum(0)
+        self._precision = np.diag(inverse) - total**2 / total.sum()
         targets = -np.log(np.maximum(kernel.ceiling - self.recorded, STEP))
         self._targets = targets
-        self._mean = weights @ targets
-        self._weights = self._inverse @ (targets - self._mean)
+        self._mean = total @ targets / total.sum()
+        self._weights = inverse @ (targets - self._mean)
         self._residuals = self.recorded - self._accuracy(self._mean + covariance @ self._weights)
 
     @classmethod
@@ -144,11 +145,16 @@ class Surrogate:
 
     def best(self, width: float, plain: bool) -> float:
         """Return the best true accuracy at a width, of any method or of plain students only."""
-        return max(value for (method, at), value in self._best.items() if at == width and (method == PLAIN or not plain))
+        return max(
+            value for (method, at), value in self._best.items() if at == width and (method == PLAIN or not plain)
+        )
 
     def errors(self) -> Array:
-        """[N, E] leave-one-out errors: the prediction without a configuration minus its recorded accuracies."""
-        predicted = self._targets - self._weights / np.diag(self._inverse)[:, None]
+        """[N, E] leave-one-out errors: the prediction without a configuration minus its recorded accuracies.
+
+        Source: Dubrule 1983, "Cross validation of kriging in a unique neighborhood", Mathematical Geology 15.
+        """
+        predicted = self._targets - self._weights / self._precision[:, None]
         return self._accuracy(predicted) - self.recorded
 
     def residuals(self) -> Array:

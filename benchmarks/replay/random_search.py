@@ -64,45 +64,40 @@ class EarlyDiscarding(RandomSearch):
         self._first, self._top = first, top
         self._reserve = widths * top * (epochs - first)
         self._budgets = [*budgets]
-        self._spent = self._pending = 0
+        self._spent = self._open = self._to_draw = 0
         self._seen: dict[str, tuple[float, Job]] = {}
         self._chosen: list[Job] = []
-        self._to_draw = 0
-        self._plan()
+        self._drawing = False
 
     def ask(self) -> Job | None:
-        """Draw a configuration, or continue one of the best; None while the last first epochs are being trained."""
-        if self._to_draw == 0 and not self._pending and not self._chosen:
-            self._choose()
+        """Draw a configuration or continue one of the best; None while the last trials of either kind are trained."""
+        if not (self._open or self._to_draw or self._chosen):
+            self._advance()
+        if not (self._to_draw or self._chosen):
+            return None
+        self._open += 1
         if self._chosen:
             return self._chosen.pop()
-        if self._to_draw == 0:
-            return None
         self._to_draw -= 1
-        self._pending += 1
         return self._draw()
 
     def report(self, job: Job, value: float, seconds: float) -> bool:
         """Stop a trial after its first epochs, unless it was chosen."""
         self._spent += 1
-        best = max(value, self._seen[job.key][0]) if job.key in self._seen else value
-        self._seen[job.key] = (best, job)
-        goes_on = job.epochs not in (self._first, self._epochs)
-        self._pending -= job.epochs == self._first
-        return goes_on
+        if job.epochs <= self._first:
+            self._seen[job.key] = (max(value, self._seen.get(job.key, (value, job))[0]), job)
+        ends = job.epochs in (self._first, self._epochs)
+        self._open -= ends
+        return not ends
 
-    def _choose(self) -> None:
-        """Choose the best of each width, and plan the next budget."""
-        for width in {job.config["width"] for _, job in self._seen.values()}:
-            ranked = sorted(
-                (entry for entry in self._seen.values() if entry[1].config["width"] == width),
-                key=lambda entry: (-entry[0], int(entry[1].key)),
-            )
-            self._chosen += [job for _, job in ranked[: self._top] if job.epochs == self._first]
-        self._spent += sum(self._epochs - job.epochs for job in self._chosen)
-        self._plan()
-        self._spent -= sum(self._epochs - job.epochs for job in self._chosen)
-
-    def _plan(self) -> None:
-        budget = self._budgets.pop(0) if self._budgets else self._spent + 2 * self._reserve
-        self._to_draw = max(0, budget - self._spent - self._reserve) // self._first
+    def _advance(self) -> None:
+        """Choose the best of each width after drawing; otherwise draw for the next budget."""
+        if self._drawing:
+            for width in {job.config["width"] for _, job in self._seen.values()}:
+                here = [entry for entry in self._seen.values() if entry[1].config["width"] == width]
+                ranked = sorted(here, key=lambda entry: (-entry[0], int(entry[1].key)))
+                self._chosen += [job for _, job in ranked[: self._top] if job.epochs == self._first]
+        self._drawing = not self._chosen
+        if self._drawing:
+            budget = self._budgets.pop(0) if self._budgets else self._spent + 2 * self._reserve
+            self._to_draw = max(1, (budget - self._spent - self._reserve) // self._first)

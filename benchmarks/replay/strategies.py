@@ -114,5 +114,7 @@ def missing(name: str) -> str:
     try:
         import syne_tune.optimizer.baselines  # noqa: F401
     except ImportError as error:
-        return f'{name}: skipped: {error}; to include it: pip install "syne-tune>=0.16" scikit-learn xgboost statsmodels'
+        return (
+            f'{name}: skipped: {error}; to include it: pip install "syne-tune>=0.16" scikit-learn xgboost statsmodels'
+        )
     return ""

@@ -150,7 +150,7 @@ def kept(folder: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
 
 
 def row(name: str, outcomes: Sequence[dict[str, Any]], limit: int) -> dict[str, Any]:
-    """Summarise the replays of a strategy over seeds: mean regret of the widths by budget, then details at the limit."""
+    """Summarise a strategy over seeds: the mean regret of the widths by budget, then details at the limit."""
     widths = list(outcomes[0]["near"])
     last = str(limit)
     cells: dict[str, Any] = {"strategy": name, "seeds": len(outcomes)}
@@ -195,6 +195,7 @@ def fit(name: str, source: Surrogate) -> Iterator[dict[str, Any]]:
     for width in source.widths:
         here = at == width
         better = here & (final >= np.median(final[here]))
+        last = source.recorded[here, -1]
         yield {
             "table": name, "width": f"{width:g}", "configurations": int(here.sum()),
             "error, last epoch": f"{np.abs(errors[here, -1]).mean():.2f}",
@@ -202,7 +203,7 @@ def fit(name: str, source: Surrogate) -> Iterator[dict[str, Any]]:
             "bias": f"{errors[better, -1].mean():+.2f}",
             "better half, first epoch": f"{np.abs(errors[better, 0]).mean():.2f}",
             "noise, last epoch": f"{residuals[better, -1].std():.2f}",
-            "correlation": f"{np.corrcoef(source.recorded[here, -1] + errors[here, -1] / 100, source.recorded[here, -1])[0, 1]:.3f}",
+            "correlation": f"{np.corrcoef(last + errors[here, -1] / 100, last)[0, 1]:.3f}",
             "best recorded": f"{100 * final[here].max():.2f}",
             "best true": f"{100 * source.best(width, plain=False):.2f}",
             "best true plain": f"{100 * source.best(width, plain=True):.2f}",

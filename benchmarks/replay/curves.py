@@ -2,9 +2,11 @@
 
 A Gaussian process with fixed length scales is fitted to the recorded curves of a table, all epochs with one kernel, on
 the logarithm of the distance to a ceiling: accuracies fall off a cliff where the learning rate is too high, and without
-the logarithm the process overshoots beside it. Its mean at a configuration is the smooth curve. The curve that a search sees is the smooth curve plus the residuals of a
-recorded one: those of the configuration itself if it was recorded, otherwise those of one of the nearest recorded
-configurations of the same method and width, chosen by a hash of the configuration.
+the logarithm the process overshoots beside it. Its mean at a configuration is the smooth curve.
+
+The curve that a search sees is the smooth curve plus the residuals of a recorded one: those of the configuration itself
+if it was recorded, otherwise those of one of the nearest recorded configurations of the same method and width, chosen
+by a hash of the configuration.
 """
 
 from __future__ import annotations

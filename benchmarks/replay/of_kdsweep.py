@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from record import MNIST, SPACE
-from replay.workers import Job
 
 from kdsweep.config.load import load_spec
 from kdsweep.search.study import State, Study
+from replay.workers import Job
 
 MEMORY = Path("/dev/shm")
 # More than any replay asks for.

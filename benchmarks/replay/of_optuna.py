@@ -6,9 +6,9 @@ import warnings
 
 import optuna
 from optuna.trial import TrialState
-from replay.workers import Job
 
 from kdsweep.search.space import SearchSpace
+from replay.workers import Job
 
 
 def tpe(seed: int, tuned: bool) -> optuna.samplers.TPESampler:

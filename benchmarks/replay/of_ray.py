@@ -1,13 +1,12 @@
-"""Ray Tune's OptunaSearch with its ASHAScheduler: the real objects, called as Ray's controller calls them, without Ray."""
+"""Ray Tune's OptunaSearch with its ASHAScheduler: the real objects, called as Ray's controller calls them."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
 
-from replay.workers import Job
-
 from kdsweep.search.space import SearchSpace
+from replay.workers import Job
 
 METRIC = "val_accuracy"
 

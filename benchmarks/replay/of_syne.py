@@ -1,5 +1,6 @@
-"""Syne Tune's schedulers, called as its tuner calls them. Needs `pip install "syne-tune>=0.16" scikit-learn xgboost`
-and, for BOHB, `statsmodels`.
+"""Syne Tune's schedulers, called as its tuner calls them.
+
+Needs `pip install "syne-tune>=0.16" scikit-learn xgboost statsmodels`.
 """
 
 from __future__ import annotations
@@ -8,10 +9,9 @@ import datetime
 from collections.abc import Callable
 from typing import Any
 
-from replay.workers import Job
-
 from kdsweep.distributions import Choice, Config, Distribution, LogUniform, Range
 from kdsweep.search.space import SearchSpace
+from replay.workers import Job
 
 METRIC, EPOCH = "val_accuracy", "epoch"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import optuna
-from replay.workers import Job
 
 from kdsweep.search.space import SearchSpace
+from replay.workers import Job
 
 
 class RandomSearch:

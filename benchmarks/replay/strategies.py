@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any
 
 import optuna
+
+from kdsweep.search.space import SearchSpace
 from replay import of_optuna
 from replay.of_kdsweep import KdsweepSearch
 from replay.of_ray import RayTuneSearch
 from replay.of_syne import SyneTuneSearch, scheduler
 from replay.random_search import EarlyDiscarding, RandomSearch
 from replay.workers import Strategy
-
-from kdsweep.search.space import SearchSpace
 
 TOP = 3
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from replay.curves import Curve, Curves
-
 from kdsweep.distributions import Config
+from replay.curves import Curve, Curves
 
 
 @dataclass

@@ -79,6 +79,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "kdsweep, grace 1, plain_share 0": {"scheduler.grace_epochs": 1, "search.plain_share": 0},
     "kdsweep, random": {"search.sampler": "random"},
     "kdsweep, grace 1, random": {"search.sampler": "random", "scheduler.grace_epochs": 1},
+    "kdsweep, factor 2, random": {"search.sampler": "random", "scheduler.reduction_factor": 2},
+    "kdsweep, factor 4, random": {"search.sampler": "random", "scheduler.reduction_factor": 4},
     "kdsweep, no groups": {"scheduler.group_by": []},
     "kdsweep, no stopping": {"scheduler.name": "none"},
 }

@@ -79,14 +79,12 @@ def _file_notes(spec: SweepSpec) -> list[str]:
 
 
 def _group_notes(spec: SweepSpec) -> list[str]:
-    if named(spec.scheduler.name)[0] == "none":
+    by_width = "width" in spec.scheduler.group_by and not spec.search_space.shared["width"].finite
+    if named(spec.scheduler.name)[0] == "none" or not by_width:
         return []
-    space = spec.search_space
     return [
-        f"scheduler.group_by: {key} is drawn from a range, so nearly every trial is a group of its own, and trials are "
-        "only compared within their group"
-        for key in spec.scheduler.group_by
-        if any(not drawn[key].finite for drawn in map(space.parameters, space.methods()) if key in drawn)
+        "scheduler.group_by: width is drawn from a range, so trials of all widths are compared, less the trend over "
+        "log(width)"
     ]
 
 
@@ -317,12 +315,19 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
         if key not in drawn:
             message = f"found {key!r}; {did_you_mean(key, drawn)}"
             yield ("scheduler", "space"), ("scheduler", "group_by"), message
+        elif key != "width" and not _finite(space, key) and named(spec.scheduler.name)[0] != "none":
+            message = f"found {key!r}, drawn from a range, so that nearly every trial would be a group of its own"
+            yield ("scheduler", "space"), ("scheduler", "group_by"), f"{message}; accepted: width, or a finite setting"
     if spec.search.trials > MOST_TRIALS:
         message = f"found {spec.search.trials}; accepted: at most {MOST_TRIALS}"
         yield ("search",), ("search", "trials"), message
     for index, point in enumerate(spec.search.points):
         for path, message in space.point_faults(point):
             yield ("search", "space"), ("search", "points", index, *path), message
+
+
+def _finite(space: SearchSpace, key: str) -> bool:
+    return all(drawn[key].finite for drawn in map(space.parameters, space.methods()) if key in drawn)
 
 
 def _combination_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:

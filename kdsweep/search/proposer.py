@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Container, Hashable, Mapping, Sequence
+from copy import copy
 
 import optuna
 from optuna.storages import InMemoryStorage
@@ -106,6 +107,16 @@ class Proposer:
         for history in self._histories(config):
             history.tell(config, state, values)
 
+    def pause(self, config: Config, values: Sequence[float]) -> None:
+        """Show the sampler a paused trial as one stopped at this epoch, until it pauses again or ends.
+
+        Args:
+            config: The trial's configuration.
+            values: As for `tell`.
+        """
+        for history in self._histories(config):
+            history.pause(config, values)
+
     def recall(self, config: Config) -> None:
         """Restore a trial proposed in an earlier session."""
         if digest_of(config) not in self._tried:
@@ -162,7 +173,8 @@ class History:
 
     def __init__(self, space: SearchSpace, recent: int):
         self._space = space
-        self._study = optuna.create_study(storage=BoundedMemory(recent), direction="maximize")
+        self._memory = BoundedMemory(recent)
+        self._study = optuna.create_study(storage=self._memory, direction="maximize")
         self._open: dict[str, optuna.Trial] = {}
 
     def draw(self, given: Mapping[str, object], sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Config]:
@@ -186,6 +198,12 @@ class History:
         # Every value is given, so there is nothing to draw.
         self.accept(config, self.draw(config, optuna.samplers.RandomSampler(seed=0))[0])
 
+    def pause(self, config: Config, values: Sequence[float]) -> None:
+        """Show a paused trial to samplers; see `Proposer.pause`."""
+        trial = self._open.get(digest_of(config))
+        if trial is not None:
+            self._memory.pause(trial._trial_id, values[-1], len(values))
+
     def tell(self, config: Config, state: TrialState, values: Sequence[float]) -> None:
         """Record how a trial ended; see `Proposer.tell`."""
         trial = self._open.pop(digest_of(config), None)
@@ -199,7 +217,7 @@ class History:
 class BoundedMemory(InMemoryStorage):
     """In-memory Optuna storage that shows samplers the running trials and a bounded number of finished ones.
 
-    The visible finished trials are the `BEST` best and the `recent` latest by trial number. They do not depend on the
+    Paused trials are shown as pruned ones. The visible finished trials are the `BEST` best and the `recent` latest by trial number. They do not depend on the
     order in which results arrived, so a resumed sweep sees the same trials as an uninterrupted one.
 
     Args:
@@ -210,8 +228,9 @@ class BoundedMemory(InMemoryStorage):
         super().__init__()
         self._recent = recent
         self._open: set[int] = set()
-        self._best: list[tuple[tuple[float, ...], int]] = []
-        self._latest: list[int] = []
+        self._paused: dict[int, FrozenTrial] = {}
+        self._ranked: list[tuple[tuple[float, ...], int]] = []
+        self._by_number: list[int] = []
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a trial and mark it as running."""
@@ -219,24 +238,41 @@ class BoundedMemory(InMemoryStorage):
         self._open.add(trial_id)
         return trial_id
 
+    def pause(self, trial_id: int, value: float, epoch: int) -> None:
+        """Show a running trial as pruned at an epoch with this value, in place of what was shown before."""
+        self._hide(trial_id)
+        shown = copy(self.get_trial(trial_id))
+        shown.state, shown.intermediate_values = TrialState.PRUNED, {epoch: value}
+        self._paused[trial_id] = shown
+        self._show(trial_id, shown)
+
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Set a trial's state. A finished trial stays visible while it is among the best or the latest."""
         changed = super().set_trial_state_values(trial_id, state, values)
         if state.is_finished():
-            self._open.discard(trial_id)
+            self._hide(trial_id)
         if state in (TrialState.COMPLETE, TrialState.PRUNED):
-            insort(self._best, (_rank(self.get_trial(trial_id)), trial_id))
-            insort(self._latest, trial_id)
-            del self._best[BEST:], self._latest[: -self._recent]
+            self._show(trial_id, self.get_trial(trial_id))
         return changed
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return the visible trials, by number. Never copies them: no caller here asks for copies."""
-        remembered = self._open.union(self._latest, (trial_id for _, trial_id in self._best))
-        trials = [self.get_trial(trial_id) for trial_id in sorted(remembered)]
+        latest = self._by_number[-self._recent :]
+        remembered = self._open.union(latest, (trial_id for _, trial_id in self._ranked[:BEST]))
+        trials = [self._paused.get(trial_id) or self.get_trial(trial_id) for trial_id in sorted(remembered)]
         return [trial for trial in trials if states is None or trial.state in states]
+
+    def _show(self, trial_id: int, trial: FrozenTrial) -> None:
+        insort(self._ranked, (_rank(trial), trial_id))
+        insort(self._by_number, trial_id)
+
+    def _hide(self, trial_id: int) -> None:
+        self._open.discard(trial_id)
+        if (shown := self._paused.pop(trial_id, None)) is not None:
+            self._ranked.remove((_rank(shown), trial_id))
+            self._by_number.remove(trial_id)
 
 
 def _rank(trial: FrozenTrial) -> tuple[float, ...]:

@@ -38,6 +38,7 @@ class SearchStatus:
         best_value: Best value of the objective so far; NaN before the first epoch.
         best_config: Configuration of the best trial.
         teacher_value: The teacher's value of the objective.
+        waiting: Number of paused trials, which may be promoted.
     """
 
     target: int
@@ -50,6 +51,7 @@ class SearchStatus:
     best_value: float
     best_config: Mapping[str, Any]
     teacher_value: float
+    waiting: int = 0
 
     @property
     def ended(self) -> int:
@@ -200,8 +202,9 @@ class _Clock:
 
 
 def _counts(status: SearchStatus) -> str:
+    waiting = f"{status.waiting} waiting, " if status.waiting else ""
     return (
-        f"{status.ended}/{status.target} trials: {status.running} running, {status.complete} complete, "
+        f"{status.ended}/{status.target} trials: {status.running} running, {waiting}{status.complete} complete, "
         f"{status.pruned} stopped early, {status.failed} failed"
     )
 

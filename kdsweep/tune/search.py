@@ -62,16 +62,17 @@ class Search:
         study = self._study = self._open()
         if study.done:
             return
-        already = sum(len(trial.values) for trial in study.running.values())
+        unfinished = [*study.running.values(), *study.paused.values()]
+        already = sum(len(trial.values) for trial in unfinished)
         self._progress.phase(
             "search",
             f"{study.target} trials of {self._spec.train.epochs} epochs, {self._lanes} at a time"
-            + (f", resuming {len(study.running)} after {already} epochs" if study.running else ""),
+            + (f", resuming {len(unfinished)} after {already} epochs" if unfinished else ""),
         )
         self._progress.search(self._status())
 
     def next(self) -> Work | None:
-        """Return the next trial."""
+        """Return the next trial; None while a paused one may still be promoted, or if there are no more."""
         trial = self._study.ask()
         return TrialRun(self._place.result(), trial.key, trial.config) if trial else None
 
@@ -120,7 +121,7 @@ class Search:
                 study.finish(key, State.FAILED, f"{goal.column} is {metrics[goal.column]}")
                 return False
             if study.report(key, metrics):
-                study.finish(key, State.PRUNED)
+                study.leave(key)
                 return False
         if "failure" in report:
             study.finish(key, State.FAILED, report["failure"])
@@ -145,7 +146,7 @@ class Search:
         """
         study = self._study
         failed = study.counts[State.FAILED]
-        if study.counts[State.COMPLETE] or study.counts[State.PRUNED] or not failed:
+        if study.counts[State.COMPLETE] or study.counts[State.PRUNED] or study.paused or not failed:
             return
         if study.done:
             raise SweepError(f"all {failed} trials failed: {study.last_error}")
@@ -157,6 +158,7 @@ class Search:
         return SearchStatus(
             target=study.target,
             running=len(study.running),
+            waiting=len(study.paused),
             complete=study.counts[State.COMPLETE],
             pruned=study.counts[State.PRUNED],
             failed=study.counts[State.FAILED],

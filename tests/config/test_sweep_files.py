@@ -294,11 +294,15 @@ def test_a_faulty_part_hides_no_fault_of_the_search(sweep_file):
     assert found == ["train.milestones", "scheduler.group_by", "search.points.0.depth"]
 
 
-def test_groups_by_a_setting_from_a_range_are_noted(sweep_file):
-    spec = load_spec(sweep_file, {"scheduler.group_by": ["lr", "width", "method"]})
-    (note,) = notes(spec)
-    assert note.startswith("scheduler.group_by: lr is drawn from a range, so nearly every trial is a group of its own")
-    assert notes(load_spec(sweep_file, {"scheduler.group_by": ["lr"], "scheduler.name": "none"})) == []
+def test_groups_by_a_setting_from_a_range_are_refused_but_for_the_width(sweep_file):
+    with pytest.raises(SpecError, match=r"scheduler.group_by: found 'lr', drawn from a range, so that nearly every tr"):
+        load_spec(sweep_file, {"scheduler.group_by": ["lr", "width", "method"]})
+    load_spec(sweep_file, {"scheduler.group_by": ["lr"], "scheduler.name": "none"})
+    spec = load_spec(sweep_file, {"space.width": {"loguniform": [0.25, 1]}, "search.points": []})
+    assert notes(spec) == [
+        "scheduler.group_by: width is drawn from a range, so trials of all widths are compared, less the trend over "
+        "log(width)"
+    ]
 
 
 def test_all_faults_are_reported_at_once(sweep_file):

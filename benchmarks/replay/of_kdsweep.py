@@ -50,7 +50,7 @@ class KdsweepSearch:
         """Report an epoch to the study, and end the trial as it says."""
         metrics = {"epoch": job.epochs, "val_accuracy": value, "seconds": seconds}
         if self._study.report(job.key, metrics):
-            self._leave(job.key)
+            self._study.leave(job.key)
             return False
         if job.epochs == self._epochs:
             self._study.finish(job.key, State.COMPLETE)
@@ -61,9 +61,3 @@ class KdsweepSearch:
         """Remove the sweep directory."""
         self._study.close()
         shutil.rmtree(self._folder)
-
-    def _leave(self, key: str) -> None:
-        if hasattr(self._study, "leave"):  # the study decides whether the trial is paused or pruned
-            self._study.leave(key)
-        else:
-            self._study.finish(key, State.PRUNED)

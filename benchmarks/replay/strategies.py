@@ -66,21 +66,37 @@ def _ray(settings: Mapping[str, Any], setting: Setting) -> Strategy:
     return RayTuneSearch(setting.space, setting.seed, setting.epochs, **settings)
 
 
-# Variants of kdsweep: what differs from the defaults of a sweep file.
+# What variants of kdsweep change in a sweep file.
+GRACE_1 = {"scheduler.grace_epochs": 1}
+FACTOR_2 = {"scheduler.reduction_factor": 2}
+FACTOR_4 = {"scheduler.reduction_factor": 4}
+PROMOTION = {"scheduler.name": "asha-promotion"}
+POOLED = {"scheduler.pooled": True}
+RANDOM = {"search.sampler": "random"}
+NO_SHARE = {"search.plain_share": 0}
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "kdsweep": {},
-    "kdsweep, grace 1": {"scheduler.grace_epochs": 1},
-    "kdsweep, factor 2": {"scheduler.reduction_factor": 2},
-    "kdsweep, factor 4": {"scheduler.reduction_factor": 4},
-    "kdsweep, grace 1, factor 4": {"scheduler.grace_epochs": 1, "scheduler.reduction_factor": 4},
+    "kdsweep, grace 1": GRACE_1,
+    "kdsweep, factor 2": FACTOR_2,
+    "kdsweep, factor 4": FACTOR_4,
+    "kdsweep, grace 1, factor 4": GRACE_1 | FACTOR_4,
+    "kdsweep, promotion": PROMOTION,
+    "kdsweep, promotion, grace 1": PROMOTION | GRACE_1,
+    "kdsweep, promotion, factor 4": PROMOTION | FACTOR_4,
+    "kdsweep, promotion, grace 1, factor 4": PROMOTION | GRACE_1 | FACTOR_4,
+    "kdsweep, pooled": POOLED,
+    "kdsweep, promotion, grace 1, pooled": PROMOTION | GRACE_1 | POOLED,
     "kdsweep, startup 8": {"search.startup_trials": 8},
     "kdsweep, startup 32": {"search.startup_trials": 32},
-    "kdsweep, plain_share 0": {"search.plain_share": 0},
-    "kdsweep, grace 1, plain_share 0": {"scheduler.grace_epochs": 1, "search.plain_share": 0},
-    "kdsweep, random": {"search.sampler": "random"},
-    "kdsweep, grace 1, random": {"search.sampler": "random", "scheduler.grace_epochs": 1},
-    "kdsweep, factor 2, random": {"search.sampler": "random", "scheduler.reduction_factor": 2},
-    "kdsweep, factor 4, random": {"search.sampler": "random", "scheduler.reduction_factor": 4},
+    "kdsweep, plain_share 0": NO_SHARE,
+    "kdsweep, grace 1, plain_share 0": GRACE_1 | NO_SHARE,
+    "kdsweep, random": RANDOM,
+    "kdsweep, grace 1, random": RANDOM | GRACE_1,
+    "kdsweep, factor 2, random": RANDOM | FACTOR_2,
+    "kdsweep, factor 4, random": RANDOM | FACTOR_4,
+    "kdsweep, promotion, random": RANDOM | PROMOTION,
+    "kdsweep, promotion, grace 1, random": RANDOM | PROMOTION | GRACE_1,
     "kdsweep, no groups": {"scheduler.group_by": []},
     "kdsweep, no stopping": {"scheduler.name": "none"},
 }

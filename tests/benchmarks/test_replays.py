@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ def replays():
     """The modules of the benchmark."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "benchmarks")
-        names = ("curves", "measures", "random_search", "workers")
+        names = ("curves", "measures", "random_search", "strategies", "workers")
         modules = {name: importlib.import_module(f"replay.{name}") for name in names}
         yield SimpleNamespace(search=importlib.import_module("search"), **modules)
 
@@ -76,6 +77,22 @@ def test_a_replay_depends_on_its_seed_alone(replays, surrogate, name):
     assert first == again != other
     assert first["epochs"] == CONFIGURATIONS * 18 // 10
     assert all(regret >= -0.3 for regret in first["regret"]["10"].values())
+
+
+def test_a_paused_trial_of_kdsweep_continues_at_its_next_epoch(replays, surrogate):
+    setting = replays.strategies.Setting(surrogate.space, 0, 18, [150])
+    strategy = replays.strategies.STRATEGIES["kdsweep, promotion, grace 1, random"](setting)
+    epochs = list(replays.workers.replay(strategy, surrogate, workers=4, budget=150))
+    strategy.close()
+    numbers, waits = {}, []
+    for epoch in epochs:
+        numbers.setdefault(epoch.key, []).append(epoch)
+    for trained in numbers.values():
+        assert [epoch.number for epoch in trained] == list(range(1, len(trained) + 1))
+        duration = surrogate.of(trained[0].config).seconds / 3600
+        waits += [after.hours - before.hours > 1.01 * duration for before, after in pairwise(trained)]
+    assert sum(waits) > 5
+    assert len(numbers) > 40
 
 
 class Fixed:

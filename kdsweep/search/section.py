@@ -23,6 +23,8 @@ class SearchSection(Section):
         points: Configurations to try first; missing values are drawn.
         plain_share: Plain trials per width, as a multiple of the trials of the method with the most at that width; 0
             leaves their number to the sampler.
+        balance: `width` gives every width equally many non-plain proposals, and shows the sampler each result minus
+            the best one of the same width at the same epoch; `none` leaves the widths to the sampler.
     """
 
     sampler: PartName = "tpe"
@@ -30,6 +32,7 @@ class SearchSection(Section):
     startup_trials: Annotated[int, Field(ge=0)] = TPE.startup_trials.default
     points: list[dict[str, Any]] = Field(default_factory=list)
     plain_share: Weight = 1.0
+    balance: Literal["none", "width"] = "none"
 
 
 class SchedulerSection(Section):

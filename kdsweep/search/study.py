@@ -364,6 +364,8 @@ class Study:
             what = "no epochs of" if log.is_file() else "missing, but the journal contains"
             raise SweepDirError(f"{log}: {what} trial {lost[0]}; restore the log as kdsweep wrote it")
         for key, frozen in ended.items():
+            if paused_at := everyone[key].paused_at:
+                self._proposer.pause(everyone[key].config, self._scores(everyone[key])[:paused_at])
             self._proposer.tell(everyone[key].config, frozen.state, self._scores(everyone[key]))
             self.counts[states[frozen.state]] += 1
             if frozen.state != TrialState.FAIL:

@@ -60,7 +60,7 @@ def accuracy_of(config, epoch):
     return round(best - 0.3 * math.exp(-epoch / 5), 4)
 
 
-class Crash(Exception):
+class CrashError(Exception):
     pass
 
 
@@ -74,12 +74,12 @@ def drive(study, workers=1, crash_after=10**9, between=False):
         assert running, "nothing to run, but the study is not done"
         _, trial = heapq.heappop(running)
         if reported == crash_after:
-            raise Crash
+            raise CrashError
         epoch = len(trial.values) + 1
         gives_up = study.report(trial.key, line(epoch, accuracy_of(trial.config, epoch)))
         reported += 1
         if between and reported == crash_after:
-            raise Crash
+            raise CrashError
         if gives_up:
             study.leave(trial.key)
         elif epoch == EPOCHS:
@@ -173,7 +173,7 @@ def test_a_search_interrupted_anywhere_goes_on_as_if_it_had_not_been(
         study = opened(parts)  # the one before is not closed, as after SIGKILL
         try:
             drive(study, crash_after=crash_after, between=between)
-        except Crash:
+        except CrashError:
             continue
         break
     assert outcome(study) == outcome(whole)

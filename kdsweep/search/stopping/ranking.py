@@ -154,4 +154,4 @@ class AdjustedRung:
         """Subtract from each number the mean of its group."""
         groups = np.asarray(self._groups)
         means = np.bincount(groups, numbers) / np.bincount(groups)
-        return numbers - means[groups]
+        return np.asarray(numbers - means[groups])

@@ -72,6 +72,7 @@ FACTOR_2 = {"scheduler.reduction_factor": 2}
 FACTOR_4 = {"scheduler.reduction_factor": 4}
 PROMOTION = {"scheduler.name": "asha-promotion"}
 POOLED = {"scheduler.pooled": True}
+BALANCE = {"search.balance": "width"}
 RANDOM = {"search.sampler": "random"}
 NO_SHARE = {"search.plain_share": 0}
 
@@ -87,6 +88,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "kdsweep, promotion, grace 1, factor 4": PROMOTION | GRACE_1 | FACTOR_4,
     "kdsweep, pooled": POOLED,
     "kdsweep, promotion, grace 1, pooled": PROMOTION | GRACE_1 | POOLED,
+    "kdsweep, balance": BALANCE,
+    "kdsweep, balance, grace 1": BALANCE | GRACE_1,
+    "kdsweep, balance, promotion": BALANCE | PROMOTION,
+    "kdsweep, balance, promotion, grace 1": BALANCE | PROMOTION | GRACE_1,
     "kdsweep, startup 8": {"search.startup_trials": 8},
     "kdsweep, startup 32": {"search.startup_trials": 32},
     "kdsweep, plain_share 0": NO_SHARE,

@@ -159,13 +159,15 @@ def row(name: str, outcomes: Sequence[dict[str, Any]], limit: int) -> dict[str, 
     for width in widths:
         cells[f"width {float(width):g}"] = shown([found["regret"][last][width] for found in outcomes])
     cells[OVERALL] = shown([found["regret"][last][OVERALL] for found in outcomes])
-    cells["plain"] = shown([mean(found["plain_regret"][last], widths) for found in outcomes])
+    # The median, because a replay may not have tried a plain student at each width yet.
+    plain = [mean(found["plain_regret"][last], widths) for found in outcomes]
+    cells["plain (median)"] = f"{statistics.median(plain):.2f}"
     for width in widths:
         reached = [found["near"][width] for found in outcomes]
         middle = statistics.median([np.inf if at is None else at for at in reached])
         cells[f"epochs to {NEAR} at {float(width):g}"] = "never" if middle == np.inf else f"{middle:.0f}"
     cells["trials"] = f"{statistics.mean(found['trials'] for found in outcomes):.0f}"
-    cells["hours"] = f"{statistics.mean(found['hours'] for found in outcomes):.2f}"
+    cells["minutes"] = f"{60 * statistics.mean(found['hours'] for found in outcomes):.1f}"
     return cells
 
 

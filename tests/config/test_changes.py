@@ -129,7 +129,6 @@ def test_settings_that_leave_trials_comparable_can_change(sweep, tmp_path):
         ({"space.lr": 0.5}, "spec.yaml:"),  # the point of the file lies outside
         ({"space.method": ["none"], "search.points": []}, "--set space.method: "),
         ({"search.points": [{"method": "none"}]}, "; accepted: [], which drops the points that were not tried yet"),
-        ({"space.method": ["simkd"], "space.width": 50, "search.points": []}, "--set "),
         ({"seed": 1}, "--set seed: 0 -> 1: cannot change"),
         ({"name": "other"}, "--set name: small -> other: cannot change"),
         ({"dataset.subset": 100}, "--set dataset.subset: 1200 -> 100: cannot change"),

@@ -144,9 +144,7 @@ def verdicts(repeats: int) -> Iterable[dict[str, object]]:
             "false over twin (%)": percent([_any_false(found["kd_gain"]) for found in false]),
             "over tuned (%)": percent([_any_false(found["kd_gain_tuned"]) for found in false]),
             "over either (%)": percent([_any_false(found["kd_gain"] + found["kd_gain_tuned"]) for found in false]),
-            "gains found (%)": percent(
-                [verdict == "gain" for found in gains for one in found.values() for verdict in one]
-            ),
+            "gains found (%)": percent([verdict == "gain" for verdict in judged]),
             "mean trainings": f"{np.mean([count for _, count in with_gain]):.1f}",
         }
 

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kdsweep.distributions import Config
-from kdsweep.results.designs import Design, Evidence, Measured, paired
-from kdsweep.results.gains import LEVEL, Verdict, judge_all
+from kdsweep.results.designs import Design, Evidence, Gains, Measured, Verdicts, judge_kinds, paired
+from kdsweep.results.gains import LEVEL, Verdict
 from kdsweep.seeds import run_name
 from kdsweep.tasks import Goal
 
@@ -25,8 +25,7 @@ GAIN_COLUMNS = (*_NUMBERS, *_VERDICTS, *_COUNTS, "margin", "level")
 # Written by version 0.1.0 instead of a verdict.
 _RETIRED = ["within_noise", "within_noise_tuned"]
 
-Differences = Mapping[str, NDArray[np.float64]]
-Judge = Callable[[Differences, float], Mapping[str, Verdict]]
+Judge = Callable[[Gains, float], Verdicts]
 
 
 def confirmed_frame(design: Design, results: Measured, goal: Goal, margin: float) -> pd.DataFrame:
@@ -86,23 +85,16 @@ def _measured_row(one: Evidence, results: Measured, goal: Goal) -> dict[str, Any
     }
 
 
-def _all_together(gains: Differences, margin: float) -> Mapping[str, Verdict]:
-    return judge_all(gains, margin=margin)
-
-
-def gain_columns(
-    differences: Mapping[str, Differences], trials: list[str], margin: float, judge: Judge = _all_together
-) -> pd.DataFrame:
+def gain_columns(differences: Gains, trials: list[str], margin: float, judge: Judge = judge_kinds) -> pd.DataFrame:
     """Judge all confirmed gains.
-
-    The gains over plain twins are one family of comparisons, those over tuned plain students another.
 
     Args:
         differences: For each gain in `GAINS`, the paired differences [S] by trial, NaN where a seed failed. Trials
             without an entry have no such gain; their columns stay empty.
         trials: All confirmed trials.
         margin: Largest difference that does not matter; 0 rules out the verdict `same`.
-        judge: Returns the verdicts by trial, given the differences by trial and the margin.
+        judge: Judges the differences, given the margin; by default, the gains over plain twins are one family of
+            comparisons, those over tuned plain students another.
 
     Returns:
         One row per trial, in order: for each gain its mean, `_std`, `_low`, `_high` and `_p`, then `verdict`,
@@ -110,10 +102,10 @@ def gain_columns(
     """
     columns: dict[str, list[Any]] = {}
     levels: dict[str, float] = {}
+    verdicts = judge(differences, margin)
     for gain, suffix in GAINS.items():
-        verdicts = judge(differences[gain], margin)
         for trial in trials:
-            verdict = verdicts.get(trial)
+            verdict = verdicts[gain].get(trial)
             if verdict is not None:
                 levels[trial] = verdict.level
             for name, value in _row(gain, suffix, verdict, differences[gain].get(trial, np.empty(0))).items():

@@ -10,7 +10,8 @@ decide, in two stages:
    best half again, and so on, two trainings per candidate in total. The best mean validation value leads its group.
 2. Judging. Each leader, its plain twin and the tuned plain student are trained on further seeds, until the gains over
    both have a verdict, or the trainings are used up. The numbers of seeds at which verdicts are made are fixed before
-   the first one; alpha spending keeps the error rate over all of them (`sequential`), Bonferroni over the leaders.
+   the first one. The probability of any false verdict is at most 5 % over all of them (alpha spending, `sequential`),
+   all leaders (Bonferroni) and both gains of a leader (Holm).
 
 A leader is judged on seeds that no candidate of its group was selected by. The seeds of the selection overrate it: they
 are the ones on which it came first. If a group has only one candidate, nothing is selected, and all its seeds are used.
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from kdsweep.config.spec import SELECTION
 from kdsweep.distributions import Config
 from kdsweep.results.allocation import next_round, ranking
-from kdsweep.results.gains import Verdict, judge_all
+from kdsweep.results.gains import LEVEL, Verdict, judge_all
 from kdsweep.results.sequential import LookPlan
 from kdsweep.search.baseline import is_plain, plain_twin
 from kdsweep.seeds import run_name
@@ -42,6 +43,8 @@ _LOOKS = 10
 
 Training = tuple[Config, int]  # a configuration and a fresh seed
 Measured = Mapping[str, Mapping[str, float]]  # the metrics of each finished training, by `run_name`
+Gains = Mapping[str, Mapping[str, NDArray[np.float64]]]  # for each kind of gain, the paired differences [S] by trial
+Verdicts = Mapping[str, Mapping[str, Verdict]]  # for each kind of gain, the verdicts by trial
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,8 @@ class Design(Protocol):
     def evidence(self, results: Measured) -> list[Evidence]:
         """Return the seeds behind each configuration that was trained. The confirmation is done."""
 
-    def judge(self, gains: Mapping[str, NDArray[np.float64]], margin: float) -> dict[str, Verdict]:
-        """Judge the gains of one kind, from the paired differences by trial."""
+    def judge(self, gains: Gains, margin: float) -> Verdicts:
+        """Judge all gains."""
 
 
 class FixedSeeds:
@@ -141,9 +144,9 @@ class FixedSeeds:
         """Return the same seeds for all."""
         return [Evidence(one, self._seeds, self._seeds if one.baselines else ()) for one in self._chosen]
 
-    def judge(self, gains: Mapping[str, NDArray[np.float64]], margin: float) -> dict[str, Verdict]:
-        """Judge the gains together, with p corrected by Holm's method."""
-        return judge_all(gains, margin=margin)
+    def judge(self, gains: Gains, margin: float) -> Verdicts:
+        """Judge the gains of each kind together, with p corrected by Holm's method."""
+        return judge_kinds(gains, margin)
 
 
 class AutoSeeds:
@@ -195,7 +198,8 @@ class AutoSeeds:
         if self.judged < 2:
             return None
         step = 2 * math.ceil(self.judged / (2 * _LOOKS))
-        return LookPlan(tuple(sorted(range(self.judged, min(2, self.judged - 1), -step))))
+        looks = tuple(sorted(range(self.judged, min(2, self.judged - 1), -step)))
+        return LookPlan(looks, level=LEVEL / self.leaders)
 
     def wanted(self, results: Measured) -> list[Training]:
         """Return the trainings of the rounds and looks that have been reached."""
@@ -205,13 +209,19 @@ class AutoSeeds:
         """Return the seeds of the selection for each candidate, and the paired seeds of the leaders."""
         return [one for group in self._groups.values() for one in self._of_group(group, results)[1]]
 
-    def judge(self, gains: Mapping[str, NDArray[np.float64]], margin: float) -> dict[str, Verdict]:
-        """Judge each gain at the look that its leader has reached, with p corrected for the number of leaders."""
-        return {key: self._verdict(values, margin) for key, values in gains.items()}
+    def judge(self, gains: Gains, margin: float) -> Verdicts:
+        """Judge both gains of each leader at the look that it has reached."""
+        leaders = dict.fromkeys(trial for by_trial in gains.values() for trial in by_trial)
+        judged = {
+            trial: self._verdicts({kind: gains[kind][trial] for kind in gains if trial in gains[kind]}, margin)
+            for trial in leaders
+        }
+        return {kind: {trial: judged[trial][kind] for trial in by_trial} for kind, by_trial in gains.items()}
 
-    def _verdict(self, gains: NDArray[np.float64], margin: float) -> Verdict:
+    def _verdicts(self, gains: Mapping[str, NDArray[np.float64]], margin: float) -> dict[str, Verdict]:
+        """Judge the gains of one leader, by their kinds."""
         assert self.plan is not None
-        return self.plan.judge(gains, margin=margin, family=self.leaders)
+        return self.plan.judge_all(gains, margin=margin)
 
     def _of_group(self, group: list[Chosen], results: Measured) -> tuple[list[Training], list[Evidence]]:
         """Trainings that a group needs so far, and the evidence if all of them are finished."""
@@ -268,8 +278,10 @@ class AutoSeeds:
         return trainings, seeds
 
     def _decided(self, leader: Chosen, seeds: tuple[int, ...], results: Measured) -> bool:
-        gains = [paired(leader.config, plain, seeds, results, self._goal) for plain in leader.baselines.values()]
-        return all(self._verdict(values, self._margin).verdict != "undecided" for values in gains)
+        gains = {
+            kind: paired(leader.config, plain, seeds, results, self._goal) for kind, plain in leader.baselines.items()
+        }
+        return all(found.verdict != "undecided" for found in self._verdicts(gains, self._margin).values())
 
     def _seeds(self, first: int, end: int) -> tuple[int, ...]:
         return tuple(self._seed_of(number) for number in range(first, end))
@@ -285,6 +297,11 @@ def paired(config: Config, plain: Config, seeds: Sequence[int], results: Measure
         for one in (config, plain)
     )
     return np.asarray(goal.score(1.0) * (ours - theirs))
+
+
+def judge_kinds(gains: Gains, margin: float) -> Verdicts:
+    """Judge the gains of each kind as one family, with p corrected by Holm's method."""
+    return {kind: judge_all(by_trial, margin=margin) for kind, by_trial in gains.items()}
 
 
 def named(trainings: Sequence[Training]) -> dict[str, Training]:

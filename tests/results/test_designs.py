@@ -84,7 +84,7 @@ def test_a_clear_gain_ends_the_confirmation_early_and_noise_goes_on_to_the_last_
     clear, nothing = Trainings(better_with_lower_lr), Trainings(noise)
     design = auto([student(1), student(2)])
     judged = [next(len(one.judged) for one in each.run(design).values() if one.judged) for each in (clear, nothing)]
-    assert judged == [6, 8]
+    assert judged == [4, 8]
     assert len(clear.results) < len(nothing.results) == design.most
 
 

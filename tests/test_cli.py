@@ -275,7 +275,7 @@ def test_what_was_confirmed_is_a_frame_too(kdsweep, swept):
     pd.testing.assert_frame_equal(read_csv(out), load_results(swept).confirmed, check_dtype=False)
     code, out, _ = kdsweep("results", swept, "--confirmed")
     (row,) = load_results(swept).confirmed.to_dict("records")
-    assert f"{row['kd_gain']:.2%}" in out
+    assert f"{row['kd_gain'] * 100:+.2f}" in out
     assert "plain_test_accuracy" in out
 
 

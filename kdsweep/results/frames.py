@@ -24,7 +24,7 @@ from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import read_json, replacing
 from kdsweep.storage.jsonl import read_lines
-from kdsweep.storage.logs import no_epochs, no_journal
+from kdsweep.storage.logs import no_epochs, no_journal, no_trial
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal, Task
 
@@ -348,7 +348,7 @@ def _metrics(epochs: pd.DataFrame) -> list[str]:
 def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     goal = read_spec(sweep).goal
     rows = [_row(frozen) for frozen in frozen_trials(sweep)]
-    _need_epochs(sweep, rows, epochs)
+    _refuse_lost_trials(sweep, rows, epochs)
     names = dict.fromkeys(name for row in rows for name in row)
     frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
     last_value = f"{goal.column}_last"
@@ -389,9 +389,11 @@ def _skipped(sweep: SweepDir) -> dict[str, int]:
         return {}
 
 
-def _need_epochs(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFrame) -> None:
-    """Raise an error if the log lacks the epochs of a finished trial."""
+def _refuse_lost_trials(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFrame) -> None:
+    """Raise an error if a log lacks a trial that the other one shows to have run."""
     logged = set(epochs["trial"])
+    if unknown := sorted(logged.difference(row["trial"] for row in rows)):
+        raise no_trial(sweep, unknown[0])
     lost = [row["trial"] for row in rows if row["state"] in ("COMPLETE", "PRUNED") and row["trial"] not in logged]
     if lost:
         raise no_epochs(sweep, lost[0])

@@ -30,7 +30,7 @@ from kdsweep.search.space import SearchSpace
 from kdsweep.search.versions import space_version
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
-from kdsweep.storage.logs import no_epochs, no_journal
+from kdsweep.storage.logs import no_epochs, no_journal, no_trial
 from kdsweep.storage.paths import SweepDir
 
 KEPT_WEIGHTS = 10
@@ -401,7 +401,9 @@ class Study:
         stopped: dict[str, int] = {}
         for entry in read_lines(self.sweep.epochs_log, wanted=("trial", "epoch", self._goal.column, "seconds")):
             key, epoch = entry["trial"], int(entry["epoch"])
-            if key in everyone and self._note(everyone[key], entry):
+            if key not in everyone:
+                raise no_trial(self.sweep, key)
+            if self._note(everyone[key], entry):
                 stopped[key] = epoch
             elif epoch > stopped.get(key, epoch):
                 del stopped[key]  # an earlier version, whose groups were larger, let it continue

@@ -120,7 +120,7 @@ class _Phases:
     def _read_data(self) -> Prepared:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
-        self._check_sizes(data)
+        check_sizes(self._spec, data, self._progress)
         if note := origins.record_data(self._sweep, data, scores=self._spec.confirm.top > 0):
             self._progress.phase("data", note)
         # Before anything is trained, because it may fail.
@@ -134,21 +134,6 @@ class _Phases:
         if data.skipped:
             self._progress.phase("data", f"skipped unreadable {task.noun}: {tasks.counted(data.skipped)}")
         return data
-
-    def _check_sizes(self, data: Prepared) -> None:
-        """Compare `subset` and `batch_size` with the number of images; earlier versions began sweeps without that.
-
-        Raises:
-            InputError: If a new sweep asks for more images than there are.
-        """
-        count = data.count("train")
-        own_val = "val" in data.contents
-        fault = subset_fault(self._spec, count if own_val else count + data.count("val"))
-        if fault and not self._sweep.data.is_file():
-            raise InputError(f"dataset.subset: {fault}")
-        for note in (f"note: dataset.subset: {fault}" if fault else "", batch_note(self._spec, count)):
-            if note:
-                self._progress.phase("data", note)
 
     def _on_prepared(self, device: str) -> None:
         self._environment |= {"gpus": [device] if device else []}
@@ -170,3 +155,19 @@ class _Phases:
 
     def _write_environment(self) -> None:
         write_json(self._sweep.environment, self._environment | {"timeline": self._timeline.described()})
+
+
+def check_sizes(spec: SweepSpec, data: Prepared, progress: Progress) -> None:
+    """Compare `subset` and `batch_size` with the number of samples. Earlier versions began sweeps without that check.
+
+    Raises:
+        InputError: If a new sweep asks for more samples than there are.
+    """
+    count = data.count("train")
+    own_val = "val" in data.contents  # otherwise validation samples were taken from the training split
+    fault = subset_fault(spec, count if own_val else count + data.count("val"))
+    if fault and not spec.sweep_dir.data.is_file():
+        raise InputError(f"dataset.subset: {fault}")
+    for note in (fault and f"dataset.subset: {fault}", batch_note(spec, count)):
+        if note:
+            progress.phase("data", f"note: {note}")

@@ -406,7 +406,7 @@ def test_the_same_processes_prepare_search_and_confirm(local_ray, sweep_file, tm
     pids = tmp_path / "pids"
     changes = {
         **QUICK,
-        "space": {"method": ["kd", "hint"], "lr": {"loguniform": [1e-3, 1e-2]}},
+        "space": {"method": ["kd", "dkd"], "lr": {"loguniform": [1e-3, 1e-2]}},
         "student": {"model": "noted_models:tiny", "options": {"file": str(pids)}},
         "search.points": [],
         "confirm": {"top": 1, "seeds": 2},

@@ -26,7 +26,7 @@ from kdsweep.search.turns import BestAtEpochs, WidthTurns
 from kdsweep.seeds import derived_seed, digest_of
 
 ATTEMPTS = 20
-REDRAWS = 16  # for the width that is due
+REDRAWS = 6  # for the width that is due
 BEST = 25  # TPE never counts more than 25 trials as good, however long its history
 RECENT = 250
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.constraints import within_constraints
-from kdsweep.config.objective import metric_faults, objective_faults
+from kdsweep.config.objective import metric_faults, objective_faults, with_modes
 from kdsweep.config.shapes import EXAMPLES, schema_faults
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Document, Keys
@@ -63,7 +63,7 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
     faults = [document.fault(keys, message) for keys, message in _model_faults(spec)]
     if faults:
         raise SpecError(faults)
-    return spec.replaced(objective=spec.objective.model_copy(update={"mode": spec.goal.mode}))
+    return spec.replaced(objective=with_modes(spec))
 
 
 def notes(spec: SweepSpec) -> list[str]:

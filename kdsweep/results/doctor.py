@@ -68,7 +68,7 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from _removable(sweep, sweep.teacher_card, "kdsweep resume rebuilds it")
     yield from _removable(sweep, sweep.teacher_test, "kdsweep confirm rebuilds it")
     single = (sweep.data, sweep.code, sweep.environment, sweep.probe)
-    for path in (*single, *sorted(sweep.confirmed.glob("*/result.json"))):
+    for path in (*single, *sorted([*sweep.confirmed.glob("*/result.json"), *sweep.latency.glob("*.json")])):
         if path.is_file():
             yield _looked_at(sweep, path, partial(_json, path))
     of_trial = "its trial cannot be exported; if the trial is unfinished, kdsweep resume restarts it"

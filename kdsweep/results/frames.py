@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.params import named
+from kdsweep.results import several
 from kdsweep.results.confirmed import upgraded
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.plan import rule_of
@@ -24,6 +25,7 @@ from kdsweep.storage.files import read_json, replacing
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal, Task
+from kdsweep.tasks.metrics import COSTS
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 # Optuna state -> state in the results.
 _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "RUNNING"}
 _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha", "lr")
-_COSTS = ("parameters", "size_mb", "train_seconds")
 _SIZES = ("parameters", "size_mb")
 LOGS = b"kdsweep.logs"  # metadata key of a frame: the fingerprint of the logs it was built from
 LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
@@ -70,8 +71,13 @@ class Results:
 
     @property
     def goal(self) -> Goal:
-        """The objective of the sweep."""
+        """The first objective of the sweep."""
         return self.spec.goal
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """The objectives of the sweep."""
+        return self.spec.goals
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -110,16 +116,23 @@ class Results:
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials by the sweep's objective; on a tie, the smaller student comes first.
 
+        With several objectives, the trials of the front come first, and those of one rank are ordered by the first one.
         Confirmed trials are ordered among themselves by their mean on the validation split over the fresh seeds.
         """
-        return by_confirmation(self._by_search(), self.confirmed, self.goal).head(top)
+        ordered = self._by_search() if len(self.goals) == 1 else several.ranked(self._by_search(), self.goals)
+        return by_confirmation(ordered, self.confirmed, self.goal).head(top)
 
     def distinct(self, top: int) -> pd.DataFrame:
         """`best` without duplicate configurations; trials of a small search space repeat them."""
         return _distinct(self.best(len(self.trials)), top)
 
     def candidates(self, top: int) -> pd.DataFrame:
-        """The trials to confirm: as `distinct`, but by the results of the search alone."""
+        """The trials to confirm: as `distinct`, but by the results of the search alone.
+
+        With several objectives, they are evenly spaced along the front.
+        """
+        if len(self.goals) > 1:
+            return several.spread_along(self.pareto(), top)
         return _distinct(self._by_search(), top)
 
     def _by_search(self) -> pd.DataFrame:
@@ -128,10 +141,28 @@ class Results:
         return ranked(measured, self.goal)
 
     def pareto(self) -> pd.DataFrame:
-        """The trials that no student of the same or smaller size beats, from small to large."""
+        """The trials that no student of the same or smaller size beats, from small to large.
+
+        With several objectives, the trials that no other is at least as good as in all of them and better in one, from
+        the best by the first objective; only the first of equal ones.
+        """
+        if len(self.goals) > 1:
+            return several.front(self.trials, self.goals)
         rising = self._by_search().sort_values("parameters", kind="stable")
         scores = rising[self.goal.column].map(self.goal.score).astype(float)
         return rising[scores > scores.cummax().shift(fill_value=-math.inf)].reset_index(drop=True)
+
+    def hypervolume(self, reference: Mapping[str, float] | None = None) -> float:
+        """How much of the space of objectives the front dominates, in the product of their units; larger is better.
+
+        Args:
+            reference: The value of each objective, by column, that counts as worthless. A missing one is the worst
+                value in the trials, so give all of them to compare sweeps.
+
+        Raises:
+            InputError: If the sweep has one objective, or the reference names something else.
+        """
+        return several.hypervolume(self.trials, self.goals, reference or {})
 
     def plain(self, width: float | None = None) -> pd.DataFrame:
         """The best complete trial without distillation, of one width or of any; empty if there is none.
@@ -277,8 +308,10 @@ def _fingerprint(sweep: SweepDir) -> bytes:
     return "\n".join(parts).encode()
 
 
-def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
+def ranked(trials: pd.DataFrame, goal: Goal, *further: Goal) -> pd.DataFrame:
     """Sort trials from best to worst, failed ones last; on a tie, the smaller student comes first."""
+    if further:
+        return several.ranked(trials, (goal, *further))
     order = ["failed", goal.column, "parameters", "number"]
     ascending = [True, goal.mode == "min", True, True]
     marked = trials.assign(failed=trials["state"] == "FAILED")
@@ -352,9 +385,15 @@ def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:
 def _in_order(epochs: pd.DataFrame) -> pd.DataFrame:
     """Put the columns of `epochs` in a fixed order, and add those that are missing."""
     metrics = _metrics(epochs)
-    known = ["trial", "epoch", *LOSSES, *metrics, "lr", "seconds", *_SIZES]
+    last = [*metrics, "lr", "seconds", *_costs(epochs)]
+    known = ["trial", "epoch", *LOSSES, *last]
     parts = [name for name in epochs.columns if name not in known]
-    return epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *metrics, "lr", "seconds", *_SIZES])
+    return epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *last])
+
+
+def _costs(epochs: pd.DataFrame) -> list[str]:
+    """Names of the columns of costs; the latency is measured only if it is an objective."""
+    return [name for name in COSTS if name in _SIZES or name in epochs.columns]
 
 
 def _metrics(epochs: pd.DataFrame) -> list[str]:
@@ -372,6 +411,7 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
     last_value = f"{goal.column}_last"
     others = [name for name in _metrics(epochs) if name != goal.column]
+    costs = _costs(epochs)
     if not epochs.empty:
         best = epochs.loc[_best_epochs(epochs, goal)].set_index("trial")
         last = epochs.loc[epochs.groupby("trial")["epoch"].idxmax()].set_index("trial")
@@ -380,14 +420,15 @@ def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
             frame[name] = frame["trial"].map(best[name])
         frame[last_value] = frame["trial"].map(last[goal.column])
         frame["parameters"] = frame["trial"].map(last["parameters"]).astype("Int64")
-        frame["size_mb"] = frame["trial"].map(last["size_mb"])
+        for name in costs[1:]:
+            frame[name] = frame["trial"].map(last[name])
         frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
-    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "error"]
+    measured = ["epochs", goal.column, last_value, *others, *costs, "train_seconds", "error"]
     frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *measured])))
     own = sorted(set(frame.columns) - {*_LEADING, *measured, "config"})
     rungs = _rung_columns(sweep, frame["trial"], epochs, goal)
     settings = ["width", "temperature", "alpha", "lr"]
-    numeric = [*settings, goal.column, last_value, *others, "size_mb", "train_seconds"]
+    numeric = [*settings, goal.column, last_value, *others, *costs[1:], "train_seconds"]
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
     frame["error"] = frame["error"].fillna("").astype(str)

@@ -29,7 +29,7 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> pd.DataFr
 
     Args:
         trials: Optuna trials; only complete ones are used.
-        direction: Direction of the objective, `maximize` or `minimize`.
+        direction: Direction of the first objective, `maximize` or `minimize`.
 
     Returns:
         One row per setting, most important first: parameter, importance (not normalised), trials (number used).
@@ -49,10 +49,20 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> pd.DataFr
         if len(having) < LEAST_TRIALS or having[-1].distributions[name].single():
             continue
         study = optuna.create_study(direction=direction)
-        study.add_trials(having)
+        study.add_trials([_of_first_objective(trial) for trial in having])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns if all values are equal
             found = PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE).evaluate(study, params=[name])
         rows.append({"parameter": name, "importance": found[name], "trials": len(having)})
     frame = pd.DataFrame(rows, columns=["parameter", "importance", "trials"])
     return frame.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def _of_first_objective(trial: FrozenTrial) -> FrozenTrial:
+    """Return the trial as one of a study with a single objective."""
+    import optuna
+
+    if len(trial.values) == 1:
+        return trial
+    params, distributions = trial.params, trial.distributions
+    return optuna.trial.create_trial(value=trial.values[0], params=params, distributions=distributions)

@@ -18,9 +18,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.distributions import Config
 from kdsweep.search.baseline import PlainShare, is_plain, size_of
+from kdsweep.search.pareto import Archive
 from kdsweep.search.samplers import Sampler
 from kdsweep.search.section import SearchSection, sampler_of
 from kdsweep.search.space import SearchSpace
+from kdsweep.search.stopping.base import Value
 from kdsweep.seeds import derived_seed, digest_of
 
 ATTEMPTS = 20
@@ -42,6 +44,7 @@ class Proposer:
         points: Configurations to try first; missing values are drawn.
         plain_share: Plain trials per width, as a multiple of those of the best-served method.
         recent: Number of latest finished trials that the sampler sees in addition to the best.
+        objectives: Number of objectives.
 
     Attributes:
         limit: Number of trials in total: fewer than `trials` if the sampler lists fewer configurations.
@@ -56,13 +59,15 @@ class Proposer:
         points: Sequence[Config] = (),
         plain_share: float = 0.0,
         recent: int = RECENT,
+        objectives: int = 1,
     ):
         self._space = space
         self._sampler = sampler
         self._seed = seed
         self._recent = recent
+        self._objectives = objectives
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._all = History(space, recent)
+        self._all = History(space, recent, objectives)
         self._tried: set[str] = set()
         listed = list(self._sampler.listed(space))
         self._given = [*points, *(config for config in listed if config not in points)]
@@ -73,9 +78,12 @@ class Proposer:
         self._plain_sampler = with_startup(sampler, 1 / self._share.sizes)
 
     @classmethod
-    def of(cls, search: SearchSection, space: SearchSpace, seed: int, recent: int = RECENT) -> Proposer:
+    def of(
+        cls, search: SearchSection, space: SearchSpace, seed: int, recent: int = RECENT, objectives: int = 1
+    ) -> Proposer:
         """Create the proposer of a sweep."""
-        return cls(sampler_of(search), space, seed, search.trials, search.points, search.plain_share, recent)
+        share = search.plain_share
+        return cls(sampler_of(search), space, seed, search.trials, search.points, share, recent, objectives)
 
     def propose(self, number: int) -> Config:
         """Return a configuration, avoiding those already tried for up to `ATTEMPTS` draws.
@@ -95,13 +103,13 @@ class Proposer:
         self._note(config)
         return config
 
-    def tell(self, config: Config, state: TrialState, values: Sequence[float]) -> None:
+    def tell(self, config: Config, state: TrialState, values: Sequence[Value]) -> None:
         """Record how a trial ended.
 
         Args:
             config: The trial's configuration.
             state: The final state, as an Optuna state.
-            values: The best score so far after each epoch; higher is better.
+            values: The best score so far after each epoch; higher is better. One score for each of several objectives.
         """
         for history in self._histories(config):
             history.tell(config, state, values)
@@ -136,7 +144,9 @@ class Proposer:
         return [self._all, self._plain_history(config)] if self._share.active and is_plain(config) else [self._all]
 
     def _plain_history(self, config: Config) -> History:
-        return self._plain.setdefault(size_of(self._space, config), History(self._space, self._recent))
+        return self._plain.setdefault(
+            size_of(self._space, config), History(self._space, self._recent, self._objectives)
+        )
 
     def _drawn_by(self, sampler: Sampler, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         seed = derived_seed(self._seed, "sampler", number, attempt) % 2**32
@@ -158,11 +168,13 @@ class History:
     Args:
         space: The search space.
         recent: Number of latest finished trials that samplers see in addition to the best.
+        objectives: Number of objectives.
     """
 
-    def __init__(self, space: SearchSpace, recent: int):
+    def __init__(self, space: SearchSpace, recent: int, objectives: int = 1):
         self._space = space
-        self._study = optuna.create_study(storage=BoundedMemory(recent), direction="maximize")
+        self._several = objectives > 1
+        self._study = optuna.create_study(storage=BoundedMemory(recent), directions=["maximize"] * objectives)
         self._open: dict[str, optuna.Trial] = {}
 
     def draw(self, given: Mapping[str, object], sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Config]:
@@ -186,14 +198,27 @@ class History:
         # Every value is given, so there is nothing to draw.
         self.accept(config, self.draw(config, optuna.samplers.RandomSampler(seed=0))[0])
 
-    def tell(self, config: Config, state: TrialState, values: Sequence[float]) -> None:
+    def tell(self, config: Config, state: TrialState, values: Sequence[Value]) -> None:
         """Record how a trial ended; see `Proposer.tell`."""
         trial = self._open.pop(digest_of(config), None)
         if trial is None:
             return  # tried twice; Optuna already has its result
+        if self._several:
+            self._tell_several(trial, state, values)
+            return
         if values:
-            trial.report(values[-1], len(values))
+            trial.report(values[-1], len(values))  # type: ignore[arg-type]
         self._study.tell(trial, values[-1] if state is TrialState.COMPLETE else None, state=state)
+
+    def _tell_several(self, trial: optuna.Trial, state: TrialState, values: Sequence[Value]) -> None:
+        """Record a stopped trial as complete: Optuna keeps no intermediate values of several objectives.
+
+        The trials that stopped it have its costs and better values, so samplers do not mistake it for a good one.
+        """
+        if state is TrialState.FAIL or not values:
+            self.reject(trial)
+        else:
+            self._study.tell(trial, values[-1], state=TrialState.COMPLETE)
 
 
 class BoundedMemory(InMemoryStorage):
@@ -212,6 +237,7 @@ class BoundedMemory(InMemoryStorage):
         self._open: set[int] = set()
         self._best: list[tuple[tuple[float, ...], int]] = []
         self._latest: list[int] = []
+        self._front = Archive()  # with several objectives
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a trial and mark it as running."""
@@ -225,7 +251,10 @@ class BoundedMemory(InMemoryStorage):
         if state.is_finished():
             self._open.discard(trial_id)
         if state in (TrialState.COMPLETE, TrialState.PRUNED):
-            insort(self._best, (_rank(self.get_trial(trial_id)), trial_id))
+            if values is not None and len(values) > 1:
+                self._front.add(trial_id, values)
+            else:
+                insort(self._best, (_rank(self.get_trial(trial_id)), trial_id))
             insort(self._latest, trial_id)
             del self._best[BEST:], self._latest[: -self._recent]
         return changed
@@ -234,7 +263,9 @@ class BoundedMemory(InMemoryStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return the visible trials, by number. Never copies them: no caller here asks for copies."""
-        remembered = self._open.union(self._latest, (trial_id for _, trial_id in self._best))
+        remembered = self._open.union(
+            self._latest, (trial_id for _, trial_id in self._best), self._front.least_crowded(BEST)
+        )
         trials = [self.get_trial(trial_id) for trial_id in sorted(remembered)]
         return [trial for trial in trials if states is None or trial.state in states]
 

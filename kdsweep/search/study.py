@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,9 +22,11 @@ from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
 from kdsweep.search.baseline import PlainLeaders, stopping_group
 from kdsweep.search.journal import BatchedJournal
+from kdsweep.search.objectives import Objectives, Scores
 from kdsweep.search.plan import Plan, rule_of
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
+from kdsweep.search.stopping.base import Value
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
@@ -71,9 +73,10 @@ class Trial:
         number: Optuna's trial number, counted from 0 in the order proposed.
         key: Unique name: the number and a hash of the configuration.
         config: The configuration.
-        values: The best value of the objective so far, after each finished epoch.
+        values: The best value of the first objective so far, after each finished epoch.
         parameters: Parameter count of the student.
         train_seconds: Training time so far.
+        scores: With several objectives, the scores of the best epoch so far, after each finished epoch.
     """
 
     number: int
@@ -82,6 +85,7 @@ class Trial:
     values: list[float] = field(default_factory=list)
     parameters: int = 0
     train_seconds: float = 0.0
+    scores: list[Scores] = field(default_factory=list)
 
     @property
     def best(self) -> float:
@@ -117,8 +121,9 @@ class Study:
         self._rule = rule_of(spec)
         self._leaders = PlainLeaders(space)
         self._goal = spec.goal
+        self._objectives = Objectives(spec.goals)
         self._kept: list[Trial] = []
-        self._proposer = Proposer.of(spec.search, space, spec.seed)
+        self._proposer = Proposer.of(spec.search, space, spec.seed, objectives=len(spec.goals))
         sweep.root.mkdir(parents=True, exist_ok=True)
         sweep.journal.touch()
         self._backend = BatchedJournal(sweep.journal)
@@ -131,7 +136,7 @@ class Study:
                 self._study = optuna.load_study(study_name=None, storage=self._storage, sampler=sampler)
             else:
                 self._study = optuna.create_study(
-                    study_name=spec.name, storage=self._storage, sampler=sampler, direction=self._goal.direction
+                    study_name=spec.name, storage=self._storage, sampler=sampler, directions=self._objectives.directions
                 )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._asked = 0
@@ -206,9 +211,10 @@ class Study:
             summary = {"parameters": trial.parameters, "train_seconds": round(trial.train_seconds, 4), "error": error}
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
             self._storage.set_trial_user_attr(trial_id, "summary", summary)
-            for epoch, value in enumerate(trial.values, start=1):
+            # Optuna takes an intermediate value of a stopped trial for its only objective.
+            for epoch, value in enumerate(() if self._objectives.several else trial.values, start=1):
                 self._storage.set_trial_intermediate_value(trial_id, epoch, value)
-            values = [trial.best] if state is State.COMPLETE else None
+            values = self._final_values(trial) if state is State.COMPLETE else None
             self._study.tell(trial.number, values, state=_OPTUNA_STATES[state])
         self._proposer.tell(trial.config, _OPTUNA_STATES[state], self._scores(trial))
         self.counts[state] += 1
@@ -236,11 +242,19 @@ class Study:
         score = self._goal.score(trial.best)
         self._leaders.note(trial.key, trial.config, score)
         group = stopping_group(self.space, trial.config, self.spec.scheduler.group_by)
-        stop = self._rule.reached(group, trial.key, epoch, score)
+        if self._objectives.several:
+            self._objectives.note(trial.scores, metrics)
+        value_at_rung = trial.scores[-1] if self._objectives.several else score
+        stop = self._rule.reached(group, trial.key, epoch, value_at_rung)
         return stop and not self._leaders.protects(trial.key, trial.config)
 
-    def _scores(self, trial: Trial) -> list[float]:
+    def _final_values(self, trial: Trial) -> list[float]:
+        return self._objectives.values(trial.scores[-1]) if self._objectives.several else [trial.best]
+
+    def _scores(self, trial: Trial) -> Sequence[Value]:
         """Convert a trial's values to scores for the stopping rule and the sampler: higher is better."""
+        if self._objectives.several:
+            return trial.scores
         return [self._goal.score(value) for value in trial.values]
 
     def _replay(self) -> None:
@@ -265,7 +279,7 @@ class Study:
             else:
                 self.running[trial.key] = trial
         stopped: dict[str, int] = {}
-        for entry in read_lines(self.sweep.epochs_log, wanted=("trial", "epoch", self._goal.column, "seconds")):
+        for entry in read_lines(self.sweep.epochs_log, wanted=("trial", "epoch", *self._objectives.columns, "seconds")):
             key, epoch = entry["trial"], int(entry["epoch"])
             if key in everyone and self._note(everyone[key], entry):
                 stopped[key] = epoch
@@ -307,6 +321,8 @@ class Study:
 
     def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
         """Return the `KEPT_WEIGHTS` best trials, plus each further one that is smaller than all better ones."""
+        if self._objectives.several:
+            return self._objectives.worth_keeping(trials, KEPT_WEIGHTS)
         # Optuna may have a trial whose epochs were lost; rank it last.
         ranked = sorted(trials, key=lambda trial: (not trial.values, -self._goal.score(trial.best), trial.number))
         kept = ranked[:KEPT_WEIGHTS]

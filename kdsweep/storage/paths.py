@@ -103,6 +103,11 @@ class SweepDir:
         return self.root / "epochs.jsonl"
 
     @property
+    def latency(self) -> Path:
+        """Measured latencies, one file per architecture."""
+        return self.root / "latency"
+
+    @property
     def probe(self) -> Path:
         """Measurements of the machine, made before the search."""
         return self.root / "probe.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 from kdsweep.distributions import RandInt
 from kdsweep.params import Param
-from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule
+from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule, Value
 
 
 @STOPPING_RULES.declare
@@ -22,6 +22,7 @@ class ASHA(StoppingRule):
     """
 
     name = "asha"
+    several_objectives = True
     grace_epochs = Param(0, "the first rung; 0 is a ninth of the budget, rounded up", valid=RandInt(0, 1_000_000))
     reduction_factor = Param(
         3,
@@ -31,7 +32,7 @@ class ASHA(StoppingRule):
 
     def __init__(self, epochs: int, **params: Any):
         super().__init__(epochs, **params)
-        self._values: dict[tuple[Hashable, int], dict[str, float]] = {}
+        self._values: dict[tuple[Hashable, int], dict[str, Value]] = {}
         self._milestones = []
         milestone = self.grace_epochs or math.ceil(epochs / 9)
         while milestone < epochs:
@@ -50,7 +51,7 @@ class ASHA(StoppingRule):
         """The rungs."""
         return self._milestones
 
-    def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
+    def reached(self, group: Hashable, key: str, epoch: int, value: Value) -> bool:
         """Stop a trial that is not in the top `1 / reduction_factor` of the trials that have reached this rung.
 
         The number that continues is rounded and at least one. The trial itself counts, so the first trial at a rung
@@ -63,4 +64,4 @@ class ASHA(StoppingRule):
             return False
         values[key] = value
         places = max(1, round(len(values) / self.reduction_factor))
-        return sum(other > value for other in values.values()) >= places
+        return self.ahead(values, key) >= places

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 from kdsweep.params import Declared, Parts
+from kdsweep.search import pareto
+
+Value = float | tuple[float, ...]
 
 
 class StoppingRule(Declared):
@@ -20,9 +23,13 @@ class StoppingRule(Declared):
     Args:
         epochs: The full budget.
         params: Values of the declared parameters.
+
+    Attributes:
+        several_objectives: Whether it handles several objectives. It then compares values only with `ahead`.
     """
 
     kind = "scheduler"
+    several_objectives: ClassVar[bool] = False
 
     def __init__(self, epochs: int, **params: Any):
         self.epochs = epochs
@@ -36,7 +43,7 @@ class StoppingRule(Declared):
         """
         return range(1, self.epochs)
 
-    def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
+    def reached(self, group: Hashable, key: str, epoch: int, value: Value) -> bool:
         """Record a trial's result and return whether to stop it.
 
         Called after each epoch; must return False at an epoch that is not a milestone. An interrupted trial may reach
@@ -46,9 +53,22 @@ class StoppingRule(Declared):
             group: Trials are compared only within the same group.
             key: The trial's key.
             epoch: The epoch just finished, counted from 1.
-            value: The best value of the objective so far; higher is better.
+            value: The best value of the objective so far; higher is better. One for each of several objectives.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def ahead(values: Mapping[str, Value], key: str) -> int:
+        """Count the trials that are better than one; with several objectives, by rank and crowding.
+
+        Args:
+            values: The values of the trials to compare, by key.
+            key: The key of the trial.
+        """
+        mine = values[key]
+        if isinstance(mine, tuple):
+            return pareto.ahead(cast("Mapping[str, tuple[float, ...]]", values), key)
+        return sum(cast(float, other) > mine for other in values.values())
 
 
 STOPPING_RULES: Parts[StoppingRule] = Parts(StoppingRule, "kdsweep.search.stopping")

@@ -32,7 +32,8 @@ def objective_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
         try:
             mode = "min" if section.metric in COSTS else task.metric(section.metric).mode
         except InputError as error:
-            yield (*keys, "metric"), str(error)
+            costs = f", or a cost: {', '.join(COSTS)}" if keys[1:] and keys[-1] != 0 else ""
+            yield (*keys, "metric"), f"{error}{costs}"
             continue
         if section.mode not in ("auto", mode):
             yield (*keys, "mode"), f"found {section.mode!r}; accepted: {mode!r}, which is best for {section.metric}"

@@ -24,7 +24,9 @@ def ranks(scores: ArrayLike) -> NDArray[np.int64]:
         scores: [N, K].
     """
     rows = np.asarray(scores, dtype=float)
-    better = np.array([(row >= rows).all(axis=1) & (row > rows).any(axis=1) for row in rows]).reshape(len(rows), -1)
+    better = np.zeros((len(rows), len(rows)), dtype=bool)  # whether one row dominates another
+    for place, row in enumerate(rows):
+        better[place] = (row >= rows).all(axis=1) & (row > rows).any(axis=1)
     dominating = better.sum(axis=0)  # how many rows dominate each
     found = np.full(len(rows), -1)
     for rank in range(len(rows)):

@@ -37,7 +37,7 @@ def test_a_sweep_searches_a_front_of_accuracy_and_latency(local_ray, sweep_file)
         assert frozen.values in (None, [row["val_accuracy"], row["latency_ms"]])
     folders = results.export(sweep.root / "students", top=len(front))
     assert len(folders) == front["config"].nunique()
-    more = kdsweep.resume(sweep.root, {"search.trials": 8}).trials
+    more = kdsweep.resume(sweep.root, trials=8).trials
     assert (
         pd.testing.assert_frame_equal(more.head(6)[["trial", "val_accuracy"]], trials[["trial", "val_accuracy"]])
         is None

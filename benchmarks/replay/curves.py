@@ -54,8 +54,8 @@ class Kernel:
     ceiling: float
 
 
-# Rounded from the better of about 20 random ones per table and kernel: by leave-one-out error, and by how little the best
-# true accuracy exceeds the best recorded one. `search.py --fit` shows both.
+# Set by hand after about 20 random draws per table, for a low leave-one-out error and a best true accuracy close to the
+# best recorded one; not optimised further. `search.py --fit` shows both.
 KERNELS = {
     "mnist_mini": Kernel((0.3, 1.4, 2.5, 2.0), 0.5, 1.6, 0.02, 1.05),
     "cifar10": Kernel((0.14, 2.3, 1.2, 0.7), 0.12, 1.0, 0.03, 0.58),

@@ -51,6 +51,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def minimal() -> str:
+    """The text of a small sweep file, with {name} and {storage} to fill in."""
+    return MINIMAL
+
+
 @pytest.fixture
 def sweep_file(tmp_path: Path) -> Path:
     """A small sweep file, with its storage in the test's directory."""

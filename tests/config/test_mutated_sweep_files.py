@@ -143,11 +143,9 @@ def test_any_set_option_is_refused_or_resolves(path, text, equals, quick):
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    from conftest import MINIMAL
-
+def quick(tmp_path_factory, minimal):
     folder = tmp_path_factory.mktemp("quick")
-    (folder / "quick.yaml").write_text(MINIMAL.format(name="quick", storage=folder / "runs"))
+    (folder / "quick.yaml").write_text(minimal.format(name="quick", storage=folder / "runs"))
     return folder / "quick.yaml"
 
 

@@ -11,7 +11,8 @@ from filelock import FileLock, Timeout
 
 from kdsweep.config.spec import read_spec
 from kdsweep.errors import KdsweepError, SweepDirError
-from kdsweep.results.frames import Results, frozen_trials, write_frames
+from kdsweep.results.frames import Results, write_frames
+from kdsweep.results.from_logs import frozen_trials
 from kdsweep.storage import weights
 from kdsweep.storage.files import read_json
 from kdsweep.storage.jsonl import read_lines

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
-from kdsweep.params import named
 from kdsweep.results.confirmed import upgraded
+from kdsweep.results.from_logs import epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
+from kdsweep.results.order import by_confirmation, distinct, ranked
 from kdsweep.results.plots import Plots
 from kdsweep.search.baseline import PLAIN
-from kdsweep.search.plan import rule_of
-from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import read_json, replacing
-from kdsweep.storage.jsonl import read_lines
-from kdsweep.storage.logs import no_epochs, no_journal, no_trial
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks import Goal, Task
+from kdsweep.tasks import Goal
 
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
-
-# Optuna state -> state in the results.
-_STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "RUNNING"}
-_LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha", "lr")
-_COSTS = ("parameters", "size_mb", "train_seconds")
-_SIZES = ("parameters", "size_mb")
 LOGS = b"kdsweep.logs"  # metadata key of a frame: the fingerprint of the logs it was built from
-LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
 
 
 class Results(Plots):
@@ -79,13 +65,13 @@ class Results(Plots):
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
         kept = self._kept(self.sweep.trials_frame)
-        return _trials_frame(self.sweep, self.epochs) if kept is None else kept
+        return trials_frame(self.sweep, self.epochs) if kept is None else kept
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
         """One row per trial and epoch."""
         kept = self._kept(self.sweep.epochs_frame)
-        return _epochs_frame(self.sweep) if kept is None else _in_order(kept)
+        return epochs_frame(self.sweep) if kept is None else in_order(kept)
 
     @cached_property
     def confirmed(self) -> pd.DataFrame:
@@ -118,11 +104,11 @@ class Results(Plots):
 
     def distinct(self, top: int) -> pd.DataFrame:
         """`best` without duplicate configurations; trials of a small search space repeat them."""
-        return _distinct(self.best(len(self.trials)), top)
+        return distinct(self.best(len(self.trials)), top)
 
     def candidates(self, top: int) -> pd.DataFrame:
         """The trials to confirm: as `distinct`, but by the results of the search alone."""
-        return _distinct(self._by_search(), top)
+        return distinct(self._by_search(), top)
 
     def _by_search(self) -> pd.DataFrame:
         """The trials with a result, from best to worst on the seed of the search."""
@@ -237,8 +223,8 @@ class Results(Plots):
     def from_logs(cls, sweep: SweepDir) -> Results:
         """Build the results from the logs, ignoring the frames on disk."""
         found = cls(sweep)
-        found.epochs = _epochs_frame(sweep)
-        found.trials = _trials_frame(sweep, found.epochs)
+        found.epochs = epochs_frame(sweep)
+        found.trials = trials_frame(sweep, found.epochs)
         return found
 
     def is_current(self, frame: Path) -> bool:
@@ -247,7 +233,7 @@ class Results(Plots):
 
     @cached_property
     def _logs(self) -> bytes:
-        return _fingerprint(self.sweep)
+        return fingerprint(self.sweep)
 
     def _kept(self, frame: Path) -> pd.DataFrame | None:
         """A frame on disk; None if it is missing, damaged or was built from other logs."""
@@ -268,50 +254,6 @@ class Results(Plots):
         )
 
 
-def _fingerprint(sweep: SweepDir) -> bytes:
-    """Lengths and hashes of the logs; they tell whether a frame was built from the current logs."""
-    parts = []
-    for log in (sweep.journal, sweep.epochs_log):
-        if log.is_file():
-            with log.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-                parts.append(f"{log.name} {file.tell()} {digest}")
-    return "\n".join(parts).encode()
-
-
-def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
-    """Sort trials from best to worst, failed ones last; on a tie, the smaller student comes first."""
-    order = ["failed", goal.column, "parameters", "number"]
-    ascending = [True, goal.mode == "min", True, True]
-    marked = trials.assign(failed=trials["state"] == "FAILED")
-    return marked.sort_values(order, ascending=ascending).drop(columns="failed").reset_index(drop=True)
-
-
-def by_confirmation(trials: pd.DataFrame, confirmed: pd.DataFrame, goal: Goal) -> pd.DataFrame:
-    """Order the confirmed trials among themselves by their mean on the validation split over the fresh seeds.
-
-    The other trials keep their places: their values come from one seed, and the best of many such values are too high
-    to be compared with means over fresh seeds. A trial that diverged on a fresh seed comes last among the confirmed.
-
-    Args:
-        trials: Trials from best to worst.
-        confirmed: The frame of confirmed trials; may be empty.
-        goal: The objective.
-    """
-    if confirmed.empty:
-        return trials
-    fresh = confirmed.set_index("trial")[goal.column].map(goal.score)
-    places = trials.index[trials["trial"].isin(fresh.index)]
-    scores = trials.loc[places, "trial"].map(fresh)
-    order = trials.index.to_series()
-    order[places] = scores.sort_values(ascending=False, kind="stable", na_position="last").index
-    return trials.loc[order].reset_index(drop=True)
-
-
-def _distinct(trials: pd.DataFrame, top: int) -> pd.DataFrame:
-    return trials.drop_duplicates("config").head(top).reset_index(drop=True)
-
-
 def load_results(path: str | Path) -> Results:
     """Open the results of a running or finished sweep.
 
@@ -323,7 +265,7 @@ def load_results(path: str | Path) -> Results:
 
 def write_frames(sweep: SweepDir) -> None:
     """Build the data frames of a sweep from its logs and write them as parquet."""
-    logs = _fingerprint(sweep)  # before reading them: a log that grows meanwhile makes the frames stale, not wrong
+    logs = fingerprint(sweep)  # before reading them: a log that grows meanwhile makes the frames stale, not wrong
     found = Results.from_logs(sweep)
     write_frame(found.epochs, sweep.epochs_frame, logs)
     write_frame(found.trials, sweep.trials_frame, logs)
@@ -343,131 +285,3 @@ def write_frame(frame: pd.DataFrame, path: Path, logs: bytes = b"") -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     with replacing(path) as partial:
         pq.write_table(table.replace_schema_metadata({**table.schema.metadata, LOGS: logs}), partial)
-
-
-def _epochs_frame(sweep: SweepDir) -> pd.DataFrame:
-    frame = _in_order(pd.DataFrame(list(read_lines(sweep.epochs_log))))
-    # An epoch repeated after an interruption is logged twice; the last entry counts.
-    return frame.drop_duplicates(["trial", "epoch"], keep="last").reset_index(drop=True)
-
-
-def _in_order(epochs: pd.DataFrame) -> pd.DataFrame:
-    """Put the columns of `epochs` in a fixed order, and add those that are missing."""
-    metrics = _metrics(epochs)
-    known = ["trial", "epoch", *LOSSES, *metrics, "lr", "seconds", *_SIZES]
-    parts = [name for name in epochs.columns if name not in known]
-    return epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *metrics, "lr", "seconds", *_SIZES])
-
-
-def _metrics(epochs: pd.DataFrame) -> list[str]:
-    """Names of the metric columns, starting with the metrics that every task measures."""
-    usual = [f"val_{name}" for name in reversed(Task.always)]
-    return usual + [name for name in epochs.columns if name.startswith("val_") and name not in usual]
-
-
-def _trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
-    goal = read_spec(sweep).goal
-    rows = [_row(frozen) for frozen in frozen_trials(sweep)]
-    _refuse_lost_trials(sweep, rows, epochs)
-    names = dict.fromkeys(name for row in rows for name in row)
-    frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
-    last_value = f"{goal.column}_last"
-    others = [name for name in _metrics(epochs) if name != goal.column]
-    if not epochs.empty:
-        best = epochs.loc[_best_epochs(epochs, goal)].set_index("trial")
-        last = epochs.loc[epochs.groupby("trial")["epoch"].idxmax()].set_index("trial")
-        frame["epochs"] = frame["trial"].map(last["epoch"]).fillna(0).astype(int)
-        for name in (goal.column, *others):
-            frame[name] = frame["trial"].map(best[name])
-        frame[last_value] = frame["trial"].map(last[goal.column])
-        frame["parameters"] = frame["trial"].map(last["parameters"]).astype("Int64")
-        frame["size_mb"] = frame["trial"].map(last["size_mb"])
-        frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
-    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "error"]
-    frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *measured])))
-    own = sorted(set(frame.columns) - {*_LEADING, *measured, "config"})
-    rungs = _rung_columns(sweep, frame["trial"], epochs, goal)
-    settings = ["width", "temperature", "alpha", "lr"]
-    numeric = [*settings, goal.column, last_value, *others, "size_mb", "train_seconds"]
-    frame[numeric] = frame[numeric].astype(float)
-    frame["epochs"] = frame["epochs"].fillna(0).astype(int)
-    frame["error"] = frame["error"].fillna("").astype(str)
-    if skipped := _skipped(sweep):
-        frame["skipped_images"] = sum(skipped.values())
-        measured.append("skipped_images")
-    frame = frame[[*_LEADING, *own, *measured, "config"]]
-    place = frame.columns.get_loc("epochs")
-    return pd.concat([frame.iloc[:, :place], rungs, frame.iloc[:, place:]], axis=1)
-
-
-def _skipped(sweep: SweepDir) -> dict[str, int]:
-    """Number of unreadable files that were left out, by split."""
-    try:
-        return dict(json.loads(sweep.data.read_text(encoding="utf-8")).get("skipped", {}))
-    except (OSError, ValueError):  # missing before the data is read; kdsweep doctor reports damage
-        return {}
-
-
-def _refuse_lost_trials(sweep: SweepDir, rows: list[dict[str, Any]], epochs: pd.DataFrame) -> None:
-    """Raise an error if a log lacks a trial that the other one shows to have run."""
-    logged = set(epochs["trial"])
-    if unknown := sorted(logged.difference(row["trial"] for row in rows)):
-        raise no_trial(sweep, unknown[0])
-    lost = [row["trial"] for row in rows if row["state"] in ("COMPLETE", "PRUNED") and row["trial"] not in logged]
-    if lost:
-        raise no_epochs(sweep, lost[0])
-
-
-def _best_epochs(epochs: pd.DataFrame, goal: Goal) -> pd.Series:
-    """Row label of each trial's best epoch; on a tie, the first one."""
-    values = epochs.groupby("trial")[goal.column]
-    return values.idxmax() if goal.mode == "max" else values.idxmin()
-
-
-def _rung_columns(sweep: SweepDir, trials: pd.Series, epochs: pd.DataFrame, goal: Goal) -> pd.DataFrame:
-    """Best value of each trial up to each rung; missing if the trial did not reach the rung."""
-    spec = read_spec(sweep)
-    # A user-defined rule may not be importable where results are read.
-    milestones = rule_of(spec).milestones if named(spec.scheduler.name)[0] in STOPPING_RULES else ()
-    ordered = epochs.astype({"epoch": int, goal.column: float}).sort_values("epoch")
-    values = ordered.groupby("trial")[goal.column]
-    reached = ordered.assign(best=values.cummax() if goal.mode == "max" else values.cummin())
-    return pd.DataFrame({
-        f"rung.{epoch}": trials.map(reached[reached["epoch"] == epoch].set_index("trial")["best"]).astype(float)
-        for epoch in milestones
-    }, index=trials.index)  # fmt: skip
-
-
-def _row(frozen: FrozenTrial) -> dict[str, Any]:
-    config: Config = frozen.user_attrs["config"]
-    own = [value for name, value in config.items() if name.endswith(".temperature")]
-    row: dict[str, Any] = {
-        "trial": frozen.user_attrs["key"], "number": frozen.number, "state": _STATES[frozen.state.name], **config,
-    }  # fmt: skip
-    row.setdefault("temperature", own[0] if own else None)
-    row["error"] = frozen.user_attrs.get("summary", {}).get("error", "")
-    row["config"] = json.dumps(config)
-    return row
-
-
-def frozen_trials(sweep: SweepDir) -> Sequence[FrozenTrial]:
-    """The trials in a sweep's journal.
-
-    Raises:
-        SweepDirError: If the journal is damaged, or if it is missing although epochs were logged.
-    """
-    if not sweep.journal.is_file() or not sweep.journal.stat().st_size:
-        if sweep.epochs_log.is_file() and sweep.epochs_log.stat().st_size:
-            raise no_journal(sweep)
-        return []
-    # Imported here because Optuna is needed only if the frames are out of date.
-    import optuna
-    from optuna.storages import JournalStorage
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        storage = JournalStorage(optuna.storages.journal.JournalFileBackend(str(sweep.journal)))
-        study = optuna.load_study(storage=storage, study_name=None)
-    except (KeyError, ValueError) as error:
-        raise SweepDirError(f"{sweep.journal}: not a readable journal: {error}") from error
-    return [frozen for frozen in study.get_trials(deepcopy=False) if "key" in frozen.user_attrs]

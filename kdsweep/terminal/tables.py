@@ -18,7 +18,7 @@ from rich.table import Table
 from kdsweep.errors import InputError, did_you_mean, printable
 from kdsweep.methods.reference import needed, written
 from kdsweep.params import Parts, summary
-from kdsweep.results import frames
+from kdsweep.results import order
 from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.frames import Results
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
@@ -31,8 +31,8 @@ SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "pa
 
 def ranked(results: Results) -> pd.DataFrame:
     """The trials from best to worst as in `Results.best`, failed ones last, without the `config` column."""
-    everything = frames.ranked(results.trials, results.goal)
-    return frames.by_confirmation(everything, results.confirmed, results.goal).drop(columns="config")
+    everything = order.ranked(results.trials, results.goal)
+    return order.by_confirmation(everything, results.confirmed, results.goal).drop(columns="config")
 
 
 def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -> pd.DataFrame:

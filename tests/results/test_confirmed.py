@@ -8,8 +8,9 @@ import pytest
 
 from kdsweep.config.load import load_spec
 from kdsweep.results.confirmed import GAIN_COLUMNS, gain_columns, upgraded, verdict_of
-from kdsweep.results.frames import by_confirmation, write_frame
+from kdsweep.results.frames import write_frame
 from kdsweep.results.gains import judge
+from kdsweep.results.order import by_confirmation
 from kdsweep.tasks import Goal
 from kdsweep.tune.confirm import Chosen, confirmed_frame, plain_twin
 from kdsweep.tune.work import run_name

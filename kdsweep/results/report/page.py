@@ -135,7 +135,7 @@ def render(found: Found, running: bool) -> str:
         environment=_environment(environment),
         data_facts=_data(found),
         spec=found.sweep.spec.read_text(encoding="utf-8", errors="replace"),
-        commands=_commands(found, path, environment),
+        commands=_commands(found, path),
     )
 
 
@@ -243,7 +243,7 @@ def _data(found: Found) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts.items() if value]
 
 
-def _commands(found: Found, path: str, environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _commands(found: Found, path: str) -> list[tuple[str, str]]:
     spec = answer.shortest(found.sweep.spec)
     name = f"{found.spec.name}-again"
     return [

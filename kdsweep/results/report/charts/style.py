@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -35,7 +35,6 @@ class Chart:
 
     figure: go.Figure
     text: str
-    notes: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:

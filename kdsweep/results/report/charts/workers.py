@@ -25,12 +25,10 @@ def utilisation(environment: Mapping[str, Any]) -> Chart:
             rows.append((name, times["begin"], length, min(1.0, times["busy"] / (workers * length))))
     if not rows:
         return nothing("The times of the workers were not recorded.")
-    figure = new_figure(height=120 + 44 * len(rows), barmode="stack")
+    figure = new_figure(height=120 + 44 * len(rows), barmode="overlay")
     names = [text(name) for name, *_ in rows]
-    spent, idle = (
-        [share * length for _, _, length, share in rows],
-        [(1 - share) * length for _, _, length, share in rows],
-    )
+    spent = [share * length for _, _, length, share in rows]
+    idle = [(1 - share) * length for _, _, length, share in rows]
     begins = [begin for _, begin, _, _ in rows]
     hover = [f"{text(name)}: {length:.0f} s, workers {share:.0%} busy" for name, _, length, share in rows]
     for label, colour, base, lengths in (
@@ -42,7 +40,6 @@ def utilisation(environment: Mapping[str, Any]) -> Chart:
             orientation="h", name=label, marker={"color": colour}, width=0.5, text=hover, textposition="none",
             hovertemplate="%{text}<extra></extra>",
         ))  # fmt: skip
-    figure.update_layout(barmode="overlay")
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(title={"text": "seconds since the run began"}, rangemode="tozero")
     told = "; ".join(f"{name} {length:.0f} s, {share:.0%} busy" for name, _, length, share in rows)

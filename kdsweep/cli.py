@@ -92,11 +92,12 @@ def resume(
 def confirm(
     directory: DirArgument,
     top: Annotated[
-        int | None, typer.Option("--top", metavar="N", min=1, help="Number of students. Default: as in the sweep file.")
+        int | None,
+        typer.Option("--top", metavar="N", min=1, max=1000, help="Number of students. Default: as in the sweep file."),
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option("--seeds", metavar="K", min=1, help="Seeds per student. Default: as in the sweep file."),
+        typer.Option("--seeds", metavar="K", min=1, max=1000, help="Seeds per student. Default: as in the sweep file."),
     ] = None,
     address: AddressOption = "",
 ) -> None:
@@ -179,6 +180,8 @@ def report(
     """Write a report of a running or finished sweep as one HTML file."""
     from kdsweep.results.frames import load_results
 
+    if out and out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out {out}: the report is a web page; accepted: a name that ends in .html")
     found = load_results(directory)  # before plotly is imported, which takes a second
     from kdsweep.results.report.page import write_report
 
@@ -372,19 +375,30 @@ def _summary(found: Results) -> None:
 
 
 def main() -> None:
-    """Run the console script. A `KdsweepError` is printed as one line and sets the exit code."""
+    """Run the console script. Errors are printed as one line and set the exit code."""
     try:
-        app(prog_name="kdsweep")
+        code = app(prog_name="kdsweep", standalone_mode=False)
     except KdsweepError as error:
-        errors.print(
-            printable(f"{error}"),
-            style="yellow" if error.exit_code == 130 else "red",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        _print_error(str(error), "yellow" if error.exit_code == 130 else "red")
         sys.exit(error.exit_code)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not an error of the command line
+            raise
+        _print_error(_usage_error(error), "red")
+        sys.exit(InputError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_error(error: Any) -> str:
+    """What is wrong with the command line, and where its options are described."""
+    found = " ".join(error.format_message().replace("Value error, ", "").split())
+    command = error.ctx.command_path if error.ctx else "kdsweep"
+    return f"{found.rstrip('.')}; see: {command} --help"
+
+
+def _print_error(message: str, style: str) -> None:
+    errors.print(printable(message), style=style, highlight=False, markup=False, soft_wrap=True)

@@ -156,11 +156,25 @@ def test_a_path_to_nothing_is_refused_in_one_line(command, path, kdsweep, tmp_pa
 
 @pytest.mark.parametrize("arguments", [["reslts"], ["results"], ["results", "x", "--format", "xml"], ["run", "--nope"],
                                        ["results", "x", "--top", "-1"], ["export", "x"]])  # fmt: skip
-def test_wrong_usage_exits_2_without_a_traceback(arguments, kdsweep):
+def test_wrong_usage_is_refused_in_one_line_that_names_the_help(arguments, kdsweep):
     code, out, err = kdsweep(*arguments)
-    assert (code, out) == (2, "")
-    assert "Usage: kdsweep" in err
-    assert "Traceback" not in err
+    refused_by_command(COMMAND, code, out, err)
+    assert err.count("\n") == 1
+    command = "" if arguments == ["reslts"] else f" {arguments[0]}"
+    assert err.endswith(f"; see: kdsweep{command} --help\n")
+
+
+def test_more_students_or_seeds_than_a_sweep_file_allows_cannot_be_confirmed(kdsweep):
+    for option in ("--top", "--seeds"):
+        code, out, err = kdsweep("confirm", "x", option, "1000000")
+        refused_by_command(COMMAND, code, out, err)
+        assert f"'{option}'" in err
+
+
+def test_a_report_must_end_in_html(kdsweep, swept):
+    code, out, err = kdsweep("report", str(swept), "--out", "x.pdf")
+    refused_by_command(COMMAND, code, out, err)
+    assert err == "--out x.pdf: the report is a web page; accepted: a name that ends in .html\n"
 
 
 # results

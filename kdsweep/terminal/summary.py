@@ -14,6 +14,7 @@ from rich.table import Table
 
 from kdsweep.errors import printable
 from kdsweep.results.confirmed import verdict_of
+from kdsweep.results.effort import efforts
 from kdsweep.results.frames import Results
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import Goal, is_fraction, shown, shown_gain
@@ -108,7 +109,7 @@ def _notes(results: Results) -> list[str]:
             f"{results.goal.column.replace('_', ' ')} on the fresh seeds."
         )
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
-        notes += _efforts(results)
+        notes += efforts(results.effort(), results.confirmed)
         notes.append(f"Norm of the first layer before training (equal for a plain twin of the same seed): {norms}.")
         notes += _warnings(results)
     more = 2 * len(results.trials)
@@ -127,23 +128,6 @@ def _failures(trials: pd.DataFrame) -> list[str]:
         lines.append(printable(f"{which} failed: {' '.join(str(reason).split()) or 'no reason was recorded'}"))
     more = [f"and {len(lines) - REASONS} more reasons, see: kdsweep results --sort state"]
     return lines[:REASONS] + (more if len(lines) > REASONS else [])
-
-
-def _efforts(results: Results) -> list[str]:
-    """Say how much the search spent on each confirmed method and on plain students of the same width."""
-    spent = {(row["width"], row["method"]): row for row in results.effort().to_dict("records")}
-    confirmed = results.confirmed.sort_values(["width", "method"])
-    students = dict.fromkeys((row.width, row.method) for row in confirmed.itertuples() if row.method != PLAIN)
-    nothing = {"trials": 0, "complete": 0, "epochs": 0}
-
-    def told(name: str, width: float, method: str) -> str:
-        row = spent.get((width, method), nothing)
-        return f"{name} {row['trials']} trials, {row['complete']} of them to the end, {row['epochs']} epochs"
-
-    return [
-        f"Search at width {width:g}: {told(method, width, method)}; {told('plain', width, PLAIN)}."
-        for width, method in students
-    ]
 
 
 def _warnings(results: Results) -> list[str]:

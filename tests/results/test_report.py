@@ -17,6 +17,7 @@ from made_up import EVIL, begin, confirm, run_trials, spec_of
 from kdsweep import cli
 from kdsweep.errors import InputError, printable
 from kdsweep.results.frames import load_results
+from kdsweep.results.report import answer
 from kdsweep.results.report.charts import settings, size
 from kdsweep.results.report.page import render, write_report
 
@@ -69,13 +70,36 @@ def test_sections_come_in_order(page):
 
 def test_the_answer_names_the_best_student_its_verdict_and_its_size(page, made_up):
     best = load_results(made_up.root).best().iloc[0]
-    answer = next(text for text in page.texts["p"] if text.startswith("The best student"))
-    assert answer.startswith(
-        f"The best student, {best['trial']} ({best['method']}, width 1), reaches a test accuracy of"
+    told = next(text for text in page.texts["p"] if text.startswith("The best student"))
+    assert told.startswith(f"The best student, {best['trial']} ({best['method']}, width 1), reaches a test accuracy of")
+    assert "91.00% ± 1.00 over 3 fresh seeds (teacher 97.00%)" in told
+    verdict = "undecided: about 1 more seed (95 % interval +0.52 to +5.48)"
+    assert f"; compared with the same student without the teacher: {verdict}." in told
+    assert "It has 16,000 parameters (0.16 MB), 90.0% smaller than the teacher" in told
+
+
+def test_the_answer_compares_with_both_plain_students():
+    judged = {"seeds": 3, "margin": 0.005}
+    for suffix, mean in (("", 0.025), ("_tuned", -0.02)):
+        judged |= {
+            f"kd_gain{suffix}": mean, f"kd_gain{suffix}_std": 0.003, f"kd_gain{suffix}_low": mean - 0.01,
+            f"kd_gain{suffix}_high": mean + 0.01, f"kd_gain{suffix}_p": 0.01, f"more_seeds{suffix}": 0,
+            f"failed_seeds{suffix}": 0, f"verdict{suffix}": "gain" if mean > 0 else "loss",
+        }  # fmt: skip
+    assert answer._gained(judged, "accuracy") == (
+        "it is 2.50 points (95 % interval +1.50 to +3.50) better than the same student without the teacher; "
+        "it is 2.00 points (95 % interval -3.00 to -1.00) worse than the tuned plain student"
     )
-    assert "91.00% ± 1.00 over 3 fresh seeds (teacher 97.00%)" in answer
-    assert "undecided" in answer or "the teacher adds 3.00 points" in answer
-    assert "It has 16,000 parameters (0.16 MB), 90.0% smaller than the teacher" in answer
+
+
+def test_a_tuning_curve_ends_where_its_random_trials_end(made_up):
+    results = load_results(made_up.root)
+    expected = results.tuning_curves(32).set_index("method")["trials"].to_dict()
+    curves = [trace for trace in results.plot_tuning_curves().data if trace.fill is None]
+    assert len(curves) > 1
+    for trace in curves:
+        trials = expected["none" if trace.name == "plain" else trace.name]
+        assert list(trace.x) == list(range(1, min(32, trials) + 1))
 
 
 def test_the_leaderboard_has_a_row_per_trial_in_the_order_of_best_and_failed_ones_last(page, made_up):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.results.confirmed import verdict_of
+from kdsweep.results.gains import Verdict
 from kdsweep.results.report.charts.size import COSTS
 from kdsweep.results.report.charts.style import named, words
 from kdsweep.results.report.found import Found, measured_trials, settings_text
@@ -55,19 +56,22 @@ def _verdict(found: Found, row: Mapping[str, Any]) -> str:
 
 
 def _gained(judged: Mapping[str, Any], metric: str) -> str:
-    """The gain over the plain twin as the end of a sentence."""
-    verdict = verdict_of(judged, "kd_gain")
-    if verdict is None:
+    """The gains over the plain twin and over the tuned plain student as the end of a sentence."""
+    twin = verdict_of(judged, "kd_gain")
+    if twin is None:
         return "its gain has no verdict"
+    parts = [_compared(twin, "the same student without the teacher", metric)]
+    tuned = verdict_of(judged, "kd_gain_tuned")
+    return "; ".join(parts + ([_compared(tuned, "the tuned plain student", metric)] if tuned else []))
+
+
+def _compared(verdict: Verdict, baseline: str, metric: str) -> str:
     unit = " points" if is_fraction(metric) else ""
     size = f"{shown_gain(metric, abs(verdict.mean)).removeprefix('+')}{unit}" if verdict.seeds else ""
     interval = f" (95 % interval {verdict.ends(metric)})" if verdict.seeds > 1 else ""
-    twin = "the same student without the teacher"
-    if verdict.verdict == "gain":
-        return f"the teacher adds {size}{interval} to {twin}"
-    if verdict.verdict == "loss":
-        return f"it is {size}{interval} worse than {twin}"
-    return f"compared with {twin}: {verdict.conclusion(metric)}{interval}"
+    if verdict.verdict in ("gain", "loss"):
+        return f"it is {size}{interval} {'better' if verdict.verdict == 'gain' else 'worse'} than {baseline}"
+    return f"compared with {baseline}: {verdict.conclusion(metric)}{interval}"
 
 
 def _cost(found: Found, row: Mapping[str, Any]) -> str:

@@ -54,6 +54,9 @@ class Found(Protocol):
     def plain(self, width: float | None = None) -> pd.DataFrame:
         """The best complete plain trial."""
 
+    def effort(self) -> pd.DataFrame:
+        """Trials, complete trials and epochs per width and method."""
+
     def tuning_curves(self, n: int = 32, width: float | None = None, confidence: float = 0.95) -> pd.DataFrame:
         """Expected best of n trials per method."""
 

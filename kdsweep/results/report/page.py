@@ -208,11 +208,12 @@ def _confirmed_facts(found: Found, trial: str) -> list[tuple[str, str, str]]:
     value = found.teacher.get(goal.test_column)
     remark = "" if value is None else f"teacher {shown(goal.test_column, float(value))}"
     facts = [(words(goal.test_column), shown(goal.test_column, judged[goal.test_column]), remark)]
-    verdict = verdict_of(judged, "kd_gain")
-    if verdict is not None and verdict.seeds:
-        unit = " points" if is_fraction(goal.name) else ""
-        remark = f"{verdict.ends(goal.name)}, {verdict.verdict}"
-        facts.append(("gain over the plain twin", f"{shown_gain(goal.name, verdict.mean)}{unit}", remark))
+    for gain, baseline in gains.BASELINES.items():
+        verdict = verdict_of(judged, gain)
+        if verdict is not None and verdict.seeds:
+            unit = " points" if is_fraction(goal.name) else ""
+            remark = f"{verdict.ends(goal.name)}, {verdict.verdict}"
+            facts.append((f"gain {baseline}", f"{shown_gain(goal.name, verdict.mean)}{unit}", remark))
     return facts
 
 

@@ -47,13 +47,13 @@ MOST_CURVES = 1000
 def tuning(found: Found) -> Chart:
     """Expected best result after n random trials of each method, with 95 % bands."""
     curves = found.tuning_curves(min(MOST_TRIALS, max(2, found.spec.search.trials)))
-    few = sorted(set(curves.loc[curves["trials"] < LEAST_TRIALS, "method"]))
-    curves = curves[curves["trials"] >= LEAST_TRIALS]
+    # More trials than were drawn at random would be a guess.
+    curves = curves[(curves["trials"] >= LEAST_TRIALS) & (curves["n"] <= curves["trials"])]
+    few = [name for name in methods_of(found) if not (curves["method"] == name).any()]
     if curves.empty:
         return nothing(f"No method has {LEAST_TRIALS} trials drawn at random, so there are no tuning curves.")
     goal, figure, told = found.goal, new_figure(), []
     styles = method_style(methods_of(found))
-    last = int(curves["n"].max())
     for place, method in enumerate(name for name in methods_of(found) if (curves["method"] == name).any()):
         rows = curves[curves["method"] == method].sort_values("n")
         colour, dash = styles[method][0], "dot" if method == PLAIN else _DASHES[place % len(_DASHES)]
@@ -64,12 +64,12 @@ def tuning(found: Found) -> Chart:
             legendgroup=text(method), line={"color": colour, "width": 2.5, "dash": dash},
             hovertemplate=f"{text(named(method))}, %{{x}} trials: %{{y:{hover_format(goal.name)}}}<extra></extra>",
         ))  # fmt: skip
-        told.append(f"{named(method)} {_ends(rows.iloc[-1], goal.column)}, from {count} random trials")
+        told.append(f"{named(method)} {_ends(rows.iloc[-1], goal.column)} after {len(rows)} of {count} random trials")
     figure.update_xaxes(title={"text": "number of random trials"}, type="linear", rangemode="tozero")
     figure.update_yaxes(title={"text": f"expected best {words(goal.column)}"}, tickformat=value_format(goal.name))
     _limit(figure, curves)
     missing = f" With fewer than {LEAST_TRIALS} random trials: {', '.join(map(named, few))}." if few else ""
-    return Chart(figure, f"Expected best of {last} random trials: {'; '.join(told)}.{missing}")
+    return Chart(figure, f"Expected best: {'; '.join(told)}.{missing}")
 
 
 def _add_band(figure: go.Figure, rows: pd.DataFrame, method: str, colour: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from kdsweep.results.confirmed import GAINS, verdict_of
+from kdsweep.results.effort import efforts
 from kdsweep.results.report.charts.style import BLUE, INK, ORANGE, Chart, named, new_figure, nothing, text
 from kdsweep.results.report.found import Found
 from kdsweep.results.report.seeds import seed_differences
@@ -40,7 +41,8 @@ def gains(found: Found) -> Chart:
     places = list(range(len(rows)))
     figure.update_yaxes(tickvals=places, ticktext=labels, range=[len(rows) - 0.4, -0.6], showgrid=False)
     figure.update_xaxes(title={"text": f"gain on the test split ({unit})"}, ticks="", tickformat="+~g")
-    return Chart(figure, " ".join(_told(row, found.goal.name) for row in rows))
+    told = [_told(row, found.goal.name) for row in rows] + efforts(found.effort(), confirmed)
+    return Chart(figure, " ".join(told))
 
 
 def _add_gain(

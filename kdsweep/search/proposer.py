@@ -25,7 +25,7 @@ from kdsweep.search.turns import WidthTurns
 from kdsweep.seeds import derived_seed, digest_of
 
 ATTEMPTS = 20
-REDRAWS = 16  # for the width that is due
+REDRAWS = 6  # for the width that is due
 RECENT = 250
 
 

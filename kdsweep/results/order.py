@@ -92,11 +92,9 @@ def groups_of(trials: pd.DataFrame, group_by: Sequence[str]) -> pd.Series:
         trials: Trials, or the frame of confirmed trials.
         group_by: The settings by which they are grouped.
     """
-    names = pd.Series("", index=trials.index)
-    for key in group_by:
-        if key in trials.columns:
-            names = names.where(names == "", names + ", ") + trials[key].map(lambda value, key=key: _named(key, value))
-    return names
+    keys = [key for key in group_by if key in trials.columns]
+    names = [", ".join(map(_named, keys, values)) for values in zip(*(trials[key] for key in keys), strict=True)]
+    return pd.Series(names if keys else "", index=trials.index, dtype=object)
 
 
 def _named(key: str, value: Any) -> str:

@@ -596,7 +596,7 @@ def test_an_endless_file_is_refused():
         ("train.batch_size", 10**16, "at most 10000000"),
         ("search.trials", 10**12, "at most 1000000"),
         ("confirm.top", 10**9, "at most 1000"),
-        ("confirm.seeds", 10**9, "at most 1000"),
+        ("confirm.seeds", 10**9, "auto or at most 1000"),
         ("resources.cpus_per_trial", 10**9, "at most 10000"),
     ],
 )

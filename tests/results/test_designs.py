@@ -187,24 +187,25 @@ def test_without_a_gain_at_most_5_percent_of_confirmations_have_a_false_verdict(
     assert np.mean(false) <= 0.05
 
 
-def test_halving_names_the_best_of_64_trials_more_often_than_three_seeds_for_the_top_3():
-    rng = np.random.default_rng(1)
-    designs = {"equal": (3, FixedSeeds), "auto": (5, auto)}
-    hits = {name: [] for name in designs}
-    for _ in range(120):
+def test_auto_names_a_better_student_of_64_than_six_seeds_for_the_top_3_at_equal_trainings():
+    rng = np.random.default_rng(0)
+    designs = {"equal": (3, lambda chosen: FixedSeeds(chosen, range(6))), "auto": (9, auto)}
+    regrets = {name: [] for name in designs}
+    for _ in range(200):
         true = 0.3 * rng.standard_normal(64)
         order = np.argsort(-(true + 0.3 * rng.standard_normal(64)))
         for name, (top, create) in designs.items():
             chosen = [Chosen(str(place), {"method": "kd", "lr": place}, None, None) for place in range(top)]
-            design = create(chosen, range(3)) if create is FixedSeeds else create(chosen)
             runs = Trainings(lambda config, _, true=true[order]: true[config["lr"]] + 0.3 * rng.standard_normal())
-            found = runs.run(design)
+            design = create(chosen)
+            assert design.most == 18
             means = {
                 key: np.mean([runs.results[run_name(one.chosen.config, seed)][GOAL.column] for seed in one.seeds])
-                for key, one in found.items()
+                for key, one in runs.run(design).items()
             }
-            hits[name].append(true[order[int(max(means, key=means.get))]] == true.max())
-    assert np.mean(hits["auto"]) > np.mean(hits["equal"])
+            regrets[name].append(true.max() - true[order[int(max(means, key=means.get))]])
+    # docs/search.md: 0.086 points, and 0.106 with six seeds for the top 3.
+    assert np.mean(regrets["auto"]) < np.mean(regrets["equal"])
 
 
 def test_plain_twins_have_no_setting_of_distillation():

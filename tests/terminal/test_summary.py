@@ -86,8 +86,9 @@ def test_gains_confirmed_by_an_earlier_version_have_no_verdicts_and_say_how_to_g
 
 def test_one_seed_is_told_as_a_value_without_spread_or_verdict(told, capsys):
     spreads = dict.fromkeys((name for name in JUDGED if name.endswith(("_std", "_low", "_high"))), float("nan"))
+    plain = dict.fromkeys(("test_accuracy_std", "plain_test_accuracy_std"), float("nan"))
     one = {"kd_gain": -0.01, "verdict": "undecided", "more_seeds": 4, "verdict_tuned": "undecided", "seeds": 1}
-    out = " ".join(shown(told(**spreads, **one, judged_seeds=1, test_accuracy_std=float("nan")), capsys).split())
+    out = " ".join(shown(told(**spreads, **one, **plain, judged_seeds=1), capsys).split())
     assert "Confirmed on 1 fresh seed: value on the test split." in out
     assert "±" not in out
     assert "a negative gain is a loss" in out

@@ -126,8 +126,7 @@ def test_settings_that_leave_trials_comparable_can_change(sweep, tmp_path):
         ({"space.width": ["x"]}, "--set space.width: found 'x'; accepted: a number from 0.001 to 100"),
         ({"space.method": ["kd", "hnt"]}, "--set space.method: unknown method 'hnt'; did you mean 'hint'?"),
         ({"space.lrr": 1}, "--set space.lrr: unknown key 'lrr'; did you mean 'lr'?"),
-        ({"space.lr": 0.5}, "spec.yaml:"),  # the point of the file lies outside
-        ({"space.method": ["none"], "search.points": []}, "--set space.method: "),
+        ({"space.lr": 0.5}, "search.points.0.lr: found 0.003, outside the space; accepted: 0.5"),
         ({"search.points": [{"method": "none"}]}, "; accepted: [], which drops the points that were not tried yet"),
         ({"seed": 1}, "--set seed: 0 -> 1: cannot change"),
         ({"name": "other"}, "--set name: small -> other: cannot change"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import random
 import shutil
 
 import optuna
@@ -14,6 +14,8 @@ from kdsweep.config.load import load_spec
 from kdsweep.errors import SpecError
 from kdsweep.results.earlier import record, taken
 from kdsweep.search.prior import Prior, PriorTrial, RankedMemory
+from kdsweep.search.proposer import Proposer
+from kdsweep.search.section import SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.study import State, Study
 
@@ -123,14 +125,23 @@ def test_a_resumed_sweep_proposes_the_same_without_the_earlier_one(sweep_file, o
     assert configs(search(parts)) == configs(whole)
 
 
-def test_a_warm_start_finds_good_settings_sooner(sweep_file, old):
-    first = {}
-    for name, paths in (("cold", []), ("warm", [str(old[0].sweep_dir.root)])):
-        sizes = {"search.trials": 24, "search.startup_trials": 16, "space.lr": {"loguniform": [1e-3, 1e-1]}}
-        new = later(sweep_file, old[0], name=name, **{"search.warm_start": paths, **sizes})
-        drawn = configs(search(new))[4:]  # without the points
-        first[name] = sum(abs(math.log(config["lr"] / 3e-3)) for config in drawn) / len(drawn)
-    assert first["warm"] < 0.7 * first["cold"]
+def test_a_warm_start_finds_good_settings_sooner():
+    space = SearchSpace.parse({"method": "kd", "alpha": 0.5, "lr": {"uniform": [0.01, 1.0]}, "kd": {"temperature": 4}})
+    values = random.Random(0)
+    drawn = [{"method": "kd", "width": 1.0, "alpha": 0.5, "lr": values.uniform(0.01, 1.0)} for _ in range(60)]
+    earlier = [{**config, "kd.temperature": 4} for config in drawn]
+    prior = Prior(trials=tuple(PriorTrial(0, c, True, 2, 100 - abs(float(c["lr"]) - 0.3)) for c in earlier))
+    held = [trial for trial in prior.trials if space.holds(trial.config)]
+    assert len(held) == 60
+    distance = {"cold": 0.0, "warm": 0.0}
+    for seed in range(5):
+        for name, known in (("cold", Prior()), ("warm", prior)):
+            proposer = Proposer.of(SearchSection(trials=16), space, seed, prior=known)
+            for number in range(16):
+                config = proposer.propose(number)
+                distance[name] += abs(float(config["lr"]) - 0.3)
+                proposer.tell(config, TrialState.COMPLETE, [1 - abs(float(config["lr"]) - 0.3)])
+    assert distance["warm"] < 0.5 * distance["cold"]
 
 
 def test_a_sampler_sees_ranks_within_sweep_and_width_and_never_values_of_another_sweep():

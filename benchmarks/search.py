@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[8], help="simulated workers (default: 8)")
     parser.add_argument("--only", nargs="+", choices=list(STRATEGIES), metavar="NAME", help="strategies; default: all")
     parser.add_argument("--limit", type=int, choices=CHECKPOINTS, default=25,
-                        help="budget in %% of the grid's epochs (default: 25; 50 takes minutes with TPE)")  # fmt: skip
+                        help="budget in %% of the grid's epochs (default: 25; TPE is slow beyond)")  # fmt: skip
     parser.add_argument("--listed", action="store_true", help="the space is just the recorded configurations")
     parser.add_argument("--keep", type=Path, default=MEASURED / "search", help="folder for finished replays")
     parser.add_argument("--out", type=Path, default=MEASURED / "search.json")

@@ -161,6 +161,11 @@ def results(
         if everything.empty:
             errors.print(f"each setting needs at least {LEAST_TRIALS} complete trials that drew it", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)
+    if where and frame.empty and not everything.empty:
+        message = printable(f"no rows: none of the {len(everything)} has {where}")
+        errors.print(message, highlight=False, markup=False, soft_wrap=True)
+        if file_format == "table" and out is None:
+            return
     tables.write(frame, file_format, out)
     if out:
         errors.print(
@@ -173,16 +178,17 @@ def export(
     directory: DirArgument,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output directory; each student gets a folder.")],
     top: Annotated[
-        int,
-        typer.Option("--top", metavar="N", min=1, help="Number of students to export."),
-    ] = 3,
+        int | None, typer.Option("--top", metavar="N", min=1, help="Number of students to export. Default: 3.")
+    ] = None,
     trial: Annotated[str, typer.Option("--trial", metavar="KEY", help="Export only this trial: key or number.")] = "",
 ) -> None:
     """Export the best students: safetensors, a JSON description and a model card."""
     from kdsweep.results.frames import load_results
 
+    if top is not None and trial:
+        raise InputError("--top and --trial cannot be combined; use only one of them")
     _add_cwd_to_path()
-    for folder in load_results(directory).export(out, top=top, trial=trial):
+    for folder in load_results(directory).export(out, top=top or 3, trial=trial):
         typer.echo(folder)
 
 

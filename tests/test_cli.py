@@ -189,6 +189,13 @@ def test_more_students_or_seeds_than_a_sweep_file_allows_cannot_be_confirmed(kds
         assert f"'{option}'" in err
 
 
+def test_a_trial_and_a_number_of_students_cannot_both_be_exported(kdsweep, swept, tmp_path):
+    code, out, err = kdsweep("export", swept, "--out", tmp_path / "x", "--top", "2", "--trial", "0")
+    refused_by_command(COMMAND, code, out, err)
+    assert err == "--top and --trial cannot be combined; use only one of them\n"
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_report_must_end_in_html(kdsweep, swept):
     code, out, err = kdsweep("report", str(swept), "--out", "x.pdf")
     refused_by_command(COMMAND, code, out, err)
@@ -310,7 +317,9 @@ def test_importance_says_how_many_trials_it_is_judged_by(kdsweep, swept):
 
 
 def test_no_rows_are_said_on_standard_error(kdsweep, swept):
-    assert kdsweep("results", swept, "--where", "width > 100") == (0, "", "no rows\n")
+    assert kdsweep("results", swept, "--where", "width > 100") == (
+        0, "", "no rows: none of the 10 has width > 100\n"
+    )  # fmt: skip
     code, out, err = kdsweep("results", swept, "--where", "width > 100", "--format", "json")
     assert (code, json.loads(out), err) == (0, [], "")
 

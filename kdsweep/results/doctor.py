@@ -66,7 +66,7 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
             sweep, sweep.specs, lambda: _count(len(list(read_lines(sweep.specs))), "version") + " of spec.yaml"
         )
     if sweep.search_time.is_file():
-        yield _looked_at(sweep, sweep.search_time, lambda: f"{len(list(read_lines(sweep.search_time)))} lines")
+        yield _looked_at(sweep, sweep.search_time, lambda: _count(len(list(read_lines(sweep.search_time))), "line"))
     if all(finding.state == "whole" for finding in logs):
         yield from _frames(sweep)
     yield from _removable(sweep, sweep.confirmed_frame, "kdsweep confirm rebuilds it from confirmed/")

@@ -183,6 +183,8 @@ def _only_driver(sweep: SweepDir) -> Iterator[None]:
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
     hint = f"progress is saved; continue with: kdsweep resume {sweep.root}"
+    if not search:  # the number of students and seeds may differ from the sweep file's, by which resume goes
+        hint = "progress is saved; continue with the same kdsweep confirm"
     with terminable(), progress:
         try:
             outcome = run_phases(spec, address, progress, search)

@@ -109,7 +109,7 @@ def test_a_space_that_returns_has_its_old_number(spec):
     ("made", "change", "message"),
     [
         (
-            {"scheduler.group_by": ["temperature"]},
+            {"scheduler.group_by": ["temperature"], "space.temperature": [2, 4]},
             {"space.method": ["none"]},
             "scheduler.group_by: found 'temperature'",
         ),

@@ -7,13 +7,17 @@ import pandas as pd
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
+from kdsweep.config.changes import changed_spec
 from kdsweep.config.load import load_spec
 from kdsweep.config.spec import read_spec
 from kdsweep.errors import InputError, SpecError
+from kdsweep.results.confirmed import GAIN_COLUMNS, upgraded
 from kdsweep.results.frames import load_results, write_frames
+from kdsweep.results.report.page import write_report
 from kdsweep.search.study import State, Study
 from kdsweep.terminal.summary import print_summary
 from kdsweep.terminal.tables import ranked
+from kdsweep.tune.driver import confirm
 
 SPACE = {"method": ["kd", "none"], "width": [0.25, 0.5, 1.0], "alpha": {"uniform": [0.1, 0.9]},
          "lr": {"loguniform": [1e-3, 1e-2]}}  # fmt: skip
@@ -136,6 +140,53 @@ def test_the_summary_shows_the_front(told, capsys):
     assert [key in table for key in keys] == [True, False, False, True, True, False]
 
 
+def test_a_confirmed_student_is_shown_in_its_place_and_its_group_is_not_named(told, capsys):
+    results = load_results(told.sweep.root)
+    fast = results.trials["trial"][3]
+    frame = pd.DataFrame([{"trial": fast, "method": "none", "width": 0.25, "seeds": 1, "judged_seeds": 0,
+                           "val_accuracy": 0.95, "test_accuracy": 0.5, "test_accuracy_std": 0.1,
+                           "plain_test_accuracy": float("nan"), "tuned_plain_test_accuracy": float("nan"),
+                           "first_layer_norm": 1.0}])  # fmt: skip
+    frame = frame.reindex(columns=[*frame.columns, *GAIN_COLUMNS])
+    results.confirmed = upgraded(frame.assign(verdict="", verdict_tuned=""))
+    assert list(results.best(9)["number"]) == [0, 4, 3, 1, 5, 2]
+    print_summary(results)
+    out = capsys.readouterr().out
+    assert fast in out
+    assert "50.00% ± 10.00" in out
+    assert "Best confirmed student by group" not in out
+
+
+def test_the_report_and_the_plots_refer_to_the_first_objective(told):
+    results = load_results(told.sweep.root)
+    text = write_report(results).read_text()
+    key = results.trials["trial"][0]
+    assert f"The best student by validation accuracy on the Pareto front, {key} (" in text
+    assert "latency (ms)" in text
+    front = next(trace for trace in results.plot_pareto("latency_ms").data if trace.name == "Pareto front")
+    assert (list(front.x), list(front.y)) == ([1.0, 2.0, 3.0], [0.7, 0.8, 0.9])
+    assert "latency_ms" in results._repr_html_()
+
+
+def test_a_spent_budget_pauses_trials_that_a_larger_one_continues(sweep_file):
+    changes = {"scheduler.name": "none", "search.trials": 4, "search.max_epochs": 4, "search.plain_share": 0.0,
+               "space": {**SPACE, "method": "kd"}}  # fmt: skip
+    study = opened(spec_of(sweep_file, **changes))
+    first = study.ask()
+    for epoch in range(1, 5):
+        assert not study.report(first.key, metrics(epoch, epoch / 10, 1.0))
+    assert study.over_budget(first.key)
+    study.give_back(first.key)
+    assert study.done
+    study.close()
+    write_frames(study.sweep)
+    results = load_results(study.sweep.root)
+    assert list(results.candidates(3)["trial"]) == [first.key]
+    again = opened(spec_of(sweep_file, **{**changes, "search.max_epochs": 99}))
+    assert again.ask().key == first.key
+    assert again.running[first.key].scores[-1] == (0.4, -1.0)
+
+
 def test_weights_of_the_whole_front_are_kept_however_long_it_is(sweep_file):
     spec = spec_of(sweep_file, **{"scheduler.name": "none", "train.epochs": 1, "search.trials": 30})
     study = opened(spec)
@@ -238,7 +289,7 @@ def test_samplers_of_several_objectives_do_better_than_random_draws(sampler, swe
         ({"objective": [1, "size_mb"]}, r"objective\.0: found 1; accepted: a mapping of keys"),
         (
             {"objective": ["val_accuracy", "size_mb"], "search.sampler": "kdsweep.search.samplers.base:Sampler"},
-            r"search\.sampler: found 'kdsweep.*', which handles one objective; accepted with several objectives: grid, n",
+            r"search\.sampler: found 'kdsweep.*', which handles one objective; accepted with several objectives: grid,",
         ),
     ],
 )
@@ -246,6 +297,67 @@ def test_objectives_that_make_no_sense_are_refused_in_one_line(changes, message,
     with pytest.raises(SpecError, match=message) as caught:
         load_spec(sweep_file, changes)
     assert len(str(caught.value).splitlines()) == 1
+
+
+WHOLE = {"objective": ["val_accuracy", "size_mb"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"scheduler.name": "asha-promotion"},
+            r"scheduler\.name: found 'asha-promotion', which handles one objective; .*: asha, none, or",
+        ),
+        (
+            {"scheduler.name": {"name": "asha", "pooled": True}},
+            r"scheduler\.name\.pooled: found true, which compares .* one objective; .*: false; or group_by: \[\]",
+        ),
+        (
+            {"space.width": {"uniform": [0.25, 1.0]}},
+            r"scheduler\.group_by: found 'width', drawn from a range, .*: \[\], or a finite width",
+        ),
+        (
+            {"search.balance": "width"},
+            r"search\.balance: found 'width', which compares values of one objective; .*: none",
+        ),
+        ({"confirm.seeds": "auto"}, r"confirm\.seeds: found 'auto', which selects students by one .*: a number"),
+    ],
+)
+def test_settings_that_handle_one_objective_are_refused_in_one_line(changes, message, sweep_file):
+    with pytest.raises(SpecError, match=message) as caught:
+        load_spec(sweep_file, {**WHOLE, **changes})
+    assert len(str(caught.value).splitlines()) == 1
+    load_spec(sweep_file, changes)  # accepted with one objective
+
+
+def test_a_width_from_a_range_is_accepted_if_it_makes_no_groups(sweep_file):
+    changes = {**WHOLE, "space.width": {"uniform": [0.25, 1.0]}}
+    load_spec(sweep_file, {**changes, "scheduler.group_by": []})
+    load_spec(sweep_file, {**changes, "scheduler.name": "none"})
+
+
+def test_sweeps_with_several_objectives_take_nothing_from_others_and_give_nothing(told, sweep_file):
+    there = {"search.warm_start": [str(told.sweep.root)], "name": "new"}
+    with pytest.raises(SpecError, match=r"warm_start: found 1 directories, .*several objectives: \[\]") as caught:
+        load_spec(sweep_file, {**WHOLE, **there})
+    assert len(str(caught.value).splitlines()) == 1
+    with pytest.raises(SpecError, match=r"whose objective is val_accuracy and latency_ms; accepted: sweeps with val_a"):
+        load_spec(sweep_file, there)
+
+
+def test_a_sweep_with_several_objectives_cannot_be_changed_into_what_is_refused(told):
+    with pytest.raises(SpecError, match=r"--set confirm\.seeds: found 'auto', which selects"):
+        changed_spec(told.sweep, {"confirm.seeds": "auto"})
+    with pytest.raises(InputError, match="--seeds: found 'auto', which selects students by one objective"):
+        confirm(told.sweep.root, seeds="auto")
+
+
+def test_a_space_cannot_be_changed_into_one_whose_widths_make_no_groups(sweep_file):
+    spec = spec_of(sweep_file)
+    with pytest.raises(SpecError, match=r"scheduler\.group_by: found 'width', drawn from a range"):
+        changed_spec(spec.sweep_dir, {"space.width": {"uniform": [0.25, 1.0]}})
+    assert changed_spec(spec.sweep_dir, {"space.width": [0.25, 0.5]}).search_space.shared["width"].size == 2
 
 
 def test_one_objective_writes_the_same_journal_and_columns_as_ever(sweep_file):

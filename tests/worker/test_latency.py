@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 
-import pytest
 import torch
 from torch import nn
 
@@ -59,7 +58,7 @@ def test_the_latency_is_the_median_after_the_warm_up():
 
 def test_a_slow_student_is_measured_a_few_times_only(monkeypatch):
     monkeypatch.setattr("kdsweep.worker.latency.MOST_SECONDS", 0.05)
-    assert measure_ms(Slow([0.03] * 3), SAMPLE) == pytest.approx(30, rel=0.9)
+    assert measure_ms(Slow([0.03] * 3), SAMPLE) >= 29  # a busy machine sleeps longer, never shorter
 
 
 def test_measuring_draws_no_random_numbers(tmp_path):

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from kdsweep import methods
 from kdsweep.config.load import MOST_TRIALS, space_faults, with_absolute_paths
+from kdsweep.config.several import several_faults
 from kdsweep.config.shapes import schema_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec
 from kdsweep.config.yaml import Document, Keys
@@ -66,6 +67,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
             message = f"cannot change with sampler {sampler}, which lists its configurations at the start"
             raise SpecError([f"--set space: {message}; run a new sweep with another --name"])
         faults = document.faults(_space_faults(spec, overrides))
+    faults = faults or document.faults(several_faults(spec))
     if faults:
         raise SpecError(faults)
     return spec

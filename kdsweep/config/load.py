@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from kdsweep import datasets, models, tasks
 from kdsweep.config.fitting import SHIPPED, checkpoint_path, dataset_info, faulty_key, model_faults, source_of
-from kdsweep.config.objective import objective_faults
+from kdsweep.config.objective import objective_faults, with_modes
+from kdsweep.config.several import several_faults
 from kdsweep.config.shapes import Repair, repaired, schema_faults
 from kdsweep.config.sizes import batch_note, subset_fault, training_files
 from kdsweep.config.spec import SweepSpec, read_spec
@@ -62,7 +63,7 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
     spec = _checked(document)
     if faults := document.faults(model_faults(spec)):
         raise SpecError(faults)
-    return spec.replaced(objective=spec.objective.model_copy(update={"mode": spec.goal.mode}))
+    return spec.replaced(objective=with_modes(spec))
 
 
 def notes(spec: SweepSpec) -> list[str]:
@@ -157,6 +158,8 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     yield from _dataset_faults(spec)
     for keys, message in objective_faults(spec):
         yield ("objective", "dataset", "metrics"), keys, message
+    for keys, message in several_faults(spec):
+        yield ("objective", str(keys[0]), "space"), keys, message
     yield from _warm_start_faults(spec)
     yield from _teacher_faults(spec)
     yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
@@ -224,13 +227,17 @@ def _warm_start_faults(spec: SweepSpec) -> Iterator[Related]:
     for index, path in enumerate(spec.search.warm_start):
         keys: Keys = ("search", "warm_start", index)
         try:
-            metric = read_spec(SweepDir.existing(path)).objective.metric
+            there = _named_objectives(read_spec(SweepDir.existing(path)))
         except InputError as error:
             yield ("search",), keys, " ".join(str(error).split())
             continue
-        if metric != spec.objective.metric:
-            message = f"found {path}, whose objective is {metric}; accepted: sweeps with {spec.objective.metric}"
+        if len(spec.objectives) == 1 and there != (here := _named_objectives(spec)):
+            message = f"found {path}, whose objective is {there}; accepted: sweeps with {here}"
             yield ("search", "objective"), keys, message
+
+
+def _named_objectives(spec: SweepSpec) -> str:
+    return " and ".join(one.metric for one in spec.objectives)
 
 
 def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Keys
 from kdsweep.errors import did_you_mean
+from kdsweep.search.section import ObjectiveSection
 
 # A valid value for each required key.
 EXAMPLES: dict[str, Any] = {
@@ -150,6 +151,8 @@ def _names(detail: ErrorDetails) -> list[str]:
 
 
 def _fields_at(keys: Keys) -> list[str]:
+    if keys[:1] == ("objective",):  # one section, or a list of them
+        return list(ObjectiveSection.model_fields)
     fields = SweepSpec.model_fields
     for key in keys:
         fields = getattr(fields[str(key)].annotation, "model_fields", {})

@@ -14,13 +14,14 @@ from kdsweep import tasks
 from kdsweep.config import yaml as document
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import SpecError
-from kdsweep.search.section import ObjectiveSection, SchedulerSection, SearchSection
+from kdsweep.search.section import Objective, ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.section import Count, PathText, Rate, Section, Weight
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
+from kdsweep.tasks.metrics import COSTS
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 WIDEST = 100.0  # as for students
@@ -128,7 +129,7 @@ class SweepSpec(Section):
     train: TrainSpec = TrainSpec()
     search: SearchSection = SearchSection()
     scheduler: SchedulerSection = SchedulerSection()
-    objective: ObjectiveSection = ObjectiveSection()
+    objective: Objective = ObjectiveSection()
     metrics: list[str] = Field(default_factory=list)
     constraints: ConstraintsSection = ConstraintsSection()
     confirm: ConfirmSection = ConfirmSection()
@@ -140,20 +141,38 @@ class SweepSpec(Section):
         """The parsed `space`, with fixed values for the training settings that it does not search."""
         return SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
 
+    @property
+    def objectives(self) -> list[ObjectiveSection]:
+        """The objectives as written, also if there is only one."""
+        return self.objective if isinstance(self.objective, list) else [self.objective]
+
     @cached_property
+    def goals(self) -> tuple[Goal, ...]:
+        """The objectives with their directions.
+
+        Raises:
+            InputError: If a `mode` is `auto` and the task has no such metric.
+        """
+        return tuple(self._goal(one) for one in self.objectives)
+
+    @property
     def goal(self) -> Goal:
-        """The metric that ranks trials, and its direction.
+        """The first objective. It picks each trial's best epoch, and confirmed gains are differences in it.
 
         Raises:
             InputError: If `mode` is `auto` and the task has no such metric.
         """
-        metric, mode = self.objective.metric, self.objective.mode
-        return Goal(metric, mode if mode != "auto" else tasks.of(self.dataset).metric(metric).mode)
+        return self.goals[0]
+
+    def _goal(self, one: ObjectiveSection) -> Goal:
+        if one.mode != "auto":
+            return Goal(one.metric, one.mode)
+        return Goal(one.metric, "min" if one.metric in COSTS else tasks.of(self.dataset).metric(one.metric).mode)
 
     @property
     def wanted_metrics(self) -> tuple[str, ...]:
-        """The metrics that the sweep file names, as written: the objective and the further ones."""
-        return (self.objective.metric, *self.metrics)
+        """The metrics that the sweep file names, as written: the objectives without costs, and the further ones."""
+        return (*(one.metric for one in self.objectives if one.metric not in COSTS), *self.metrics)
 
     def gain_margin(self) -> float:
         """Return the largest difference that does not matter; 0 if neither sweep file nor metric has one.
@@ -163,7 +182,7 @@ class SweepSpec(Section):
         """
         if self.confirm.margin != "auto":
             return self.confirm.margin
-        return tasks.of(self.dataset).metric(self.objective.metric).margin
+        return tasks.of(self.dataset).metric(self.objectives[0].metric).margin
 
     @property
     def sweep_dir(self) -> SweepDir:
@@ -177,7 +196,7 @@ class SweepSpec(Section):
     def replaced(self, **sections: Any) -> SweepSpec:
         """Return a copy of the spec with some top-level keys replaced."""
         copy = self.model_copy(update=sections)
-        for cached in ("search_space", "goal"):  # model_copy copies cached properties too
+        for cached in ("search_space", "goals"):  # model_copy copies cached properties too
             copy.__dict__.pop(cached, None)
         return copy
 

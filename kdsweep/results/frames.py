@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
+from kdsweep.results import several
 from kdsweep.results.confirmed import upgraded
 from kdsweep.results.from_logs import epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
 from kdsweep.results.order import by_confirmation, distinct, group_keys, in_turn, ranked
@@ -59,8 +61,13 @@ class Results(Plots):
 
     @property
     def goal(self) -> Goal:
-        """The objective of the sweep."""
+        """The first objective of the sweep."""
         return self.spec.goal
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """The objectives of the sweep."""
+        return self.spec.goals
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -101,9 +108,11 @@ class Results(Plots):
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials by the sweep's objective; on a tie, the smaller student comes first.
 
+        With several objectives, the trials of the front come first, and those of one rank are ordered by the first one.
         Confirmed trials are ordered among themselves by their mean on the validation split over the fresh seeds.
         """
-        return by_confirmation(self._by_search(), self.confirmed, self.goal, self.group_by).head(top)
+        ordered = self._by_search() if len(self.goals) == 1 else several.ranked(self._by_search(), self.goals)
+        return by_confirmation(ordered, self.confirmed, self.goal, self.group_by).head(top)
 
     def distinct(self, top: int) -> pd.DataFrame:
         """`best` without duplicate configurations; trials of a small search space repeat them."""
@@ -113,7 +122,10 @@ class Results(Plots):
         """The trials to confirm, by the results of the search alone.
 
         They are chosen from all groups in turn: the best of every group, then the second of every group, and so on.
+        With several objectives, they are evenly spaced along the front.
         """
+        if len(self.goals) > 1:
+            return several.spread_along(self.pareto(), top)
         return in_turn(distinct(self._by_search()), top, self.group_by)
 
     @cached_property
@@ -122,15 +134,33 @@ class Results(Plots):
         return group_keys(self.spec)
 
     def _by_search(self) -> pd.DataFrame:
-        """The trials with a result, from best to worst on the seed of the search."""
+        """The trials with a result, from best to worst by the first objective on the seed of the search."""
         measured = self.trials[self.trials[self.goal.column].notna() & (self.trials["state"] != "FAILED")]
         return ranked(measured, self.goal)
 
     def pareto(self) -> pd.DataFrame:
-        """The trials that no student of the same or smaller size beats, from small to large."""
+        """The trials that no student of the same or smaller size beats, from small to large.
+
+        With several objectives, the trials that no other is at least as good as in all of them and better in one, from
+        the best by the first objective; only the first of equal ones.
+        """
+        if len(self.goals) > 1:
+            return several.front(self.trials, self.goals)
         rising = self._by_search().sort_values("parameters", kind="stable")
         scores = rising[self.goal.column].map(self.goal.score).astype(float)
         return rising[scores > scores.cummax().shift(fill_value=-math.inf)].reset_index(drop=True)
+
+    def hypervolume(self, reference: Mapping[str, float] | None = None) -> float:
+        """How much of the space of objectives the front dominates, in the product of their units; larger is better.
+
+        Args:
+            reference: The value of each objective, by column, that counts as worthless. A missing one is the worst
+                value in the trials, so give all of them to compare sweeps.
+
+        Raises:
+            InputError: If the sweep has one objective, or the reference names something else.
+        """
+        return several.hypervolume(self.trials, self.goals, reference or {})
 
     def plain(self, width: float | None = None) -> pd.DataFrame:
         """The best complete trial without distillation, of one width or of any; empty if there is none.

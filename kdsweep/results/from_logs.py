@@ -19,6 +19,7 @@ from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.logs import no_epochs, no_journal, no_trial
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal, Task
+from kdsweep.tasks.metrics import COSTS
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 # Optuna state -> state in the results.
 _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "RUNNING"}
 _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha", "lr")
-_COSTS = ("parameters", "size_mb", "train_seconds")
 _SIZES = ("parameters", "size_mb")
 LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
 
@@ -52,9 +52,15 @@ def epochs_frame(sweep: SweepDir) -> pd.DataFrame:
 def in_order(epochs: pd.DataFrame) -> pd.DataFrame:
     """Put the columns of `epochs` in a fixed order, and add those that are missing."""
     metrics = _metrics(epochs)
-    known = ["trial", "epoch", *LOSSES, *metrics, "lr", "seconds", *_SIZES]
+    last = [*metrics, "lr", "seconds", *_costs(epochs)]
+    known = ["trial", "epoch", *LOSSES, *last]
     parts = [name for name in epochs.columns if name not in known]
-    return epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *metrics, "lr", "seconds", *_SIZES])
+    return epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *last])
+
+
+def _costs(epochs: pd.DataFrame) -> list[str]:
+    """Names of the columns of costs; the latency is measured only if it is an objective."""
+    return [name for name in COSTS if name in _SIZES or name in epochs.columns]
 
 
 def _metrics(epochs: pd.DataFrame) -> list[str]:
@@ -77,6 +83,7 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
     last_value = f"{goal.column}_last"
     others = [name for name in _metrics(epochs) if name != goal.column]
+    costs = _costs(epochs)
     if not epochs.empty:
         best = epochs.loc[_best_epochs(epochs, goal)].set_index("trial")
         last = epochs.loc[epochs.groupby("trial")["epoch"].idxmax()].set_index("trial")
@@ -85,14 +92,15 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
             frame[name] = frame["trial"].map(best[name])
         frame[last_value] = frame["trial"].map(last[goal.column])
         frame["parameters"] = frame["trial"].map(last["parameters"]).astype("Int64")
-        frame["size_mb"] = frame["trial"].map(last["size_mb"])
+        for name in costs[1:]:
+            frame[name] = frame["trial"].map(last[name])
         frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
-    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "space", "error"]
+    measured = ["epochs", goal.column, last_value, *others, *costs, "train_seconds", "space", "error"]
     frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *measured])))
     own = sorted(set(frame.columns) - {*_LEADING, *measured, "config"})
     rungs = _rung_columns(sweep, frame["trial"], epochs, goal)
     settings = ["width", "temperature", "alpha", "lr"]
-    numeric = [*settings, goal.column, last_value, *others, "size_mb", "train_seconds"]
+    numeric = [*settings, goal.column, last_value, *others, *costs[1:], "train_seconds"]
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
     frame["space"] = frame["space"].fillna(0).astype(int)

@@ -29,7 +29,7 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> pd.DataFr
 
     Args:
         trials: Optuna trials; only complete ones are used.
-        direction: Direction of the objective, `maximize` or `minimize`.
+        direction: Direction of the first objective, `maximize` or `minimize`.
 
     Returns:
         One row per setting, most important first: parameter, importance (not normalised), trials (number used).
@@ -59,8 +59,8 @@ def importance(trials: Sequence[FrozenTrial], direction: Direction) -> pd.DataFr
 
 
 def _only(trial: FrozenTrial, name: str) -> FrozenTrial:
-    """The trial with one setting and its value alone. A study copies its trials, which is slow with every epoch."""
+    """The trial with one setting and its first value alone. A study copies trials, which is slow with every epoch."""
     import optuna
 
-    distributions = {name: trial.distributions[name]}
-    return optuna.trial.create_trial(params={name: trial.params[name]}, distributions=distributions, value=trial.value)
+    params, distributions = {name: trial.params[name]}, {name: trial.distributions[name]}
+    return optuna.trial.create_trial(params=params, distributions=distributions, value=trial.values[0])

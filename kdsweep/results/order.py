@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from kdsweep.results import several
 from kdsweep.tasks import Goal
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
 
 
-def ranked(trials: pd.DataFrame, goal: Goal) -> pd.DataFrame:
-    """Sort trials from best to worst, failed ones last; on a tie, the smaller student comes first."""
+def ranked(trials: pd.DataFrame, goal: Goal, *further: Goal) -> pd.DataFrame:
+    """Sort trials from best to worst, failed ones last; on a tie, the smaller student comes first.
+
+    With further objectives, the trials of the front come first, and those of one rank are ordered by the first one.
+    """
+    if further:
+        return several.ranked(trials, (goal, *further))
     order = ["failed", goal.column, "parameters", "number"]
     ascending = [True, goal.mode == "min", True, True]
     marked = trials.assign(failed=trials["state"] == "FAILED")

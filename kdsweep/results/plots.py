@@ -77,7 +77,8 @@ class Plots:
         """A short table for notebooks: the best students."""
         found = self._found
         best = found.best(_ROWS)
-        columns = [name for name in (*_TABLE, found.goal.column) if name in best.columns]
+        wanted = dict.fromkeys([*_TABLE, *(goal.column for goal in found.spec.goals)])
+        columns = [name for name in wanted if name in best.columns]
         title = f"{printable(found.spec.name)}: the best {len(best)} of {len(found.trials)} trials"
         table = best[columns].map(lambda value: printable(value) if isinstance(value, str) else value)
         return f"<p>{html.escape(title)}</p>{table.to_html(index=False, na_rep='', border=0, float_format='%.4g')}"

@@ -9,6 +9,7 @@ from copy import copy
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from kdsweep.search.pareto import Archive
 from kdsweep.search.turns import BestAtEpochs
 
 BEST = 25  # TPE never counts more than 25 trials as good, however long its history
@@ -18,8 +19,8 @@ class BoundedMemory(InMemoryStorage):
     """In-memory Optuna storage that shows samplers the running trials and a bounded number of finished ones.
 
     Paused trials are shown as pruned ones. The visible finished trials are the `BEST` best and the `recent` latest by
-    trial number. They do not depend on the order in which results arrived, so a resumed sweep sees the same trials as
-    an uninterrupted one.
+    trial number. With several objectives, the best are the least crowded of the front. The visible trials do not depend
+    on the order in which results arrived, so a resumed sweep sees the same ones as an uninterrupted one.
 
     Args:
         recent: Number of latest finished trials to show.
@@ -35,6 +36,7 @@ class BoundedMemory(InMemoryStorage):
         self._paused: dict[int, FrozenTrial] = {}
         self._ranked: dict[Hashable, list[tuple[tuple[float, ...], int]]] = {}
         self._by_number: list[int] = []
+        self._front = Archive()  # with several objectives
         self._best = BestAtEpochs()
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
@@ -73,7 +75,8 @@ class BoundedMemory(InMemoryStorage):
         best = [self._shown(trial_id) for ranked in self._ranked.values() for _, trial_id in ranked[:BEST]]
         best.sort(key=lambda trial: (rank(trial), trial.number))
         shown = {trial._trial_id: trial for trial in best[:BEST]}
-        others = self._open.union(self._by_number[-self._recent :]) - shown.keys()
+        front = self._front.least_crowded(BEST)
+        others = self._open.union(self._by_number[-self._recent :], front) - shown.keys()
         shown |= {trial_id: self._shown(trial_id) for trial_id in others}
         trials = [shown[trial_id] for trial_id in sorted(shown)]
         return [trial for trial in trials if states is None or trial.state in states]
@@ -93,7 +96,10 @@ class BoundedMemory(InMemoryStorage):
         return trial.params.get(self._group_by)
 
     def _show(self, trial_id: int, trial: FrozenTrial) -> None:
-        insort(self._ranked.setdefault(self._group(trial), []), (rank(trial), trial_id))
+        if trial.values is not None and len(trial.values) > 1:
+            self._front.add(trial_id, trial.values)
+        else:
+            insort(self._ranked.setdefault(self._group(trial), []), (rank(trial), trial_id))
         insort(self._by_number, trial_id)
 
     def _hide(self, trial_id: int) -> None:

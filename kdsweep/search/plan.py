@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from kdsweep.search.section import SchedulerSection, SearchSection
@@ -35,7 +36,11 @@ class Plan(Protocol):
 
     @property
     def goal(self) -> Goal:
-        """The objective."""
+        """The first objective."""
+
+    @property
+    def goals(self) -> Sequence[Goal]:
+        """The objectives."""
 
 
 def rule_of(plan: Plan) -> StoppingRule:

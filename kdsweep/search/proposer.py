@@ -10,6 +10,7 @@ finished trials; the journal keeps all of them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import cast
 
 import optuna
 from optuna.trial import TrialState
@@ -21,6 +22,7 @@ from kdsweep.search.prior import Prior, PriorTrial, RankedMemory
 from kdsweep.search.samplers import Sampler
 from kdsweep.search.section import SearchSection, sampler_of
 from kdsweep.search.space import SearchSpace
+from kdsweep.search.stopping.base import Value
 from kdsweep.search.turns import WidthTurns
 from kdsweep.seeds import derived_seed, digest_of
 
@@ -45,6 +47,7 @@ class Proposer:
         recent: Number of latest finished trials that the sampler sees in addition to the best.
         balance: Whether widths are drawn in turn and compared by the best result of each.
         prior: What earlier sweeps found.
+        objectives: Number of objectives.
 
     Attributes:
         limit: Number of trials in total: fewer than `trials` if the sampler lists fewer configurations.
@@ -61,14 +64,16 @@ class Proposer:
         recent: int = RECENT,
         balance: bool = False,
         prior: Prior = Prior(),  # noqa: B008 - immutable
+        objectives: int = 1,
     ):
         self._space = space
         self._sampler = sampler
         self._seed = seed
         self._recent = recent
+        self._objectives = objectives
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._prior = prior.trials
-        self._all = History(space, recent, balance, prior.trials)
+        self._all = History(space, recent, balance, prior.trials, objectives)
         self._tried: set[str] = set()
         listed = list(self._sampler.listed(space))
         # A point of an earlier sweep that a changed space no longer holds is replaced by a draw.
@@ -89,11 +94,20 @@ class Proposer:
         seed: int,
         recent: int = RECENT,
         prior: Prior = Prior(),  # noqa: B008 - immutable
+        objectives: int = 1,
     ) -> Proposer:
         """Create the proposer of a sweep."""
-        balance = search.balance == "width"
         return cls(
-            sampler_of(search), space, seed, search.trials, search.points, search.plain_share, recent, balance, prior
+            sampler_of(search),
+            space,
+            seed,
+            search.trials,
+            search.points,
+            search.plain_share,
+            recent,
+            search.balance == "width",
+            prior,
+            objectives,
         )
 
     def propose(self, number: int) -> Config:
@@ -114,13 +128,13 @@ class Proposer:
         self._note(config)
         return config
 
-    def tell(self, config: Config, state: TrialState, values: Sequence[float]) -> None:
+    def tell(self, config: Config, state: TrialState, values: Sequence[Value]) -> None:
         """Record how a trial ended.
 
         Args:
             config: The trial's configuration.
             state: The final state, as an Optuna state.
-            values: The best score so far after each epoch; higher is better.
+            values: The best score so far after each epoch; higher is better. With several objectives, a tuple of them.
         """
         for history in self._histories(config) if self._space.holds(config) else ():
             history.tell(config, state, values)
@@ -130,7 +144,7 @@ class Proposer:
 
         Args:
             config: The trial's configuration.
-            values: As for `tell`.
+            values: As for `tell`, with one objective.
         """
         for history in self._histories(config) if self._space.holds(config) else ():
             history.pause(config, values)
@@ -187,7 +201,7 @@ class Proposer:
         size = size_of(self._space, config)
         if size not in self._plain:
             prior = [t for t in self._prior if is_plain(t.config) and size_of(self._space, t.config) == size]
-            self._plain[size] = History(self._space, self._recent, prior=prior)
+            self._plain[size] = History(self._space, self._recent, prior=prior, objectives=self._objectives)
         return self._plain[size]
 
     def _drawn_by(self, sampler: Sampler, number: int, *attempts: int) -> optuna.samplers.BaseSampler:
@@ -212,13 +226,22 @@ class History:
         recent: Number of latest finished trials that samplers see in addition to the best.
         balance: Whether samplers see values relative to the best of the same width.
         prior: Trials of earlier sweeps.
+        objectives: Number of objectives; with several, neither `balance` nor `prior`.
     """
 
-    def __init__(self, space: SearchSpace, recent: int, balance: bool = False, prior: Sequence[PriorTrial] = ()):
+    def __init__(
+        self,
+        space: SearchSpace,
+        recent: int,
+        balance: bool = False,
+        prior: Sequence[PriorTrial] = (),
+        objectives: int = 1,
+    ):
         self._space = space
         group_by = "width" if balance else ""
         self._memory = RankedMemory(space, recent, prior) if prior else BoundedMemory(recent, group_by)
-        self._study = optuna.create_study(storage=self._memory, direction="maximize")
+        self._several = objectives > 1
+        self._study = optuna.create_study(storage=self._memory, directions=["maximize"] * objectives)
         self._open: dict[str, optuna.Trial] = {}
 
     def draw(self, given: Mapping[str, object], sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Config]:
@@ -249,13 +272,29 @@ class History:
             self._memory.note_values(trial._trial_id, values)
             self._memory.pause(trial._trial_id, values[-1], len(values))
 
-    def tell(self, config: Config, state: TrialState, values: Sequence[float]) -> None:
+    def tell(self, config: Config, state: TrialState, values: Sequence[Value]) -> None:
         """Record how a trial ended; see `Proposer.tell`."""
         trial = self._open.pop(digest_of(config), None)
         if trial is None:
             return  # tried twice; Optuna already has its result
+        if self._several:
+            self._tell_several(trial, state, values)
+        else:
+            self._tell_one(trial, state, cast("Sequence[float]", values))
+
+    def _tell_one(self, trial: optuna.Trial, state: TrialState, values: Sequence[float]) -> None:
         if values:
             trial.report(values[-1], len(values))
         if state is not TrialState.FAIL:
             self._memory.note_values(trial._trial_id, values)
         self._study.tell(trial, values[-1] if state is TrialState.COMPLETE else None, state=state)
+
+    def _tell_several(self, trial: optuna.Trial, state: TrialState, values: Sequence[Value]) -> None:
+        """Record a stopped trial as complete: Optuna keeps no intermediate values of several objectives.
+
+        The trials that stopped it have better values at similar costs, so samplers do not mistake it for a good one.
+        """
+        if state is TrialState.FAIL or not values:
+            self.reject(trial)
+        else:
+            self._study.tell(trial, cast("tuple[float, ...]", values[-1]), state=TrialState.COMPLETE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from kdsweep.search.samplers import SAMPLERS, Sampler
 from kdsweep.search.samplers.tpe import TPE
@@ -73,6 +73,22 @@ class ObjectiveSection(Section):
 
     metric: str = Goal.metric
     mode: Literal["auto", "max", "min"] = "auto"
+
+
+def _as_section(written: object) -> object:
+    return {"metric": written} if isinstance(written, str) else written
+
+
+def _kind(written: object) -> str:
+    return "[several]" if isinstance(written, list) else "[one]"  # brackets, as in pydantic's names of branches
+
+
+# One objective, or a list of them; a name is short for a section.
+Objective = Annotated[
+    Annotated[ObjectiveSection, Tag("[one]")]
+    | Annotated[list[Annotated[ObjectiveSection, BeforeValidator(_as_section)]], Tag("[several]")],
+    Discriminator(_kind),
+]
 
 
 def sampler_of(search: SearchSection) -> Sampler:

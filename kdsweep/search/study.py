@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -23,10 +23,12 @@ from kdsweep.errors import SweepDirError
 from kdsweep.search.baseline import PlainLeaders, stopping_group
 from kdsweep.search.budget import Budget
 from kdsweep.search.journal import BatchedJournal
+from kdsweep.search.objectives import Objectives, Scores
 from kdsweep.search.plan import Plan, rule_of
 from kdsweep.search.prior import Prior
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
+from kdsweep.search.stopping.base import Value
 from kdsweep.search.versions import space_version
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
@@ -75,11 +77,12 @@ class Trial:
         number: Optuna's trial number, counted from 0 in the order proposed.
         key: Unique name: the number and a hash of the configuration.
         config: The configuration.
-        values: The best value of the objective so far, after each finished epoch.
+        values: The best value of the first objective so far, after each finished epoch.
         parameters: Parameter count of the student.
         train_seconds: Training time so far.
         paused_at: The last epoch at which it paused; 0 if it never did.
         until: It does not pause up to this epoch, because it was promoted.
+        scores: With several objectives, the scores of the best epoch so far, after each finished epoch.
     """
 
     number: int
@@ -90,6 +93,7 @@ class Trial:
     train_seconds: float = 0.0
     paused_at: int = 0
     until: int = 0
+    scores: list[Scores] = field(default_factory=list)
 
     @property
     def best(self) -> float:
@@ -134,8 +138,11 @@ class Study:
         self._leaders = PlainLeaders(space)
         self._with_complete: set[Hashable] = set()
         self._goal = spec.goal
+        self._objectives = Objectives(spec.goals)
         self._kept: list[Trial] = []
-        self._proposer = Proposer.of(spec.search, space, spec.seed, prior=Prior.recorded(sweep))
+        self._proposer = Proposer.of(
+            spec.search, space, spec.seed, prior=Prior.recorded(sweep), objectives=len(spec.goals)
+        )
         sweep.root.mkdir(parents=True, exist_ok=True)
         sweep.journal.touch()
         self._backend = BatchedJournal(sweep.journal)
@@ -148,7 +155,7 @@ class Study:
                 self._study = optuna.load_study(study_name=None, storage=self._storage, sampler=sampler)
             else:
                 self._study = optuna.create_study(
-                    study_name=spec.name, storage=self._storage, sampler=sampler, direction=self._goal.direction
+                    study_name=spec.name, storage=self._storage, sampler=sampler, directions=self._objectives.directions
                 )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._version = space_version(sweep)
@@ -269,9 +276,10 @@ class Study:
             summary = {"parameters": trial.parameters, "train_seconds": round(trial.train_seconds, 4), "error": error}
             trial_id = self._id_of(trial)
             self._storage.set_trial_user_attr(trial_id, "summary", summary)
-            for epoch, value in enumerate(trial.values, start=1):
+            # Optuna takes an intermediate value of a stopped trial for its only objective.
+            for epoch, value in enumerate(() if self._objectives.several else trial.values, start=1):
                 self._storage.set_trial_intermediate_value(trial_id, epoch, value)
-            values = [trial.best] if state is State.COMPLETE else None
+            values = self._final_values(trial) if state is State.COMPLETE else None
             self._study.tell(trial.number, values, state=_OPTUNA_STATES[state])
         self._proposer.tell(trial.config, _OPTUNA_STATES[state], self._scores(trial))
         self.counts[state] += 1
@@ -311,7 +319,7 @@ class Study:
     def _pause(self, trial: Trial) -> None:
         trial.paused_at = len(trial.values)
         self.paused[trial.key] = trial
-        self._proposer.pause(trial.config, self._scores(trial))
+        self._proposer.pause(trial.config, self._first_scores(trial))
 
     def _promote(self, key: str, until: int) -> Trial:
         """Continue a paused trial. The journal records it, because a restart could not derive it from the epochs."""
@@ -367,13 +375,22 @@ class Study:
         self._leaders.note(trial.key, trial.config, score)
         if self._fits_width:
             self._rule.note_width(trial.key, float(trial.config["width"]))
-        stop = self._rule.reached(self._group(trial), trial.key, epoch, score)
+        if self._objectives.several:
+            self._objectives.note(trial.scores, metrics)
+        at_rung = trial.scores[-1] if self._objectives.several else score
+        stop = self._rule.reached(self._group(trial), trial.key, epoch, at_rung)
         if self._rule.promotes:
             return stop and epoch > trial.until
         return stop and not self._leaders.protects(trial.key, trial.config)
 
-    def _scores(self, trial: Trial) -> list[float]:
-        """Convert a trial's values to scores for the stopping rule and the sampler: higher is better."""
+    def _final_values(self, trial: Trial) -> list[float]:
+        return self._objectives.values(trial.scores[-1]) if self._objectives.several else [trial.best]
+
+    def _scores(self, trial: Trial) -> Sequence[Value]:
+        """Convert a trial's values to scores for the sampler: higher is better."""
+        return trial.scores if self._objectives.several else self._first_scores(trial)
+
+    def _first_scores(self, trial: Trial) -> list[float]:
         return [self._goal.score(value) for value in trial.values]
 
     def _replay(self) -> None:
@@ -399,7 +416,7 @@ class Study:
             else:
                 self.running[trial.key] = trial
         stopped: dict[str, int] = {}
-        for entry in read_lines(self.sweep.epochs_log, wanted=("trial", "epoch", self._goal.column, "seconds")):
+        for entry in read_lines(self.sweep.epochs_log, wanted=("trial", "epoch", *self._objectives.columns, "seconds")):
             key, epoch = entry["trial"], int(entry["epoch"])
             if key not in everyone:
                 raise no_trial(self.sweep, key)
@@ -413,7 +430,7 @@ class Study:
             raise no_epochs(self.sweep, lost[0])
         for key, frozen in ended.items():
             if paused_at := everyone[key].paused_at:
-                self._proposer.pause(everyone[key].config, self._scores(everyone[key])[:paused_at])
+                self._proposer.pause(everyone[key].config, self._first_scores(everyone[key])[:paused_at])
             self._proposer.tell(everyone[key].config, frozen.state, self._scores(everyone[key]))
             self.counts[states[frozen.state]] += 1
             if frozen.state != TrialState.FAIL:
@@ -431,7 +448,7 @@ class Study:
             elif key in stopped:
                 self._end(self.running.pop(key), State.PRUNED)
             elif trial.paused_at:
-                self._proposer.pause(trial.config, self._scores(trial)[: trial.paused_at])
+                self._proposer.pause(trial.config, self._first_scores(trial)[: trial.paused_at])
         self._to_continue = list(self.running)
         self._conclude()
 
@@ -450,6 +467,8 @@ class Study:
 
     def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
         """Return the `KEPT_WEIGHTS` best trials, plus each further one that is smaller than all better ones."""
+        if self._objectives.several:
+            return self._objectives.worth_keeping(trials, KEPT_WEIGHTS)
         # Optuna may have a trial whose epochs were lost; rank it last.
         ranked = sorted(trials, key=lambda trial: (not trial.values, -self._goal.score(trial.best), trial.number))
         kept = ranked[:KEPT_WEIGHTS]

@@ -114,6 +114,11 @@ class SweepDir:
         return self.root / "warm_start.json"
 
     @property
+    def latency(self) -> Path:
+        """Measured latencies, one file per architecture."""
+        return self.root / "latency"
+
+    @property
     def probe(self) -> Path:
         """Measurements of the machine, made before the search."""
         return self.root / "probe.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kdsweep.errors import printable
+from kdsweep.results import several
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.effort import efforts
 from kdsweep.results.frames import Results
@@ -25,6 +26,7 @@ from kdsweep.terminal.progress import config_text
 from kdsweep.terminal.tables import console
 
 SHOWN = 5
+SHOWN_FRONT = 10
 REASONS = 3  # failures that are explained
 _BASELINES = {"kd_gain": "its plain twin", "kd_gain_tuned": "the tuned plain student"}
 
@@ -32,10 +34,12 @@ _BASELINES = {"kd_gain": "its plain twin", "kd_gain_tuned": "the tuned plain stu
 def print_summary(results: Results) -> None:
     """Print the summary to standard output."""
     out = console()
-    table = Table(box=box.SIMPLE_HEAD, title=f"{escape(results.spec.name)}: the best students", title_justify="left")
+    what = "the best students" if len(results.goals) == 1 else f"the Pareto front of {_named(results.goals)}"
+    title = escape(f"{results.spec.name}: {what}")
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("trial")
     table.add_column("settings")
-    for column in _columns(results.goal):
+    for column in _columns(results):
         table.add_column(column, justify="right")
     confirmed = {row["trial"]: row for row in results.confirmed.to_dict("records")}
     for row in _shown(results).to_dict("records"):
@@ -49,17 +53,18 @@ def print_summary(results: Results) -> None:
 
 
 def _shown(results: Results) -> pd.DataFrame:
-    """The best students, and the best confirmed one of each group."""
+    """The best students and the best confirmed one of each group; with several objectives, a part of the front."""
     every = results.distinct(len(results.trials))
+    best = every.head(SHOWN) if len(results.goals) == 1 else several.spread_along(results.pareto(), SHOWN_FRONT)
     winners = _winners(results)
     wanted = every["trial"].isin(winners["trial"]) if not winners.empty else False
-    return every[(every.index < SHOWN) | wanted]
+    return every[every["config"].isin(best["config"]) | wanted]
 
 
 def _winners(results: Results) -> pd.DataFrame:
-    """The best confirmed trial of each group, with the name of its group."""
+    """The best confirmed trial of each group, with the name of its group; with several objectives, all of them."""
     confirmed = results.confirmed
-    if confirmed.empty:
+    if confirmed.empty or len(results.goals) > 1:
         return confirmed
     places = {key: place for place, key in enumerate(results.best(len(results.trials))["trial"])}
     ordered = confirmed.assign(group=groups_of(confirmed, results.group_by), place=confirmed["trial"].map(places))
@@ -75,6 +80,7 @@ def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results
         f"{1 - row['size_mb'] / results.teacher['size_mb']:.2%}" if results.teacher else "",
         str(row["epochs"]),
         shown(goal.column, row[goal.column]),
+        *(shown(further.column, row[further.column]) for further in _further(results)),
     ]
     if not judged:
         return [*cells, "", "", "", "", ""]
@@ -96,9 +102,20 @@ def _gain(judged: Mapping[str, Any], gain: str, goal: Goal) -> str:
     return "\n".join([mean, verdict.ends(goal.name), verdict.conclusion(goal.name)])
 
 
-def _columns(goal: Goal) -> list[str]:
+def _columns(results: Results) -> list[str]:
+    goal = results.goal
     val, test = (column.replace("_", " ") for column in (goal.column, goal.test_column))
-    return ["parameters", "MB", "smaller", "epochs", val, test, "plain twin", "gain", "tuned plain", "gain"]
+    further = [goal.column.replace("_", " ") for goal in _further(results)]
+    return ["parameters", "MB", "smaller", "epochs", val, *further, test, "plain twin", "gain", "tuned plain", "gain"]
+
+
+def _further(results: Results) -> list[Goal]:
+    """The objectives after the first that are not shown anyway."""
+    return [goal for goal in results.goals[1:] if goal.column not in ("parameters", "size_mb")]
+
+
+def _named(goals: Sequence[Goal]) -> str:
+    return " and ".join(goal.column.replace("_", " ") for goal in goals)
 
 
 def _mean(judged: Mapping[str, Any], name: str, goal: Goal) -> str:
@@ -108,20 +125,24 @@ def _mean(judged: Mapping[str, Any], name: str, goal: Goal) -> str:
 def _teacher(results: Results) -> list[str]:
     teacher, goal = results.teacher, results.goal
     if not teacher:
-        return [""] * (len(_columns(goal)) + 1)
+        return [""] * (len(_columns(results)) + 1)
     epochs = str(teacher["epochs"] or "")
     sizes = [f"{teacher['parameters']:,}", f"{teacher['size_mb']:.3f}"]
     val, test = (shown(name, teacher.get(name, math.nan)) for name in (goal.column, goal.test_column))
-    return [escape(teacher["model"]), *sizes, "", epochs, val, test, "", "", "", ""]
+    further = [shown(one.column, teacher.get(one.column, math.nan)) for one in _further(results)]
+    return [escape(teacher["model"]), *sizes, "", epochs, val, *further, test, "", "", "", ""]
 
 
 def _notes(results: Results) -> list[str]:
     path = _shortest(results.path)
     states = ", ".join(f"{count} {state}" for state, count in results.trials["state"].value_counts().items())
     notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials), *_budget(results)]
+    notes += _fronts(results)
     if not results.confirmed.empty:
         notes.append(_confirmation(results))
-        winners = [(row.group, row.trial) for row in _winners(results).itertuples() if row.group]
+        winners = []
+        if len(results.goals) == 1:
+            winners = [(row.group, row.trial) for row in _winners(results).itertuples() if row.group]
         if winners:
             notes.append(f"Best confirmed student by group: {'; '.join(f'{group}: {key}' for group, key in winners)}.")
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
@@ -162,6 +183,14 @@ def _confirmation(results: Results) -> str:
 
 def _range(low: int, high: int) -> str:
     return str(low) if low == high else f"{low} to {high}"
+
+
+def _fronts(results: Results) -> list[str]:
+    """Say how large the front of several objectives is."""
+    if len(results.goals) == 1:
+        return []
+    members, volume = len(results.pareto()), results.hypervolume()
+    return [f"{members} trials on the front; its hypervolume from the worst value of each objective is {volume:.4g}."]
 
 
 def _failures(trials: pd.DataFrame) -> list[str]:

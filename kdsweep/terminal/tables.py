@@ -31,7 +31,7 @@ SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "pa
 
 def ranked(results: Results) -> pd.DataFrame:
     """The trials from best to worst as in `Results.best`, failed ones last, without the `config` column."""
-    everything = order.ranked(results.trials, results.goal)
+    everything = order.ranked(results.trials, *results.goals)
     ordered = order.by_confirmation(everything, results.confirmed, results.goal, results.group_by)
     return ordered.drop(columns="config")
 
@@ -213,7 +213,7 @@ def _worth_showing(frame: pd.DataFrame) -> list[str]:
         chosen = {*SHOWN_CONFIRMED, *measured}.difference(spreads)
     else:
         objective = next((name.removesuffix("_last") for name in frame.columns if name.endswith("_last")), "")
-        chosen = {*SHOWN, objective}
+        chosen = {*SHOWN, objective, "latency_ms"}
     return [column for column in frame.columns if column in chosen or column in own]
 
 

@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from ray.tune import TuneError
 
 from kdsweep.config.changes import changed_spec
+from kdsweep.config.several import confirm_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
@@ -113,7 +114,7 @@ def confirm(
             raise InputError(f"{sweep.root}: no trial has finished an epoch; first run: kdsweep resume {sweep.root}")
         if not wanted.top:
             raise InputError("confirm.top is 0 in the sweep file; pass --top N")
-        for key, message in wanted.faults():
+        for key, message in (*wanted.faults(), *confirm_faults(spec, wanted)):
             raise InputError(f"--{key}: {message}")
         record_code(spec, sweep)
         return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)

@@ -120,12 +120,13 @@ class Search:
     def _note(self, key: str, report: Mapping[str, Any]) -> bool:
         """Record a report about a trial, in chronological order. Return whether the trial continues."""
         study = self._study
-        trial, goal = study.running[key], self._spec.goal
+        trial, columns = study.running[key], [goal.column for goal in self._spec.goals]
         unseen = [metrics for metrics in report.get("before", ()) if metrics["epoch"] > len(trial.values)]
         for metrics in [*unseen, *report.get("epochs", ())]:
-            if not math.isfinite(metrics[goal.column]):
-                study.finish(key, State.FAILED, f"{goal.column} is {metrics[goal.column]}")
-                return False
+            for column in columns:
+                if not math.isfinite(metrics[column]):
+                    study.finish(key, State.FAILED, f"{column} is {metrics[column]}")
+                    return False
             if study.report(key, metrics):
                 study.leave(key)
                 return False

@@ -17,17 +17,19 @@ from kdsweep import tasks
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError
-from kdsweep.lazy import nn
+from kdsweep.lazy import nn, torch
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
 from kdsweep.search.plan import rule_of
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
+from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Metric
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import SAVE_SECONDS, Training
 from kdsweep.tune.lease import device_name, leased_device, warm_workbench
 from kdsweep.worker import probe, process
+from kdsweep.worker.latency import latency_ms
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
 
@@ -142,7 +144,7 @@ class TrialRun(Work):
         run.watch()
         training = run.training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), folder.state)
         run.resumed_at(training.epoch)
-        student = sizes(training)
+        student = sizes(training) | latency(bench, training, self._place.sweep)
         yield from (Report("before", metrics | student) for metrics in training.history)
         while not training.done:
             metrics = run.epoch()
@@ -273,6 +275,14 @@ class _Run:
 def sizes(training: Training) -> dict[str, float]:
     """Return the size of the model that is evaluated and exported."""
     return {"parameters": count_parameters(training.inference), "size_mb": size_mb(training.inference)}
+
+
+def latency(bench: Workbench, training: Training, sweep: SweepDir) -> dict[str, float]:
+    """Return the latency of the student if the sweep has it as an objective."""
+    if all(goal.column != "latency_ms" for goal in bench.spec.goals):
+        return {}
+    sample = bench.val.batch(torch.zeros(1, dtype=torch.long, device=bench.val.device))
+    return {"latency_ms": latency_ms(sweep, training.inference, sample)}
 
 
 def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:

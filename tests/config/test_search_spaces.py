@@ -186,6 +186,8 @@ def declared(section: type[BaseModel], prefix: str = "") -> dict[str, str]:
         kind = field.annotation
         if kind is OptimizationSpec:
             continue  # teacher.train has the keys of train
+        if isinstance(field.default, BaseModel):
+            kind = type(field.default)  # `objective` may also be a list of such sections
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found |= declared(kind, f"{prefix}{name}.")
         else:

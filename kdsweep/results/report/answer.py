@@ -35,7 +35,8 @@ def answer(found: Found) -> tuple[str, str]:
 
 def _verdict(found: Found, row: Mapping[str, Any]) -> str:
     goal = found.goal
-    student = f"The best student, {row['trial']} ({named(str(row['method']))}, width {row['width']:g}), reaches"
+    front = f" by {words(goal.column)} on the Pareto front" if len(found.spec.goals) > 1 else ""
+    student = f"The best student{front}, {row['trial']} ({named(str(row['method']))}, width {row['width']:g}), reaches"
     judged = confirmed_row(found, row["trial"])
     if not judged:
         teacher = _teacher_value(found, goal.column)
@@ -158,12 +159,14 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
     columns = [{"size_mb": "MB"}.get(name, COSTS.get(name, name)) for name in costs]
     kept = {file.parent.name for file in found.sweep.trials.glob("*/best.safetensors")}
     confirmed = {} if found.confirmed.empty else {row["trial"]: row for row in found.confirmed.to_dict("records")}
-    table = Leaderboard([*columns, "epochs", words(goal.column), words(goal.test_column)])
+    further = [one.column for one in found.spec.goals[1:] if not one.is_cost]
+    values = [words(name) for name in (goal.column, *further, goal.test_column)]
+    table = Leaderboard([*columns, "epochs", *values])
     records = [*best.to_dict("records"), *others.to_dict("records")]
     for row in records[:most]:
         judged = confirmed.get(row["trial"], {})
         numbers = [_cost_text(name, row[name]) for name in costs]
-        numbers += [str(row["epochs"]), shown(goal.column, float(row[goal.column]))]
+        numbers += [str(row["epochs"]), *(shown(name, float(row[name])) for name in (goal.column, *further))]
         numbers.append(_mean(judged, goal.test_column, goal.name))
         table.rows.append(
             Row(

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from kdsweep.config.spec import SweepSpec
+from kdsweep.results import order
 from kdsweep.search.baseline import PLAIN
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
@@ -30,7 +31,7 @@ class Found(Protocol):
 
     @property
     def goal(self) -> Goal:
-        """The objective."""
+        """The first objective."""
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -70,9 +71,10 @@ def measured_trials(found: Found) -> pd.DataFrame:
 
 
 def complete_trials(found: Found) -> pd.DataFrame:
-    """The trials that reached the last epoch, best first."""
+    """The trials that reached the last epoch, best first; with several objectives, by the first one."""
     trials = measured_trials(found)
-    return trials[trials["state"] == "COMPLETE"]
+    complete = trials[trials["state"] == "COMPLETE"]
+    return complete if len(found.spec.goals) == 1 else order.ranked(complete, found.goal)
 
 
 def methods_of(found: Found) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kdsweep.distributions import Config
 from kdsweep.params import Declared, Parts
@@ -23,9 +23,13 @@ class Sampler(Declared):
 
     Args:
         params: Values of the declared parameters.
+
+    Attributes:
+        several_objectives: Whether it can draw from a study with several objectives.
     """
 
     kind = "sampler"
+    several_objectives: ClassVar[bool] = False
 
     def drawn_by(self, seed: int) -> BaseSampler:
         """Create the Optuna sampler for one proposal.

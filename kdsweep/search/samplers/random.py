@@ -15,6 +15,7 @@ class Random(Sampler):
     """Random search: draws every value at random."""
 
     name = "random"
+    several_objectives = True
 
     def drawn_by(self, seed: int) -> BaseSampler:
         from optuna.samplers import RandomSampler

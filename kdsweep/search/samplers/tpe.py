@@ -23,6 +23,7 @@ class TPE(Sampler):
     """
 
     name = "tpe"
+    several_objectives = True
     startup_trials = Param(16, "random trials before it begins", valid=RandInt(0, 1_000_000_000))
 
     def random_trials(self, trials: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from kdsweep.search.stopping.base import STOPPING_RULES
+from kdsweep.search.stopping.base import STOPPING_RULES, Value
 from kdsweep.search.stopping.rungs import Halving
 
 
@@ -19,8 +19,9 @@ class ASHA(Halving):
     """
 
     name = "asha"
+    several_objectives = True
 
-    def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
+    def reached(self, group: Hashable, key: str, epoch: int, value: Value) -> bool:
         """Stop a trial that is not in the top `1 / reduction_factor` of the trials that have reached this rung.
 
         The number that continues is rounded and at least one. The trial itself counts, so the first trial at a rung

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 from kdsweep.params import Declared, Parts
+from kdsweep.search import pareto
+
+Value = float | tuple[float, ...]
 
 
 class StoppingRule(Declared):
@@ -20,6 +23,9 @@ class StoppingRule(Declared):
     A rule that sets `promotes` pauses trials instead of stopping them, and also implements `promotable`. A paused trial
     keeps its state. Trials that are still paused at the end of the search are stopped.
 
+    A rule that sets `several_objectives` is accepted with several objectives. It then gets tuples of scores as values,
+    and compares them with `ahead`.
+
     Args:
         epochs: The full budget.
         params: Values of the declared parameters.
@@ -27,6 +33,7 @@ class StoppingRule(Declared):
 
     kind = "scheduler"
     promotes: ClassVar[bool] = False
+    several_objectives: ClassVar[bool] = False
 
     def __init__(self, epochs: int, **params: Any):
         self.epochs = epochs
@@ -40,7 +47,7 @@ class StoppingRule(Declared):
         """
         return range(1, self.epochs)
 
-    def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
+    def reached(self, group: Hashable, key: str, epoch: int, value: Any) -> bool:
         """Record a trial's result and return whether to stop it, or to pause it if the rule promotes.
 
         Called after each epoch; must return False at an epoch that is not a milestone. An interrupted trial may reach
@@ -50,9 +57,22 @@ class StoppingRule(Declared):
             group: Trials are compared only within the same group.
             key: The trial's key.
             epoch: The epoch just finished, counted from 1.
-            value: The best value of the objective so far; higher is better.
+            value: The best value of the objective so far; higher is better. With several objectives, a tuple.
         """
         raise NotImplementedError
+
+    @staticmethod
+    def ahead(values: Mapping[str, Value], key: str) -> int:
+        """Count the trials that are better than one; with several objectives, by rank and crowding.
+
+        Args:
+            values: The values of the trials to compare, by key.
+            key: The key of the trial.
+        """
+        mine = values[key]
+        if isinstance(mine, tuple):
+            return pareto.ahead(cast("Mapping[str, tuple[float, ...]]", values), key)
+        return sum(cast(float, other) > mine for other in values.values())
 
     def compared_in(self, group: Hashable) -> Hashable:
         """Return the same value for all groups whose trials are compared with each other. Default: the group itself.

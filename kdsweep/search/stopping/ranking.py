@@ -5,10 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kdsweep.search import pareto
 
 LEAST_WIDTHS = 3  # fewer distinct widths do not show a trend
 
@@ -23,12 +25,12 @@ class Rung(Protocol):
 
     def __contains__(self, key: object) -> bool: ...
 
-    def enter(self, key: str, value: float, group: Hashable, log_width: float) -> None:
+    def enter(self, key: str, value: Any, group: Hashable, log_width: float) -> None:
         """Add a trial that has reached this rung for the first time.
 
         Args:
             key: The trial's key.
-            value: Its best value so far; higher is better.
+            value: Its best value so far; higher is better. With several objectives, a tuple.
             group: The group it belongs to.
             log_width: Logarithm of its width, if widths are drawn from a real-valued range.
         """
@@ -87,6 +89,38 @@ class PlainRung:
             if bisect_left(self._ranked, (cost, order)) >= places:
                 return
             yield key
+
+
+class FrontRung:
+    """Compares trials with several objectives: by non-domination rank, then by crowding distance."""
+
+    def __init__(self) -> None:
+        self._scores: dict[str, tuple[float, ...]] = {}
+        self._continued: Counter[tuple[float, ...]] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._scores
+
+    def enter(self, key: str, value: tuple[float, ...], group: Hashable, log_width: float) -> None:
+        self._scores[key] = value
+
+    def admits(self, key: str, places: int) -> bool:
+        scores = self._scores[key]
+        admitted = pareto.ahead(self._scores, key) + self._continued[scores] < places
+        self._continued[scores] += admitted
+        return admitted
+
+    def wait(self, key: str) -> None:
+        raise NotImplementedError("no rule for several objectives promotes trials")
+
+    def leave(self, key: str) -> None:
+        raise NotImplementedError("no rule for several objectives promotes trials")
+
+    def promotable(self, places: int) -> Iterator[str]:
+        raise NotImplementedError("no rule for several objectives promotes trials")
 
 
 class AdjustedRung:

@@ -8,8 +8,8 @@ from typing import Any
 
 from kdsweep.distributions import Choice, RandInt
 from kdsweep.params import SWITCH, Param
-from kdsweep.search.stopping.base import StoppingRule
-from kdsweep.search.stopping.ranking import AdjustedRung, PlainRung, Rung
+from kdsweep.search.stopping.base import StoppingRule, Value
+from kdsweep.search.stopping.ranking import AdjustedRung, FrontRung, PlainRung, Rung
 
 # Where the first rung is if `grace_epochs` is 0: name -> function of the budget.
 FIRST_RUNGS: dict[str, Callable[[int], int]] = {
@@ -68,15 +68,20 @@ class Halving(StoppingRule):
     def note_width(self, key: str, width: float) -> None:
         self._widths[key] = width
 
-    def enter(self, group: Hashable, key: str, epoch: int, value: float) -> Rung | None:
+    def enter(self, group: Hashable, key: str, epoch: int, value: Value) -> Rung | None:
         """Add a trial to the rung at this epoch and return the rung; None if it is not a rung or not its first time."""
         if epoch not in self._rungs:
             return None
         rungs, compared_in = self._rungs[epoch], self.compared_in(group)
         if compared_in not in rungs:
-            rungs[compared_in] = AdjustedRung() if self.pooled or key in self._widths else PlainRung()
+            rungs[compared_in] = self._new_rung(key, value)
         rung = rungs[compared_in]
         if key in rung:
             return None
         rung.enter(key, value, group, math.log(self._widths.get(key, 1.0)))
         return rung
+
+    def _new_rung(self, key: str, value: Value) -> Rung:
+        if isinstance(value, tuple):
+            return FrontRung()
+        return AdjustedRung() if self.pooled or key in self._widths else PlainRung()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdsweep.tasks.metrics.base import (
+    COSTS,
     HALF_A_POINT,
     METRICS,
     Direction,
@@ -16,6 +17,7 @@ from kdsweep.tasks.metrics.base import (
 )
 
 __all__ = [
+    "COSTS",
     "HALF_A_POINT",
     "METRICS",
     "Direction",

@@ -16,6 +16,12 @@ Mode = Literal["max", "min"]
 Direction = Literal["maximize", "minimize"]
 DEFAULT_OBJECTIVE = "val_accuracy"
 HALF_A_POINT = 0.005
+# What a student costs, known without training it. Smaller is better.
+COSTS = {
+    "parameters": "number of parameters",
+    "size_mb": "size of parameters and buffers in MiB",
+    "latency_ms": "time for one sample in milliseconds, measured on a worker",
+}
 
 
 def mean(sums: torch.Tensor, count: int) -> float:
@@ -61,7 +67,7 @@ class Goal:
     """The objective of a sweep: a metric and its direction.
 
     Attributes:
-        metric: The metric as written in the sweep file: `val_NAME`, or the user's own `package.module:NAME`.
+        metric: The metric as written in the sweep file: `val_NAME`, the user's own `package.module:NAME`, or a cost.
         mode: Whether the largest or the smallest value is best.
     """
 
@@ -74,9 +80,14 @@ class Goal:
         return self.metric.rpartition(":")[2].removeprefix("val_")
 
     @property
+    def is_cost(self) -> bool:
+        """Whether it is a cost, which does not depend on training."""
+        return self.metric in COSTS
+
+    @property
     def column(self) -> str:
-        """Column of the metric in the results: `val_NAME`."""
-        return f"val_{self.name}"
+        """Column of the metric in the results: `val_NAME`, or the cost."""
+        return self.metric if self.is_cost else f"val_{self.name}"
 
     @property
     def test_column(self) -> str:

@@ -72,9 +72,9 @@ def test_it_opens_without_an_error_with_all_charts_and_without_a_horizontal_bar(
     show(driver, page, width, scheme)
     assert driver.get_log("browser") == []
     charts = driver.find_elements(By.CSS_SELECTOR, ".chart")
-    assert len(charts) == 9
+    assert len(charts) == 14
     for chart in charts:
-        marks = chart.find_elements(By.CSS_SELECTOR, ".scatterlayer path, .barlayer path")
+        marks = chart.find_elements(By.CSS_SELECTOR, ".scatterlayer path, .barlayer path, .heatmaplayer image")
         assert marks, chart.get_attribute("id")
     assert (
         driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
@@ -93,7 +93,9 @@ def test_hostile_texts_are_text(driver, page):
     assert driver.title == "made-up: kdsweep report"
     shown = driver.find_element(By.CSS_SELECTOR, ".reason").get_property("textContent")
     assert shown == printable(EVIL)
-    assert driver.find_elements(By.TAG_NAME, "img") == []
+    images = driver.find_elements(By.TAG_NAME, "img")
+    assert len(images) == 6
+    assert all(image.get_attribute("src").startswith("data:image/png;base64,") for image in images)
     assert driver.execute_script("return document.getElementById('repeat').textContent").count("<b>bold</b>") >= 2
 
 

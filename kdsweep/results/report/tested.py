@@ -49,7 +49,7 @@ class Picture:
 
     Attributes:
         source: The image as a data URI.
-        kind: `pixels` for a small image, which is enlarged without smoothing; else `photo`.
+        kind: `pixels` for a small image, which is enlarged without smoothing; otherwise `photo`.
         sample: Its position in the test split.
         label: Name of its class.
         answers: Name of the model, its answer, its confidence, and whether it is right; of teacher and student.
@@ -148,7 +148,10 @@ def _told(frame: pd.DataFrame) -> str:
     pictured = int(other["image"].notna().sum())
     if not pictured:
         return f"{told} The samples cannot be shown as images."
-    return f"{told} Shown are the {pictured} with the largest difference of confidence."
+    return (
+        f"{told} Shown are the {pictured} with the largest difference of confidence: the true class, then both answers "
+        "with their confidence; ✓ marks the right one."
+    )
 
 
 def _pictures(frame: pd.DataFrame, names: list[str]) -> list[Picture]:

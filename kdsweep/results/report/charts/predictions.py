@@ -61,10 +61,12 @@ def per_class(found: Found) -> Chart:
         values = numbers(accuracies[role][order])
         figure.add_trace(go.Scatter(
             x=values if labelled else places, y=places if labelled else values, mode="markers", name=NAMES[role],
-            marker={"color": colour, "symbol": marker, "size": 10 if labelled else 6, "line": {"width": 2}},
+            marker={"color": colour, "symbol": marker, "size": 10 if labelled else 6,
+                    "line": {"color": colour, "width": 2}},
             text=[text(names[place]) for place in order],
             hovertemplate=f"%{{text}}<br>{NAMES[role]} %{{{'x' if labelled else 'y'}:.2%}}<extra></extra>",
         ))  # fmt: skip
+    figure.update_layout(legend={"traceorder": "reversed"})
     title = {"text": "accuracy on the test split"}
     if labelled:
         figure.update_xaxes(title=title, tickformat=".0%")
@@ -214,8 +216,8 @@ def _told_confusions(role: str, counts: NDArray[np.int64], names: list[str]) -> 
 
 
 def _tendency(frame: pd.DataFrame, role: str) -> str:
-    gap = float(frame[f"{role}_confidence"].mean()) - float(right(frame, role).mean())
-    return f" ({'over' if gap > 0 else 'under'}confident: mean confidence {gap * 100:+.1f} points off the accuracy)"
+    gap = 100 * (float(frame[f"{role}_confidence"].mean()) - float(right(frame, role).mean()))
+    return f" (mean confidence {abs(gap):.1f} points {'above' if gap > 0 else 'below'} the accuracy)"
 
 
 def _short(name: str) -> str:

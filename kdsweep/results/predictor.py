@@ -130,8 +130,9 @@ def _loaded(results: Results, bench: Workbench, model: Model) -> nn.Module:
     if model.role == TEACHER:
         with _broken(model):
             return bench.teacher.model
-    config = config_of(results.sweep, bench.spec, results.trial(model.trial), results.confirmed, results.teacher)
+    row = results.trial(model.trial)
     with _broken(model):
+        config = config_of(results.sweep, bench.spec, row, results.confirmed, results.teacher)
         found = rebuilt(config, weights.load(model.weights), f"weights of trial {model.trial}")
     return on_device(found, bench.device)
 

@@ -73,7 +73,9 @@ def per_class(found: Found) -> Chart:
         labels = [text(_short(names[place])) for place in order]
         figure.update_yaxes(tickvals=places, ticktext=labels, range=[len(order) - 0.4, -0.6])
     else:
-        figure.update_xaxes(title={"text": "classes, by the accuracy of the student"}, showticklabels=False)
+        figure.update_xaxes(
+            title={"text": "classes, by the accuracy of the student"}, showticklabels=False, ticks="", showgrid=False
+        )
         figure.update_yaxes(title=title, tickformat=".0%")
     return Chart(figure, _told_classes(accuracies, order, names))
 
@@ -163,6 +165,8 @@ def _confusion(role: str, counts: NDArray[np.int64], names: list[str], darkest: 
     share = shares(counts)
     labelled = classes <= LABELLED
     figure = new_figure(height=160 + _ROW * classes if labelled else 440)
+    # Without a gap, plotly sets a style attribute, which the policy refuses.
+    gap = 1 if labelled else 0.01
     on_diagonal = np.eye(classes, dtype=bool)
     for colour, cells, top in ((BLUE, on_diagonal, 1.0), (VERMILION, ~on_diagonal, darkest or 1.0)):
         heat = np.where(cells & (counts > 0), share, np.nan)
@@ -172,14 +176,14 @@ def _confusion(role: str, counts: NDArray[np.int64], names: list[str], darkest: 
                             for row in zip(counts, cells & (counts > 0), strict=True)]  # fmt: skip
             shade = {"text": shown_counts, "texttemplate": "%{text}", "textfont": {"color": INK, "size": 11}}
         figure.add_trace(go.Heatmap(
-            z=heat.astype(np.float32), zmin=0, zmax=top, xgap=int(labelled), ygap=int(labelled),
+            z=heat.astype(np.float32), zmin=0, zmax=top, xgap=gap, ygap=gap,
             colorscale=[[0, tinted(colour, 0.12)], [1, tinted(colour, OPAQUE)]], showscale=False, hoverongaps=False,
             hovertemplate="%{y} classified as %{x}: %{z:.2%}<extra></extra>", **shade,
         ))  # fmt: skip
     axis = {"showgrid": False, "constrain": "domain"}
     # Names at the axes and in hover labels; an alias, because two classes may have the same name.
     aliases = {str(place): text(_short(name)) for place, name in enumerate(names)}
-    axis |= {"tick0": 0, "dtick": 1, "labelalias": aliases, "showticklabels": labelled}
+    axis |= {"tick0": 0, "dtick": 1, "labelalias": aliases, "showticklabels": labelled, "ticks": ""}
     figure.update_xaxes(title={"text": "classified as"}, tickangle=-90, range=[-0.5, classes - 0.5], **axis)
     figure.update_yaxes(title={"text": "true class"}, range=[classes - 0.5, -0.5], **axis)
     figure.update_layout(title={"text": NAMES[role], "font": {"size": 14}, "x": 0, "y": 0.99, "yanchor": "top"})

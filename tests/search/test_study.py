@@ -240,6 +240,7 @@ def test_weights_are_kept_for_the_best_complete_plain_trial_of_each_width(spec):
     study.close()
     again = Study(study.spec, study.sweep, study.spec.search_space)
     assert {trial.key for trial in again._kept} == kept
+    again.close()
 
 
 def test_a_failed_trial_is_told_fail_with_its_reason(spec):

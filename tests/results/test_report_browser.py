@@ -6,7 +6,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from made_up import EVIL
+from made_up import EVIL, begin, confirm, predict, run_trials, spec_of
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
@@ -145,10 +145,43 @@ def test_the_leaderboard_is_filtered_by_method_and_shows_more(driver, page, made
 
 
 def test_a_sweep_without_trials_opens_without_an_error(driver, tmp_path):
-    from made_up import spec_of
-
     spec = spec_of(tmp_path)
     spec.sweep_dir.root.mkdir()
     spec.save(spec.sweep_dir.spec)
     show(driver, write_report(load_results(spec.sweep_dir.root)))
     assert driver.get_log("browser") == []
+
+
+def test_pictures_are_drawn_and_enlarged_without_smoothing(driver, page):
+    show(driver, page)
+    for image in driver.find_elements(By.CSS_SELECTOR, ".strip img"):
+        assert image.get_property("naturalWidth") == 8
+        assert image.size == {"width": 104, "height": 104}
+        assert image.value_of_css_property("image-rendering") == "pixelated"
+
+
+def test_a_cell_of_the_confusion_matrix_names_its_classes_as_text(driver, page):
+    show(driver, page)
+    script = """
+      const chart = document.getElementById("chart-confusion-student");
+      Plotly.Fx.hover(chart, [{curveNumber: 1, pointNumber: [1, 0]}]);
+      return chart.querySelector(".hoverlayer").textContent;
+    """
+    assert driver.execute_script(script).startswith(f"dog classified as {printable(EVIL)[:15]}…: ")
+    assert driver.title == "made-up: kdsweep report"
+
+
+@pytest.mark.parametrize(("width", "classes"), [(1600, 100), (400, 100), (400, 10)])
+def test_matrices_of_many_classes_are_drawn_without_an_error(driver, tmp_path, width, classes):
+    spec = spec_of(tmp_path)
+    begin(spec, classes=[f"class number {number}" for number in range(classes)])
+    run_trials(spec, 20)
+    confirm(spec)
+    predict(spec, 2000, classes)
+    show(driver, write_report(load_results(spec.sweep_dir.root)), width)
+    assert driver.get_log("browser") == []
+    for role in ("student", "plain", "teacher"):
+        chart = driver.find_element(By.ID, f"chart-confusion-{role}")
+        assert len(chart.find_elements(By.CSS_SELECTOR, ".heatmaplayer image")) == 2
+        names = [label.text for label in chart.find_elements(By.CSS_SELECTOR, ".ytick text")]
+        assert names == ([f"class number {number}" for number in range(10)] if classes == 10 else [])

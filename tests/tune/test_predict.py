@@ -66,11 +66,20 @@ def test_a_worker_that_is_lost_too_often_is_a_warning(agenda, progress):
     assert "the worker was lost too often" in progress.texts[0][1]
 
 
-def test_data_that_cannot_be_read_are_a_reason_and_not_the_end_of_the_sweep(agenda):
+def test_predictions_that_cannot_be_made_are_a_warning(agenda, progress):
     work = agenda.next()
-    (report,) = work.steps()
-    assert report.kind == "predicted"
-    assert "no data" in report.value
+    assert agenda.on_report(work, {"predicted": ["no space left on device"], "seconds": 1.0}) is False
+    assert agenda.outcome.end is End.INTERRUPTED  # until the lanes ask for the next work
+    assert agenda.next() is None
+    assert agenda.outcome.end is End.ENDED
+    assert [text[:50] for _, text in progress.texts] == ["warning: test split not predicted: no space left o"]
+
+
+def test_made_predictions_end_the_stage_without_a_word(agenda, progress):
+    work = agenda.next()
+    assert agenda.on_report(work, {"predicted": [""], "seconds": 1.0}) is False
+    assert agenda.next() is None
+    assert progress.texts == []
 
 
 def test_there_is_nothing_to_do_without_a_confirmed_student(agenda, sweep, progress):

@@ -162,12 +162,19 @@ def test_pictures_are_drawn_and_enlarged_without_smoothing(driver, page):
 
 def test_a_cell_of_the_confusion_matrix_names_its_classes_as_text(driver, page):
     show(driver, page)
+    chart = driver.find_element(By.ID, "chart-confusion-student")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
     script = """
-      const chart = document.getElementById("chart-confusion-student");
-      Plotly.Fx.hover(chart, [{curveNumber: 1, pointNumber: [1, 0]}]);
-      return chart.querySelector(".hoverlayer").textContent;
+      const axes = arguments[0]._fullLayout, box = arguments[0].querySelector('.nsewdrag').getBoundingClientRect();
+      return [box.left + axes.xaxis.l2p(0), box.top + axes.yaxis.l2p(1)].map(Math.round);
     """
-    assert driver.execute_script(script).startswith(f"dog classified as {printable(EVIL)[:15]}…: ")
+    left, top = driver.execute_script(script, chart)
+    actions = ActionChains(driver)
+    actions.w3c_actions.pointer_action.move_to_location(left - 5, top).move_to_location(left, top)
+    actions.perform()
+    label = WebDriverWait(driver, SECONDS).until(lambda d: d.execute_script(
+        "return arguments[0].querySelector('.hoverlayer').textContent", chart))  # fmt: skip
+    assert label.startswith(f"dog classified as {printable(EVIL)[:15]}…: ")
     assert driver.title == "made-up: kdsweep report"
 
 

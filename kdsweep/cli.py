@@ -205,8 +205,13 @@ def report(
     if out and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {out}: the report is a web page; accepted: a name that ends in .html")
     found = load_results(directory)  # before plotly is imported, which takes a second
-    from kdsweep.results.report.page import write_report
+    from kdsweep.results.predictor import provide, wanted
+    from kdsweep.results.report.page import is_running, write_report
 
+    if wanted(found) and not is_running(found.sweep):
+        errors.print("predicting the test split", highlight=False)
+        if note := provide(found):
+            errors.print(printable(note), highlight=False, markup=False, soft_wrap=True)
     typer.echo(write_report(found, out))
 
 

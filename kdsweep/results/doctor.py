@@ -13,6 +13,7 @@ from kdsweep.config.spec import read_spec
 from kdsweep.errors import KdsweepError, SweepDirError
 from kdsweep.results.frames import Results, write_frames
 from kdsweep.results.from_logs import frozen_trials
+from kdsweep.results.predictions import checked
 from kdsweep.storage import weights
 from kdsweep.storage.files import read_json
 from kdsweep.storage.jsonl import read_lines
@@ -70,6 +71,8 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     if all(finding.state == "whole" for finding in logs):
         yield from _frames(sweep)
     yield from _removable(sweep, sweep.confirmed_frame, "kdsweep confirm rebuilds it from confirmed/")
+    if all(finding.state == "whole" for finding in logs):
+        yield from _removable(sweep, sweep.predictions, "kdsweep report makes it again", partial(_predictions, sweep))
     yield from _removable(sweep, sweep.teacher_card, "kdsweep resume rebuilds it")
     yield from _removable(sweep, sweep.teacher_test, "kdsweep confirm rebuilds it")
     yield from _removable(sweep, sweep.environment, "kdsweep resume rebuilds it")
@@ -109,15 +112,16 @@ def _frames(sweep: SweepDir) -> Iterator[Finding]:
         yield Finding(path.name, state, "rebuilt from the logs" if path in stale else "agrees with the logs")
 
 
-def _removable(sweep: SweepDir, path: Path, how: str) -> Iterator[Finding]:
+def _removable(sweep: SweepDir, path: Path, how: str, look: Callable[[], str] | None = None) -> Iterator[Finding]:
     """Check a file that another command rebuilds, and remove it if it is damaged."""
     if not path.is_file():
         return
-    look = _parquet if path.suffix == ".parquet" else _json
-    finding = _looked_at(sweep, path, partial(look, path))
+    by_ending = _parquet if path.suffix == ".parquet" else _json
+    finding = _looked_at(sweep, path, look or partial(by_ending, path))
     if finding.state == "damaged":
         path.unlink()
-        finding = Finding(finding.file, "repaired", f"was damaged and has been removed; {how}")
+        what = "outdated" if finding.note.startswith("outdated") else "damaged"
+        finding = Finding(finding.file, "repaired", f"was {what} and has been removed; {how}")
     yield finding
 
 
@@ -134,6 +138,10 @@ def _parquet(path: Path) -> str:
     import pandas as pd
 
     return _count(len(pd.read_parquet(path)), "row")
+
+
+def _predictions(sweep: SweepDir) -> str:
+    return f"{len(checked(Results(sweep)))} rows"
 
 
 def _weights(path: Path) -> str:

@@ -51,7 +51,7 @@ def export_students(
     return [
         _export(
             sweep.trial(row["trial"]),
-            _config(sweep, spec, row, confirmed, teacher),
+            config_of(sweep, spec, row, confirmed, teacher),
             out / f"{spec.name}-{row['trial']}",
         )
         for row in rows
@@ -84,9 +84,10 @@ def _export(trial: TrialDir, config: StudentConfig, folder: Path) -> Path:
     return folder
 
 
-def _config(
+def config_of(
     sweep: SweepDir, spec: SweepSpec, row: Mapping[str, Any], confirmed: pd.DataFrame, teacher: dict[str, Any]
 ) -> StudentConfig:
+    """Describe the student of a trial; see `export_students`."""
     trial = sweep.trial(row["trial"])
     settings = json.loads(row["config"])
     described = read_json(sweep.data)

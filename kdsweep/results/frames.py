@@ -43,6 +43,7 @@ class Results(Plots):
         epochs: One row per trial and epoch: trial, epoch, train_loss, task_loss, distill_loss, each metric as val_NAME,
             lr, seconds, parameters, size_mb.
         confirmed: One row per confirmed trial, see `tune.confirm`; empty before confirmation.
+        predictions: One row per sample of the test split; empty before the end of the sweep.
         teacher: Description of the teacher.
     """
 
@@ -95,6 +96,19 @@ class Results(Plots):
                 f"{self.sweep.confirmed_frame}: damaged; remove it with kdsweep doctor {self.path}, then rebuild it "
                 f"with kdsweep confirm {self.path}"
             ) from error
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """Predictions on the test split by the best confirmed student, its tuned plain student and the teacher.
+
+        One row per sample: sample, label, student_class, student_confidence, the same for plain and teacher, and image
+        (PNG or JPEG; only of the samples that the report shows). Classes are numbers; the confidence is the
+        probability of the predicted class. Columns of a model whose weights are missing are left out. The frame is
+        empty if there are no current predictions.
+        """
+        from kdsweep.results.predictions import current
+
+        return current(self)
 
     @cached_property
     def teacher(self) -> dict[str, Any]:

@@ -69,6 +69,31 @@ class Plots:
 
         return settings.importance(self._found).figure
 
+    def plot_per_class(self) -> Figure:
+        """Accuracy on the test split by class: the best confirmed student, the tuned plain student and the teacher."""
+        from kdsweep.results.report.charts import predictions
+
+        return predictions.per_class(self._found).figure
+
+    def plot_confusion(self, model: str = "student") -> Figure:
+        """The confusion matrix of one model on the test split.
+
+        Args:
+            model: `student`, `plain` (the tuned plain student) or `teacher`.
+
+        Raises:
+            InputError: If the model is none of these.
+        """
+        from kdsweep.results.report.charts import predictions
+
+        return predictions.confusion_of(self._found, model).figure
+
+    def plot_reliability(self) -> Figure:
+        """Reliability diagram on the test split: accuracy against confidence."""
+        from kdsweep.results.report.charts import predictions
+
+        return predictions.reliability(self._found).figure
+
     @property
     def _found(self) -> Found:
         return cast("Found", self)

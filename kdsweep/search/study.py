@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
-from kdsweep.search.baseline import PlainLeaders, stopping_group
+from kdsweep.search.baseline import PlainLeaders, is_plain, size_of, stopping_group
 from kdsweep.search.budget import Budget
 from kdsweep.search.journal import BatchedJournal
 from kdsweep.search.objectives import Objectives, Scores
@@ -466,7 +466,11 @@ class Study:
         shutil.rmtree(self.sweep.trial(trial.key).root, ignore_errors=True)
 
     def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
-        """Return the `KEPT_WEIGHTS` best trials, plus each further one that is smaller than all better ones."""
+        """Return the trials whose weights are kept.
+
+        These are the `KEPT_WEIGHTS` best, each further one that is smaller than all better ones, and the best complete
+        plain trial of each width.
+        """
         if self._objectives.several:
             return self._objectives.worth_keeping(trials, KEPT_WEIGHTS)
         # Optuna may have a trial whose epochs were lost; rank it last.
@@ -477,4 +481,6 @@ class Study:
             if trial.parameters < smallest:
                 kept.append(trial)
                 smallest = trial.parameters
-        return kept
+        complete = [trial for trial in ranked if is_plain(trial.config) and len(trial.values) >= self.spec.train.epochs]
+        tuned = {size_of(self.space, trial.config): trial for trial in reversed(complete)}
+        return kept + [trial for trial in tuned.values() if trial not in kept]

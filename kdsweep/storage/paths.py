@@ -149,6 +149,11 @@ class SweepDir:
         return self.root / "confirmed"
 
     @property
+    def predictions(self) -> Path:
+        """`results.predictions`."""
+        return self.root / "predictions.parquet"
+
+    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

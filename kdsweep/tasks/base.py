@@ -172,6 +172,10 @@ class Task:
         """A further sentence about the input for the model card, or an empty string."""
         return ""
 
+    def pictures(self, samples: Samples, index: torch.Tensor) -> torch.Tensor:
+        """Samples at `index` [B] as a person sees them: uint8 [B, C, H, W] on the CPU; C is 0 if they are no images."""
+        return torch.empty(len(index), 0, 1, 1, dtype=torch.uint8)
+
     def tapped(self, model: nn.Module, taps: Taps) -> Tapped:
         """Wrap a model so that a call returns the `Outputs` that methods use."""
         return models.Tapped(model, taps)

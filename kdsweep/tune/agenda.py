@@ -35,7 +35,7 @@ class Outcome:
 
 
 class Stage(Protocol):
-    """One stage of a sweep: preparation, search or confirmation.
+    """One stage of a sweep: preparation, search, confirmation or prediction.
 
     Attributes:
         name: Its name in the timeline.

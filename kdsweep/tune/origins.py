@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import SweepDirError
@@ -14,8 +11,7 @@ from kdsweep.sources import source_digest, user_objects
 from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Prepared
-
-STATISTICS = ("input_shape", "class_names", "mean", "std")
+from kdsweep.tasks.recorded import same_data, same_test
 
 
 def record_data(sweep: SweepDir, data: Prepared, *, scores: bool) -> str:
@@ -38,8 +34,7 @@ def record_data(sweep: SweepDir, data: Prepared, *, scores: bool) -> str:
     now = {**data.described(), "contents": dict(data.contents), "skipped": dict(data.skipped)}
     before = read_json(sweep.data) if sweep.data.is_file() else now
     then = before.get("contents", {})
-    same = before["digest"] == data.digest or ("contents" not in before and _same_statistics(before, now))
-    if not same:
+    if not same_data(before, data):
         parts = [split for split in ("train", "val") if then.get(split) != data.contents.get(split)]
         which = f" ({' and '.join(parts)})" if then and parts else ""
         raise SweepDirError(
@@ -47,7 +42,7 @@ def record_data(sweep: SweepDir, data: Prepared, *, scores: bool) -> str:
             "sweep"
         )
     note = ""
-    if then and then.get("test") != data.contents.get("test"):
+    if not same_test(before, data):
         scored = [sweep.teacher_test] * sweep.teacher_test.is_file() + sorted(sweep.confirmed.glob("*/result.json"))
         if scored and scores:
             raise SweepDirError(
@@ -83,8 +78,3 @@ def record_code(spec: SweepSpec, sweep: SweepDir) -> None:
         )
     if now:
         write_json(sweep.code, now)
-
-
-def _same_statistics(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the data can be the same; version 0.1.0 recorded no hash of their content that is still comparable."""
-    return all(json.dumps(before.get(key)) == json.dumps(now.get(key)) for key in STATISTICS)

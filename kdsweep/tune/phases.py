@@ -27,6 +27,7 @@ from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
 from kdsweep.tune.cluster import Share, connected, share
 from kdsweep.tune.confirm import Confirmation, most_trainings
 from kdsweep.tune.lanes import run_lanes
+from kdsweep.tune.predict import Prediction
 from kdsweep.tune.prepare import Preparation
 from kdsweep.tune.search import Search
 from kdsweep.tune.signals import terminable
@@ -89,6 +90,7 @@ class _Phases:
                 stages.append(searching)
             if self._spec.confirm.top:
                 stages.append(Confirmation(self._spec, self._place, self._prepare_test, self._progress))
+                stages.append(Prediction(self._sweep, self._place, self._progress))
             try:
                 outcome = self._run_lanes(stages, part)
             except BaseException:

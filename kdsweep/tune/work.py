@@ -20,6 +20,8 @@ from kdsweep.errors import KdsweepError
 from kdsweep.lazy import nn, torch
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.registry import import_from
+from kdsweep.results.frames import load_results
+from kdsweep.results.predictor import predict
 from kdsweep.search.plan import rule_of
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
@@ -227,6 +229,28 @@ class ScoreTeacher(Work):
         bench = warm_workbench(self._place)
         write_json(self._place.sweep.teacher_test, tested(bench, bench.teacher.model))
         yield Report("test_scored", True, pause=True)
+
+
+class Predict(Work):
+    """Predict the test split for the report. Reports `predicted`: why it was not possible, or an empty string.
+
+    Args:
+        place: The sweep's paths for workers.
+    """
+
+    name = "predict"
+
+    def __init__(self, place: WorkerPlace):
+        self._place = place
+
+    def steps(self) -> Iterator[Report]:
+        """Predict with the models that the results name. A failure must not fail the sweep."""
+        try:
+            predict(load_results(self._place.sweep.root), warm_workbench(self._place))
+        except (KdsweepError, OSError) as error:
+            yield Report("predicted", " ".join(str(error).split()), pause=True)
+        else:
+            yield Report("predicted", "", pause=True)
 
 
 class _Run:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from kdsweep.config.spec import SweepSpec
+from kdsweep.results import predictions, predictor
 from kdsweep.results.confirmed import gain_columns
 from kdsweep.results.frames import load_results, write_frame
 from kdsweep.search.baseline import plain_twin
@@ -96,6 +98,25 @@ def confirm(spec):
     write_frame(pd.concat([pd.DataFrame(rows), judged], axis=1), sweep.confirmed_frame)
 
 
+def predict(spec, samples=400, classes=2, pictures=6, side=8):
+    """Write made-up predictions: the teacher is right on 95 % of the samples, students on fewer."""
+    results, draw = load_results(spec.sweep_dir.root), np.random.default_rng(0)
+    models = predictions.models_of(results)
+    labels = draw.integers(0, classes, samples)
+    frame = pd.DataFrame({"sample": np.arange(samples), "label": labels}, dtype=np.int32)
+    for model, accuracy in zip(models, (0.9, 0.85, 0.95) if len(models) == 3 else (0.9, 0.95), strict=True):
+        model.weights.parent.mkdir(parents=True, exist_ok=True)
+        model.weights.write_bytes(model.role.encode())
+        wrong = draw.random(samples) > accuracy
+        answers = np.where(wrong, (labels + draw.integers(1, classes, samples)) % classes, labels)
+        frame[f"{model.role}_class"] = answers.astype(np.int32)
+        frame[f"{model.role}_confidence"] = draw.uniform(1 / classes, 1, samples).astype(np.float32)
+    images = [None] * samples
+    for place in predictions.disagreements(frame).head(pictures)["sample"]:
+        images[place] = predictor._encoded(draw.integers(0, 256, (side, side, 3), dtype=np.uint8))
+    predictions.save(frame.assign(image=images), models, spec.sweep_dir)
+
+
 def begin(spec, teacher="mnist_teacher", classes=("cat", "dog")):
     """Write the files that a sweep has before its first trial."""
     sweep = spec.sweep_dir
@@ -123,4 +144,5 @@ def finished_sweep(tmp_path_factory):
     begin(spec, teacher=EVIL, classes=(EVIL, "dog"))
     run_trials(spec, error=EVIL)
     confirm(spec)
+    predict(spec)
     return spec.sweep_dir

@@ -21,9 +21,10 @@ from kdsweep.results.report import answer
 from kdsweep.results.report.charts import settings, size
 from kdsweep.results.report.page import render, write_report
 
-SECTIONS = ["leaderboard", "size", "gains", "tuning", "learning", "settings", "response", "importance", "failures",
-            "workers", "repeat"]  # fmt: skip
-PLOTS = ("pareto", "gains", "tuning_curves", "learning_curves", "parallel", "response", "importance")
+SECTIONS = ["leaderboard", "size", "gains", "tuning", "learning", "settings", "response", "importance", "classes",
+            "confusions", "disagreements", "reliability", "failures", "workers", "repeat"]  # fmt: skip
+PLOTS = ("pareto", "gains", "tuning_curves", "learning_curves", "parallel", "response", "importance", "per_class",
+         "confusion", "reliability")  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -127,7 +128,7 @@ def test_every_chart_has_a_sentence_with_its_numbers(page):
     described = {found["aria-describedby"] for found in page.attributes("div") if found.get("role") == "img"}
     captions = {found["id"] for found in page.attributes("figcaption")}
     assert described == captions
-    assert len(captions) == 9
+    assert len(captions) == 14
     assert all(re.search(r"\d", text) for text in page.texts["figcaption"])
 
 
@@ -181,6 +182,7 @@ def test_every_plot_is_a_figure_with_data(made_up):
 def test_the_policy_allows_only_the_scripts_and_styles_of_the_page(page):
     policy = next(found["content"] for found in page.attributes("meta") if "http-equiv" in found)
     rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["img-src"] == "data:"
     assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
     assert "unsafe" not in policy
     assert "http" not in policy
@@ -196,8 +198,8 @@ def test_the_policy_allows_only_the_scripts_and_styles_of_the_page(page):
 
 def test_nothing_is_loaded_from_elsewhere(page):
     for tag, attributes in page.tags:
-        assert tag not in ("img", "link", "iframe", "object", "embed", "base"), attributes
-        assert "src" not in attributes
+        assert tag not in ("link", "iframe", "object", "embed", "base"), attributes
+        assert attributes.get("src", "data:image/").startswith("data:image/")
         assert not any(name.startswith("on") or name == "style" for name in attributes)
         assert attributes.get("href", "#").startswith("#")
 
@@ -231,7 +233,8 @@ def test_before_the_first_trial_the_report_says_so(tmp_path):
     spec.save(spec.sweep_dir.spec)
     page = rendered(spec)
     assert "No trial has finished an epoch yet, so there is no student." in page.texts["p"]
-    assert [found["id"] for found in page.attributes("section")] == SECTIONS
+    without = [name for name in SECTIONS if name not in ("confusions", "disagreements", "reliability")]
+    assert [found["id"] for found in page.attributes("section")] == without
     assert json.loads(page.texts["script"][0]) == {}
     for name in PLOTS:
         assert not getattr(load_results(spec.sweep_dir.root), f"plot_{name}")().data

@@ -6,7 +6,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from made_up import EVIL
+from made_up import EVIL, begin, confirm, predict, run_trials, spec_of
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
@@ -72,9 +72,9 @@ def test_it_opens_without_an_error_with_all_charts_and_without_a_horizontal_bar(
     show(driver, page, width, scheme)
     assert driver.get_log("browser") == []
     charts = driver.find_elements(By.CSS_SELECTOR, ".chart")
-    assert len(charts) == 9
+    assert len(charts) == 14
     for chart in charts:
-        marks = chart.find_elements(By.CSS_SELECTOR, ".scatterlayer path, .barlayer path")
+        marks = chart.find_elements(By.CSS_SELECTOR, ".scatterlayer path, .barlayer path, .heatmaplayer image")
         assert marks, chart.get_attribute("id")
     assert (
         driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
@@ -93,7 +93,9 @@ def test_hostile_texts_are_text(driver, page):
     assert driver.title == "made-up: kdsweep report"
     shown = driver.find_element(By.CSS_SELECTOR, ".reason").get_property("textContent")
     assert shown == printable(EVIL)
-    assert driver.find_elements(By.TAG_NAME, "img") == []
+    images = driver.find_elements(By.TAG_NAME, "img")
+    assert len(images) == 6
+    assert all(image.get_attribute("src").startswith("data:image/png;base64,") for image in images)
     assert driver.execute_script("return document.getElementById('repeat').textContent").count("<b>bold</b>") >= 2
 
 
@@ -143,10 +145,50 @@ def test_the_leaderboard_is_filtered_by_method_and_shows_more(driver, page, made
 
 
 def test_a_sweep_without_trials_opens_without_an_error(driver, tmp_path):
-    from made_up import spec_of
-
     spec = spec_of(tmp_path)
     spec.sweep_dir.root.mkdir()
     spec.save(spec.sweep_dir.spec)
     show(driver, write_report(load_results(spec.sweep_dir.root)))
     assert driver.get_log("browser") == []
+
+
+def test_pictures_are_drawn_and_enlarged_without_smoothing(driver, page):
+    show(driver, page)
+    for image in driver.find_elements(By.CSS_SELECTOR, ".strip img"):
+        assert image.get_property("naturalWidth") == 8
+        assert image.size == {"width": 104, "height": 104}
+        assert image.value_of_css_property("image-rendering") == "pixelated"
+
+
+def test_a_cell_of_the_confusion_matrix_names_its_classes_as_text(driver, page):
+    show(driver, page)
+    chart = driver.find_element(By.ID, "chart-confusion-student")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
+    script = """
+      const axes = arguments[0]._fullLayout, box = arguments[0].querySelector('.nsewdrag').getBoundingClientRect();
+      return [box.left + axes.xaxis.l2p(0), box.top + axes.yaxis.l2p(1)].map(Math.round);
+    """
+    left, top = driver.execute_script(script, chart)
+    actions = ActionChains(driver)
+    actions.w3c_actions.pointer_action.move_to_location(left - 5, top).move_to_location(left, top)
+    actions.perform()
+    label = WebDriverWait(driver, SECONDS).until(lambda d: d.execute_script(
+        "return arguments[0].querySelector('.hoverlayer').textContent", chart))  # fmt: skip
+    assert label.startswith(f"dog classified as {printable(EVIL)[:15]}…: ")
+    assert driver.title == "made-up: kdsweep report"
+
+
+@pytest.mark.parametrize(("width", "classes"), [(1600, 100), (400, 100), (400, 10)])
+def test_matrices_of_many_classes_are_drawn_without_an_error(driver, tmp_path, width, classes):
+    spec = spec_of(tmp_path)
+    begin(spec, classes=[f"class number {number}" for number in range(classes)])
+    run_trials(spec, 20)
+    confirm(spec)
+    predict(spec, 2000, classes)
+    show(driver, write_report(load_results(spec.sweep_dir.root)), width)
+    assert driver.get_log("browser") == []
+    for role in ("student", "plain", "teacher"):
+        chart = driver.find_element(By.ID, f"chart-confusion-{role}")
+        assert len(chart.find_elements(By.CSS_SELECTOR, ".heatmaplayer image")) == 2
+        names = [label.text for label in chart.find_elements(By.CSS_SELECTOR, ".ytick text")]
+        assert names == ([f"class number {number}" for number in range(10)] if classes == 10 else [])

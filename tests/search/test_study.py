@@ -217,6 +217,32 @@ def test_weights_are_kept_for_the_best_and_for_the_best_of_each_size(spec):
     assert not list(study.sweep.trials.glob("*/state.safetensors"))
 
 
+def test_weights_are_kept_for_the_best_complete_plain_trial_of_each_width(spec):
+    search = spec.search.model_copy(update={"trials": 60})
+    study = opened(spec.replaced(search=search))
+    plain = {}
+    for number in range(60):
+        trial = study.ask()
+        folder = study.sweep.trial(trial.key)
+        folder.root.mkdir(parents=True)
+        folder.best.touch()
+        distilled, pruned = trial.config["method"] != "none", number % 4 == 3
+        value = 0.5 + distilled * 0.4 + number / 1000
+        for epoch in range(1, 2 if pruned else spec.train.epochs + 1):
+            study.report(trial.key, {**metrics(epoch, value), "parameters": 1000})
+        study.finish(trial.key, State.PRUNED if pruned else State.COMPLETE)
+        if not distilled and not pruned:
+            plain[trial.config["width"]] = trial.key
+    kept = {path.parent.name for path in study.sweep.trials.glob("*/best.safetensors")}
+    assert len(plain) > 1
+    assert len(kept) == KEPT_WEIGHTS + len(plain)
+    assert set(plain.values()) <= kept
+    study.close()
+    again = Study(study.spec, study.sweep, study.spec.search_space)
+    assert {trial.key for trial in again._kept} == kept
+    again.close()
+
+
 def test_a_failed_trial_is_told_fail_with_its_reason(spec):
     study = opened(spec)
     trial = study.ask()

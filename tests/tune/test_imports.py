@@ -44,5 +44,5 @@ def test_driver_and_workers_of_a_whole_sweep_import_no_more_than_they_need(sweep
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []
     loaded = {path.stem: json.loads(path.read_text()) for path in notes.iterdir()}
-    assert {"Prepare", "TrialRun", "ConfirmRun", "ScoreTeacher"} <= loaded.keys()
+    assert {"Prepare", "TrialRun", "ConfirmRun", "ScoreTeacher", "Predict"} <= loaded.keys()
     assert all(modules == ["torch"] for modules in loaded.values())

@@ -46,6 +46,10 @@ class Found(Protocol):
         """One row per confirmed trial."""
 
     @property
+    def predictions(self) -> pd.DataFrame:
+        """Predictions on the test split."""
+
+    @property
     def teacher(self) -> dict[str, Any]:
         """Description of the teacher."""
 

@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
@@ -22,10 +21,11 @@ from plotly.offline import get_plotlyjs
 
 from kdsweep.errors import InputError, printable
 from kdsweep.results.confirmed import verdict_of
-from kdsweep.results.report import answer
+from kdsweep.results.report import answer, tested
 from kdsweep.results.report.charts import curves, gains, settings, size, workers
 from kdsweep.results.report.charts.style import Chart, words
 from kdsweep.results.report.found import Found
+from kdsweep.results.report.section import Section
 from kdsweep.storage.files import replacing
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
@@ -35,25 +35,6 @@ SHOWN_ROWS = 15  # before `show more`
 _EMPTY_STYLE = ""  # plotly adds an empty style element and fills it through the object model
 # Plotly also adds the style of its maps, which the policy would refuse, unless there is an element with this id.
 _STYLE_IDS = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
-
-
-@dataclass
-class Section:
-    """A section of the page with charts.
-
-    Attributes:
-        anchor: Its anchor.
-        title: Its heading.
-        intro: A sentence on how to read it.
-        charts: Charts by name; the name is also the key of the figure in the page's data.
-        wide: Whether charts take the whole width; otherwise two stand side by side where there is room.
-    """
-
-    anchor: str
-    title: str
-    intro: str
-    charts: dict[str, Chart] = field(default_factory=dict)
-    wide: bool = True
 
 
 def write_report(found: Found, out: Path | None = None, running: bool | None = None) -> Path:
@@ -98,7 +79,7 @@ def render(found: Found, running: bool) -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     path = answer.shortest(found.path)
     environment = _read(found.sweep.environment)
-    sections = _sections(found)
+    sections = [*_sections(found), *tested.sections(found, path, running)]
     busy = workers.utilisation(environment)
     figures = {name: chart for section in sections for name, chart in section.charts.items()} | {"workers": busy}
     style, script, library = (_text("page.css"), _text("page.js"), get_plotlyjs())
@@ -172,7 +153,7 @@ def _sections(found: Found) -> list[Section]:
         ),
         Section(
             "response", "Response to temperature and alpha", f"Complete trials; {goal} against one setting at a time.",
-            {f"response-{name}": settings.response(found, name) for name in ("temperature", "alpha")}, wide=False,
+            {f"response-{name}": settings.response(found, name) for name in ("temperature", "alpha")}, layout="pair",
         ),
         Section(
             "importance", "Importance of the settings",
@@ -262,7 +243,7 @@ def _policy(scripts: list[str], styles: list[str]) -> str:
         "default-src 'none'",
         f"script-src {' '.join(map(_hash, scripts))}",
         f"style-src-elem {' '.join(map(_hash, styles))}",
-        "img-src data: blob:",
+        "img-src data:",
         "base-uri 'none'",
         "form-action 'none'",
     ])  # fmt: skip

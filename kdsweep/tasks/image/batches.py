@@ -46,7 +46,7 @@ class Images:
 
     def batch(self, index: torch.Tensor, view: base.View | None = None) -> torch.Tensor:
         """Normalised float32 images [B, C, H, W] at `index` [B], channels last."""
-        return self._ready(self._pixels(index), index, view)
+        return self._ready(self.pixels(index), index, view)
 
     def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
         return (self.batch(index, view) for index in indices)
@@ -59,7 +59,7 @@ class Images:
     def first(self, count: int) -> Images:
         return Images(self.images[:count], self.labels[:count], self.mean, self.std)
 
-    def _pixels(self, index: torch.Tensor) -> torch.Tensor:
+    def pixels(self, index: torch.Tensor) -> torch.Tensor:
         """uint8 images [B, C, H, W] on the device where they are stored, channels last."""
         # Select in NHWC layout, where each image is one contiguous copy; selecting in NCHW would gather single bytes.
         return self.images.permute(0, 2, 3, 1).index_select(0, index.to(self.images.device)).permute(0, 3, 1, 2)
@@ -142,7 +142,7 @@ class StreamedImages(Images):
 
     def first(self, count: int) -> Images:
         """The first `count` images, decoded into memory."""
-        return Images(self._pixels(torch.arange(min(count, len(self)))), self.labels[:count], self.mean, self.std)
+        return Images(self.pixels(torch.arange(min(count, len(self)))), self.labels[:count], self.mean, self.std)
 
     def decoded(self, indices: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Yield batches of uint8 [B, C, H, W] on the host.
@@ -169,7 +169,7 @@ class StreamedImages(Images):
             generator=torch.Generator(),  # the default would draw from the global generator that dropout uses
         )
 
-    def _pixels(self, index: torch.Tensor) -> torch.Tensor:
+    def pixels(self, index: torch.Tensor) -> torch.Tensor:
         return _whole(self._files.__getitems__(index.tolist()))
 
 

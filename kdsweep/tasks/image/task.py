@@ -10,10 +10,11 @@ from kdsweep import models
 from kdsweep.datasets import Dataset, DatasetInfo
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import InputError
-from kdsweep.lazy import nn
+from kdsweep.lazy import nn, torch
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.base import Prepared, Samples, Task, register
 from kdsweep.tasks.image import splits
+from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
 
 
@@ -58,6 +59,10 @@ class ImageTask(Task):
             raise InputError(f"{len(mean)} means for {channels} channels")
         parts = models.normalised(model, mean, std)
         return Student(parts, described["class_names"], described["input_shape"], described["preprocessing"]["resize"])
+
+    def pictures(self, samples: Samples, index: torch.Tensor) -> torch.Tensor:
+        """The images before normalisation."""
+        return cast(Images, samples).pixels(index).cpu()
 
     def exported_call(self, input_shape: tuple[int, ...]) -> str:
         return f"logits = student(images)  # images [B, {', '.join(map(str, input_shape))}] scaled to 0..1"

@@ -18,7 +18,8 @@ import synthetic
 from measure import arguments, report, say, shown, spread
 
 from kdsweep.results.frames import write_frames
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 from kdsweep.storage.paths import SweepDir
 
 COMMANDS = {

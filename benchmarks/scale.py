@@ -23,7 +23,8 @@ from watch import Moment, Stopwatch
 import kdsweep
 from kdsweep.search.plan import rule_of
 from kdsweep.search.proposer import Proposer
-from kdsweep.search.study import State, Study, Trial
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State, Trial
 from kdsweep.storage.paths import SweepDir
 
 EARLY = 100  # costs are compared with the window around this trial

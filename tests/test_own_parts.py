@@ -16,7 +16,8 @@ from kdsweep.config.load import load_spec
 from kdsweep.errors import SpecError
 from kdsweep.search.samplers import SAMPLERS
 from kdsweep.search.stopping import STOPPING_RULES
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 from kdsweep.tasks.image.splits import prepare
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.schedules import SCHEDULES

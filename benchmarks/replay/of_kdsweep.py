@@ -12,7 +12,8 @@ from typing import Any
 from record import MNIST, SPACE
 
 from kdsweep.config.load import load_spec
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 from replay.workers import Job
 
 MEMORY = Path("/dev/shm")

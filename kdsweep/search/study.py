@@ -6,36 +6,32 @@ The driver is the only writer. The study knows nothing of Ray.
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
-from kdsweep.search.baseline import PlainLeaders, is_plain, size_of, stopping_group
+from kdsweep.search.baseline import PlainLeaders, stopping_group
 from kdsweep.search.budget import Budget
 from kdsweep.search.journal import BatchedJournal
-from kdsweep.search.objectives import Objectives, Scores
+from kdsweep.search.keeping import KEPT_WEIGHTS, worth_keeping
+from kdsweep.search.objectives import Objectives
 from kdsweep.search.plan import Plan, rule_of
 from kdsweep.search.prior import Prior
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.stopping.base import Value
+from kdsweep.search.trial import State, Trial
 from kdsweep.search.versions import space_version
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.logs import no_epochs, no_journal, no_trial
 from kdsweep.storage.paths import SweepDir
-
-KEPT_WEIGHTS = 10
 
 
 @contextmanager
@@ -53,52 +49,11 @@ def _readable(sweep: SweepDir) -> Iterator[None]:
         raise SweepDirError(f"{sweep.journal}: damaged: {error}; accepted: the journal as kdsweep wrote it") from error
 
 
-class State(StrEnum):
-    """State of a trial."""
-
-    RUNNING = "RUNNING"
-    COMPLETE = "COMPLETE"
-    PRUNED = "PRUNED"
-    FAILED = "FAILED"
-
-
 _OPTUNA_STATES = {
     State.COMPLETE: TrialState.COMPLETE,
     State.PRUNED: TrialState.PRUNED,
     State.FAILED: TrialState.FAIL,
 }
-
-
-@dataclass
-class Trial:
-    """A trial: one configuration and its results so far.
-
-    Attributes:
-        number: Optuna's trial number, counted from 0 in the order proposed.
-        key: Unique name: the number and a hash of the configuration.
-        config: The configuration.
-        values: The best value of the first objective so far, after each finished epoch.
-        parameters: Parameter count of the student.
-        train_seconds: Training time so far.
-        paused_at: The last epoch at which it paused; 0 if it never did.
-        until: It does not pause up to this epoch, because it was promoted.
-        scores: With several objectives, the scores of the best epoch so far, after each finished epoch.
-    """
-
-    number: int
-    key: str
-    config: Config
-    values: list[float] = field(default_factory=list)
-    parameters: int = 0
-    train_seconds: float = 0.0
-    paused_at: int = 0
-    until: int = 0
-    scores: list[Scores] = field(default_factory=list)
-
-    @property
-    def best(self) -> float:
-        """The best value of the objective so far; NaN before the first epoch."""
-        return self.values[-1] if self.values else math.nan
 
 
 class Study:
@@ -466,21 +421,6 @@ class Study:
         shutil.rmtree(self.sweep.trial(trial.key).root, ignore_errors=True)
 
     def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
-        """Return the trials whose weights are kept.
-
-        These are the `KEPT_WEIGHTS` best, each further one that is smaller than all better ones, and the best complete
-        plain trial of each width.
-        """
         if self._objectives.several:
             return self._objectives.worth_keeping(trials, KEPT_WEIGHTS)
-        # Optuna may have a trial whose epochs were lost; rank it last.
-        ranked = sorted(trials, key=lambda trial: (not trial.values, -self._goal.score(trial.best), trial.number))
-        kept = ranked[:KEPT_WEIGHTS]
-        smallest = min((trial.parameters for trial in kept), default=0)
-        for trial in ranked[KEPT_WEIGHTS:]:
-            if trial.parameters < smallest:
-                kept.append(trial)
-                smallest = trial.parameters
-        complete = [trial for trial in ranked if is_plain(trial.config) and len(trial.values) >= self.spec.train.epochs]
-        tuned = {size_of(self.space, trial.config): trial for trial in reversed(complete)}
-        return kept + [trial for trial in tuned.values() if trial not in kept]
+        return worth_keeping(trials, self._goal, self.space, self.spec.train.epochs)

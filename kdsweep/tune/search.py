@@ -9,7 +9,8 @@ from typing import Any
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import SweepError
 from kdsweep.results.frames import write_frames
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress, SearchStatus
 from kdsweep.tune.agenda import Background

@@ -14,7 +14,8 @@ from kdsweep.results import predictions, predictor
 from kdsweep.results.confirmed import gain_columns
 from kdsweep.results.frames import load_results, write_frame
 from kdsweep.search.baseline import plain_twin
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 from kdsweep.seeds import derived_seed, run_name
 
 EVIL = "</script><img src=x onerror=\"document.title='hacked'\"><b>bold</b> {{7*7}} \u202e"

@@ -34,7 +34,8 @@ from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.export import CARD
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, evaluate_student, load_student, read_config
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks.image.splits import prepare, split_arrays

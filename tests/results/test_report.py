@@ -244,7 +244,8 @@ def test_a_sweep_whose_trials_all_failed_says_why(tmp_path):
     spec = spec_of(tmp_path, search={"sampler": "random", "trials": 2})
     begin(spec)
     run_trials(spec, 0)
-    from kdsweep.search.study import State, Study
+    from kdsweep.search.study import Study
+    from kdsweep.search.trial import State
 
     study = Study(spec, spec.sweep_dir, spec.search_space)
     while (trial := study.ask()) is not None:

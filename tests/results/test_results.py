@@ -20,7 +20,8 @@ import kdsweep
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.results.frames import load_results, write_frames
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 from kdsweep.terminal import tables
 
 LEADING = ["trial", "number", "state", "method", "width", "temperature", "alpha", "lr"]

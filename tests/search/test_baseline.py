@@ -22,7 +22,8 @@ from kdsweep.search.proposer import Proposer
 from kdsweep.search.section import SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.stopping import StoppingRule
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 
 EPOCHS = 18
 WIDTHS = [0.25, 0.5, 1.0]

@@ -9,7 +9,8 @@ import pytest
 from kdsweep.config.changes import changed_spec
 from kdsweep.config.load import load_spec
 from kdsweep.search import budget as budgets
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 
 EPOCHS = 9
 

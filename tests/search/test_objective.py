@@ -13,7 +13,8 @@ from kdsweep.errors import SpecError
 from kdsweep.results.confirmed import confirmed_frame, verdict_of
 from kdsweep.results.designs import Chosen, FixedSeeds
 from kdsweep.results.frames import load_results, write_frames
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 from kdsweep.seeds import run_name
 from kdsweep.terminal.progress import SearchStatus, _best
 from kdsweep.terminal.tables import ranked

@@ -19,7 +19,8 @@ from kdsweep.search.proposer import BoundedMemory, Proposer
 from kdsweep.search.section import SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.stopping.asha_promotion import ASHAPromotion
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 
 EPOCHS = 18
 SPACE = {"method": ["kd", "none"], "width": {"choice": [0.5, 1.0]}, "temperature": 4, "lr": {"loguniform": [1e-4, 0.1]}}

@@ -14,7 +14,8 @@ from kdsweep.errors import InputError, SpecError
 from kdsweep.results.confirmed import GAIN_COLUMNS, upgraded
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.results.report.page import write_report
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 from kdsweep.terminal.summary import print_summary
 from kdsweep.terminal.tables import ranked
 from kdsweep.tune.driver import confirm

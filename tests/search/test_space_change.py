@@ -10,7 +10,8 @@ from kdsweep.config.changes import changed_spec
 from kdsweep.config.load import load_spec
 from kdsweep.errors import SpecError
 from kdsweep.results.frames import Results
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 
 OPEN = []
 

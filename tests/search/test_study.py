@@ -11,8 +11,10 @@ from optuna.trial import TrialState
 
 from kdsweep.config.load import load_spec
 from kdsweep.errors import SweepDirError
+from kdsweep.search.keeping import KEPT_WEIGHTS
 from kdsweep.search.stopping.asha import ASHA
-from kdsweep.search.study import KEPT_WEIGHTS, State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from kdsweep.search.prior import Prior, PriorTrial, RankedMemory
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.section import SearchSection
 from kdsweep.search.space import SearchSpace
-from kdsweep.search.study import State, Study
+from kdsweep.search.study import Study
+from kdsweep.search.trial import State
 
 OPEN = []
 SPACE = SearchSpace.parse({"method": ["kd", "none"], "width": {"choice": [0.5, 1.0]}, "lr": {"uniform": [0.01, 1.0]}})

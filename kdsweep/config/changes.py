@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdsweep.config.load import MOST_TRIALS, with_absolute_paths
+from kdsweep.config.load import MOST_TRIALS, tracking_faults, with_absolute_paths
 from kdsweep.config.shapes import schema_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec
 from kdsweep.config.yaml import Document
@@ -18,7 +18,7 @@ from kdsweep.storage.paths import SweepDir
 # set may move, because its content is compared.
 CHANGEABLE = (
     "search.trials", "search.plain_share", "confirm.top", "confirm.seeds", "confirm.margin", "resources",
-    "dataset.root", "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb",
+    "dataset.root", "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb", "tracking",
 )  # fmt: skip
 
 
@@ -46,6 +46,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
         for change in changes
         if not any(change.startswith((f"{key}:", f"{key}.")) for key in CHANGEABLE)
     ]
+    faults += [f"--set {'.'.join(map(str, keys))}: {message}" for _, keys, message in tracking_faults(spec)]
     if not before.search.trials <= spec.search.trials <= MOST_TRIALS:
         accepted = f"from {before.search.trials}, the present total, to {MOST_TRIALS}"
         faults.append(f"--set search.trials: found {spec.search.trials}; accepted: {accepted}")

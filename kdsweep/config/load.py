@@ -158,6 +158,7 @@ def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
         dataset=spec.dataset.model_copy(update={"root": root}),
         teacher=spec.teacher.model_copy(update={"checkpoint": checkpoint}),
         storage=storage,
+        tracking=spec.tracking.absolute(),
     )
 
 
@@ -174,6 +175,7 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     if _scheme(spec.storage):
         accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
         yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
+    yield from tracking_faults(spec)
     yield from _dataset_faults(spec)
     yield from _objective_faults(spec)
     yield from _teacher_faults(spec)
@@ -189,6 +191,12 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
         yield from _search_faults(spec, space)
         if not part_faults:
             yield from _combination_faults(spec, space)
+
+
+def tracking_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Yield what is wrong with the trackers, as `_relations` does."""
+    for keys, message in spec.tracking.faults():
+        yield ("tracking",), ("tracking", *keys), message
 
 
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:

@@ -21,6 +21,7 @@ from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
+from kdsweep.tracking.section import TrackingSection
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 WIDEST = 100.0  # as for students
@@ -117,6 +118,7 @@ class SweepSpec(Section):
     constraints: ConstraintsSection = ConstraintsSection()
     confirm: ConfirmSection = ConfirmSection()
     resources: ResourcesSection = ResourcesSection()
+    tracking: TrackingSection = TrackingSection()
     storage: PathText = "runs"
 
     @cached_property

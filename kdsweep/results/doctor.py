@@ -72,6 +72,9 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from _removable(sweep, sweep.probe, "kdsweep resume measures again")
     for path in sorted(sweep.confirmed.glob("*/result.json")):
         yield from _removable(sweep, path, "kdsweep confirm trains and scores this student again")
+    for path in sorted(sweep.tracking.glob("*.jsonl")):
+        advice = "without it, kdsweep resume logs all trials again, as new runs"
+        yield _looked_at(sweep, path, partial(_lines, path), advice)
     for path in (sweep.data, sweep.code):
         if path.is_file():
             yield _looked_at(sweep, path, partial(_json, path))
@@ -117,6 +120,10 @@ def _removable(sweep: SweepDir, path: Path, how: str) -> Iterator[Finding]:
 
 def _json(path: Path) -> str:
     return f"{len(read_json(path))} entries"
+
+
+def _lines(path: Path) -> str:
+    return f"{len(list(read_lines(path)))} lines"
 
 
 def _parquet(path: Path) -> str:

@@ -18,6 +18,7 @@ from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, Sw
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
 from kdsweep.terminal.progress import Progress, Silent
+from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
 from kdsweep.tune.origins import record_code
 from kdsweep.tune.phases import run_phases
@@ -176,7 +177,9 @@ def _only_driver(sweep: SweepDir) -> Iterator[None]:
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
     hint = f"progress is saved; continue with: kdsweep resume {sweep.root}"
-    with terminable(), progress:
+    spec.tracking.check()
+    tracking = tracked(spec.tracking, sweep, spec.goal, lambda line: progress.phase("tracking", line))
+    with terminable(), progress, tracking:
         try:
             outcome = run_phases(spec, address, progress, search)
             if outcome.reason is not None:
@@ -196,10 +199,9 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
             lines = [line for line in str(error).strip().splitlines() if line.strip()]
             last = lines[-1].strip() if lines else type(error).__name__
             raise SweepError(f"Ray failed: {last}; {hint}") from error
-        if outcome.end is not End.INTERRUPTED:
-            _write_report(sweep, progress)
-    if outcome.end is End.INTERRUPTED:
-        raise Interrupted(f"interrupted; {hint}")
+        if outcome.end is End.INTERRUPTED:
+            raise Interrupted(f"interrupted; {hint}")
+        _write_report(sweep, progress)
     return load_results(sweep.root)
 
 

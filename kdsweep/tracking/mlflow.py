@@ -71,9 +71,8 @@ class MLflow(Tracker):
 
         now = int(time.time() * 1000)
         for batch in steps(epochs, MOST_METRICS):
-            self._client.log_batch(
-                run, metrics=[Metric(_name(name), value, now, epoch) for name, value, epoch in batch]
-            )
+            metrics = [Metric(_name(name), value, now, epoch) for name, value, epoch in batch]
+            self._client.log_batch(run, metrics=metrics)
 
     def end(self, run: str, ending: Ending) -> None:
         self._log(run, ending.summary, {"state": ending.state} | ({"error": ending.error} if ending.error else {}))
@@ -97,9 +96,10 @@ class MLflow(Tracker):
                 return str(self._client.create_experiment(name, tags={_SWEEP: group.id}))
             if found.tags.get(_SWEEP) == group.id and found.lifecycle_stage == "active":
                 return str(found.experiment_id)
-        raise ValueError(
-            f"the experiments {group.name} and {group.name}-{group.id} were deleted or are not this sweep's"
-        )
+        raise ValueError(f"the experiments {group.name} and {group.name}-{group.id} were deleted or of another sweep")
+
+    def close(self) -> None:
+        """Nothing is buffered."""
 
     def _log(
         self,

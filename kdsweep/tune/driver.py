@@ -38,6 +38,7 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         Interrupted: After Ctrl-C or SIGTERM. The sweep can be resumed.
         KdsweepError: If the sweep cannot continue.
     """
+    spec.tracking.check()
     sweep = spec.sweep_dir
     if _has_begun(sweep):
         raise SweepDirError(_taken(spec, sweep))
@@ -75,6 +76,7 @@ def resume(
     with _only_driver(sweep):
         extended = {} if trials is None else {"search.trials": trials}
         spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
+        spec.tracking.check()
         record_code(spec, sweep)
         return _drive(spec, sweep, address, progress or Silent())
 
@@ -110,6 +112,7 @@ def confirm(
             raise InputError(f"{sweep.root}: no trial has finished an epoch; first run: kdsweep resume {sweep.root}")
         if not wanted.top:
             raise InputError("confirm.top is 0 in the sweep file; pass --top N")
+        spec.tracking.check()
         record_code(spec, sweep)
         return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)
 
@@ -177,7 +180,6 @@ def _only_driver(sweep: SweepDir) -> Iterator[None]:
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
     hint = f"progress is saved; continue with: kdsweep resume {sweep.root}"
-    spec.tracking.check()
     tracking = tracked(spec.tracking, sweep, spec.goal, lambda line: progress.phase("tracking", line))
     with terminable(), progress, tracking:
         try:

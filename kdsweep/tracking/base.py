@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -104,9 +104,3 @@ class Tracker(ABC):
 
 
 TRACKERS: Registry[type[Tracker]] = Registry("tracker", "kdsweep.tracking")
-
-
-def steps(epochs: Mapping[int, Metrics], most: int) -> list[Sequence[tuple[str, float, int]]]:
-    """List metrics as (name, value, epoch), in batches of at most `most`."""
-    everything = [(name, value, epoch) for epoch, metrics in epochs.items() for name, value in metrics.items()]
-    return [everything[begin : begin + most] for begin in range(0, len(everything), most)]

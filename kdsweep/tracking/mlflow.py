@@ -12,7 +12,7 @@ from typing import Any
 
 from kdsweep.distributions import Config
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tracking.base import TRACKERS, Ending, Group, Metrics, Tracker, steps
+from kdsweep.tracking.base import TRACKERS, Ending, Group, Metrics, Tracker
 
 MOST_METRICS = 1000  # that MLflow takes in one request
 LONGEST_TEXT = 4000  # characters of a tag or parameter
@@ -70,9 +70,11 @@ class MLflow(Tracker):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        for batch in steps(epochs, MOST_METRICS):
-            metrics = [Metric(_name(name), value, now, epoch) for name, value, epoch in batch]
-            self._client.log_batch(run, metrics=metrics)
+        metrics = [
+            Metric(_name(name), value, now, epoch) for epoch, row in epochs.items() for name, value in row.items()
+        ]
+        for begin in range(0, len(metrics), MOST_METRICS):
+            self._client.log_batch(run, metrics=metrics[begin : begin + MOST_METRICS])
 
     def end(self, run: str, ending: Ending) -> None:
         self._log(run, ending.summary, {"state": ending.state} | ({"error": ending.error} if ending.error else {}))

@@ -39,6 +39,7 @@ ONCE = ("best_", "epochs", "train_seconds", "parameters", "size_mb", "confirmed/
 def tensorboard(sweep) -> dict[str, Run]:
     """Read the event files of each trial."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.api_pb2 import Status
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     runs = {}
@@ -59,7 +60,9 @@ def tensorboard(sweep) -> dict[str, Run]:
         ).session_start_info
         run.params = {name: getattr(value, value.WhichOneof("kind")) for name, value in begun.hparams.items()}
         run.files = ["README.md"] if "student" in run.texts else []
-        run.status = "ended" if "_hparams_/session_end_info" in events.summary_metadata else ""
+        if "_hparams_/session_end_info" in events.summary_metadata:
+            content = events.SummaryMetadata("_hparams_/session_end_info").plugin_data.content
+            run.status = Status.Name(HParamsPluginData.FromString(content).session_end_info.status)
     return runs
 
 

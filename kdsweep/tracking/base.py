@@ -15,6 +15,8 @@ from kdsweep.tasks import Goal
 
 Metrics = Mapping[str, float]
 
+MOST_OPEN = 64  # runs kept open at a time, where a run is a file or a connection; paused trials may be many
+
 
 @dataclass(frozen=True)
 class Group:

@@ -87,7 +87,8 @@ class Feed:
             if not self._sent[trial.key].state:
                 self._pass_on_trial(trial, tracker)
         for row in logs.new_confirmed():
-            self._pass_on_confirmed(row, tracker)
+            config = next((trial.config for trial in trials if trial.key == row["trial"]), {})
+            self._pass_on_confirmed({name: row[name] for name in row if name not in config}, tracker)
 
     def _pass_on_trial(self, trial: LoggedTrial, tracker: Tracker) -> None:
         key, rows = trial.key, self._rows.get(trial.key, {})
@@ -138,9 +139,8 @@ def _summary(rows: Mapping[int, Mapping[str, Any]], goal: Goal) -> Metrics:
 
 
 def _found(row: Mapping[str, Any]) -> tuple[Metrics, dict[str, str]]:
-    """Split what the confirmation found into numbers and texts; settings are left out."""
-    begin = list(row).index("seeds")  # the settings come before it
-    found = {name: row[name] for name in list(row)[begin:] if name not in _CONSTANT}
+    """Split what the confirmation found into numbers and texts."""
+    found = {name: value for name, value in row.items() if name not in _CONSTANT}
     values = {name: float(value) for name, value in found.items() if _is_number(value)}
     return values, {name: value for name, value in found.items() if isinstance(value, str) and value}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep.distributions import Config
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tracking.base import TRACKERS, Ending, Group, Metrics, Tracker
+from kdsweep.tracking.base import MOST_OPEN, TRACKERS, Ending, Group, Metrics, Tracker
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -72,7 +72,8 @@ class TensorBoard(Tracker):
             writer.close()
 
     def _write(self, run: str, summaries: Sequence[Summary], epoch: int = 0) -> None:
-        writer = self._open.get(run) or self._open_run(run)
+        writer = self._open.pop(run, None) or self._open_run(run)
+        self._open[run] = writer  # the least recently used one comes first
         for summary in summaries:
             writer.write(_event(summary=summary, step=epoch))
         writer.flush()
@@ -84,13 +85,16 @@ class TensorBoard(Tracker):
 
         folder = self.group.sweep.tensorboard / run
         folder.mkdir(parents=True, exist_ok=True)
+        if len(self._open) >= MOST_OPEN:
+            self._open.pop(next(iter(self._open))).close()
         number = sum(1 for _ in folder.iterdir())
         # TensorBoard reads the files of a folder in the order of their names.
         name = f"events.out.tfevents.{int(time.time()):010d}.{number}.{socket.gethostname()}.{os.getpid()}"
-        writer = self._open[run] = RecordWriter((folder / name).open("xb"))
+        writer = RecordWriter((folder / name).open("xb"))
         writer.write(_event(file_version="brain.Event:2"))
         if hidden_from and number:
             writer.write(_event(session_log=SessionLog(status=SessionLog.START), step=hidden_from))
+        self._open[run] = writer
         return writer
 
 

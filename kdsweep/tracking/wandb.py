@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tracking.base import TRACKERS, Ending, Group, Metrics, Tracker
+from kdsweep.tracking.base import MOST_OPEN, TRACKERS, Ending, Group, Metrics, Tracker
 
 if TYPE_CHECKING:
     from wandb import Run
@@ -86,7 +86,11 @@ class WeightsAndBiases(Tracker):
         """Return an open run; create or resume it if needed."""
         import wandb
 
-        if run not in self._open:
+        if run in self._open:
+            self._open[run] = self._open.pop(run)  # the least recently used one comes first
+        else:
+            if len(self._open) >= MOST_OPEN:
+                self._finish(next(iter(self._open)))
             settings: dict[str, Any] = {
                 "console": "off", "silent": True, "disable_git": True, "x_disable_stats": True,
                 "finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True, "init_timeout": FINISH_SECONDS,

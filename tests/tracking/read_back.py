@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from kdsweep.results.frames import load_results
+
 
 @dataclass
 class Run:
@@ -34,6 +38,31 @@ class Run:
 
 
 ONCE = ("best_", "epochs", "train_seconds", "parameters", "size_mb", "confirmed/")  # not logged by epoch
+
+
+def agrees(runs: dict[str, Run], root: Path) -> None:
+    """Assert that the runs are the trials, and their epochs, settings and last values those of the frames."""
+    results = load_results(root)
+    assert sorted(runs) == sorted(results.trials["trial"])
+    for row in results.trials.to_dict("records"):
+        run = runs[row["trial"]]
+        epochs = results.epochs[results.epochs["trial"] == row["trial"]]
+        for column in ("val_accuracy", "val_loss", "train_loss", "lr", "seconds"):
+            expected = list(zip(epochs["epoch"], epochs[column], strict=True))
+            assert [step for step, _ in run.epochs.get(column, [])] == [step for step, _ in expected]
+            assert [value for _, value in run.epochs.get(column, [])] == pytest.approx([value for _, value in expected])
+        ended = row["state"] != "RUNNING"
+        if ended and len(epochs):
+            numbers = {"best_val_accuracy": "val_accuracy", "epochs": "epochs", "parameters": "parameters",
+                       "size_mb": "size_mb", "train_seconds": "train_seconds"}  # fmt: skip
+            assert {name: run.last[name] for name in numbers} == pytest.approx(
+                {name: float(row[column]) for name, column in numbers.items()}
+            )
+            assert run.last["best_epoch"] == epochs.loc[epochs["val_accuracy"].idxmax(), "epoch"]
+        assert run.texts.get("state", "RUNNING") == row["state"]
+        assert run.texts.get("error", "") == row["error"]
+        for name, value in json.loads(row["config"]).items():
+            assert run.params[name] == value or float(run.params[name]) == pytest.approx(value)
 
 
 def tensorboard(sweep) -> dict[str, Run]:

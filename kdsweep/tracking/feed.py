@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import Any
 
 from kdsweep.seeds import digest_of
@@ -60,17 +61,18 @@ class Feed:
 
     def _run(self) -> None:
         try:
-            self._sent = SentLog(self._sweep, self.name, self._class.identity(self._option), self._goal)
-            logs = SweepLogs(self._sweep)
-            tracker = self._class(self._option, self._sent.group)
-            while not self._stop.wait(EVERY_SECONDS):
-                self._pass_on(logs, tracker)
-            self._pass_on(logs, tracker)
-            tracker.close()
-            self._sent.close()
+            identity = self._class.identity(self._option)
+            with closing(SentLog(self._sweep, self.name, identity, self._goal)) as self._sent:
+                self._follow(SweepLogs(self._sweep), self._class(self._option, self._sent.group))
         except BaseException as error:  # of code that is not ours; SystemExit too must not end in a traceback
             if not self._given_up:
                 self._warn(" ".join(str(error).split()) or type(error).__name__)
+
+    def _follow(self, logs: SweepLogs, tracker: Tracker) -> None:
+        while not self._stop.wait(EVERY_SECONDS):
+            self._pass_on(logs, tracker)
+        self._pass_on(logs, tracker)
+        tracker.close()
 
     def _warn(self, reason: str) -> None:
         shown = reason if len(reason) <= 200 else f"{reason[:197]}..."

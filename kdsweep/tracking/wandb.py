@@ -30,7 +30,7 @@ class WeightsAndBiases(Tracker):
 
     @classmethod
     def place(cls, option: WandbSection, sweep: SweepDir) -> str:
-        return f"project {'/'.join(filter(None, (option.entity, option.project)))}, group {sweep.root.name}"
+        return f"project {'/'.join(filter(None, (option.entity, option.project)))}"
 
     @classmethod
     def identity(cls, option: WandbSection) -> str:

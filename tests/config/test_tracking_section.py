@@ -101,5 +101,5 @@ def test_validate_shows_what_will_be_tracked(sweep_file, tmp_path, capsys, monke
     assert stopped.value.code == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"small: logged to tensorboard ({tmp_path}/runs/small/tensorboard), "
-        "mlflow (http://host:5000, experiment small), wandb (project me/p, group small)"
+        "mlflow (http://host:5000, experiment small), wandb (project me/p)"
     )

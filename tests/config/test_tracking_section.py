@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 from inputs import SET, SPEC, refused
@@ -14,6 +15,8 @@ from kdsweep.errors import InputError, SpecError
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tracking.base import TRACKERS
 from kdsweep.tracking.section import TrackingSection, WandbSection
+
+FINISHED = SweepDir(Path(__file__).parents[1] / "data" / "finished_0.1.0")
 
 
 @pytest.fixture(autouse=True)
@@ -55,12 +58,12 @@ def test_a_fault_is_one_line_that_says_what_is_accepted(sweep_file, written, mes
     "uri",
     ["https://me:s3cret@host/path", "https://s3cret@host", "postgresql://me:s3cret@db/x", "http://h?token=s3cret"],
 )
-def test_a_uri_with_credentials_is_refused_without_repeating_them(sweep_file, uri, swept):
+def test_a_uri_with_credentials_is_refused_without_repeating_them(sweep_file, uri):
     with refused(SPEC, SpecError, match="MLFLOW_TRACKING_USERNAME") as caught:
         kdsweep.load_spec(sweep_file, {"tracking.mlflow": uri})
     assert "s3cret" not in str(caught.value)
     with refused(SET, SpecError, match="--set tracking.mlflow: found a URI with credentials") as caught:
-        changed_spec(SweepDir(swept), {"tracking.mlflow": uri})
+        changed_spec(FINISHED, {"tracking.mlflow": uri})
     assert "s3cret" not in str(caught.value)
 
 
@@ -83,8 +86,8 @@ def test_local_stores_do_not_depend_on_the_current_directory(sweep_file, tmp_pat
     assert found == [f"sqlite:///{tmp_path}/mlflow.db", f"{tmp_path}/mlruns", "http://host:5000", "databricks"]
 
 
-def test_trackers_can_be_added_to_an_existing_sweep(swept):
-    changed = changed_spec(SweepDir(swept), {"tracking.tensorboard": True})
+def test_trackers_can_be_added_to_an_existing_sweep():
+    changed = changed_spec(FINISHED, {"tracking.tensorboard": True})
     assert changed.tracking.tensorboard
 
 

@@ -6,8 +6,11 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs, urlsplit
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from kdsweep.errors import InputError
 from kdsweep.section import Section
@@ -16,6 +19,12 @@ from kdsweep.tracking.base import TRACKERS, Tracker
 
 _SQLITE = "sqlite:///"
 _SECRETS = {"password", "passwd", "pwd", "token", "api_key", "apikey", "secret"}
+
+
+def _uri(written: object) -> object:
+    if isinstance(written, bool | str):
+        return written
+    raise PydanticCustomError("uri", "a URI such as http://host:5000 or sqlite:///mlflow.db, true or false")
 
 
 class WandbSection(Section):
@@ -40,7 +49,7 @@ class TrackingSection(Section):
     """
 
     tensorboard: bool = False
-    mlflow: bool | str = False
+    mlflow: Annotated[bool | str, BeforeValidator(_uri)] = False
     wandb: WandbSection = WandbSection()
 
     def chosen(self) -> dict[type[Tracker], Any]:

@@ -40,7 +40,7 @@ def test_every_tracker_has_a_key_and_every_key_a_tracker():
     [
         ({"tensorbord": True}, "tracking.tensorbord: unknown key 'tensorbord'; did you mean 'tensorboard'?"),
         ({"tensorboard": "yes"}, "tracking.tensorboard: found 'yes'; accepted: true or false"),
-        ({"mlflow": 5}, "tracking.mlflow: found 5; accepted: true or false or text"),
+        ({"mlflow": 5}, "tracking.mlflow: found 5; accepted: a URI such as http://host:5000 or "),
         ({"wandb": {"projekt": "p"}}, "unknown key 'projekt'; did you mean 'project'? accepted: entity, project"),
         ({"wandb": "p"}, "tracking.wandb: found 'p'; accepted: a mapping of keys"),
         ({"wandb": {"entity": "me"}}, "tracking.wandb.entity: found without a project"),

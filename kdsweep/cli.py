@@ -188,8 +188,11 @@ def export(
     if top is not None and trial:
         raise InputError("--top and --trial cannot be combined; use only one of them")
     _add_cwd_to_path()
-    for folder in load_results(directory).export(out, top=top or 3, trial=trial):
+    found = load_results(directory)
+    folders = found.export(out, top=top or 3, trial=trial)
+    for folder in folders:
         typer.echo(folder)
+    _attach(found, folders)
 
 
 @app.command()
@@ -270,6 +273,8 @@ def validate(
         f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.train.epochs} epochs over "
         f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
     )
+    if places := loaded.tracking.described(loaded.sweep_dir):
+        typer.echo(f"{loaded.name}: logged to {', '.join(places)}")
 
 
 @app.command()
@@ -412,6 +417,20 @@ def _add_cwd_to_path() -> None:
     from kdsweep.registry import import_from
 
     import_from(str(Path.cwd()))
+
+
+def _attach(found: Results, folders: list[Path]) -> None:
+    """Add exported students to the runs of a sweep that is tracked."""
+    from kdsweep.tracking.session import attach
+
+    students = {folder.name.removeprefix(f"{found.spec.name}-"): folder for folder in folders}
+    attach(
+        found.spec.tracking,
+        found.sweep,
+        found.goal,
+        students,
+        lambda line: errors.print(printable(line), highlight=False, markup=False, soft_wrap=True),
+    )
 
 
 def _summary(found: Results) -> None:

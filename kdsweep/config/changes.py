@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdsweep import methods
-from kdsweep.config.load import MOST_TRIALS, space_faults, with_absolute_paths
+from kdsweep.config.load import MOST_TRIALS, space_faults, tracking_faults, with_absolute_paths
 from kdsweep.config.several import several_faults
 from kdsweep.config.shapes import schema_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec
@@ -26,7 +26,7 @@ from kdsweep.storage.paths import SweepDir
 CHANGEABLE = (
     "search.trials", "search.max_hours", "search.max_epochs", "search.plain_share", "space", "confirm.top",
     "confirm.seeds", "confirm.trainings", "confirm.margin", "resources", "dataset.root", "dataset.download",
-    "dataset.skip_unreadable", "teacher.cache_gb",
+    "dataset.skip_unreadable", "teacher.cache_gb", "tracking",
 )  # fmt: skip
 
 
@@ -56,6 +56,8 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
         for change in changes
         if not any(change.startswith((f"{key}:", f"{key}.")) for key in CHANGEABLE)
     ]
+    if spec.tracking != before.tracking:
+        faults += [f"--set {'.'.join(map(str, keys))}: {message}" for _, keys, message in tracking_faults(spec)]
     if not before.search.trials <= spec.search.trials <= MOST_TRIALS:
         accepted = f"from {before.search.trials}, the present total, to {MOST_TRIALS}"
         faults.append(f"--set search.trials: found {spec.search.trials}; accepted: {accepted}")

@@ -139,6 +139,7 @@ def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
             update={"warm_start": [str(Path(path).expanduser().absolute()) for path in spec.search.warm_start]}
         ),
         storage=storage,
+        tracking=spec.tracking.absolute(),
     )
 
 
@@ -155,6 +156,7 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     if _scheme(spec.storage):
         accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
         yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
+    yield from tracking_faults(spec)
     yield from _dataset_faults(spec)
     for keys, message in objective_faults(spec):
         yield ("objective", "dataset", "metrics"), keys, message
@@ -185,6 +187,12 @@ def _space_faults(spec: SweepSpec, combined: bool) -> Iterator[Related]:
         yield from _search_faults(spec, space)
         if combined:
             yield from _combination_faults(spec, space)
+
+
+def tracking_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Yield what is wrong with the trackers, as `_relations` does."""
+    for keys, message in spec.tracking.faults():
+        yield ("tracking",), ("tracking", *keys), message
 
 
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:

@@ -22,6 +22,7 @@ from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
 from kdsweep.tasks.metrics import COSTS
+from kdsweep.tracking.section import TrackingSection
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 WIDEST = 100.0  # as for students
@@ -134,6 +135,7 @@ class SweepSpec(Section):
     constraints: ConstraintsSection = ConstraintsSection()
     confirm: ConfirmSection = ConfirmSection()
     resources: ResourcesSection = ResourcesSection()
+    tracking: TrackingSection = TrackingSection()
     storage: PathText = "runs"
 
     @cached_property

@@ -81,6 +81,9 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
         yield from _removable(sweep, path, "the next trial of this architecture measures it again")
     for path in sorted(sweep.confirmed.glob("*/result.json")):
         yield from _removable(sweep, path, "kdsweep confirm trains and scores this student again")
+    for path in sorted(sweep.tracking.glob("*.jsonl")):
+        advice = "without it, kdsweep resume logs all trials again, as new runs"
+        yield _looked_at(sweep, path, partial(_lines, path), advice)
     for path in (sweep.data, sweep.code, sweep.warm_start):
         if path.is_file():
             yield _looked_at(sweep, path, partial(_json, path))
@@ -132,6 +135,10 @@ def _count(number: int, noun: str) -> str:
 def _json(path: Path) -> str:
     count = len(read_json(path))
     return f"{count} entries" if count != 1 else "1 entry"
+
+
+def _lines(path: Path) -> str:
+    return f"{len(list(read_lines(path)))} lines"
 
 
 def _parquet(path: Path) -> str:

@@ -158,6 +158,20 @@ class SweepDir:
         return self.root / "report.html"
 
     @property
+    def tensorboard(self) -> Path:
+        """One folder of TensorBoard event files per trial."""
+        return self.root / "tensorboard"
+
+    @property
+    def tracking(self) -> Path:
+        """What each tracker has been given."""
+        return self.root / "tracking"
+
+    def tracked(self, tracker: str) -> Path:
+        """What one tracker has been given, one line per step."""
+        return self.tracking / f"{tracker}.jsonl"
+
+    @property
     def tune(self) -> Path:
         """Ray Tune's scratch directory, not needed after the search."""
         return self.root / ".tune"

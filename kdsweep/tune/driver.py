@@ -19,6 +19,7 @@ from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, Sw
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
 from kdsweep.terminal.progress import Progress, Silent
+from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
 from kdsweep.tune.origins import record_code
 from kdsweep.tune.phases import run_phases
@@ -38,6 +39,7 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         Interrupted: After Ctrl-C or SIGTERM. The sweep can be resumed.
         KdsweepError: If the sweep cannot continue.
     """
+    spec.tracking.check()
     sweep = spec.sweep_dir
     if _has_begun(sweep):
         raise SweepDirError(_taken(spec, sweep))
@@ -75,6 +77,7 @@ def resume(
     with _only_driver(sweep):
         extended = {} if trials is None else {"search.trials": trials}
         spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
+        spec.tracking.check()
         record_code(spec, sweep)
         return _drive(spec, sweep, address, progress or Silent())
 
@@ -116,6 +119,7 @@ def confirm(
             raise InputError("confirm.top is 0 in the sweep file; pass --top N")
         for key, message in (*wanted.faults(), *confirm_faults(spec, wanted)):
             raise InputError(f"--{key}: {message}")
+        spec.tracking.check()
         record_code(spec, sweep)
         return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)
 
@@ -186,7 +190,8 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
     hint = f"progress is saved; continue with: kdsweep resume {sweep.root}"
     if not search:  # the number of students and seeds may differ from the sweep file's, by which resume goes
         hint = "progress is saved; continue with the same kdsweep confirm"
-    with terminable(), progress:
+    tracking = tracked(spec.tracking, sweep, spec.goal, lambda line: progress.phase("tracking", line))
+    with terminable(), progress, tracking:
         try:
             outcome = run_phases(spec, address, progress, search)
             if outcome.reason is not None:
@@ -206,10 +211,9 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
             lines = [line for line in str(error).strip().splitlines() if line.strip()]
             last = lines[-1].strip() if lines else type(error).__name__
             raise SweepError(f"Ray failed: {last}; {hint}") from error
-        if outcome.end is not End.INTERRUPTED:
-            _write_report(sweep, progress)
-    if outcome.end is End.INTERRUPTED:
-        raise Interrupted(f"interrupted; {hint}")
+        if outcome.end is End.INTERRUPTED:
+            raise Interrupted(f"interrupted; {hint}")
+        _write_report(sweep, progress)
     return load_results(sweep.root)
 
 

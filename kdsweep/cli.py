@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from kdsweep.errors import InputError, KdsweepError, printable
+from kdsweep.serving import commands as serving
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -186,6 +187,10 @@ def report(
     from kdsweep.results.report.page import write_report
 
     typer.echo(write_report(found, out))
+
+
+app.command()(serving.watch)
+app.command()(serving.dashboard)
 
 
 @app.command()

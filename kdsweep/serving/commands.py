@@ -51,10 +51,10 @@ def dashboard(
     browser: OpenOption = False,
 ) -> None:
     """Show a sweep in Optuna's dashboard, read-only; needs the extra kdsweep[dashboard]."""
-    from kdsweep.serving.dashboard import dashboard_app
+    from kdsweep.serving.dashboard import Dashboard
     from kdsweep.serving.server import listen
 
-    app = dashboard_app(directory)
+    app = Dashboard(directory)
     _serve(app, listen(host, port, token), f"Optuna's dashboard of {directory}", browser)
 
 

@@ -16,7 +16,7 @@ from kdsweep.errors import SweepDirError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.results.report.compare import Entry, render_comparison, summary_of
 from kdsweep.results.report.page import is_running, render
-from kdsweep.serving.pages import Page, state_of
+from kdsweep.serving.pages import Followed, state_of
 from kdsweep.storage.paths import SweepDir
 
 
@@ -50,15 +50,15 @@ class _Storage:
 
     def __init__(self, root: Path):
         self._root = root.expanduser().absolute()
-        self._pages: dict[str, Page] = {}
+        self._pages: dict[str, Followed[str]] = {}
         self._entries: dict[str, tuple[str, Entry]] = {}
-        self.page = Page(self._state, self._build)
+        self.page = Followed(self._state, self._build)
 
     def names(self) -> list[str]:
         """The names of all sweeps."""
         return sorted(file.parent.name for file in self._root.glob("*/spec.yaml"))
 
-    def page_of(self, request: Request) -> Page | None:
+    def page_of(self, request: Request) -> Followed[str] | None:
         """The page of the sweep that a request names; None if there is none."""
         name = request.path_params["name"]
         if name not in self.names():
@@ -91,7 +91,7 @@ class _Storage:
         return render_comparison(self._root, entries, version)
 
 
-class _SweepPage(Page):
+class _SweepPage(Followed[str]):
     """The report of one sweep."""
 
     def __init__(self, sweep: SweepDir):
@@ -109,7 +109,7 @@ class _SweepPage(Page):
         return render(load_results(self._sweep.root), self._running, version)
 
 
-Find = Callable[[Request], Page | None]
+Find = Callable[[Request], Followed[str] | None]
 
 
 def _full(find: Find) -> Callable[[Request], Awaitable[Response]]:
@@ -120,9 +120,9 @@ def _full(find: Find) -> Callable[[Request], Awaitable[Response]]:
         if page is None:
             return PlainTextResponse("no such sweep\n", 404)
         built = await page.latest()
-        if not built.html:
+        if built.value is None:
             return PlainTextResponse(f"{built.problem}\n", 503)
-        return HTMLResponse(built.html)
+        return HTMLResponse(built.value)
 
     return endpoint
 
@@ -136,7 +136,7 @@ def _update(find: Find) -> Callable[[Request], Awaitable[Response]]:
             return PlainTextResponse("no such sweep\n", 404)
         built = await page.latest()
         is_new = built.version != request.query_params.get("have") and not built.problem
-        html = built.html.replace(get_plotlyjs(), "", 1) if is_new else ""
+        html = built.value.replace(get_plotlyjs(), "", 1) if built.value and is_new else ""
         return JSONResponse({"version": built.version, "time": built.time, "problem": built.problem, "html": html})
 
     return endpoint

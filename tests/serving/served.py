@@ -53,5 +53,5 @@ def wait_for(call, condition):
     end = time.monotonic() + SECONDS
     while not condition(found := call()):
         assert time.monotonic() < end, found
-        time.sleep(0.05)
+        time.sleep(0.2)
     return found

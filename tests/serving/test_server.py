@@ -31,7 +31,9 @@ def test_it_reads_on_loopback_without_a_token(client):
     assert headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::2]", "169.254.169.254", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "[::2]", "169.254.169.254", ""]
+)
 def test_unknown_hosts_are_refused(client, host):
     status, _, body = client.get("/", Host=host)
     assert status == 400

@@ -14,7 +14,7 @@ from served import served, wait_for
 
 from kdsweep.errors import SweepDirError
 from kdsweep.serving import pages
-from kdsweep.serving.pages import Page
+from kdsweep.serving.pages import Followed
 from kdsweep.serving.watch import watch_app
 
 
@@ -120,7 +120,7 @@ def test_all_sweeps_of_a_storage_are_compared(tmp_path, quick):
         assert "validation accuracy" in found["html"]
         assert "first: " in re.search(r'id="text-progress-0">([^<]+)', found["html"])[1]
         assert "second: " in re.search(r'id="text-front-0">([^<]+)', found["html"])[1]
-        assert "in second" in re.search(r'id="text-methods-0">([^<]+)', found["html"])[1]
+        assert "in first" in re.search(r'id="text-methods-0">([^<]+)', found["html"])[1]
         third = spec_of(tmp_path, name="third")
         begin(third)
         moved = third.sweep_dir.root.rename(tmp_path / "the <third> & last")  # a folder may have any name
@@ -132,7 +132,9 @@ def test_all_sweeps_of_a_storage_are_compared(tmp_path, quick):
         assert "8 of 40" in page
 
 
-@pytest.mark.parametrize("path", ["/sweeps/none/", "/sweeps/..%2Ffirst/", "/sweeps/..%2f..%2fetc/", "/sweeps/.cache/update"])
+@pytest.mark.parametrize(
+    "path", ["/sweeps/none/", "/sweeps/..%2Ffirst/", "/sweeps/..%2f..%2fetc/", "/sweeps/.cache/update"]
+)
 def test_names_of_no_sweep_are_not_found(tmp_path, path):
     spec = spec_of(tmp_path / "in", name="first")
     begin(spec)
@@ -159,20 +161,20 @@ def test_a_slow_build_does_not_delay_readers_and_is_followed_by_a_rest():
         return f"page of {state[0]}"
 
     async def read():
-        page = Page(lambda: state[0], build, lambda: clock[0])
-        assert (await page.latest()).html == "page of a"
+        page = Followed(lambda: state[0], build, lambda: clock[0])
+        assert (await page.latest()).value == "page of a"
         clock[0], state[0] = 10.0, "b"
-        assert (await page.latest()).html == "page of a"
-        assert (await page.latest()).html == "page of a"
+        assert (await page.latest()).value == "page of a"
+        assert (await page.latest()).value == "page of a"
         go.set()
-        while (found := await page.latest()).html != "page of b":
+        while (found := await page.latest()).value != "page of b":
             await asyncio.sleep(0.01)
         state[0] = "c"
         for second in (15.1, 59.9):
             clock[0] = second
             assert (await page.latest()).version == found.version
         clock[0] = 60.0
-        while (await page.latest()).html != "page of c":
+        while (await page.latest()).value != "page of c":
             await asyncio.sleep(0.01)
 
     asyncio.run(read())

@@ -240,7 +240,7 @@ def progress(entries: Sequence[Entry], goal: Goal) -> Chart:
         figure.add_trace(go.Scatter(
             x=numbers(entry.progress["epochs"]), y=numbers(entry.progress["value"]), mode="lines",
             name=text(entry.name), line={"shape": "hv", "width": 2, "color": _marker(place)["color"]},
-            hovertemplate=f"{text(entry.name)}<br>%{{y:{hover_format(goal.name)}}} after %{{x:,}} epochs<extra></extra>",
+            hovertemplate=f"{text(entry.name)}<br>%{{y:{hover_format(goal.name)}}}, %{{x:,}} epochs<extra></extra>",
         ))  # fmt: skip
         last = entry.progress.iloc[-1]
         told.append(f"{entry.name}: {shown(goal.column, float(last['value']))} after {int(last['epochs']):,} epochs")
@@ -257,4 +257,3 @@ def _value_axis(figure: go.Figure, goal: Goal) -> None:
 
 def _marker(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "symbol": MARKERS[place % len(MARKERS)], "size": 8}
-

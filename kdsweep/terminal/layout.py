@@ -79,19 +79,17 @@ def table(columns: Sequence[Column], below: Sequence[Sequence[str]] = ()) -> Ren
     parts: list[RenderableType] = []
     for row in rows:
         parts.append(_rows(columns, range(row, row + 1), header=row == 0))
-        parts += [Padding(Text(line), (0, 0, 0, INDENT)) for line in below[row]]
+        parts += [Padding(Text(line), (0, 0, 0, INDENT), expand=False) for line in below[row]]
     return Group(*parts)
 
 
-def flowed(parts: Iterable[str], width: int, separator: str = ", ") -> list[str]:
-    """Put parts on as few lines as possible without breaking a part, unless it alone is too wide."""
+def flowed(parts: Iterable[str], width: int) -> list[str]:
+    """Put parts on as few lines as possible. A part is broken only if it alone is too wide."""
     lines: list[str] = []
     for part in parts:
-        if lines and cell_len(lines[-1] + separator + part + separator.rstrip()) <= width:
-            lines[-1] += separator + part
+        if lines and cell_len(f"{lines[-1]} {part}") <= width:
+            lines[-1] += f" {part}"
         else:
-            if lines:
-                lines[-1] += separator.rstrip()
             lines.append(part)
     return lines
 

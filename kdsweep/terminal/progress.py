@@ -173,9 +173,14 @@ def for_console(console: Console) -> Progress:
 
 def config_text(config: Mapping[str, Any]) -> str:
     """Format settings on one line: `kd, width 0.5, lr 0.0031, ...`."""
+    return ", ".join(config_parts(config))
+
+
+def config_parts(config: Mapping[str, Any]) -> list[str]:
+    """Format settings one by one: `kd`, `width 0.5`, `lr 0.0031`, ..."""
     shown = {key: value for key, value in config.items() if key != "method"}
     values = (f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items())
-    return ", ".join([str(config.get("method", "")), *values])
+    return [str(config.get("method", "")), *values]
 
 
 class _Clock:

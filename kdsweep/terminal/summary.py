@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from kdsweep.errors import printable
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.effort import efforts
 from kdsweep.results.frames import Results
 from kdsweep.search.baseline import PLAIN
-from kdsweep.tasks.metrics import Goal, is_fraction, shown, shown_gain
-from kdsweep.terminal.progress import config_text
+from kdsweep.tasks.metrics import is_fraction
+from kdsweep.terminal.students import student_table
 from kdsweep.terminal.tables import console
 
 SHOWN = 5
@@ -29,69 +24,14 @@ _BASELINES = {"kd_gain": "its plain twin", "kd_gain_tuned": "the tuned plain stu
 def print_summary(results: Results) -> None:
     """Print the summary to standard output."""
     out = console()
-    table = Table(box=box.SIMPLE_HEAD, title=f"{escape(results.spec.name)}: the best students", title_justify="left")
-    table.add_column("trial")
-    table.add_column("settings")
-    for column in _columns(results.goal):
-        table.add_column(column, justify="right")
-    confirmed = {row["trial"]: row for row in results.confirmed.to_dict("records")}
-    for row in results.distinct(SHOWN).to_dict("records"):
-        table.add_row(escape(str(row["trial"])), *_student(row, confirmed.get(row["trial"], {}), results))
-    for row in results.plain().to_dict("records"):
-        table.add_row("best plain", *_student(row, confirmed.get(row["trial"], {}), results))
-    table.add_row("teacher", *_teacher(results))
-    out.print(table)
+    out.print(Text(f"{printable(results.spec.name)}: the best students", style="bold"))
+    out.print()
+    out.print(student_table(results, results.distinct(SHOWN), out.width))
+    out.print()
     for line in _notes(results):
-        out.print(line, highlight=False, markup=False)
-
-
-def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results) -> list[str]:
-    goal = results.goal
-    cells = [
-        escape(printable(config_text(results.config(str(row["trial"]))))),
-        f"{int(row['parameters']):,}",
-        f"{row['size_mb']:.3f}",
-        f"{1 - row['size_mb'] / results.teacher['size_mb']:.2%}" if results.teacher else "",
-        str(row["epochs"]),
-        shown(goal.column, row[goal.column]),
-    ]
-    if not judged:
-        return [*cells, "", "", "", "", ""]
-    test = goal.test_column
-    cells.append(_mean(judged, test, goal))
-    for plain, gain in ((f"plain_{test}", "kd_gain"), (f"tuned_plain_{test}", "kd_gain_tuned")):
-        # A plain student has no gain: it is its own plain twin.
-        known = row["method"] != PLAIN and not math.isnan(judged[plain])
-        cells += [_mean(judged, plain, goal), _gain(judged, gain, goal)] if known else ["", ""]
-    return cells
-
-
-def _gain(judged: Mapping[str, Any], gain: str, goal: Goal) -> str:
-    """The mean gain, its interval and the verdict, one per line."""
-    verdict = verdict_of(judged, gain)
-    if verdict is None:  # confirmed by version 0.1.0
-        return shown_gain(goal.name, judged[gain])
-    mean = shown_gain(goal.name, verdict.mean) if verdict.seeds else ""
-    return "\n".join([mean, verdict.ends(goal.name), verdict.conclusion(goal.name)])
-
-
-def _columns(goal: Goal) -> list[str]:
-    val, test = (column.replace("_", " ") for column in (goal.column, goal.test_column))
-    return ["parameters", "MB", "smaller", "epochs", val, test, "plain twin", "gain", "tuned plain", "gain"]
-
-
-def _mean(judged: Mapping[str, Any], name: str, goal: Goal) -> str:
-    return shown(name, judged[name]) + _spread(judged[f"{name}_std"], goal)
-
-
-def _teacher(results: Results) -> list[str]:
-    teacher, goal = results.teacher, results.goal
-    if not teacher:
-        return [""] * (len(_columns(goal)) + 1)
-    epochs = str(teacher["epochs"] or "")
-    sizes = [f"{teacher['parameters']:,}", f"{teacher['size_mb']:.3f}"]
-    val, test = (shown(name, teacher.get(name, math.nan)) for name in (goal.column, goal.test_column))
-    return [escape(teacher["model"]), *sizes, "", epochs, val, test, "", "", "", ""]
+        # What is copied, paths and commands, is left to the terminal to wrap.
+        copied = str(_shortest(results.path)) in line
+        out.print(line, highlight=False, markup=False, soft_wrap=copied)
 
 
 def _notes(results: Results) -> list[str]:
@@ -148,10 +88,6 @@ def _warnings(results: Results) -> list[str]:
     if not confirmed.empty and confirmed["verdict"].eq("").any():
         lines.append("The gains have no verdicts because version 0.1.0 confirmed them; kdsweep confirm adds them.")
     return lines
-
-
-def _spread(std: float, goal: Goal) -> str:
-    return "" if math.isnan(std) else f" ± {shown_gain(goal.name, std).removeprefix('+')}"
 
 
 def _shortest(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from kdsweep.results.frames import Results
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.terminal.conditions import matching
 
+FILE_WIDTH = 200  # columns where there is no terminal
 FORMATS = ("csv", "json", "parquet")  # each is also a file ending
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
 SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds")
@@ -197,8 +199,11 @@ def _print_frame(frame: pd.DataFrame) -> None:
 
 
 def console() -> Console:
-    """A console for standard output; if it is not a terminal, 180 columns wide, enough for the summary."""
-    return Console() if sys.stdout.isatty() else Console(width=180)
+    """A console for standard output; in a file or a pipe it is as wide as COLUMNS says, else `FILE_WIDTH`."""
+    out = Console()
+    if not (out.is_terminal or out.is_jupyter or os.environ.get("COLUMNS", "").isdigit()):
+        out.width = FILE_WIDTH
+    return out
 
 
 def _worth_showing(frame: pd.DataFrame) -> list[str]:

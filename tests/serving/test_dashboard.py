@@ -37,7 +37,7 @@ def test_the_real_dashboard_lists_the_study_with_its_metric_and_attributes(clien
     assert attributes["teacher val_accuracy"] == "0.98"
     assert attributes["student"] == "mnist_student"
     detail = client.json(f"/api/studies/{study['study_id']}")
-    assert detail["metric_names"] == ["val_accuracy"]
+    assert detail["objective_names"] == ["val_accuracy"]
     assert len(detail["trials"]) == 40
     status, headers, _ = client.get("/dashboard/")
     assert (status, headers["content-type"].partition(";")[0]) == (200, "text/html")

@@ -52,8 +52,9 @@ class _Row:
 def student_table(results: Results, students: pd.DataFrame, width: int) -> RenderableType:
     """Build the table of students, the best plain student and the teacher.
 
-    One line a student if everything fits, without the columns `ONE_LINE` if need be. Otherwise the gains stand under their
-    student, then the settings too; then the columns `NARROW` are left out in turn. Keys and numbers are never broken.
+    One line a student if everything fits, if need be without the columns `ONE_LINE`. Otherwise the gains stand under
+    their student, then the settings too; then the columns `NARROW` are left out in turn. Keys and numbers are never
+    broken.
 
     Args:
         results: The results.
@@ -62,18 +63,12 @@ def student_table(results: Results, students: pd.DataFrame, width: int) -> Rende
     """
     rows = _rows(results, students)
     label, settings, numbers, gains = _columns(rows, results.goal)
-    for columns, drop, with_settings, with_gains in (
-        ([label, settings, *numbers, *gains], ONE_LINE if gains else MINOR, False, False),
-        ([label, settings, *numbers], MINOR, False, True),
-        ([label, *numbers], NARROW, True, True),
-    ):
-        left = fitting(columns, drop, width)
-        if left is not None:
-            break
-    else:
-        left = [label]
-    below = [row.below(width - INDENT, with_settings) if with_gains else [] for row in rows]
-    return table(left, below)
+    everything = fitting([label, settings, *numbers, *gains], ONE_LINE if gains else MINOR, width)
+    if everything:
+        return table(everything)
+    with_settings = fitting([label, settings, *numbers], MINOR, width)
+    columns = with_settings or fitting([label, *numbers], NARROW, width) or [label]
+    return table(columns, [row.below(width - INDENT, not with_settings) for row in rows])
 
 
 def _listed(parts: list[str]) -> list[str]:

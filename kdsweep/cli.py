@@ -60,7 +60,7 @@ def run(
     address: AddressOption = "",
 ) -> None:
     """Run a sweep: teacher, search and confirmation; then show the best students."""
-    from kdsweep.terminal.progress import for_console
+    from kdsweep.terminal.live import for_console
 
     loaded = _load(spec, overrides, name, storage)
     from kdsweep.tune.driver import run as run_sweep
@@ -86,7 +86,7 @@ def resume(
 ) -> None:
     """Continue an interrupted sweep, or extend a finished one."""
     from kdsweep.storage.paths import SweepDir
-    from kdsweep.terminal.progress import for_console
+    from kdsweep.terminal.live import for_console
 
     SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import resume as resume_sweep
@@ -113,7 +113,7 @@ def confirm(
 ) -> None:
     """Retrain the best students and plain students on fresh seeds, and evaluate them on the test split."""
     from kdsweep.storage.paths import SweepDir
-    from kdsweep.terminal.progress import for_console
+    from kdsweep.terminal.live import for_console
 
     SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     asked = _seeds(seeds)

@@ -20,9 +20,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
-from kdsweep.search.baseline import PlainLeaders, stopping_group
+from kdsweep.search.baseline import PlainLeaders, is_plain, stopping_group
 from kdsweep.search.budget import Budget
-from kdsweep.search.journal import BatchedJournal
+from kdsweep.search.journal import BatchedJournal, name_objective
 from kdsweep.search.plan import Plan, rule_of
 from kdsweep.search.prior import Prior
 from kdsweep.search.proposer import Proposer
@@ -113,6 +113,7 @@ class Study:
         paused: Trials that wait for their promotion, by key.
         counts: Number of finished trials by state.
         leader: The best trial so far.
+        plain: The best plain trial so far.
         last_error: Error of the latest failed trial.
         same_error: Whether all failures had the same error.
         budget: What the search has spent.
@@ -125,6 +126,7 @@ class Study:
         self.paused: dict[str, Trial] = {}
         self.counts = dict.fromkeys(State, 0)
         self.leader: Trial | None = None
+        self.plain: Trial | None = None
         self.last_error = ""
         self.same_error = True
         self.sweep = sweep
@@ -150,6 +152,7 @@ class Study:
                 self._study = optuna.create_study(
                     study_name=spec.name, storage=self._storage, sampler=sampler, direction=self._goal.direction
                 )
+                name_objective(self._study, self._goal.column)
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._version = space_version(sweep)
         self._asked = 0
@@ -363,6 +366,8 @@ class Study:
         trial.parameters = int(metrics.get("parameters", trial.parameters))
         if self.leader is None or self._goal.better(trial.best, self.leader.best):
             self.leader = trial
+        if is_plain(trial.config) and (self.plain is None or self._goal.better(trial.best, self.plain.best)):
+            self.plain = trial
         score = self._goal.score(trial.best)
         self._leaders.note(trial.key, trial.config, score)
         if self._fits_width:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from starlette.responses import PlainTextResponse
@@ -22,6 +20,7 @@ from kdsweep.results.confirmed import GAINS, verdict_of
 from kdsweep.results.frames import Results, load_results
 from kdsweep.results.from_logs import frozen_trials
 from kdsweep.results.report.answer import answer, shortest
+from kdsweep.search.journal import name_objective
 from kdsweep.serving.pages import Followed, state_of
 from kdsweep.storage.paths import SweepDir
 
@@ -76,8 +75,7 @@ def copied_study(found: Results) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     goal = found.goal
     study = optuna.create_study(storage=InMemoryStorage(), study_name=found.path.name, direction=goal.direction)
-    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
-        study.set_metric_names([goal.column])
+    name_objective(study, goal.column)
     for name, value in _of_sweep(found).items():
         study.set_user_attr(name, value)
     save_note(study, _note_of_sweep(found))

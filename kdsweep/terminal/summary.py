@@ -34,7 +34,7 @@ def print_summary(results: Results) -> None:
     for line in _notes(results):
         # What is copied, paths and commands, is left to the terminal to wrap.
         copied = str(_shortest(results.path)) in line
-        out.print(line, highlight=False, markup=False, soft_wrap=copied)
+        out.print(printable(line), highlight=False, markup=False, soft_wrap=copied)
 
 
 def _shown(results: Results) -> pd.DataFrame:

@@ -162,7 +162,7 @@ def results(
         if everything.empty:
             errors.print(f"each setting needs at least {LEAST_TRIALS} complete trials that drew it", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)
-    tables.write(frame, file_format, out)
+    tables.write(frame, file_format, out, keep=sort.removeprefix("-"))
     if out:
         errors.print(
             printable(f"{out}: {len(frame)} rows as {file_format}"), highlight=False, markup=False, soft_wrap=True

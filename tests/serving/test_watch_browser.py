@@ -70,6 +70,8 @@ def test_the_page_of_a_running_sweep_updates_by_itself_and_keeps_the_readers_cho
         for chart in charts:
             assert chart.find_elements(By.CSS_SELECTOR, ".scatterlayer path, .barlayer path"), chart.get_attribute("id")
     until(driver, lambda: "kdsweep watch has stopped" in text_of(driver, "#live"))
+    driver.get("about:blank")
+    driver.get_log("browser")  # the refused connections, which the next test must not see
 
 
 def test_a_selection_in_the_parallel_coordinates_outlives_an_update(driver, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -50,7 +49,7 @@ def dashboard(
     token: TokenOption = "",
     browser: OpenOption = False,
 ) -> None:
-    """Show a sweep in Optuna's dashboard, read-only; needs the extra kdsweep[dashboard]."""
+    """Show a sweep in Optuna's dashboard, read-only; needs optuna-dashboard."""
     from kdsweep.serving.dashboard import Dashboard
     from kdsweep.serving.server import listen
 
@@ -66,6 +65,8 @@ def _serve(app: ASGIApp, endpoint: Endpoint, what: str, browser: bool) -> NoRetu
         sys.stderr.write(printable(f"{what} at {endpoint.url} (Ctrl-C stops)\n"))
         sys.stderr.flush()
         if browser:
+            import webbrowser
+
             webbrowser.open(endpoint.url)
 
     serve(app, endpoint, started)

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -52,8 +52,8 @@ class Dashboard:
             raise SweepDirError(f"{directory}: no trial has begun; start the dashboard once one has")
 
         def build(_: str) -> ASGIApp:
-            app: Any = a2wsgi.WSGIMiddleware(optuna_dashboard.wsgi(copied_study(load_results(directory))._storage))
-            return app
+            study = copied_study(load_results(directory))
+            return cast(ASGIApp, a2wsgi.WSGIMiddleware(optuna_dashboard.wsgi(study._storage)))
 
         self._app = Followed[ASGIApp](lambda: state_of(sweep), build)
 

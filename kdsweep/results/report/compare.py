@@ -126,7 +126,7 @@ def render_comparison(root: Path, entries: Sequence[Entry], live: str) -> str:
         live: Version of the page, see `page.render`.
     """
     goals = list(dict.fromkeys(entry.goal for entry in entries if entry.best))
-    sections, figures = [], {}
+    sections, figures = [], dict[str, Chart]()
     for place, goal in enumerate(goals):
         group = [entry for entry in entries if entry.best and entry.goal == goal]
         charts = {

@@ -82,9 +82,11 @@ def copied_study(found: Results) -> optuna.Study:
     rows = {row["trial"]: row for row in found.trials.to_dict("records")}
     confirmed = {} if found.confirmed.empty else {row["trial"]: row for row in found.confirmed.to_dict("records")}
     curves = {key: list(values) for key, values in found.epochs.groupby("trial", sort=False)[goal.column]}
+    added = 0
     for frozen in sorted(frozen_trials(found.sweep), key=lambda frozen: frozen.number):
-        while len(study.get_trials(deepcopy=False)) < frozen.number:  # an entry that a crash tore
+        for _ in range(added, frozen.number):  # entries that a crash tore
             study.add_trial(create_trial(state=TrialState.FAIL))
+        added = frozen.number + 1
         key = frozen.user_attrs["key"]
         judged = confirmed.get(key, {})
         study.add_trial(_copied(frozen, {**rows.get(key, {}), **judged}, curves.get(key, [])))

@@ -85,6 +85,7 @@ def listen(host: str, port: int, token: str) -> Endpoint:
         raise InputError(
             f"--token: found {len(token)} characters; accepted: at least {SHORTEST_TOKEN} letters and digits"
         )
+    host = host.strip() or "127.0.0.1"
     family, address = _resolved(host, port)
     if not token and not ipaddress.ip_address(address).is_loopback:
         raise InputError(
@@ -190,7 +191,7 @@ class _Guard:
 def _resolved(host: str, port: int) -> tuple[Any, str]:
     """The address family and the address of a host."""
     try:
-        found = socket.getaddrinfo(host or "127.0.0.1", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"--host {host}: {reason}; accepted: an address or a name of this machine") from error
@@ -199,7 +200,7 @@ def _resolved(host: str, port: int) -> tuple[Any, str]:
 
 
 def _is_wildcard(host: str) -> bool:
-    return host in ("0.0.0.0", "::", "")
+    return host in ("0.0.0.0", "::")
 
 
 def _own_addresses() -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -29,7 +30,8 @@ def watch_app(directory: Path) -> Starlette:
     Raises:
         SweepDirError: If it is neither.
     """
-    if (directory / "spec.yaml").is_file() or not directory.is_dir():
+    # Unlike Path's methods, these are False for names that are too long.
+    if os.path.isfile(directory / "spec.yaml") or not os.path.isdir(directory):
         page = _SweepPage(SweepDir.existing(directory))
         return Starlette(routes=[Route("/", _full(lambda _: page)), Route("/update", _update(lambda _: page))])
     storage = _Storage(directory)

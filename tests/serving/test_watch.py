@@ -147,6 +147,8 @@ def test_a_directory_without_sweeps_is_refused(tmp_path):
         watch_app(tmp_path)
     with pytest.raises(SweepDirError, match="no such directory"):
         watch_app(tmp_path / "none")
+    with pytest.raises(SweepDirError, match="no such directory"):
+        watch_app(tmp_path / ("n" * 300))
 
 
 def test_a_slow_build_does_not_delay_readers_and_is_followed_by_a_rest():

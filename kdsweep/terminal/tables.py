@@ -23,7 +23,7 @@ from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.terminal.conditions import matching
 from kdsweep.terminal.layout import GAP, Column, fitting, table
 
-FILE_WIDTH = 200  # columns where there is no terminal
+FILE_WIDTH = 240  # columns where there is no terminal
 FORMATS = ("csv", "json", "parquet")  # each is also a file ending
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
 SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds", "judged_seeds")

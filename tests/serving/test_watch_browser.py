@@ -25,6 +25,13 @@ def driver(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def empty_log(driver):
+    """Leave the page of the test before, whose server has stopped."""
+    driver.get("about:blank")
+    driver.get_log("browser")
+
+
+@pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(pages, "LEAST_SECONDS", 0.0)
     monkeypatch.setattr(pages, "REST", 0.0)
@@ -70,8 +77,6 @@ def test_the_page_of_a_running_sweep_updates_by_itself_and_keeps_the_readers_cho
         for chart in charts:
             assert chart.find_elements(By.CSS_SELECTOR, ".scatterlayer path, .barlayer path"), chart.get_attribute("id")
     until(driver, lambda: "kdsweep watch has stopped" in text_of(driver, "#live"))
-    driver.get("about:blank")
-    driver.get_log("browser")  # the refused connections, which the next test must not see
 
 
 def test_a_selection_in_the_parallel_coordinates_outlives_an_update(driver, tmp_path):

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from kdsweep.errors import InputError, KdsweepError, printable
+from kdsweep.serving import commands as serving
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -59,7 +60,7 @@ def run(
     address: AddressOption = "",
 ) -> None:
     """Run a sweep: teacher, search and confirmation; then show the best students."""
-    from kdsweep.terminal.progress import for_console
+    from kdsweep.terminal.live import for_console
 
     loaded = _load(spec, overrides, name, storage)
     from kdsweep.tune.driver import run as run_sweep
@@ -85,7 +86,7 @@ def resume(
 ) -> None:
     """Continue an interrupted sweep, or extend a finished one."""
     from kdsweep.storage.paths import SweepDir
-    from kdsweep.terminal.progress import for_console
+    from kdsweep.terminal.live import for_console
 
     SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import resume as resume_sweep
@@ -112,7 +113,7 @@ def confirm(
 ) -> None:
     """Retrain the best students and plain students on fresh seeds, and evaluate them on the test split."""
     from kdsweep.storage.paths import SweepDir
-    from kdsweep.terminal.progress import for_console
+    from kdsweep.terminal.live import for_console
 
     SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     asked = _seeds(seeds)
@@ -166,7 +167,7 @@ def results(
         errors.print(message, highlight=False, markup=False, soft_wrap=True)
         if file_format == "table" and out is None:
             return
-    tables.write(frame, file_format, out)
+    tables.write(frame, file_format, out, keep=sort.removeprefix("-"))
     if out:
         errors.print(
             printable(f"{out}: {len(frame)} rows as {file_format}"), highlight=False, markup=False, soft_wrap=True
@@ -216,6 +217,10 @@ def report(
         if note := provide(found):
             errors.print(printable(note), highlight=False, markup=False, soft_wrap=True)
     typer.echo(write_report(found, out))
+
+
+app.command()(serving.watch)
+app.command()(serving.dashboard)
 
 
 @app.command()

@@ -44,7 +44,7 @@ def by_confirmation(
         group_by: The settings by which trials are grouped, see `group_keys`.
     """
     trials = trials.reset_index(drop=True)
-    if confirmed.empty:
+    if confirmed.empty or trials.empty:
         return trials
     fresh = confirmed.set_index("trial")[goal.column].map(goal.score)
     own = trials.index[trials["trial"].isin(fresh.index)]

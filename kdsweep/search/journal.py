@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages.journal import JournalFileBackend
 
 from kdsweep.storage.jsonl import cut_torn_line
@@ -64,3 +67,9 @@ class BatchedJournal(JournalFileBackend):
         if self._pending:
             super().append_logs(self._pending)
             self._pending = []
+
+
+def name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
+    """Name the objectives of a study, for Optuna's dashboard and data frames."""
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+        study.set_metric_names(list(names))

@@ -16,9 +16,9 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.errors import SweepDirError
-from kdsweep.search.baseline import PlainLeaders, stopping_group
+from kdsweep.search.baseline import PlainLeaders, is_plain, stopping_group
 from kdsweep.search.budget import Budget
-from kdsweep.search.journal import BatchedJournal
+from kdsweep.search.journal import BatchedJournal, name_objectives
 from kdsweep.search.keeping import KEPT_WEIGHTS, worth_keeping
 from kdsweep.search.objectives import Objectives
 from kdsweep.search.plan import Plan, rule_of
@@ -72,6 +72,7 @@ class Study:
         paused: Trials that wait for their promotion, by key.
         counts: Number of finished trials by state.
         leader: The best trial so far.
+        plain: The best plain trial so far.
         last_error: Error of the latest failed trial.
         same_error: Whether all failures had the same error.
         budget: What the search has spent.
@@ -84,6 +85,7 @@ class Study:
         self.paused: dict[str, Trial] = {}
         self.counts = dict.fromkeys(State, 0)
         self.leader: Trial | None = None
+        self.plain: Trial | None = None
         self.last_error = ""
         self.same_error = True
         self.sweep = sweep
@@ -112,6 +114,7 @@ class Study:
                 self._study = optuna.create_study(
                     study_name=spec.name, storage=self._storage, sampler=sampler, directions=self._objectives.directions
                 )
+                name_objectives(self._study, self._objectives.columns)
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._version = space_version(sweep)
         self._asked = 0
@@ -326,6 +329,8 @@ class Study:
         trial.parameters = int(metrics.get("parameters", trial.parameters))
         if self.leader is None or self._goal.better(trial.best, self.leader.best):
             self.leader = trial
+        if is_plain(trial.config) and (self.plain is None or self._goal.better(trial.best, self.plain.best)):
+            self.plain = trial
         score = self._goal.score(trial.best)
         self._leaders.note(trial.key, trial.config, score)
         if self._fits_width:

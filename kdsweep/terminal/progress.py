@@ -1,4 +1,4 @@
-"""Progress of a running sweep: a live view on a terminal, plain lines otherwise.
+"""Progress of a running sweep: what is reported, in words, and plain lines for logs. `live` draws it on a terminal.
 
 All output goes to standard error; standard output is for data.
 """
@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.markup import escape
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from kdsweep.tasks.metrics import shown
 
 PLAIN_SECONDS = 5.0
+RECENT_SECONDS = 60.0  # over which the speed is measured
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,9 @@ class SearchStatus:
         waiting: Number of unfinished trials that do not run: interrupted, or paused at a rung or for want of budget.
         spent: Spent share of the budget; 0 without a budget.
         left: What is left of the budget, in words; empty without a budget.
+        plain_value: Best value of a plain student so far; NaN if there is none.
+        workers: Number of workers.
+        busy: Share of the workers' time that was spent on trials; NaN before the first report.
     """
 
     target: int
@@ -56,6 +56,9 @@ class SearchStatus:
     waiting: int = 0
     spent: float = 0.0
     left: str = ""
+    plain_value: float = math.nan
+    workers: int = 0
+    busy: float = math.nan
 
     @property
     def over(self) -> bool:
@@ -112,27 +115,38 @@ class Silent:
 class PlainLines:
     """Prints plain lines, at most one every few seconds, for logs and pipes."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic):
         self._console = console
-        self._clock = _Clock()
-        self._next = 0.0
+        self._clock = clock
+        self._pace: Pace | None = None
+        self._next = -math.inf
         self._over = False
 
     def phase(self, name: str, text: str) -> None:
         self._line(name, text)
 
     def counted(self, name: str, done: int, total: int, text: str) -> None:
-        if done == total or time.monotonic() >= self._next:
+        if done == total or self._clock() >= self._next:
             self._line(name, f"{done}/{total} {text}")
 
     def search(self, status: SearchStatus) -> None:
-        self._clock.note(status)
-        if (status.over and not self._over) or time.monotonic() >= self._next:
+        if self._pace is None:
+            self._pace = Pace(self._clock)
+        self._pace.note(status.done, status.epochs)
+        if (status.over and not self._over) or self._clock() >= self._next:
             self._over = status.over
-            self._line("search", f"{_counts(status)}; {_best(status)}; {self._clock.rate(status)}")
+            best = (
+                f"{best_text(status)}: {config_text(status.best_config)}" if status.best_config else best_text(status)
+            )
+            told = [
+                f"{status.ended}/{status.target} trials: {counts_text(status)}",
+                best,
+                work_text(status, self._pace),
+            ]
+            self._line("search", "; ".join([*filter(None, told), self._pace.times()]))
 
     def _line(self, name: str, text: str) -> None:
-        self._next = time.monotonic() + PLAIN_SECONDS
+        self._next = self._clock() + PLAIN_SECONDS
         self._console.print(f"{name:8}{text}", markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> PlainLines:
@@ -142,95 +156,95 @@ class PlainLines:
         return None
 
 
-class LiveView:
-    """Redraws a few lines in place."""
-
-    def __init__(self, console: Console):
-        self._console = console
-        self._clock = _Clock()
-        self._live = Live(console=console, refresh_per_second=8, transient=True)
-
-    def phase(self, name: str, text: str) -> None:
-        """Print a permanent line above the live view."""
-        self._console.print(f"[bold cyan]{name:8}[/]{escape(text)}", highlight=False)
-        self._live.update(Text(""))
-
-    def counted(self, name: str, done: int, total: int, text: str) -> None:
-        """Show a progress bar with the latest text."""
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(
-            f"[bold cyan]{name:7}[/]", ProgressBar(total=total, completed=done, width=30), f"{done}/{total}", text
-        )
-        self._live.update(bar if done < total else Text(""))
-
-    def search(self, status: SearchStatus) -> None:
-        """Show a progress bar, the trial counts, the best trial and the speed."""
-        self._clock.note(status)
-        bar = Table.grid(padding=(0, 1))
-        done = ProgressBar(total=1.0, completed=status.done, width=30)
-        bar.add_row("[bold cyan]search [/]", done, _counts(status))
-        lines = [Text(" " * 8 + line) for line in (_best(status), self._clock.rate(status))]
-        self._live.update(Group(bar, *lines))
-
-    def __enter__(self) -> LiveView:
-        self._live.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._live.update(Text(""))
-        self._live.stop()
-
-
-def for_console(console: Console) -> Progress:
-    """Return a live view for a terminal, plain lines otherwise."""
-    return LiveView(console) if console.is_terminal else PlainLines(console)
-
-
 def config_text(config: Mapping[str, Any]) -> str:
     """Format settings on one line: `kd, width 0.5, lr 0.0031, ...`."""
+    return ", ".join(config_parts(config))
+
+
+def config_parts(config: Mapping[str, Any]) -> list[str]:
+    """Format settings one by one: `kd`, `width 0.5`, `lr 0.0031`, ..."""
     shown = {key: value for key, value in config.items() if key != "method"}
     values = (f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items())
-    return ", ".join([str(config.get("method", "")), *values])
+    return [str(config.get("method", "")), *values]
 
 
-class _Clock:
-    """Measures the speed of a search, starting at its first status."""
+class Pace:
+    """The speed of something that goes from 0 to 1, starting when this is created.
 
-    def __init__(self) -> None:
-        self._first: tuple[float, float] | None = None
+    Args:
+        clock: Returns the time in seconds.
+    """
 
-    def note(self, status: SearchStatus) -> None:
+    def __init__(self, clock: Callable[[], float]):
+        self._clock = clock
+        self._begin = clock()
+        self._first: float | None = None
+        self._done = 0.0
+        self._epochs: deque[tuple[float, int]] = deque([(self._begin, 0)])
+
+    def note(self, done: float, epochs: int = 0) -> None:
+        """Record how much is done, from 0 to 1, and how many epochs have been trained."""
+        now = self._clock()
         if self._first is None:
-            self._first = (time.monotonic(), status.done)
+            self._first = done
+        self._done = done
+        self._epochs.append((now, epochs))
+        while len(self._epochs) > 2 and self._epochs[1][0] <= now - RECENT_SECONDS:
+            self._epochs.popleft()
 
-    def rate(self, status: SearchStatus) -> str:
-        assert self._first is not None
-        elapsed = time.monotonic() - self._first[0]
-        done = status.done - self._first[1]
-        pace = f"{status.epochs / elapsed:.1f} epochs/s" if elapsed > 0.5 else "starting"
-        budget = f", budget: {status.left}" if status.left else ""
-        if done <= 0 or status.over:
-            return f"{pace}, {_duration(elapsed)} elapsed{budget}"
-        left = elapsed / done * (1 - status.done)
-        return f"{pace}, {_duration(elapsed)} elapsed, about {_duration(left)} left{budget}"
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return self._clock() - self._begin
+
+    @property
+    def epochs_per_second(self) -> float:
+        """Epochs per second over about the last minute; 0 before the first epoch."""
+        (begin, before), (_, now) = self._epochs[0], self._epochs[-1]
+        elapsed = self._clock() - begin
+        return (now - before) / elapsed if elapsed > 0 else 0.0
+
+    @property
+    def left(self) -> float:
+        """Estimated seconds until all is done; NaN before anything is done."""
+        done = self._done - (self._first or 0.0)
+        return self.elapsed * (1 - self._done) / done if done > 0 else math.nan
+
+    def times(self) -> str:
+        """The time so far, and the time left if it can be estimated."""
+        left = self.left
+        estimate = "" if math.isnan(left) or self._done >= 1 else f", about {duration(left)} left"
+        return f"{duration(self.elapsed)} elapsed{estimate}"
 
 
-def _counts(status: SearchStatus) -> str:
+def work_text(status: SearchStatus, pace: Pace) -> str:
+    """The speed, the load of the workers and what is left of the budget."""
+    parts = [f"{pace.epochs_per_second:.1f} epochs/s"] if pace.epochs_per_second else []
+    if not math.isnan(status.busy):
+        plural = "s" if status.workers != 1 else ""
+        parts.append(f"{status.workers} worker{plural} {min(1.0, status.busy):.0%} busy".replace("%", " %"))
+    return ", ".join([*parts, *([f"budget: {status.left}"] if status.left else [])])
+
+
+def counts_text(status: SearchStatus) -> str:
+    """The trials by state."""
     waiting = f", {status.waiting} waiting" if status.waiting else ""
     return (
-        f"{status.ended}/{status.target} trials: {status.running} running, {status.complete} complete, "
-        f"{status.pruned} stopped early, {status.failed} failed{waiting}"
+        f"{status.running} running, {status.complete} complete, {status.pruned} stopped early, "
+        f"{status.failed} failed{waiting}"
     )
 
 
-def _best(status: SearchStatus) -> str:
-    teacher = f"(teacher {shown(status.objective, status.teacher_value)})"
+def best_text(status: SearchStatus) -> str:
+    """The best value so far, beside that of the best plain student and of the teacher."""
+    values = {"plain": status.plain_value, "teacher": status.teacher_value}
+    others = ", ".join(f"{name} {shown(status.objective, value)}" for name, value in values.items() if value == value)
     if math.isnan(status.best_value):
-        return f"no epoch yet {teacher}"
-    return f"best {shown(status.objective, status.best_value)} {teacher}: {config_text(status.best_config)}"
+        return f"no epoch yet ({others})"
+    return f"best {shown(status.objective, status.best_value)} ({others})"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from rich import box
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from kdsweep.errors import printable
 from kdsweep.results import several
@@ -21,8 +17,8 @@ from kdsweep.results.gains import LEVEL
 from kdsweep.results.order import groups_of
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.budget import Budget
-from kdsweep.tasks.metrics import Goal, is_fraction, shown, shown_gain
-from kdsweep.terminal.progress import config_text
+from kdsweep.tasks.metrics import Goal, is_fraction
+from kdsweep.terminal.students import student_table
 from kdsweep.terminal.tables import console
 
 SHOWN = 5
@@ -35,21 +31,14 @@ def print_summary(results: Results) -> None:
     """Print the summary to standard output."""
     out = console()
     what = "the best students" if len(results.goals) == 1 else f"the Pareto front of {_named(results.goals)}"
-    title = escape(f"{results.spec.name}: {what}")
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("trial")
-    table.add_column("settings")
-    for column in _columns(results):
-        table.add_column(column, justify="right")
-    confirmed = {row["trial"]: row for row in results.confirmed.to_dict("records")}
-    for row in _shown(results).to_dict("records"):
-        table.add_row(escape(str(row["trial"])), *_student(row, confirmed.get(row["trial"], {}), results))
-    for row in results.plain().to_dict("records"):
-        table.add_row("best plain", *_student(row, confirmed.get(row["trial"], {}), results))
-    table.add_row("teacher", *_teacher(results))
-    out.print(table)
+    out.print(Text(f"{printable(results.spec.name)}: {what}", style="bold"))
+    out.print()
+    out.print(student_table(results, _shown(results), out.width))
+    out.print()
     for line in _notes(results):
-        out.print(line, highlight=False, markup=False)
+        # What is copied, paths and commands, is left to the terminal to wrap.
+        copied = str(_shortest(results.path)) in line
+        out.print(printable(line), highlight=False, markup=False, soft_wrap=copied)
 
 
 def _shown(results: Results) -> pd.DataFrame:
@@ -71,66 +60,8 @@ def _winners(results: Results) -> pd.DataFrame:
     return ordered.sort_values("place").drop_duplicates("group")
 
 
-def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results) -> list[str]:
-    goal = results.goal
-    cells = [
-        escape(printable(config_text(results.config(str(row["trial"]))))),
-        f"{int(row['parameters']):,}",
-        f"{row['size_mb']:.3f}",
-        f"{1 - row['size_mb'] / results.teacher['size_mb']:.2%}" if results.teacher else "",
-        str(row["epochs"]),
-        shown(goal.column, row[goal.column]),
-        *(shown(further.column, row[further.column]) for further in _further(results)),
-    ]
-    if not judged:
-        return [*cells, "", "", "", "", ""]
-    test = goal.test_column
-    cells.append(_mean(judged, test, goal))
-    for plain, gain in ((f"plain_{test}", "kd_gain"), (f"tuned_plain_{test}", "kd_gain_tuned")):
-        # A plain student has no gain: it is its own plain twin.
-        known = row["method"] != PLAIN and not math.isnan(judged[plain])
-        cells += [_mean(judged, plain, goal), _gain(judged, gain, goal)] if known else ["", ""]
-    return cells
-
-
-def _gain(judged: Mapping[str, Any], gain: str, goal: Goal) -> str:
-    """The mean gain, its interval and the verdict, one per line."""
-    verdict = verdict_of(judged, gain)
-    if verdict is None:  # confirmed by version 0.1.0
-        return shown_gain(goal.name, judged[gain])
-    mean = shown_gain(goal.name, verdict.mean) if verdict.seeds else ""
-    return "\n".join([mean, verdict.ends(goal.name), verdict.conclusion(goal.name)])
-
-
-def _columns(results: Results) -> list[str]:
-    goal = results.goal
-    val, test = (column.replace("_", " ") for column in (goal.column, goal.test_column))
-    further = [goal.column.replace("_", " ") for goal in _further(results)]
-    return ["parameters", "MB", "smaller", "epochs", val, *further, test, "plain twin", "gain", "tuned plain", "gain"]
-
-
-def _further(results: Results) -> list[Goal]:
-    """The objectives after the first that are not shown anyway."""
-    return [goal for goal in results.goals[1:] if goal.column not in ("parameters", "size_mb")]
-
-
 def _named(goals: Sequence[Goal]) -> str:
     return " and ".join(goal.column.replace("_", " ") for goal in goals)
-
-
-def _mean(judged: Mapping[str, Any], name: str, goal: Goal) -> str:
-    return shown(name, judged[name]) + _spread(judged[f"{name}_std"], goal)
-
-
-def _teacher(results: Results) -> list[str]:
-    teacher, goal = results.teacher, results.goal
-    if not teacher:
-        return [""] * (len(_columns(results)) + 1)
-    epochs = str(teacher["epochs"] or "")
-    sizes = [f"{teacher['parameters']:,}", f"{teacher['size_mb']:.3f}"]
-    val, test = (shown(name, teacher.get(name, math.nan)) for name in (goal.column, goal.test_column))
-    further = [shown(one.column, teacher.get(one.column, math.nan)) for one in _further(results)]
-    return [escape(teacher["model"]), *sizes, "", epochs, val, *further, test, "", "", "", ""]
 
 
 def _notes(results: Results) -> list[str]:
@@ -245,10 +176,6 @@ def _warnings(results: Results) -> list[str]:
     if not judged.empty and judged["verdict"].eq("").any():
         lines.append("The gains have no verdicts because version 0.1.0 confirmed them; kdsweep confirm adds them.")
     return lines
-
-
-def _spread(std: float, goal: Goal) -> str:
-    return "" if math.isnan(std) else f" ± {shown_gain(goal.name, std).removeprefix('+')}"
 
 
 def _shortest(path: Path) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from kdsweep.errors import InputError, did_you_mean, printable
 from kdsweep.methods.reference import needed, written
@@ -23,10 +21,17 @@ from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.frames import Results
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.terminal.conditions import matching
+from kdsweep.terminal.layout import GAP, Column, fitting, table
 
+FILE_WIDTH = 240  # columns where there is no terminal
 FORMATS = ("csv", "json", "parquet")  # each is also a file ending
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
 SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds", "judged_seeds")
+
+# The columns that a narrow table keeps longest, after the trial, the objective and the test value.
+IMPORTANT = ("kd_gain", "verdict", "method", "state", "width", "kd_gain_tuned", "verdict_tuned", "parameters", "lr",
+             "temperature", "alpha", "epochs", "kd_gain_low", "kd_gain_high")  # fmt: skip
+_WHOLE = ("trial", "state", "verdict", "verdict_tuned", "model", "dataset")  # text that is never broken
 
 
 def ranked(results: Results) -> pd.DataFrame:
@@ -78,19 +83,20 @@ def format_of(asked: str, out: Path | None) -> str:
     return asked or by_name or "table"
 
 
-def write(frame: pd.DataFrame, how: str, out: Path | None) -> None:
+def write(frame: pd.DataFrame, how: str, out: Path | None, keep: str = "") -> None:
     """Write a frame to a file or to standard output.
 
     Args:
         frame: The frame to write.
         how: Format: `table`, `csv`, `json` (a list of records) or `parquet`.
         out: Output file; None for standard output.
+        keep: A column that a table shows before others, because it was asked for.
 
     Raises:
         InputError: If the file cannot be written.
     """
     if how == "table" and out is None:
-        _print_frame(frame)
+        _print_frame(frame, keep)
         return
     data = _encoded(frame, how)
     if out is None:
@@ -170,40 +176,79 @@ def _encoded(frame: pd.DataFrame, how: str) -> bytes:
     return buffer.getvalue()
 
 
-def _print_frame(frame: pd.DataFrame) -> None:
+def _print_frame(frame: pd.DataFrame, keep: str = "") -> None:
     if frame.empty:
         sys.stderr.write("no rows\n")
         return
     out = console()
-    per_trial = "trial" in frame.columns and "epoch" not in frame.columns
-    columns = _worth_showing(frame) if per_trial else list(frame.columns)
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        right = pd.api.types.is_numeric_dtype(frame[column])
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    # Format gains like the metric they are differences of.
-    tested = next((name for name in frame.columns if str(name).startswith("test_")), "")
-    gains = {name for name in columns if str(name).startswith("kd_gain") and not str(name).endswith("_p")}
-    for row in frame[columns].to_dict("records"):
-        cells = (
-            _shown_gain(str(name), tested, value) if name in gains | {"margin"} else _shown(str(name), value)
-            for name, value in row.items()
-        )
-        table.add_row(*map(escape, cells))
-    if not out.is_terminal:
-        out.width = max(out.width, out.measure(table, options=out.options.update(max_width=100_000)).maximum)
-    out.print(table)
-    if gains and is_fraction(tested.removesuffix("_std")):
+    per_trial = "trial" in frame.columns
+    names = _worth_showing(frame, keep) if per_trial and "epoch" not in frame.columns else list(map(str, frame.columns))
+    every = _columns(frame, names)
+    if is_bounded(out):
+        columns = fitting(every, _least_important(frame, names, keep) if per_trial else (), out.width) or every[:1]
+    else:
+        columns = every
+        out.width = max(out.width, sum(column.width + GAP for column in columns))
+    out.print(table(columns))
+    left_out = [column.title for column in every if column not in columns]
+    if left_out:
+        more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+        sys.stderr.write(f"columns that do not fit: {', '.join(left_out[:5])}{more}; --format csv has all\n")
+    tested = _tested(frame)
+    if _gains(names) and is_fraction(tested.removesuffix("_std")):
         sys.stderr.write("gains and margins are in percentage points\n")
 
 
+def _columns(frame: pd.DataFrame, names: Sequence[str]) -> list[Column]:
+    """The columns of a frame as text."""
+    # Format gains like the metric they are differences of.
+    tested, gains = _tested(frame), {*_gains(names), "margin"}
+    columns = []
+    for name in names:
+        values = frame[name].tolist()
+        cells = [_shown_gain(name, tested, value) if name in gains else _shown(name, value) for value in values]
+        left = not pd.api.types.is_numeric_dtype(frame[name])
+        columns.append(Column(name, name, cells, left=left, wraps=left and name not in _WHOLE))
+    return columns
+
+
+def _tested(frame: pd.DataFrame) -> str:
+    return next((str(name) for name in frame.columns if str(name).startswith("test_")), "")
+
+
+def _gains(names: Sequence[str]) -> list[str]:
+    return [name for name in names if name.startswith("kd_gain") and not name.endswith("_p")]
+
+
+def _least_important(frame: pd.DataFrame, names: Sequence[str], keep: str) -> list[str]:
+    """The order in which columns are left out; the last of a frame's other columns first."""
+    objective = _objective(frame)
+    values = [name for name in names if name.startswith("val_")]
+    first = ["trial", "epoch", keep, objective, _tested(frame), *values, *IMPORTANT]
+    rest = [name for name in names if name not in first]
+    return [name for name in reversed([*first, *rest]) if name in names and name != "trial"]
+
+
+def _objective(frame: pd.DataFrame) -> str:
+    """Column of the objective in a frame of trials; empty in other frames."""
+    return next((str(name).removesuffix("_last") for name in frame.columns if str(name).endswith("_last")), "")
+
+
+def is_bounded(out: Console) -> bool:
+    """Whether the width of the output is known; a file or a pipe takes lines of any length."""
+    return out.is_terminal or out.is_jupyter or os.environ.get("COLUMNS", "").isdigit()
+
+
 def console() -> Console:
-    """A console for standard output; if it is not a terminal, 180 columns wide, enough for the summary."""
-    return Console() if sys.stdout.isatty() else Console(width=180)
+    """A console for standard output; in a file or a pipe it is as wide as COLUMNS says, else `FILE_WIDTH`."""
+    out = Console()
+    if not is_bounded(out):
+        out.width = FILE_WIDTH
+    return out
 
 
-def _worth_showing(frame: pd.DataFrame) -> list[str]:
-    """Select the columns of a trials frame that fit on a terminal; other formats write all columns."""
+def _worth_showing(frame: pd.DataFrame, keep: str) -> list[str]:
+    """Select the columns of a trials frame that are worth showing in a table; other formats write all columns."""
     dotted = [name for name in frame.columns if "." in name and not name.startswith("rung.")]
     own = [column for column in dotted if frame[column].notna().any()]
     if "kd_gain" in frame.columns:
@@ -212,9 +257,8 @@ def _worth_showing(frame: pd.DataFrame) -> list[str]:
         spreads = [name for name in measured if name.endswith("_std") and ("plain" in name or name in GAIN_COLUMNS)]
         chosen = {*SHOWN_CONFIRMED, *measured}.difference(spreads)
     else:
-        objective = next((name.removesuffix("_last") for name in frame.columns if name.endswith("_last")), "")
-        chosen = {*SHOWN, objective, "latency_ms"}
-    return [column for column in frame.columns if column in chosen or column in own]
+        chosen = {*SHOWN, _objective(frame), "latency_ms"}
+    return [column for column in frame.columns if column in chosen or column in own or column == keep]
 
 
 def _shown_gain(name: str, metric: str, value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,7 @@ class Confirmation:
         place: The sweep's paths for workers.
         has_test: Prepares the test split and returns whether the data set has one.
         progress: Receives status updates.
+        load: Returns the share of the workers' time that was spent on trainings.
     """
 
     name = "confirm"
@@ -42,12 +44,14 @@ class Confirmation:
         place: Background[WorkerPlace],
         has_test: Callable[[], bool],
         progress: Progress,
+        load: Callable[[], float],
     ):
         self._spec = spec
         self._sweep = spec.sweep_dir
         self._place = place
         self._has_test = has_test
         self._progress = progress
+        self._load = load
         self._design: Design | None = None
         self._results: dict[str, Measured] = {}
         self._wanted: set[str] = set()
@@ -135,7 +139,9 @@ class Confirmation:
         assert self._design is not None
         done = len(self._wanted & self._results.keys())
         auto = self._spec.confirm.seeds == "auto"
-        self._progress.counted("confirm", done, self._design.most, "trainings at most" if auto else "trainings")
+        load = self._load()
+        busy = "" if math.isnan(load) else f", workers {min(1.0, load):.0%} busy".replace("%", " %")
+        self._progress.counted("confirm", done, self._design.most, f"trainings{' at most' if auto else ''}{busy}")
 
 
 def chosen_of(results: Results, top: int) -> list[Chosen]:

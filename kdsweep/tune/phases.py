@@ -85,12 +85,24 @@ class _Phases:
             searching: Search | None = None
             if search:
                 searching = Search(
-                    self._spec, self._place, self._study, lambda: preparation.card, part.slots, self._progress
+                    self._spec,
+                    self._place,
+                    self._study,
+                    lambda: preparation.card,
+                    part.slots,
+                    self._progress,
+                    lambda: self._timeline.load(Search.name),
                 )
                 stages.append(searching)
             if self._spec.confirm.top:
-                stages.append(Confirmation(self._spec, self._place, self._prepare_test, self._progress))
-                stages.append(Prediction(self._sweep, self._place, self._progress))
+                confirming = Confirmation(
+                    self._spec,
+                    self._place,
+                    self._prepare_test,
+                    self._progress,
+                    lambda: self._timeline.load(Confirmation.name),
+                )
+                stages += [confirming, Prediction(self._sweep, self._place, self._progress)]
             try:
                 outcome = self._run_lanes(stages, part)
             except BaseException:

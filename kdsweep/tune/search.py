@@ -30,6 +30,7 @@ class Search:
         card: Returns the teacher's card.
         lanes: Number of concurrent trials.
         progress: Receives status updates.
+        load: Returns the share of the workers' time that was spent on trials.
     """
 
     name = "search"
@@ -42,6 +43,7 @@ class Search:
         card: Callable[[], TeacherCard],
         lanes: int,
         progress: Progress,
+        load: Callable[[], float],
     ):
         self._spec = spec
         self._place = place
@@ -49,6 +51,7 @@ class Search:
         self._card = card
         self._lanes = lanes
         self._progress = progress
+        self._load = load
         self._epochs = 0
         self._study: Study
         self._frames: Background[None] | None = None
@@ -188,4 +191,7 @@ class Search:
             teacher_value=self._card().measured.get(self._spec.goal.column, math.nan),
             spent=study.budget.share,
             left=study.budget.left(),
+            plain_value=study.plain.best if study.plain else math.nan,
+            workers=self._lanes,
+            busy=self._load(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -68,6 +69,12 @@ class Timeline:
     def end(self, stage: str) -> None:
         """Record that a stage has ended."""
         self.stages[stage].end = self.now
+
+    def load(self, stage: str) -> float:
+        """Share of the workers' time since the stage began that was spent on its work; NaN before the first report."""
+        times = self.stages[stage]
+        passed = self.now - times.begin
+        return times.busy / (self.workers * passed) if times.busy and self.workers and passed > 0 else math.nan
 
     def described(self) -> dict[str, Any]:
         """Return the times as JSON values, rounded to milliseconds."""

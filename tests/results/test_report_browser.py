@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import contextmanager
-
 import pytest
+from browsers import SECONDS, available, browser, rows, show
 from made_up import EVIL, begin, confirm, predict, run_trials, spec_of
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -17,38 +13,10 @@ from kdsweep.errors import printable
 from kdsweep.results.frames import load_results
 from kdsweep.results.report.page import write_report
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
-SECONDS = 120  # for a busy machine
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's packages chromium and chromium-driver"),
+    pytest.mark.skipif(not available(), reason="needs Debian's packages chromium and chromium-driver"),
 ]
-
-
-@contextmanager
-def browser(folder):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={folder / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-def show(driver, page, width=1600, scheme="light"):
-    """Open the page at a width in CSS pixels, and wait until all charts are drawn."""
-    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    feature = {"name": "prefers-color-scheme", "value": scheme}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    driver.get(page.as_uri())
-    WebDriverWait(driver, SECONDS).until(lambda d: d.execute_script("return document.documentElement.dataset.ready"))
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +30,9 @@ def driver(tmp_path_factory):
         yield driver
 
 
-def rows(driver):
-    script = "return [...document.querySelectorAll('#board tbody tr')].filter(r => !r.hidden).map(r => r.dataset.trial)"
-    return driver.execute_script(script)
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1600, "light"), (1600, "dark"), (400, "light"), (400, "dark")])
 def test_it_opens_without_an_error_with_all_charts_and_without_a_horizontal_bar(driver, page, width, scheme):
-    show(driver, page, width, scheme)
+    show(driver, page.as_uri(), width, scheme)
     assert driver.get_log("browser") == []
     charts = driver.find_elements(By.CSS_SELECTOR, ".chart")
     assert len(charts) == 14
@@ -89,7 +52,7 @@ def test_it_opens_without_an_error_with_all_charts_and_without_a_horizontal_bar(
 
 
 def test_hostile_texts_are_text(driver, page):
-    show(driver, page)
+    show(driver, page.as_uri())
     assert driver.title == "made-up: kdsweep report"
     shown = driver.find_element(By.CSS_SELECTOR, ".reason").get_property("textContent")
     assert shown == printable(EVIL)
@@ -102,14 +65,14 @@ def test_hostile_texts_are_text(driver, page):
 def test_a_script_in_the_page_would_not_run(driver, page, tmp_path):
     hurt = tmp_path / "hurt.html"
     hurt.write_text(page.read_text().replace("</main>", "<script>document.title = 'hacked'</script></main>"))
-    show(driver, hurt)
+    show(driver, hurt.as_uri())
     assert driver.title == "made-up: kdsweep report"
     assert "Content Security Policy" in driver.get_log("browser")[0]["message"]
 
 
 def test_brushing_an_axis_filters_the_leaderboard_and_clear_shows_all_again(driver, page, made_up):
     trials = load_results(made_up.root).best(100).set_index("trial")
-    show(driver, page)
+    show(driver, page.as_uri())
     before = rows(driver)
     chart = driver.find_element(By.CSS_SELECTOR, "#chart-parallel")
     driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
@@ -135,7 +98,7 @@ def test_brushing_an_axis_filters_the_leaderboard_and_clear_shows_all_again(driv
 
 def test_the_leaderboard_is_filtered_by_method_and_shows_more(driver, page, made_up):
     results = load_results(made_up.root)
-    show(driver, page)
+    show(driver, page.as_uri())
     assert len(rows(driver)) == 15
     driver.execute_script("document.getElementById('more').click()")
     assert len(rows(driver)) == 40
@@ -148,12 +111,12 @@ def test_a_sweep_without_trials_opens_without_an_error(driver, tmp_path):
     spec = spec_of(tmp_path)
     spec.sweep_dir.root.mkdir()
     spec.save(spec.sweep_dir.spec)
-    show(driver, write_report(load_results(spec.sweep_dir.root)))
+    show(driver, write_report(load_results(spec.sweep_dir.root)).as_uri())
     assert driver.get_log("browser") == []
 
 
 def test_pictures_are_drawn_and_enlarged_without_smoothing(driver, page):
-    show(driver, page)
+    show(driver, page.as_uri())
     for image in driver.find_elements(By.CSS_SELECTOR, ".strip img"):
         assert image.get_property("naturalWidth") == 8
         assert image.size == {"width": 104, "height": 104}
@@ -161,7 +124,7 @@ def test_pictures_are_drawn_and_enlarged_without_smoothing(driver, page):
 
 
 def test_a_cell_of_the_confusion_matrix_names_its_classes_as_text(driver, page):
-    show(driver, page)
+    show(driver, page.as_uri())
     chart = driver.find_element(By.ID, "chart-confusion-student")
     driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", chart)
     script = """
@@ -185,7 +148,7 @@ def test_matrices_of_many_classes_are_drawn_without_an_error(driver, tmp_path, w
     run_trials(spec, 20)
     confirm(spec)
     predict(spec, 2000, classes)
-    show(driver, write_report(load_results(spec.sweep_dir.root)), width)
+    show(driver, write_report(load_results(spec.sweep_dir.root)).as_uri(), width)
     assert driver.get_log("browser") == []
     for role in ("student", "plain", "teacher"):
         chart = driver.find_element(By.ID, f"chart-confusion-{role}")

@@ -16,7 +16,7 @@ from kdsweep.results.frames import load_results, write_frames
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
 from kdsweep.seeds import run_name
-from kdsweep.terminal.progress import SearchStatus, _best
+from kdsweep.terminal.progress import SearchStatus, best_text
 from kdsweep.terminal.tables import ranked
 
 # Losses by epoch, the parameters, and how the trial ends unless a rung stops it.
@@ -147,4 +147,4 @@ def test_verdicts_of_a_loss_are_worded_in_its_own_unit(told, spec):
 
 def test_progress_shows_a_loss_as_a_number():
     status = SearchStatus(4, 0, 3, 1, 0, 10, "val_loss", 0.5, {"method": "kd"}, 0.25)
-    assert _best(status) == "best 0.5 (teacher 0.25): kd"
+    assert best_text(status) == "best 0.5 (teacher 0.25)"

@@ -101,14 +101,12 @@ def confirmed_row(found: Found, trial: str) -> dict[str, Any]:
     return {str(name): value for name, value in rows[0].items()} if rows else {}
 
 
-def status(found: Found, running: bool, path: str, now: str) -> str:
+def status(found: Found, running: bool, path: str, now: str, live: bool = False) -> str:
     """One sentence about a sweep that has not ended; empty if it has."""
     ended, wanted = int(found.trials["state"].isin(ENDED).sum()), found.spec.search.trials
     if running:
-        return (
-            f"The sweep is still running: {ended} of {wanted} trials had ended at {now}. To update this page: "
-            f"kdsweep report {path}"
-        )
+        told = f"The sweep is still running: {ended} of {wanted} trials had ended at {now}."
+        return told if live else f"{told} To update this page: kdsweep report {path}"
     if ended < wanted:
         return f"The sweep stopped after {ended} of {wanted} trials. To continue it: kdsweep resume {path}"
     return ""
@@ -175,8 +173,8 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
                 method=named(str(row["method"])),
                 settings=settings_text(row["config"]),
                 numbers=numbers,
-                gain=_gain(judged, goal.name),
-                verdict=_verdict_word(judged),
+                gain=gain_of(judged, goal.name),
+                verdict=verdict_word(judged),
                 export=f"kdsweep export {path} --out students --trial {shlex.quote(str(row['trial']))}"
                 if row["trial"] in kept
                 else "",
@@ -197,12 +195,12 @@ def _mean(judged: Mapping[str, Any], column: str, metric: str) -> str:
     return shown(column, value) + ("" if math.isnan(spread) else f" ± {shown_gain(metric, spread).removeprefix('+')}")
 
 
-def _gain(judged: Mapping[str, Any], metric: str) -> str:
+def gain_of(judged: Mapping[str, Any], metric: str) -> str:
     gain = judged.get("kd_gain", math.nan)
     return "" if math.isnan(gain) else shown_gain(metric, gain)
 
 
-def _verdict_word(judged: Mapping[str, Any]) -> str:
+def verdict_word(judged: Mapping[str, Any]) -> str:
     verdict = verdict_of(judged, "kd_gain") if judged else None
     return verdict.verdict if verdict else ""
 

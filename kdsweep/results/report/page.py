@@ -74,38 +74,32 @@ def is_running(sweep: SweepDir) -> bool:
         return False
 
 
-def render(found: Found, running: bool) -> str:
-    """The page as HTML."""
+def render(found: Found, running: bool, live: str = "") -> str:
+    """The page as HTML.
+
+    Args:
+        found: The results.
+        running: Whether the sweep is still running.
+        live: Version of a page that a server keeps up to date; empty for a page that loads nothing.
+    """
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     path = answer.shortest(found.path)
     environment = _read(found.sweep.environment)
     sections = [*_sections(found), *tested.sections(found, path, running)]
     busy = workers.utilisation(environment)
     figures = {name: chart for section in sections for name, chart in section.charts.items()} | {"workers": busy}
-    style, script, library = (_text("page.css"), _text("page.js"), get_plotlyjs())
     first, second = answer.answer(found)
-    templates = Environment(
-        loader=PackageLoader("kdsweep.results.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    return templates.get_template("page.html.j2").render(
-        policy=_policy([library, script], [style, _EMPTY_STYLE]),
-        style=Markup(style),
-        library=Markup(library),
-        script=Markup(script),
-        claimed=sorted(set(_STYLE_IDS.findall(library))),
-        data=_json({name: chart for name, chart in figures.items() if not chart.empty}),
+    return assembled(
+        "page.html.j2",
+        figures,
+        live,
         name=found.spec.name,
         now=now,
         path=path,
         version=version("kdsweep"),
         first=first,
         second=second,
-        status=answer.status(found, running, path, now),
+        status=answer.status(found, running, path, now, live=bool(live)),
         facts=_facts(found),
         board=answer.leaderboard(found, path, MOST_ROWS),
         shown_rows=SHOWN_ROWS,
@@ -117,6 +111,38 @@ def render(found: Found, running: bool) -> str:
         data_facts=_data(found),
         spec=found.sweep.spec.read_text(encoding="utf-8", errors="replace"),
         commands=_commands(found, path),
+    )
+
+
+def assembled(template: str, figures: Mapping[str, Chart], live: str, **content: Any) -> str:
+    """Fill a template with figures, the style and the scripts.
+
+    Args:
+        template: Name of the template; it extends base.html.j2.
+        figures: The charts by name.
+        live: As in `render`.
+        **content: Further values for the template.
+    """
+    style, script, library = _text("page.css"), _text("page.js"), get_plotlyjs()
+    updates = _text("live.js") if live else ""
+    templates = Environment(
+        loader=PackageLoader("kdsweep.results.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    return templates.get_template(template).render(
+        policy=_policy([library, script, *filter(None, [updates])], [style, _EMPTY_STYLE], bool(live)),
+        style=Markup(style),
+        library=Markup(library),
+        script=Markup(script),
+        updates=Markup(updates),
+        live=live,
+        claimed=sorted(set(_STYLE_IDS.findall(library))),
+        data=_json({name: chart for name, chart in figures.items() if not chart.empty}),
+        **content,
     )
 
 
@@ -237,8 +263,8 @@ def _commands(found: Found, path: str) -> list[tuple[str, str]]:
     ]
 
 
-def _policy(scripts: list[str], styles: list[str]) -> str:
-    """A content security policy that allows the page's own scripts and style, by hash, and nothing else."""
+def _policy(scripts: list[str], styles: list[str], live: bool) -> str:
+    """A content security policy that allows the page's own scripts and style, by hash, and a live page its updates."""
     return "; ".join([
         "default-src 'none'",
         f"script-src {' '.join(map(_hash, scripts))}",
@@ -246,6 +272,7 @@ def _policy(scripts: list[str], styles: list[str]) -> str:
         "img-src data:",
         "base-uri 'none'",
         "form-action 'none'",
+        *(["connect-src 'self'"] if live else []),
     ])  # fmt: skip
 
 

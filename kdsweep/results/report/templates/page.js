@@ -1,6 +1,9 @@
 "use strict";
 (() => {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+  // Set by open(), which a live page calls again after each update; the reader's choices are kept.
+  let figures, board, rows;
+  const filter = { method: "", state: "", trials: null };
+  let limit = 0;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const INK = "#30343b"; // the text colour of the figures, replaced by the page's own
   const drawn = new Map();
@@ -19,6 +22,7 @@
     layout.font.size = element.clientWidth < 520 ? 12 : 13;
     layout.hoverlabel = { ...layout.hoverlabel, bgcolor: colour("--page"), bordercolor: colour("--line"), font: { color: colour("--ink") } };
     delete layout.width;
+    if (element.layout && element.layout.selections) layout.selections = element.layout.selections;
     if (element.dataset.chart === "parallel") narrowed(layout, element.clientWidth);
     return layout;
   };
@@ -44,11 +48,6 @@
 
   // The leaderboard
 
-  const board = document.getElementById("board");
-  const rows = board ? [...board.tBodies[0].rows] : [];
-  const filter = { method: "", state: "", trials: null };
-  let limit = board ? Number(board.dataset.shown) : 0;
-
   const update = () => {
     const matching = rows.filter((row) =>
       (!filter.method || row.dataset.method === filter.method) &&
@@ -71,6 +70,8 @@
   const choices = (id, name) => {
     const select = document.getElementById(id);
     for (const value of [...new Set(rows.map((row) => row.dataset[name]))].sort()) select.add(new Option(value, value));
+    select.value = filter[name];
+    if (select.selectedIndex < 0) select.value = filter[name] = "";
     select.addEventListener("change", () => { filter[name] = select.value; update(); });
   };
 
@@ -82,7 +83,11 @@
     if (element) Plotly.relayout(element, { selections: [] });
   };
 
-  if (board) {
+  const openBoard = () => {
+    board = document.getElementById("board");
+    rows = board ? [...board.tBodies[0].rows] : [];
+    if (!board) return;
+    limit = limit || Number(board.dataset.shown);
     for (const row of rows) row.classList.remove("later");
     document.getElementById("filters").hidden = false;
     choices("by-method", "method");
@@ -91,7 +96,7 @@
     document.getElementById("clear").addEventListener("click", clear);
     document.querySelector("#selection button").addEventListener("click", clear);
     update();
-  }
+  };
 
   // Brushing: a box over an axis selects the trials whose point on that axis is in it. Boxes on several axes must all
   // hold; of two boxes on one axis, one must.
@@ -123,6 +128,8 @@
 
   const brushed = (element) => {
     const boxes = () => (element.layout.selections || []).filter((box) => box.type === "rect");
+    for (const name of ["plotly_selected", "plotly_deselect", "plotly_relayout"]) element.removeAllListeners(name);
+    if (boxes().length) brush(boxes());
     element.on("plotly_selected", () => brush(boxes()));
     element.on("plotly_deselect", () => brush([]));
     element.on("plotly_relayout", (change) => {
@@ -131,14 +138,22 @@
   };
 
   // One chart at a time, so that the text can be read and scrolled meanwhile.
-  const elements = [...document.querySelectorAll(".chart")];
-  for (const element of elements) element.style.minHeight = `${element.dataset.height}px`;
-  const all = () => elements.reduce(
+  const drawAll = () => [...document.querySelectorAll(".chart")].reduce(
     (before, element) => before.then(() => draw(element)).then(() => new Promise((next) => setTimeout(next))), Promise.resolve());
-  all().then(() => {
-    if (drawn.has("parallel")) brushed(drawn.get("parallel"));
-    performance.mark("charts drawn");
-    document.documentElement.dataset.ready = "true";
-  });
-  dark.addEventListener("change", () => all());
+
+  const open = () => {
+    figures = JSON.parse(document.getElementById("figures").textContent);
+    drawn.clear();
+    openBoard();
+    for (const element of document.querySelectorAll(".chart")) element.style.minHeight = `${element.dataset.height}px`;
+    return drawAll().then(() => {
+      if (drawn.has("parallel")) brushed(drawn.get("parallel"));
+      performance.mark("charts drawn");
+      document.documentElement.dataset.ready = "true";
+    });
+  };
+
+  open();
+  document.addEventListener("kdsweep-replaced", open);
+  dark.addEventListener("change", drawAll);
 })();

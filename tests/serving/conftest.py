@@ -1,0 +1,3 @@
+"""Fixtures of the tests of servers."""
+
+from made_up import finished_sweep as made_up  # noqa: F401

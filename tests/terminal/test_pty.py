@@ -41,6 +41,26 @@ def plain(text):
     return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", text).replace("\r", "")
 
 
+SEARCH = """
+import sys, time
+from rich.console import Console
+from kdsweep.terminal.live import for_console
+from kdsweep.terminal.progress import SearchStatus
+with for_console(Console(stderr=True)) as view:
+    view.phase("search", "64 trials")
+    view.search(SearchStatus(64, 4, 3, 0, 0, 60, "val_accuracy", 0.9, {"method": "kd"}, 0.98, workers=4, busy=0.5))
+    time.sleep(2.6)
+"""
+
+
+def test_times_move_on_a_terminal_without_any_event():
+    code, written = on_terminal([sys.executable, "-c", SEARCH], {**os.environ, "TERM": "xterm-256color"})
+    assert code == 0, written
+    times = re.findall(r"3/64 trials  (\d+:\d\d) elapsed", plain(written))
+    assert len(set(times)) >= 3
+    assert "best 90.00% (teacher 98.00%)" in plain(written)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("no_color", [False, True])
 def test_the_live_view_of_a_sweep_moves_and_its_table_fits(sweep_file, tmp_path, no_color):

@@ -50,7 +50,8 @@ class MLflow(Tracker):
 
         for package in ("mlflow", "alembic"):
             logging.getLogger(package).setLevel(logging.WARNING)
-        self._client = MlflowClient(tracking_uri=self.identity(option))
+        self._uri = self.identity(option)
+        self._client = MlflowClient(tracking_uri=self._uri)
         self._experiment = self._experiment_of(group)
 
     def start(self, key: str, config: Config) -> str:
@@ -95,13 +96,19 @@ class MLflow(Tracker):
         for name in (group.name, f"{group.name}-{group.id}"):
             found = self._client.get_experiment_by_name(name)
             if found is None:
-                return str(self._client.create_experiment(name, tags={_SWEEP: group.id}))
+                return str(self._client.create_experiment(name, self._artifacts(name), tags={_SWEEP: group.id}))
             if found.tags.get(_SWEEP) == group.id and found.lifecycle_stage == "active":
                 return str(found.experiment_id)
         raise ValueError(f"the experiments {group.name} and {group.name}-{group.id} were deleted or of another sweep")
 
     def close(self) -> None:
         """Nothing is buffered."""
+
+    def _artifacts(self, experiment: str) -> str | None:
+        """Return where the files of a new experiment go: beside an SQLite store, not into the current directory."""
+        if not self._uri.startswith("sqlite:///"):
+            return None  # as the server or MLflow decides
+        return str(Path(self._uri.removeprefix("sqlite:///")).absolute().parent / "mlruns" / experiment)
 
     def _log(
         self,

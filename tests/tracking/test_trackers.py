@@ -208,6 +208,7 @@ def test_confirmed_gains_and_exported_students_are_added_to_the_runs_that_ended(
     assert lines[0] == f"{name}: attached to the runs of {best}"
     assert lines[1].startswith(f"{name}: warning: not attached: no finished run of {running}")
     assert len(lines) == 2
+    assert name != "mlflow" or list((tmp_path / "mlruns" / "followed").rglob("student/README.md"))
     run = read(spec.sweep_dir)[best]
     assert set(run.files) == ({"README.md"} if name == "tensorboard" else {"README.md", "config.json"})
     assert name != "tensorboard" or run.texts["student"] == f"Exported to followed-{best}\n\n# The card"

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from kdsweep.errors import printable
 from kdsweep.results.frames import load_results
-from kdsweep.terminal.summary import print_summary
+from kdsweep.terminal.summary import _shown, print_summary
 
 WIDTHS = (80, 120, 200)
 LONG = {
@@ -131,9 +131,9 @@ def test_hostile_texts_are_shown_as_text(results, width, monkeypatch, capsys):
 
 def test_a_student_takes_one_line_where_it_fits(results, swept, monkeypatch, capsys):
     short = load_results(swept)
-    out = table_of(printed(short, 200, monkeypatch, capsys)).splitlines()
+    out = table_of(printed(short, 400, monkeypatch, capsys)).splitlines()
     rows = out[next(number for number, line in enumerate(out) if line.startswith("─")) + 1 :]
-    labels = [*short.distinct(5)["trial"], *["best plain"] * len(short.plain()), "teacher"]
+    labels = [*_shown(short)["trial"], *["best plain"] * len(short.plain()), "teacher"]
     assert [line[: len(label)] for line, label in zip(filter(None, rows), labels, strict=True)] == labels
     row = next(line for line in rows if line.startswith(short.confirmed["trial"][0]))
     assert "temperature" in row

@@ -124,7 +124,8 @@ def test_the_effort_of_both_sides_is_shown(told, capsys):
     ) in " ".join(shown(results, capsys).split())
 
 
-def test_the_summary_shows_the_teacher_and_how_much_smaller_students_are(swept, capsys):
+def test_the_summary_shows_the_teacher_and_how_much_smaller_students_are(swept, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # no column is left out
     results = load_results(swept)
     out = shown(results, capsys)
     best = results.distinct(1).iloc[0]

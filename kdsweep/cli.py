@@ -161,13 +161,22 @@ def export(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output directory; each student gets a folder.")],
     top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Number of students to export.")] = 3,
     trial: Annotated[str, typer.Option("--trial", metavar="KEY", help="Export only this trial: key or number.")] = "",
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
+    torch_export: Annotated[bool, typer.Option("--torch-export", help="Also write model.pt2.")] = False,
+    quantize: Annotated[
+        str, typer.Option("--quantize", metavar="KIND", help="Also write a quantised ONNX file; int8.")
+    ] = "",
 ) -> None:
-    """Export the best students: safetensors, a JSON description and a model card."""
+    """Export the best students: safetensors, a JSON description and a model card; also ONNX and torch.export."""
     from kdsweep.results.frames import load_results
+    from kdsweep.results.student import agreement
 
     _add_cwd_to_path()
-    for folder in load_results(directory).export(out, top=top, trial=trial):
+    found = load_results(directory)
+    for folder in found.export(out, top=top, trial=trial, onnx=onnx, torch_export=torch_export, quantize=quantize):
         typer.echo(folder)
+        for line in agreement(folder):
+            errors.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -198,26 +198,43 @@ class Results(Plots):
             raise InputError(f"trial {key!r}: {found}; accepted: a key or number such as {examples}")
         return {str(name): value for name, value in named.iloc[0].items()}
 
-    def export(self, out: str | Path, top: int = 3, trial: str = "") -> list[Path]:
+    def export(
+        self,
+        out: str | Path,
+        top: int = 3,
+        trial: str = "",
+        *,
+        onnx: bool = False,
+        torch_export: bool = False,
+        quantize: str = "",
+    ) -> list[Path]:
         """Export the best students, or the student of one trial, as files anyone can load.
 
         Args:
             out: Output directory; each student gets a folder in it.
             top: Number of best students to export.
             trial: Key or number of a single trial to export instead.
+            onnx: Whether to write `model.onnx` too; needs the extra `onnx`.
+            torch_export: Whether to write `model.pt2`, a program of torch.export, too.
+            quantize: `int8` to write `model.int8.onnx` too; needs the extra `onnx`.
+
+        Each further file is compared with the student over the whole validation split; the model card tells the result.
 
         Returns:
             The students' folders, best first.
 
         Raises:
-            InputError: If there is no such trial or its weights were not kept.
+            InputError: If there is no such trial, its weights were not kept, it cannot be converted, or a package is
+                missing.
         """
-        from kdsweep.results.export import export_students
+        from kdsweep.results.export import Wanted, export_students
 
+        wanted = Wanted(onnx, torch_export, quantize)
+        wanted.check()
         chosen = [self.trial(trial)] if trial else self.distinct(top).to_dict("records")
         if not chosen:
             raise InputError(f"{self.path}: no trial has finished an epoch yet; export once one has")
-        return export_students(self.sweep, chosen, self.confirmed, self.teacher, Path(out))
+        return export_students(self.sweep, chosen, self.confirmed, self.teacher, Path(out), wanted)
 
     @classmethod
     def from_logs(cls, sweep: SweepDir) -> Results:

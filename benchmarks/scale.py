@@ -90,7 +90,7 @@ def driver_alone(options: argparse.Namespace, folder: Path, name: str) -> list[M
                 "parameters": int(1e5 * float(trial.config["width"])),
             })  # fmt: skip
             if weak or epoch == synthetic.EPOCHS:
-                study.finish(trial.key, State.PRUNED if weak else State.COMPLETE)
+                study.leave(trial.key) if weak else study.finish(trial.key, State.COMPLETE)
                 running.remove(trial)
         ended = sum(study.counts.values())
         moments.append(Moment(time.perf_counter() - started, time.process_time(), epochs, ended))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -26,6 +26,7 @@ app = typer.Typer(
 errors = Console(stderr=True)
 WHERE_HELP = "Rows to show, such as \"method == 'kd' and width <= 0.5\"."
 
+
 SpecArgument = Annotated[
     Path, typer.Argument(metavar="SPEC", help="A sweep file, such as search_spaces/quickstart.yaml.")
 ]
@@ -33,6 +34,8 @@ DirArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep direct
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8.")
 ]
+NameOption = Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")]
+StorageOption = Annotated[str, typer.Option("--storage", help="Directory of the sweeps; every node must reach it.")]
 AddressOption = Annotated[
     str, typer.Option("--address", metavar="A", help="Ray cluster: auto or HOST:PORT. Default: start a local one.")
 ]
@@ -51,8 +54,8 @@ class Format(StrEnum):
 def run(
     spec: SpecArgument,
     overrides: SetOption = [],  # noqa: B006 - Typer copies it
-    name: Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")] = "",
-    storage: Annotated[str, typer.Option("--storage", help="Directory of the sweeps; every node must reach it.")] = "",
+    name: NameOption = "",
+    storage: StorageOption = "",
     address: AddressOption = "",
 ) -> None:
     """Run a sweep: teacher, search and confirmation; then show the best students."""
@@ -68,7 +71,10 @@ def run(
 @app.command()
 def resume(
     directory: DirArgument,
-    trials: Annotated[int, typer.Option("--trials", help="New total number of trials, to extend the sweep.")] = 0,
+    trials: Annotated[
+        int | None,
+        typer.Option("--trials", metavar="N", min=1, help="New total number of trials."),
+    ] = None,
     overrides: Annotated[
         list[str],
         typer.Option(
@@ -85,7 +91,7 @@ def resume(
     from kdsweep.tune.driver import resume as resume_sweep
 
     _add_cwd_to_path()
-    _summary(resume_sweep(directory, trials or None, address or None, for_console(errors), _parsed(overrides)))
+    _summary(resume_sweep(directory, trials, address or None, for_console(errors), _parsed(overrides)))
 
 
 @app.command()
@@ -96,8 +102,11 @@ def confirm(
         typer.Option("--top", metavar="N", min=1, max=1000, help="Number of students. Default: as in the sweep file."),
     ] = None,
     seeds: Annotated[
+        str, typer.Option("--seeds", metavar="K", help="Seeds per student, or auto. Default: as in the sweep file.")
+    ] = "",
+    trainings: Annotated[
         int | None,
-        typer.Option("--seeds", metavar="K", min=1, max=1000, help="Seeds per student. Default: as in the sweep file."),
+        typer.Option("--trainings", metavar="N", min=1, help="Most trainings with --seeds auto, plain ones included."),
     ] = None,
     address: AddressOption = "",
 ) -> None:
@@ -106,10 +115,11 @@ def confirm(
     from kdsweep.terminal.progress import for_console
 
     SweepDir.existing(directory)  # before Ray is imported, which takes seconds
+    asked = _seeds(seeds)
     from kdsweep.tune.driver import confirm as confirm_sweep
 
     _add_cwd_to_path()
-    _summary(confirm_sweep(directory, top, seeds, address or None, for_console(errors)))
+    _summary(confirm_sweep(directory, top, asked, address or None, for_console(errors), trainings))
 
 
 @app.command()
@@ -117,7 +127,10 @@ def results(
     directory: DirArgument,
     where: Annotated[str, typer.Option("--where", metavar="EXPR", help=WHERE_HELP)] = "",
     sort: Annotated[str, typer.Option("--sort", metavar="COL", help="Sort by a column; -COL: descending.")] = "",
-    top: Annotated[int, typer.Option("--top", metavar="N", min=0, help="Show only the first N rows; 0 shows all.")] = 0,
+    top: Annotated[
+        int,
+        typer.Option("--top", metavar="N", min=0, help="Show only the first N rows; 0 shows all."),
+    ] = 0,
     epochs: Annotated[bool, typer.Option("--epochs", help="Show one row per trial and epoch.")] = False,
     confirmed: Annotated[bool, typer.Option("--confirmed", help="Show one row per confirmed trial.")] = False,
     importance: Annotated[
@@ -159,7 +172,10 @@ def results(
 def export(
     directory: DirArgument,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output directory; each student gets a folder.")],
-    top: Annotated[int, typer.Option("--top", metavar="N", min=1, help="Number of students to export.")] = 3,
+    top: Annotated[
+        int,
+        typer.Option("--top", metavar="N", min=1, help="Number of students to export."),
+    ] = 3,
     trial: Annotated[str, typer.Option("--trial", metavar="KEY", help="Export only this trial: key or number.")] = "",
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
     torch_export: Annotated[bool, typer.Option("--torch-export", help="Also write model.pt2.")] = False,
@@ -229,15 +245,25 @@ def doctor(directory: DirArgument) -> None:
 
 
 @app.command()
-def validate(spec: SpecArgument, overrides: SetOption = []) -> None:  # noqa: B006 - Typer copies it
+def validate(
+    spec: SpecArgument,
+    overrides: SetOption = [],  # noqa: B006 - Typer copies it
+    name: NameOption = "",
+    storage: StorageOption = "",
+) -> None:
     """Check a sweep file and print what the sweep would do."""
     from kdsweep.config.load import notes
     from kdsweep.search.extent import searched
 
-    loaded = _load(spec, overrides, "", "")
+    loaded = _load(spec, overrides, name, storage)
     errors.print(f"{spec}: valid", highlight=False, markup=False)
     for note in notes(loaded):
         errors.print(f"{spec}: note: {note}", highlight=False, markup=False, soft_wrap=True)
+    if loaded.search.warm_start:
+        from kdsweep.results.earlier import taken  # imports pandas
+
+        for one in taken(loaded, loaded.search_space):
+            errors.print(f"{spec}: takes {one.text()}", highlight=False, markup=False, soft_wrap=True)
     typer.echo(
         f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.train.epochs} epochs over "
         f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
@@ -368,6 +394,15 @@ def _parsed(overrides: list[str]) -> dict[str, Any]:
             raise InputError(f"--set {override}: no '='; accepted: KEY=VALUE, such as search.trials=8")
         values[key.strip()] = parse_value(value, key)
     return values
+
+
+def _seeds(asked: str) -> int | Literal["auto"] | None:
+    """Parse --seeds: a number, `auto`, or empty for the value of the sweep file."""
+    if asked in ("", "auto"):
+        return "auto" if asked else None
+    if asked.isdecimal() and 1 <= int(asked) <= 1000:
+        return int(asked)
+    raise InputError(f"--seeds {asked}: accepted: auto, or a number from 1 to 1000")
 
 
 def _add_cwd_to_path() -> None:

@@ -7,6 +7,7 @@ KdsweepError                 exit 1: failed while running
 │   ├── DataError            data set missing or unreadable
 │   ├── ModelError           model cannot be built for this input
 │   ├── CheckpointError      weights missing, unreadable or of the wrong shape
+│   ├── MetricError          metric cannot be computed
 │   ├── MethodError          method does not fit these models or parameters
 │   └── SweepDirError        sweep directory missing, invalid or in use
 ├── TeacherError             teacher too weak to distil from
@@ -65,6 +66,10 @@ class CheckpointError(InputError):
 
 class MethodError(InputError):
     """The distillation method does not fit these models or parameters."""
+
+
+class MetricError(InputError):
+    """The metric raises an error, or does not return what it should."""
 
 
 class SweepDirError(InputError):

@@ -58,6 +58,20 @@ def test_help_lists_every_command(kdsweep):
         assert "Usage: kdsweep " + command in own
 
 
+def test_no_help_shows_a_default_that_means_something_else(kdsweep):
+    for command in COMMANDS:
+        _, out, _ = kdsweep(command, "--help")
+        assert "default: 0]" not in out or command == "results"
+
+
+def test_validate_takes_a_name_and_a_storage_like_run(kdsweep, sweep_file, tmp_path):
+    code, out, _ = kdsweep("validate", sweep_file, "--name", "other", "--storage", tmp_path)
+    assert (code, out.split(":")[0]) == (0, "other")
+    code, _, err = kdsweep("validate", sweep_file, "--name", "../other", "--storage", "s3://bucket")
+    assert (code, err.count("\n")) == (2, 2)
+    assert [line.split(": ")[0] for line in err.splitlines()] == ["--set name", "--set storage"]
+
+
 def test_looking_things_up_loads_neither_torch_nor_ray(swept):
     lines = [["--help"], ["--version"], ["run", "--help"], ["methods", "kd"], *([name] for name in LISTS),
              ["results", str(swept)], ["results", str(swept), "--epochs", "--format", "csv"]]  # fmt: skip
@@ -112,6 +126,10 @@ def test_exit_codes_say_whose_fault_it_was():
         (["run", "{dir}/gone.yaml"], "gone.yaml: no such file"),
         (["run", "{dir}"], "is a directory; accepted: a sweep file in YAML"),
         (["methods", "kdd"], "unknown method 'kdd'; did you mean 'kd'?"),
+        (["results", "{dir}", "--top", "-1"], "'--top': -1 is not in the range x>=0"),
+        (["results", "{dir}", "--top", "many"], "'--top': 'many' is not a valid integer"),
+        (["resume", "{dir}", "--trials", "0"], "'--trials': 0 is not in the range x>=1"),
+        (["validate", "{dir}/gone.yaml", "--set", "a=["], "--set a: not readable as YAML"),
     ],
 )
 def test_a_mistake_is_one_line_on_standard_error(arguments, message, kdsweep, tmp_path):
@@ -257,6 +275,12 @@ def test_epochs_are_chosen_alike(kdsweep, swept):
     expected = epochs[epochs["epoch"] == 1].sort_values("trial").reset_index(drop=True)
     pd.testing.assert_frame_equal(read_csv(out), expected, check_dtype=False)
     assert len(expected) == 10
+
+
+def test_seeds_of_a_confirmation_are_a_number_or_auto(kdsweep, swept):
+    for seeds in ("0", "three", "-1", "1001"):
+        code, _, err = kdsweep("confirm", swept, "--seeds", seeds)
+        assert (code, err.strip()) == (2, f"--seeds {seeds}: accepted: auto, or a number from 1 to 1000")
 
 
 def test_what_was_confirmed_is_a_frame_too(kdsweep, swept):
@@ -424,8 +448,8 @@ def test_validate_reports_every_fault_with_file_and_line(kdsweep, sweep_file):
     ("override", "message"),
     [
         ("search.trials", "--set search.trials: no '='; accepted: KEY=VALUE, such as search.trials=8"),
-        ("search.trials=many", "--set: search.trials: found 'many'; accepted: a whole number"),
-        ("search.trails=3", "--set: search.trails: unknown key 'trails'; did you mean 'trials'?"),
+        ("search.trials=many", "--set search.trials: found 'many'; accepted: a whole number"),
+        ("search.trails=3", "--set search.trails: unknown key 'trails'; did you mean 'trials'?"),
         ("search.trials={", "--set search.trials:1: not readable as YAML"),
         ("=3", "--set : accepted: a dotted path such as search.trials"),
     ],

@@ -107,7 +107,7 @@ def test_the_contracts_of_the_page_hold(here):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_parts.py"]
     ended = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
-    assert "14 passed" in ended.stdout
+    assert "17 passed" in ended.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from kdsweep.config.load import MOST_TRIALS, with_absolute_paths
+from kdsweep import methods
+from kdsweep.config.load import MOST_TRIALS, space_faults, with_absolute_paths
 from kdsweep.config.shapes import schema_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec
-from kdsweep.config.yaml import Document
+from kdsweep.config.yaml import Document, Keys
 from kdsweep.errors import SpecError
+from kdsweep.params import named
+from kdsweep.registry import import_from, is_user_object
+from kdsweep.search.parsing import SpaceError, parsed
+from kdsweep.search.section import sampler_of
 from kdsweep.storage.paths import SweepDir
 
 # Trials that began before a change of these settings are comparable with those that begin after it. The data
 # set may move, because its content is compared.
 CHANGEABLE = (
-    "search.trials", "search.plain_share", "confirm.top", "confirm.seeds", "confirm.margin", "resources",
-    "dataset.root", "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb",
+    "search.trials", "search.max_hours", "search.max_epochs", "search.plain_share", "space", "confirm.top",
+    "confirm.seeds", "confirm.trainings", "confirm.margin", "resources", "dataset.root", "dataset.download",
+    "dataset.skip_unreadable", "teacher.cache_gb",
 )  # fmt: skip
 
 
@@ -35,20 +42,69 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
     document, before = Document(sweep.spec), read_spec(sweep)
     for dotted, value in overrides.items():
         document.override(dotted, value)
+    if isinstance(document.values.get("space"), dict):
+        document.values["space"] = _drop_unused_sections(document.values["space"])
     try:
         spec = with_absolute_paths(SweepSpec.model_validate(document.values))
         changes = differences(before.model_dump(), spec.model_dump())
     except ValidationError as error:
-        raise SpecError(list(dict.fromkeys(document.fault(*fault) for fault in schema_faults(error)))) from error
+        raise SpecError(document.faults(schema_faults(error))) from error
+    changes = [change for change in changes if not (change.startswith("search.points:") and not spec.search.points)]
     faults = [
-        f"--set {change}: cannot change in an existing sweep, because its trials would not be comparable; accepted: "
-        f"{', '.join(CHANGEABLE)}; or run a new sweep with another --name"
+        f"--set {change}: {_refusal(change, before)}"
         for change in changes
         if not any(change.startswith((f"{key}:", f"{key}.")) for key in CHANGEABLE)
     ]
     if not before.search.trials <= spec.search.trials <= MOST_TRIALS:
         accepted = f"from {before.search.trials}, the present total, to {MOST_TRIALS}"
         faults.append(f"--set search.trials: found {spec.search.trials}; accepted: {accepted}")
+    faults += [f"--set confirm.{key}: {message}" for key, message in spec.confirm.faults()]
+    if not faults and spec.space != before.space:
+        import_from(str(Path.cwd()))
+        if next(sampler_of(spec.search).listed(before.search_space), None) is not None:
+            sampler = named(spec.search.sampler)[0]
+            message = f"cannot change with sampler {sampler}, which lists its configurations at the start"
+            raise SpecError([f"--set space: {message}; run a new sweep with another --name"])
+        faults = document.faults(_space_faults(spec, overrides))
     if faults:
         raise SpecError(faults)
     return spec
+
+
+def _refusal(change: str, before: SweepSpec) -> str:
+    """Return why a setting cannot change, and what to do instead."""
+    if change.startswith("train.epochs:"):
+        parts = before.search_space.part_names("schedule")
+        spanning = [name for name in parts if name not in ("constant", "step")]
+        why = f"schedule {spanning[0]} spans the budget in every trial" if spanning else "finished trials keep no state"
+        advice = "run a new sweep with another --name and search.warm_start"
+        return f"cannot change in an existing sweep, because {why}; {advice}"
+    if change.startswith("search.points:"):
+        return "cannot change in an existing sweep; accepted: [], which drops the points that were not tried yet"
+    accepted = f"accepted: {', '.join(CHANGEABLE)}; or run a new sweep with another --name"
+    return f"cannot change in an existing sweep, because its trials would not be comparable; {accepted}"
+
+
+def _drop_unused_sections(space: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the sections of the user's own methods that are not searched any more."""
+    try:
+        method, _, _ = parsed({"method": space.get("method")})
+    except SpaceError:
+        return dict(space)  # reported later
+    used = {term for name in method.every() for term in methods.terms(str(name))}
+    return {key: value for key, value in space.items() if not is_user_object(key) or key in used}
+
+
+def _space_faults(spec: SweepSpec, overrides: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
+    """Yield the faults of a changed space."""
+    found = list(space_faults(spec))
+    yield from found
+    if found:
+        return
+    space, drawn = spec.search_space, spec.search_space.keys()
+    for dotted in overrides:
+        key = dotted.removeprefix("space.")
+        if key in space.shared and key not in drawn:
+            own = [name for name in sorted(drawn) if name.endswith(f".{key}")]
+            accepted = f"accepted: {', '.join(f'space.{name}' for name in own)}" if own else "leave it out"
+            yield ("space", key), f"no method of the space draws it; {accepted}"

@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from kdsweep import datasets, methods, models, tasks
-from kdsweep.config.constraints import within_constraints
-from kdsweep.config.shapes import EXAMPLES, schema_faults
+from kdsweep import datasets, models, tasks
+from kdsweep.config.fitting import SHIPPED, checkpoint_path, dataset_info, faulty_key, model_faults, source_of
+from kdsweep.config.objective import objective_faults
+from kdsweep.config.shapes import Repair, repaired, schema_faults
 from kdsweep.config.sizes import batch_note, subset_fault, training_files
-from kdsweep.config.spec import SweepSpec
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.yaml import Document, Keys
-from kdsweep.datasets import Dataset, DatasetInfo, Source, embedded
-from kdsweep.distributions import Choice
-from kdsweep.errors import InputError, MethodError, SpecError, UnknownNameError, did_you_mean
+from kdsweep.datasets import Dataset
+from kdsweep.errors import InputError, SpecError, UnknownNameError, did_you_mean
 from kdsweep.params import Parts, named
 from kdsweep.registry import import_from, is_user_object
 from kdsweep.search.extent import configurations
@@ -32,10 +32,10 @@ from kdsweep.search.space import DECIDED_BY, PARTS, SearchSpace
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.section import Section
 from kdsweep.storage import weights
+from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import counted
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
-SHIPPED = "kdsweep:"
 MOST_TRIALS = 1_000_000
 MOST_FILES = 20  # unreadable image files that are listed
 CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
@@ -60,8 +60,7 @@ def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> S
         document.override(dotted, value)
     import_from(str(Path.cwd()))
     spec = _checked(document)
-    faults = [document.fault(keys, message) for keys, message in _model_faults(spec)]
-    if faults:
+    if faults := document.faults(model_faults(spec)):
         raise SpecError(faults)
     return spec.replaced(objective=spec.objective.model_copy(update={"mode": spec.goal.mode}))
 
@@ -86,14 +85,12 @@ def _file_notes(spec: SweepSpec) -> list[str]:
 
 
 def _group_notes(spec: SweepSpec) -> list[str]:
-    if named(spec.scheduler.name)[0] == "none":
+    by_width = "width" in spec.scheduler.group_by and not spec.search_space.shared["width"].finite
+    if named(spec.scheduler.name)[0] == "none" or not by_width:
         return []
-    space = spec.search_space
     return [
-        f"scheduler.group_by: {key} is drawn from a range, so nearly every trial is a group of its own, and trials are "
-        "only compared within their group"
-        for key in spec.scheduler.group_by
-        if any(not drawn[key].finite for drawn in map(space.parameters, space.methods()) if key in drawn)
+        "scheduler.group_by: width is drawn from a range, so trials of all widths are compared, less the trend over "
+        "log(width)"
     ]
 
 
@@ -107,43 +104,23 @@ def _space_notes(spec: SweepSpec) -> list[str]:
     return [f"search.trials is {trials}, but the space holds {there:.0f} configurations: {ends}"]
 
 
-def source_of(spec: SweepSpec) -> Source:
-    """Return where to read the spec's data set."""
-    section = spec.dataset
-    return Source(Path(section.root).absolute(), section.download, section.resize, section.skip_unreadable)
-
-
-def checkpoint_path(written: str) -> Path:
-    """Return the path of the file that `teacher.checkpoint` names."""
-    if written.startswith(SHIPPED):
-        return embedded.path(f"{written.removeprefix(SHIPPED)}.safetensors")
-    return Path(written).expanduser().absolute()
-
-
 def _checked(document: Document) -> SweepSpec:
     """Return the spec after every check that needs no model.
 
     Raises:
-        SpecError: With every fault; a faulty section does not hide faults in the others.
+        SpecError: With every fault; a faulty key hides only faults that depend on it.
     """
-    faults: list[str] = []
-    faulty: set[str] = set()
-    values = document.values
+    faults: list[tuple[Keys, str]] = []
+    repair = Repair(document.values, ())
     try:
-        SweepSpec.model_validate(values)
+        SweepSpec.model_validate(document.values)
     except ValidationError as error:
-        faults = list(dict.fromkeys(document.fault(*fault) for fault in schema_faults(error)))
-        faulty = {str(detail["loc"][0]) for detail in error.errors()}
-        # Examples stand in for faulty sections, so that the others can still be checked against each other.
-        values = EXAMPLES | {key: value for key, value in values.items() if key not in faulty}
-    spec = with_absolute_paths(SweepSpec.model_validate(values))
-    faults += [
-        document.fault(keys, message)
-        for sections, keys, message in _relations(spec)
-        if not faulty.intersection(sections)
-    ]
+        faults = list(schema_faults(error))
+        repair = repaired(document.values, error)
+    spec = with_absolute_paths(SweepSpec.model_validate(repair.values))
+    faults += [(keys, message) for sections, keys, message in _relations(spec) if repair.allows(sections, keys)]
     if faults:
-        raise SpecError(faults)
+        raise SpecError(document.faults(faults))
     return spec
 
 
@@ -157,6 +134,9 @@ def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
     return spec.replaced(
         dataset=spec.dataset.model_copy(update={"root": root}),
         teacher=spec.teacher.model_copy(update={"checkpoint": checkpoint}),
+        search=spec.search.model_copy(
+            update={"warm_start": [str(Path(path).expanduser().absolute()) for path in spec.search.warm_start]}
+        ),
         storage=storage,
     )
 
@@ -175,11 +155,24 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
         accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
         yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
     yield from _dataset_faults(spec)
-    yield from _objective_faults(spec)
+    for keys, message in objective_faults(spec):
+        yield ("objective", "dataset", "metrics"), keys, message
+    yield from _warm_start_faults(spec)
     yield from _teacher_faults(spec)
+    yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
     yield from _named_model_faults("student", spec.student.model, spec.student.options)
     part_faults = list(_part_faults(spec))
     yield from part_faults
+    yield from _space_faults(spec, combined=not part_faults)
+
+
+def space_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
+    """Yield the faults of the space of a spec that is valid otherwise."""
+    found = [(keys, message) for _, keys, message in _space_faults(spec, combined=True)]
+    yield from found or model_faults(spec)
+
+
+def _space_faults(spec: SweepSpec, combined: bool) -> Iterator[Related]:
     try:
         space = spec.search_space
     except SpaceError as error:
@@ -187,7 +180,7 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
             yield ("space",), ("space", *path), message
     else:
         yield from _search_faults(spec, space)
-        if not part_faults:
+        if combined:
             yield from _combination_faults(spec, space)
 
 
@@ -197,7 +190,7 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
         dataset = datasets.get(section.name) if not is_user_object(section.name) else None
         info = dataset.describe(source_of(spec)) if dataset else None
     except InputError as error:
-        yield ("dataset",), ("dataset", _faulty_key(spec, error)), str(error)
+        yield ("dataset",), ("dataset", faulty_key(spec, error)), str(error)
         return
     if section.subset and section.subset * section.val_fraction < 1:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
@@ -227,25 +220,17 @@ def _file_faults(spec: SweepSpec, dataset: Dataset) -> Iterator[Related]:
         yield ("dataset",), ("dataset", "root"), message
 
 
-def _faulty_key(spec: SweepSpec, error: InputError) -> str:
-    """Return the key of `dataset` that an error is about: an error about its files starts with their path."""
-    return "root" if str(error).startswith(spec.dataset.root) else "name"
-
-
-def _objective_faults(spec: SweepSpec) -> Iterator[Related]:
-    section = spec.objective
-    try:
-        task = tasks.of(spec.dataset)
-    except InputError:
-        return  # reported as a fault of the data set
-    try:
-        metric = task.metric(section.metric)
-    except InputError as error:
-        yield ("objective", "dataset"), ("objective", "metric"), str(error)
-        return
-    if section.mode not in ("auto", metric.mode):
-        message = f"found {section.mode!r}; accepted: {metric.mode!r}, which is best for {section.metric}"
-        yield ("objective", "dataset"), ("objective", "mode"), message
+def _warm_start_faults(spec: SweepSpec) -> Iterator[Related]:
+    for index, path in enumerate(spec.search.warm_start):
+        keys: Keys = ("search", "warm_start", index)
+        try:
+            metric = read_spec(SweepDir.existing(path)).objective.metric
+        except InputError as error:
+            yield ("search",), keys, " ".join(str(error).split())
+            continue
+        if metric != spec.objective.metric:
+            message = f"found {path}, whose objective is {metric}; accepted: sweeps with {spec.objective.metric}"
+            yield ("search", "objective"), keys, message
 
 
 def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -266,7 +251,7 @@ def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
         )
     elif path.suffix == ".safetensors" and spec.teacher.model in models.MODELS:
         try:
-            classes = len(_info(spec).class_names)
+            classes = len(dataset_info(spec).class_names)
         except InputError:
             return  # reported as a fault of the data set
         try:
@@ -326,12 +311,19 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
         if key not in drawn:
             message = f"found {key!r}; {did_you_mean(key, drawn)}"
             yield ("scheduler", "space"), ("scheduler", "group_by"), message
+        elif key != "width" and not _finite(space, key) and named(spec.scheduler.name)[0] != "none":
+            message = f"found {key!r}, drawn from a range, so that nearly every trial would be a group of its own"
+            yield ("scheduler", "space"), ("scheduler", "group_by"), f"{message}; accepted: width, or a finite setting"
     if spec.search.trials > MOST_TRIALS:
         message = f"found {spec.search.trials}; accepted: at most {MOST_TRIALS}"
         yield ("search",), ("search", "trials"), message
     for index, point in enumerate(spec.search.points):
         for path, message in space.point_faults(point):
             yield ("search", "space"), ("search", "points", index, *path), message
+
+
+def _finite(space: SearchSpace, key: str) -> bool:
+    return all(drawn[key].finite for drawn in map(space.parameters, space.methods()) if key in drawn)
 
 
 def _combination_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
@@ -344,64 +336,3 @@ def _combination_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related
     except SpaceError as error:
         for path, message in error.faults:
             yield ("search", "space"), ("space", *path), message
-
-
-def _info(spec: SweepSpec) -> DatasetInfo:
-    return datasets.get(spec.dataset.name).describe(source_of(spec))
-
-
-def _model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
-    """Yield faults of the models at every width that can be drawn, and of the methods that compare them.
-
-    Built-in models are described without torch; others are built and run once on the CPU.
-    """
-    try:
-        info = _info(spec)
-    except InputError as error:
-        yield ("dataset", _faulty_key(spec, error)), str(error)
-        return
-    task = tasks.of(spec.dataset)
-    if is_user_object(spec.dataset.name):  # the others were checked earlier
-        for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
-            yield ("dataset", key), message
-    if len(info.class_names) < (least := task.metric(spec.objective.metric).least_classes):
-        message = f"found {spec.objective.metric!r}; accepted: a metric for {len(info.class_names)} classes"
-        yield ("objective", "metric"), f"{message}; this one needs at least {least}"
-    input_spec = task.input_spec(info.input_shape)
-    found: dict[str, list[models.Described]] = {}
-    widths = {"teacher": (spec.teacher.width,), "student": _widths(spec.search_space)}
-    for who, section in (("teacher", spec.teacher), ("student", spec.student)):
-        try:
-            found[who] = [
-                models.describe(section.model, input_spec, len(info.class_names), width, **section.options)
-                for width in widths[who]
-            ]
-        except InputError as error:
-            yield (who, "model"), str(error)
-    if len(found) < 2:
-        return
-    (teacher,) = found["teacher"]
-    if spec.teacher.checkpoint is not None:
-        path = checkpoint_path(spec.teacher.checkpoint)
-        try:
-            weights.fit_shapes(teacher.state, weights.shapes(path), f"checkpoint {path}")
-        except InputError as error:
-            yield ("teacher", "checkpoint"), str(error)
-    try:
-        within_constraints(spec, input_spec, len(info.class_names))
-    except InputError as error:
-        yield ("constraints",), str(error).removeprefix("constraints: ")
-    for method in spec.search_space.methods():
-        try:
-            for student in found["student"]:
-                methods.fit(method, student.shown, teacher.shown)
-        except MethodError as error:
-            yield ("space", "method"), f"{method}: {error}"
-
-
-def _widths(space: SearchSpace) -> tuple[float, ...]:
-    """Return every width of a choice, or the bounds of a range."""
-    width = space.shared["width"]
-    if isinstance(width, Choice):
-        return tuple(map(float, width.values))
-    return (space.narrowest, space.widest)

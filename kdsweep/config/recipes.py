@@ -25,6 +25,7 @@ def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
         view_seed=spec.seed,
         augment=spec.dataset.augment,
         goal=spec.goal,
+        metrics=spec.wanted_metrics,
         method=str(config["method"]),
         method_params=method_params(config),
         alpha=float(config.get("alpha", 0.0)),
@@ -47,6 +48,7 @@ def teacher_recipe(spec: SweepSpec) -> Recipe:
         view_seed=spec.seed,
         augment=spec.dataset.augment,
         goal=spec.goal,
+        metrics=spec.wanted_metrics,
     )
 
 

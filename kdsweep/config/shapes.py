@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +24,9 @@ EXAMPLES: dict[str, Any] = {
     "space": {"method": "none"},
 }
 
+# Keys that decide what the other keys of their section mean.
+DECISIVE = ("name", "model", "method", "optimizer", "schedule", "task_loss", "sampler")
+
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -31,6 +37,63 @@ _TYPES = {
     "model": "a mapping of keys",
     "finite": "a finite number",
 }
+
+
+@dataclass(frozen=True)
+class Repair:
+    """The values of a sweep file without their schema faults, so that further checks can run on them.
+
+    Attributes:
+        values: The values; defaults and examples stand in for those with faults.
+        faulty: Paths of the values with faults.
+    """
+
+    values: Mapping[str, Any]
+    faulty: tuple[Keys, ...]
+
+    def allows(self, sections: Sequence[str], keys: Keys) -> bool:
+        """Whether a fault that was found in the repaired values is one of the file, not of what stands in.
+
+        Args:
+            sections: The sections that the fault depends on.
+            keys: Path of the fault.
+        """
+        own = str(keys[0])
+        for path in self.faulty:
+            section = str(path[0])
+            if section in sections and section != own:
+                return False
+            if section == own and (len(path) == 1 or path[-1] in DECISIVE or path == keys[: len(path)]):
+                return False
+        return True
+
+
+def repaired(values: Mapping[str, Any], error: ValidationError) -> Repair:
+    """Replace faulty values by defaults, or by examples where the key is required."""
+    copy = deepcopy(dict(values))
+    faulty: dict[Keys, None] = {}
+    for detail in error.errors():
+        path = tuple(key for key in detail["loc"] if not _is_union_branch(key))
+        # Without one item the others of a list would have other numbers.
+        faulty[tuple(takewhile(lambda key: isinstance(key, str), path))] = None
+    for path in faulty:
+        _discard(copy, path)
+    try:
+        SweepSpec.model_validate(copy)
+    except ValidationError:  # a required key is missing
+        for section, example in EXAMPLES.items():
+            given = copy.get(section, example)
+            copy[section] = example | given if isinstance(example, dict) and isinstance(given, dict) else given
+    return Repair(copy, tuple(faulty))
+
+
+def _discard(values: dict[str, Any], path: Keys) -> None:
+    """Remove the value at a path, if it is there."""
+    inner: Any = values
+    for key in path[:-1]:
+        inner = inner.get(key, {}) if isinstance(inner, dict) else {}
+    if isinstance(inner, dict):
+        inner.pop(path[-1], None)
 
 
 def schema_faults(error: ValidationError) -> Iterator[tuple[Keys, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 WIDEST = 100.0  # as for students
+SELECTION = 2  # trainings per candidate by which confirmation selects the best one, with `confirm.seeds: auto`
 # The first line of every sweep file that kdsweep writes, as a comment. Version 0.1.0 wrote it too.
 RESOLVED = "the sweep file as kdsweep resolved it"
 
@@ -71,15 +72,29 @@ class ConfirmSection(Section):
     """Confirmation of the best trials on fresh seeds.
 
     Attributes:
-        top: Number of trials to confirm; 0 skips the confirmation.
-        seeds: Number of fresh seeds.
+        top: Number of trials to confirm, chosen from all groups in turn; 0 skips the confirmation.
+        seeds: Number of fresh seeds per trial. `auto` spends trainings where they decide.
+        trainings: Most trainings with `seeds: auto`, including plain students. `auto` suffices to select the best trial
+            of each group and to judge its gains.
         margin: Largest difference that does not matter, in the unit of the metric; 0 rules out the verdict `same`.
             `auto` is the margin that the metric declares.
     """
 
     top: Annotated[int, Field(ge=0, le=1000)] = 3
-    seeds: Annotated[int, Field(ge=1, le=1000)] = 3
+    seeds: Literal["auto"] | Annotated[int, Field(ge=1, le=1000)] = 3
+    trainings: Literal["auto"] | Annotated[int, Field(ge=1, le=100_000)] = "auto"
     margin: Literal["auto"] | Weight = "auto"
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield contradictions between the keys, as (key, message)."""
+        if self.trainings == "auto":
+            return
+        if self.seeds != "auto":
+            found = f"found {self.trainings}, which has no effect with seeds: {self.seeds}"
+            yield "trainings", f"{found}; accepted: seeds: auto with it, or leave it out"
+        elif self.trainings < SELECTION * self.top:
+            accepted = f"at least {SELECTION * self.top}, two for each of the top {self.top}"
+            yield "trainings", f"found {self.trainings}; accepted: {accepted}"
 
 
 class ResourcesSection(Section):
@@ -114,6 +129,7 @@ class SweepSpec(Section):
     search: SearchSection = SearchSection()
     scheduler: SchedulerSection = SchedulerSection()
     objective: ObjectiveSection = ObjectiveSection()
+    metrics: list[str] = Field(default_factory=list)
     constraints: ConstraintsSection = ConstraintsSection()
     confirm: ConfirmSection = ConfirmSection()
     resources: ResourcesSection = ResourcesSection()
@@ -133,6 +149,11 @@ class SweepSpec(Section):
         """
         metric, mode = self.objective.metric, self.objective.mode
         return Goal(metric, mode if mode != "auto" else tasks.of(self.dataset).metric(metric).mode)
+
+    @property
+    def wanted_metrics(self) -> tuple[str, ...]:
+        """The metrics that the sweep file names, as written: the objective and the further ones."""
+        return (self.objective.metric, *self.metrics)
 
     def gain_margin(self) -> float:
         """Return the largest difference that does not matter; 0 if neither sweep file nor metric has one.
@@ -167,6 +188,9 @@ class SweepSpec(Section):
         is killed in between, the old file remains valid.
         """
         values, log = self.comparable(), SweepDir(path.parent).specs
+        if path.is_file() and not log.is_file():  # version 0.1.0 did not log its spec
+            with closing(LineLog(log)) as lines:
+                lines.append(document.Document(path).values)
         if not any(not differences(saved, values) for saved in list(read_lines(log))[-1:]):
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(LineLog(log)) as lines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,21 @@ class Document:
         """Return `FILE:LINE: PATH: message` as one line."""
         path = ".".join(str(key) for key in keys)
         shown = f"{path}: {message}" if path else message
-        if any(keys[:n] in self._overridden for n in range(1, len(keys) + 1)):
-            return f"--set: {shown}"
-        near = next((keys[:n] for n in range(len(keys), 0, -1) if keys[:n] in self._lines), None)
-        return f"{self.source}:{self._lines[near] if near else 1}: {shown}"
+        if self._is_overridden(keys):
+            return f"--set {shown}"
+        return f"{self.source}:{self._line(keys)}: {shown}"
+
+    def faults(self, found: Iterable[tuple[Keys, str]]) -> list[str]:
+        """Return each fault once as one line, in the order of the file; those of `--set` options come last."""
+        ordered = sorted(found, key=lambda fault: (self._is_overridden(fault[0]), self._line(fault[0])))
+        return list(dict.fromkeys(self.fault(keys, message) for keys, message in ordered))
+
+    def _is_overridden(self, keys: Keys) -> bool:
+        return any(keys[:n] in self._overridden for n in range(1, len(keys) + 1))
+
+    def _line(self, keys: Keys) -> int:
+        """Return the line of the longest part of a path that the file contains."""
+        return next((self._lines[keys[:n]] for n in range(len(keys), 0, -1) if keys[:n] in self._lines), 1)
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
@@ -115,7 +126,11 @@ def parse_value(text: str, option: str) -> Any:
     Raises:
         SpecError: If it is not valid YAML.
     """
-    return _bare(_parse(text, f"--set {option}"), option)
+    try:
+        return _bare(_parse(text, f"--set {option}"), option)
+    except SpecError as error:  # the value is on one line, so its number says nothing
+        here = f"--set {option}"
+        raise SpecError([fault.replace(f"{here}:1: ", f"{here}: ", 1) for fault in error.faults]) from None
 
 
 def dump(values: Mapping[str, Any], path: Path, header: str) -> None:

@@ -2,7 +2,7 @@
 
 Giving every candidate the same number of seeds wastes trainings on candidates that are clearly not the best. Two rules
 do better. In `benchmarks/gains.py` they are equally good, and better than three seeds for each of the top 3 or six for
-each of them at the same number of trainings. `next_run` is `halving`, because its rounds can be trained in parallel.
+each of them at the same number of trainings. Confirmation uses `halving`: its rounds are parallel.
 
 A candidate's values are its validation results on fresh seeds, higher is better. A failed training is NaN and counts
 as a training. A candidate is dropped if all its trainings so far have failed.
@@ -109,6 +109,23 @@ def next_runs(
         assume(candidate)
         chosen.append(candidate)
     return chosen
+
+
+def next_round(values: Mapping[Key, Sequence[float]], remaining: int) -> list[Key]:
+    """Choose the next round of `halving`: every candidate, then the best half, the best quarter, ..., then the top two.
+
+    Unlike `next_runs`, this does not depend on which trainings are still running, if it is called between rounds only.
+
+    Args:
+        values: As for `halving`; no training is running.
+        remaining: Number of trainings left to start.
+
+    Returns:
+        The candidates to train, one training each; a candidate may appear more than once. Empty at the end.
+    """
+    new = sum(not found for found in values.values())
+    most = max((len(found) for found in values.values()), default=0)
+    return next_runs(values, remaining, at_once=new or max(2, len(ranking(values)) >> most))
 
 
 def ranking(values: Mapping[Key, Sequence[float]]) -> list[Key]:

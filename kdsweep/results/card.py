@@ -11,8 +11,9 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from kdsweep import tasks
 from kdsweep.errors import printable
-from kdsweep.results.confirmed import verdict_of
+from kdsweep.results.confirmed import judged_seeds, verdict_of
 from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig
+from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.training.section import TrainSpec
 
@@ -30,7 +31,7 @@ def card(config: StudentConfig) -> str:
     rows = [f"| validation (selected by) | {shown(column, value)} |"]
     start = ""
     if config.confirmed:
-        rows += _confirmed_rows(config.confirmed, metric)
+        rows += _confirmed_rows(config.confirmed, metric, plain=config.settings.get("method") == PLAIN)
         norm = config.confirmed["first_layer_norm"]
         start = f"\nNorm of the first layer before training: {norm:.4f} (first fresh seed, equal for the plain twin).\n"
     skipped = f"\nUnreadable images were left out: {tasks.counted(config.skipped)}.\n" if config.skipped else ""
@@ -91,10 +92,7 @@ def _metadata(config: StudentConfig) -> str:
     tags = dict.fromkeys(tag for name, tag in formats.items() if name in config.files)
     metadata: dict[str, Any] = {
         "library_name": "kdsweep",
-        "tags": [
-            "knowledge-distillation",
-            *dict.fromkeys(tag for file, tag in formats.items() if file in config.files),
-        ],
+        "tags": ["knowledge-distillation", *tags],
         **({"pipeline_tag": task.pipeline_tag} if task.pipeline_tag else {}),
         "model-index": [{"name": name, "results": [result]}],
     }
@@ -144,18 +142,24 @@ def _quantized(name: str, facts: FileFacts) -> str:
     return f"`{name}` has weights and activations of 8 bits: {', '.join(shares)}."
 
 
-def _confirmed_rows(confirmed: Mapping[str, Any], metric: str) -> list[str]:
-    """Table rows for the confirmed metrics and gains; missing ones are omitted."""
+def _confirmed_rows(confirmed: Mapping[str, Any], metric: str, plain: bool = False) -> list[str]:
+    """Table rows for the confirmed metrics and gains; missing ones are omitted.
+
+    A plain student is not compared with plain students.
+    """
     baselines = {
         "kd_gain": ("plain", "plain student with the same settings and seeds"),
         "kd_gain_tuned": ("tuned_plain", "plain student with the best plain settings of the sweep"),
     }
-    ours = f"test, these settings on {confirmed['seeds']:.0f} fresh seeds"
+    seeds = judged_seeds(confirmed) or int(confirmed["seeds"])
+    ours = f"test, these settings on {seeds} fresh seed{'s' if seeds > 1 else ''}"
     rows = [_mean_row(ours, f"test_{metric}", confirmed, metric)]
+    if plain:
+        return [row for row in rows if row]
     for gain, (prefix, meaning) in baselines.items():
         rows.append(_mean_row(f"test, {meaning}", f"{prefix}_test_{metric}", confirmed, metric))
         if gain in confirmed:
-            rows.append(f"| gain over that plain student, paired by seed | {_gain(confirmed, gain, metric)} |")
+            rows.append(f"| difference from that plain student, paired by seed | {_gain(confirmed, gain, metric)} |")
     return [row for row in rows if row]
 
 

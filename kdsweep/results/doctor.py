@@ -54,15 +54,19 @@ def examine(sweep: SweepDir) -> list[Finding]:
 
 def _findings(sweep: SweepDir) -> Iterator[Finding]:
     spec = _looked_at(sweep, sweep.spec, lambda: f"sweep {read_spec(sweep).name}")
-    journal = _looked_at(sweep, sweep.journal, lambda: f"{len(frozen_trials(sweep))} trials")
+    journal = _looked_at(sweep, sweep.journal, lambda: _count(len(frozen_trials(sweep)), "trial"))
     if {spec.state, journal.state} == {"whole"}:
-        epochs = _looked_at(sweep, sweep.epochs_log, lambda: f"{len(Results.from_logs(sweep).epochs)} epochs")
+        epochs = _looked_at(sweep, sweep.epochs_log, lambda: _count(len(Results.from_logs(sweep).epochs), "epoch"))
     else:
-        epochs = _looked_at(sweep, sweep.epochs_log, lambda: f"{len(list(read_lines(sweep.epochs_log)))} lines")
+        epochs = _looked_at(sweep, sweep.epochs_log, lambda: _count(len(list(read_lines(sweep.epochs_log))), "line"))
     logs = [spec, journal, epochs]
     yield from logs
     if sweep.specs.is_file():
-        yield _looked_at(sweep, sweep.specs, lambda: f"{len(list(read_lines(sweep.specs)))} versions of spec.yaml")
+        yield _looked_at(
+            sweep, sweep.specs, lambda: _count(len(list(read_lines(sweep.specs))), "version") + " of spec.yaml"
+        )
+    if sweep.search_time.is_file():
+        yield _looked_at(sweep, sweep.search_time, lambda: f"{len(list(read_lines(sweep.search_time)))} lines")
     if all(finding.state == "whole" for finding in logs):
         yield from _frames(sweep)
     yield from _removable(sweep, sweep.confirmed_frame, "kdsweep confirm rebuilds it from confirmed/")
@@ -72,7 +76,7 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from _removable(sweep, sweep.probe, "kdsweep resume measures again")
     for path in sorted(sweep.confirmed.glob("*/result.json")):
         yield from _removable(sweep, path, "kdsweep confirm trains and scores this student again")
-    for path in (sweep.data, sweep.code):
+    for path in (sweep.data, sweep.code, sweep.warm_start):
         if path.is_file():
             yield _looked_at(sweep, path, partial(_json, path))
     of_trial = "its trial cannot be exported; if the trial is unfinished, kdsweep resume restarts it"
@@ -115,14 +119,19 @@ def _removable(sweep: SweepDir, path: Path, how: str) -> Iterator[Finding]:
     yield finding
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
 def _json(path: Path) -> str:
-    return f"{len(read_json(path))} entries"
+    count = len(read_json(path))
+    return f"{count} entries" if count != 1 else "1 entry"
 
 
 def _parquet(path: Path) -> str:
     import pandas as pd
 
-    return f"{len(pd.read_parquet(path))} rows"
+    return _count(len(pd.read_parquet(path)), "row")
 
 
 def _weights(path: Path) -> str:

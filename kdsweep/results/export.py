@@ -208,7 +208,7 @@ def _without_paths(teacher: dict[str, Any]) -> dict[str, Any]:
 def _confirmed_columns(goal: Goal) -> list[str]:
     test = goal.test_column
     spreads = [column for mean in (test, f"plain_{test}", f"tuned_plain_{test}") for column in (mean, f"{mean}_std")]
-    return ["seeds", *spreads, *GAIN_COLUMNS, "first_layer_norm"]
+    return ["seeds", "judged_seeds", *spreads, *GAIN_COLUMNS, "first_layer_norm"]
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.results.confirmed import upgraded
 from kdsweep.results.from_logs import epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
-from kdsweep.results.order import by_confirmation, distinct, ranked
+from kdsweep.results.order import by_confirmation, distinct, group_keys, in_turn, ranked
 from kdsweep.results.plots import Plots
 from kdsweep.search.baseline import PLAIN
 from kdsweep.storage.files import read_json, replacing
@@ -36,7 +36,8 @@ class Results(Plots):
         trials: One row per trial: trial, number, state, method, width, temperature, alpha, lr, dotted parameters of
             methods, rung.N (the best value of the objective up to epoch N, where trials are compared), epochs, the best
             value of the objective, its last value (with the suffix _last), the other metrics at the best epoch,
-            parameters, size_mb, train_seconds, error, and config (the configuration as JSON).
+            parameters, size_mb, train_seconds, space (number of the search space that it was drawn from; 0 until the
+            space is changed), error, and config (the configuration as JSON).
         epochs: One row per trial and epoch: trial, epoch, train_loss, task_loss, distill_loss, each metric as val_NAME,
             lr, seconds, parameters, size_mb.
         confirmed: One row per confirmed trial, see `tune.confirm`; empty before confirmation.
@@ -65,7 +66,9 @@ class Results(Plots):
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
         kept = self._kept(self.sweep.trials_frame)
-        return trials_frame(self.sweep, self.epochs) if kept is None else kept
+        if kept is None or "space" not in kept:  # version 0.1.0 wrote no such column
+            return trials_frame(self.sweep, self.epochs)
+        return kept
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
@@ -100,15 +103,23 @@ class Results(Plots):
 
         Confirmed trials are ordered among themselves by their mean on the validation split over the fresh seeds.
         """
-        return by_confirmation(self._by_search(), self.confirmed, self.goal).head(top)
+        return by_confirmation(self._by_search(), self.confirmed, self.goal, self.group_by).head(top)
 
     def distinct(self, top: int) -> pd.DataFrame:
         """`best` without duplicate configurations; trials of a small search space repeat them."""
-        return distinct(self.best(len(self.trials)), top)
+        return distinct(self.best(len(self.trials))).head(top)
 
     def candidates(self, top: int) -> pd.DataFrame:
-        """The trials to confirm: as `distinct`, but by the results of the search alone."""
-        return distinct(self._by_search(), top)
+        """The trials to confirm, by the results of the search alone.
+
+        They are chosen from all groups in turn: the best of every group, then the second of every group, and so on.
+        """
+        return in_turn(distinct(self._by_search()), top, self.group_by)
+
+    @cached_property
+    def group_by(self) -> tuple[str, ...]:
+        """The settings of `scheduler.group_by` that make groups of trials, such as `("width",)`."""
+        return group_keys(self.spec)
 
     def _by_search(self) -> pd.DataFrame:
         """The trials with a result, from best to worst on the seed of the search."""

@@ -58,9 +58,10 @@ def in_order(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _metrics(epochs: pd.DataFrame) -> list[str]:
-    """Names of the metric columns, starting with the metrics that every task measures."""
-    usual = [f"val_{name}" for name in reversed(Task.always)]
-    return usual + [name for name in epochs.columns if name.startswith("val_") and name not in usual]
+    """Names of the metric columns: loss and accuracy, the others that are usually measured, then further ones."""
+    found = [name for name in epochs.columns if name.startswith("val_")]
+    usual = [name for name in (f"val_{metric}" for metric in Task.always) if name in found]
+    return list(dict.fromkeys(["val_loss", "val_accuracy", *usual, *sorted(found)]))
 
 
 def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +87,7 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
         frame["parameters"] = frame["trial"].map(last["parameters"]).astype("Int64")
         frame["size_mb"] = frame["trial"].map(last["size_mb"])
         frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
-    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "error"]
+    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "space", "error"]
     frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *measured])))
     own = sorted(set(frame.columns) - {*_LEADING, *measured, "config"})
     rungs = _rung_columns(sweep, frame["trial"], epochs, goal)
@@ -94,6 +95,7 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     numeric = [*settings, goal.column, last_value, *others, "size_mb", "train_seconds"]
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
+    frame["space"] = frame["space"].fillna(0).astype(int)
     frame["error"] = frame["error"].fillna("").astype(str)
     if skipped := _skipped(sweep):
         frame["skipped_images"] = sum(skipped.values())
@@ -149,6 +151,7 @@ def _row(frozen: FrozenTrial) -> dict[str, Any]:
     }  # fmt: skip
     row.setdefault("temperature", own[0] if own else None)
     row["error"] = frozen.user_attrs.get("summary", {}).get("error", "")
+    row["space"] = frozen.user_attrs.get("space", 0)
     row["config"] = json.dumps(config)
     return row
 

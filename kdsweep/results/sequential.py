@@ -15,7 +15,7 @@ tests, and reports the interval of the corresponding confidence (a repeated conf
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import NormalDist
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kdsweep.errors import KdsweepError
-from kdsweep.results.gains import LEVEL, MARGIN, Verdict, judge
+from kdsweep.results.gains import LEVEL, MARGIN, Key, Verdict, judge, judge_all
 
 Spending = Callable[[float, float], float]
 
@@ -124,7 +124,18 @@ class LookPlan:
         Raises:
             KdsweepError: If no look is planned at S seeds.
         """
-        count = len(np.asarray(gains))
+        return judge(gains, margin=margin, family=family, level=self._level(len(np.asarray(gains))))
+
+    def judge_all(self, gains: Mapping[Key, ArrayLike], *, margin: float = MARGIN) -> dict[Key, Verdict]:
+        """Judge several gains at one look, with p corrected by Holm's method; otherwise as `judge`.
+
+        At each look, Bonferroni's bound holds for the first false verdict, so the error rate over all looks and gains
+        is at most `level`.
+        """
+        (count,) = {len(np.asarray(values)) for values in gains.values()}
+        return judge_all(gains, margin=margin, level=self._level(count))
+
+    def _level(self, count: int) -> float:
         if count not in self.seeds:
             raise KdsweepError(f"no look is planned at {count} seeds; accepted: {', '.join(map(str, self.seeds))}")
-        return judge(gains, margin=margin, family=family, level=self.levels[self.seeds.index(count)])
+        return self.levels[self.seeds.index(count)]

@@ -262,9 +262,8 @@ def evaluate_student(
                 f"dataset {spec.name!r}: class {index} is {found_name!r}; accepted: {own_name!r}, as in training"
             )
     samples = task.exported_split(spec, config.seed, split)
-    measured = evaluate(
-        student.to(memory_format=torch.channels_last), samples, {name: task.metrics[name] for name in task.always}
-    )
+    metrics = task.measured((), len(config.class_names))
+    measured = evaluate(student.to(memory_format=torch.channels_last), samples, metrics)
     return {"student": str(folder), "dataset": spec.name, "split": split, task.noun: len(samples), **measured}
 
 

@@ -113,9 +113,12 @@ def random_trials(trials: pd.DataFrame, spec: SweepSpec) -> list[str]:
     """
     if named(spec.search.sampler)[0] not in SAMPLERS:
         return []  # a user-defined sampler may not be importable where results are read
+    if spec.search.warm_start:
+        return []  # what was drawn depends on the results of earlier sweeps
     sampler, points = sampler_of(spec.search), len(spec.search.points)
     drawn = trials.sort_values("number")
     drawn = drawn[drawn["number"] < sampler.random_trials(spec.search.trials)]
+    drawn = drawn[drawn["space"] == 0]  # random trials of different spaces cannot be pooled
     share = PlainShare(spec.search_space, spec.search.plain_share)
     if share.active:
         own = with_startup(sampler, 1 / share.sizes).random_trials(spec.search.trials)

@@ -37,9 +37,10 @@ def size_of(space: SearchSpace, config: Mapping[str, Value]) -> Hashable:
 def stopping_group(space: SearchSpace, config: Config, group_by: list[str]) -> Hashable:
     """Return the group within which a trial is compared for early stopping.
 
-    Plain trials of each width are a group of their own: distilled trials would stop them all.
+    Plain trials of each width are a group of their own: distilled trials would stop them all. Widths of a real-valued
+    range are one group; the stopping rule accounts for their effect.
     """
-    group = tuple(config.get(name) for name in group_by)
+    group = tuple(size_of(space, config) if name == "width" else config.get(name) for name in group_by)
     return (PLAIN, size_of(space, config), *group) if is_plain(config) else group
 
 
@@ -117,26 +118,33 @@ class PlainLeaders:
     """Protects the best plain trial of each width from early stopping, so that at least one is trained to the end.
 
     The best plain trial can only be stopped after another one has overtaken it. So unless it fails, the best of all
-    reaches the last epoch, whatever the stopping rule.
+    reaches the last epoch, whatever the stopping rule. A trial that is only as good does not overtake it.
     """
 
     def __init__(self, space: SearchSpace):
         self._space = space
         self._scores: dict[Hashable, dict[str, float]] = {}
+        self._leaders: dict[Hashable, str] = {}
         self._ignored: set[str] = set()
 
     def note(self, key: str, config: Config, score: float) -> None:
         """Record the best score of a trial so far; higher is better."""
-        if is_plain(config) and key not in self._ignored:
-            self._scores.setdefault(size_of(self._space, config), {})[key] = score
+        if not is_plain(config) or key in self._ignored:
+            return
+        size = size_of(self._space, config)
+        scores = self._scores.setdefault(size, {})
+        scores[key] = score
+        if score > scores.get(self._leaders.get(size, ""), -math.inf):
+            self._leaders[size] = key
 
     def ignore(self, key: str) -> None:
         """Leave out a trial that has failed, however good it was."""
         self._ignored.add(key)
-        for scores in self._scores.values():
+        for size, scores in self._scores.items():
             scores.pop(key, None)
+            if self._leaders.get(size) == key:
+                self._leaders[size] = max(scores, key=lambda other: scores[other], default="")
 
     def protects(self, key: str, config: Config) -> bool:
         """Whether the trial must not be stopped now."""
-        scores = self._scores.get(size_of(self._space, config), {})
-        return key in scores and scores[key] >= max(scores.values())
+        return is_plain(config) and self._leaders.get(size_of(self._space, config)) == key

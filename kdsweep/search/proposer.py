@@ -9,22 +9,23 @@ finished trials; the journal keeps all of them.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Container, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import optuna
-from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from kdsweep.distributions import Config
 from kdsweep.search.baseline import PlainShare, is_plain, size_of
+from kdsweep.search.memory import BoundedMemory
+from kdsweep.search.prior import Prior, PriorTrial, RankedMemory
 from kdsweep.search.samplers import Sampler
 from kdsweep.search.section import SearchSection, sampler_of
 from kdsweep.search.space import SearchSpace
+from kdsweep.search.turns import WidthTurns
 from kdsweep.seeds import derived_seed, digest_of
 
 ATTEMPTS = 20
-BEST = 25  # TPE never counts more than 25 trials as good, however long its history
+REDRAWS = 6  # for the width that is due
 RECENT = 250
 
 
@@ -42,6 +43,8 @@ class Proposer:
         points: Configurations to try first; missing values are drawn.
         plain_share: Plain trials per width, as a multiple of those of the best-served method.
         recent: Number of latest finished trials that the sampler sees in addition to the best.
+        balance: Whether widths are drawn in turn and compared by the best result of each.
+        prior: What earlier sweeps found.
 
     Attributes:
         limit: Number of trials in total: fewer than `trials` if the sampler lists fewer configurations.
@@ -56,26 +59,42 @@ class Proposer:
         points: Sequence[Config] = (),
         plain_share: float = 0.0,
         recent: int = RECENT,
+        balance: bool = False,
+        prior: Prior = Prior(),  # noqa: B008 - immutable
     ):
         self._space = space
         self._sampler = sampler
         self._seed = seed
         self._recent = recent
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._all = History(space, recent)
+        self._prior = prior.trials
+        self._all = History(space, recent, balance, prior.trials)
         self._tried: set[str] = set()
         listed = list(self._sampler.listed(space))
+        # A point of an earlier sweep that a changed space no longer holds is replaced by a draw.
+        points = [*points, *({} if space.point_faults(point) else point for point in prior.points)]
         self._given = [*points, *(config for config in listed if config not in points)]
         self.limit = min(trials, len(self._given)) if listed else trials
         # A sampler that lists its configurations tries all of them.
         self._share = PlainShare(space, 0.0 if listed else plain_share)
+        self._turns = WidthTurns(space, balance)
         self._plain: dict[Hashable, History] = {}
         self._plain_sampler = with_startup(sampler, 1 / self._share.sizes)
 
     @classmethod
-    def of(cls, search: SearchSection, space: SearchSpace, seed: int, recent: int = RECENT) -> Proposer:
+    def of(
+        cls,
+        search: SearchSection,
+        space: SearchSpace,
+        seed: int,
+        recent: int = RECENT,
+        prior: Prior = Prior(),  # noqa: B008 - immutable
+    ) -> Proposer:
         """Create the proposer of a sweep."""
-        return cls(sampler_of(search), space, seed, search.trials, search.points, search.plain_share, recent)
+        balance = search.balance == "width"
+        return cls(
+            sampler_of(search), space, seed, search.trials, search.points, search.plain_share, recent, balance, prior
+        )
 
     def propose(self, number: int) -> Config:
         """Return a configuration, avoiding those already tried for up to `ATTEMPTS` draws.
@@ -103,11 +122,23 @@ class Proposer:
             state: The final state, as an Optuna state.
             values: The best score so far after each epoch; higher is better.
         """
-        for history in self._histories(config):
+        for history in self._histories(config) if self._space.holds(config) else ():
             history.tell(config, state, values)
 
+    def pause(self, config: Config, values: Sequence[float]) -> None:
+        """Show the sampler a paused trial as one stopped at this epoch, until it pauses again or ends.
+
+        Args:
+            config: The trial's configuration.
+            values: As for `tell`.
+        """
+        for history in self._histories(config) if self._space.holds(config) else ():
+            history.pause(config, values)
+
     def recall(self, config: Config) -> None:
-        """Restore a trial proposed in an earlier session."""
+        """Restore a trial proposed in an earlier session, unless the space has changed and does not hold it now."""
+        if not self._space.holds(config):
+            return
         if digest_of(config) not in self._tried:
             for history in self._histories(config):
                 history.add(config)
@@ -116,6 +147,7 @@ class Proposer:
     def _note(self, config: Config) -> None:
         self._tried.add(digest_of(config))
         self._share.note(config)
+        self._turns.note(config)
 
     def _draw(self, number: int, attempt: int) -> tuple[History, optuna.Trial, Config]:
         """Draw from the history of all trials, or a plain trial from the history of its width if one is due."""
@@ -123,7 +155,7 @@ class Proposer:
             return self._all, *self._all.draw(self._given[number], self._drawn_by(self._sampler, number, attempt))
         plain = self._share.owed()
         if not plain:
-            trial, config = self._all.draw({}, self._drawn_by(self._sampler, number, attempt))
+            trial, config = self._draw_due(number, attempt)
             plain = self._share.before(config)
             if not plain:
                 return self._all, trial, config
@@ -131,17 +163,37 @@ class Proposer:
         history = self._plain_history(plain)
         return history, *history.draw(plain, self._drawn_by(self._plain_sampler, number, attempt))
 
+    def _draw_due(self, number: int, attempt: int) -> tuple[optuna.Trial, Config]:
+        """Draw a configuration of the width that is due.
+
+        Draws of other widths are discarded, because a sampler that is given one value draws the others as if it had
+        chosen another one. If the sampler avoids the width, it is given.
+        """
+        due = self._turns.due()
+        trial, config = self._all.draw({}, self._drawn_by(self._sampler, number, attempt))
+        for redraw in range(1, REDRAWS + 1):
+            if not due or config["width"] == due["width"]:
+                break
+            self._all.reject(trial)
+            given = due if redraw == REDRAWS else {}
+            trial, config = self._all.draw(given, self._drawn_by(self._sampler, number, attempt, redraw))
+        return trial, config
+
     def _histories(self, config: Config) -> list[History]:
         """Return the histories that a configuration belongs to."""
         return [self._all, self._plain_history(config)] if self._share.active and is_plain(config) else [self._all]
 
     def _plain_history(self, config: Config) -> History:
-        return self._plain.setdefault(size_of(self._space, config), History(self._space, self._recent))
+        size = size_of(self._space, config)
+        if size not in self._plain:
+            prior = [t for t in self._prior if is_plain(t.config) and size_of(self._space, t.config) == size]
+            self._plain[size] = History(self._space, self._recent, prior=prior)
+        return self._plain[size]
 
-    def _drawn_by(self, sampler: Sampler, number: int, attempt: int) -> optuna.samplers.BaseSampler:
-        seed = derived_seed(self._seed, "sampler", number, attempt) % 2**32
+    def _drawn_by(self, sampler: Sampler, number: int, *attempts: int) -> optuna.samplers.BaseSampler:
+        seed = derived_seed(self._seed, "sampler", number, *attempts) % 2**32
         # A sampler may keep proposing what it knows is good. Random draws find the rest of a small space.
-        return optuna.samplers.RandomSampler(seed=seed) if attempt > ATTEMPTS // 2 else sampler.drawn_by(seed)
+        return optuna.samplers.RandomSampler(seed=seed) if attempts[0] > ATTEMPTS // 2 else sampler.drawn_by(seed)
 
 
 def with_startup(sampler: Sampler, factor: float) -> Sampler:
@@ -158,11 +210,15 @@ class History:
     Args:
         space: The search space.
         recent: Number of latest finished trials that samplers see in addition to the best.
+        balance: Whether samplers see values relative to the best of the same width.
+        prior: Trials of earlier sweeps.
     """
 
-    def __init__(self, space: SearchSpace, recent: int):
+    def __init__(self, space: SearchSpace, recent: int, balance: bool = False, prior: Sequence[PriorTrial] = ()):
         self._space = space
-        self._study = optuna.create_study(storage=BoundedMemory(recent), direction="maximize")
+        group_by = "width" if balance else ""
+        self._memory = RankedMemory(space, recent, prior) if prior else BoundedMemory(recent, group_by)
+        self._study = optuna.create_study(storage=self._memory, direction="maximize")
         self._open: dict[str, optuna.Trial] = {}
 
     def draw(self, given: Mapping[str, object], sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Config]:
@@ -186,6 +242,13 @@ class History:
         # Every value is given, so there is nothing to draw.
         self.accept(config, self.draw(config, optuna.samplers.RandomSampler(seed=0))[0])
 
+    def pause(self, config: Config, values: Sequence[float]) -> None:
+        """Show a paused trial to samplers; see `Proposer.pause`."""
+        trial = self._open.get(digest_of(config))
+        if trial is not None and values:
+            self._memory.note_values(trial._trial_id, values)
+            self._memory.pause(trial._trial_id, values[-1], len(values))
+
     def tell(self, config: Config, state: TrialState, values: Sequence[float]) -> None:
         """Record how a trial ended; see `Proposer.tell`."""
         trial = self._open.pop(digest_of(config), None)
@@ -193,56 +256,6 @@ class History:
             return  # tried twice; Optuna already has its result
         if values:
             trial.report(values[-1], len(values))
+        if state is not TrialState.FAIL:
+            self._memory.note_values(trial._trial_id, values)
         self._study.tell(trial, values[-1] if state is TrialState.COMPLETE else None, state=state)
-
-
-class BoundedMemory(InMemoryStorage):
-    """In-memory Optuna storage that shows samplers the running trials and a bounded number of finished ones.
-
-    The visible finished trials are the `BEST` best and the `recent` latest by trial number. They do not depend on the
-    order in which results arrived, so a resumed sweep sees the same trials as an uninterrupted one.
-
-    Args:
-        recent: Number of latest finished trials to show.
-    """
-
-    def __init__(self, recent: int):
-        super().__init__()
-        self._recent = recent
-        self._open: set[int] = set()
-        self._best: list[tuple[tuple[float, ...], int]] = []
-        self._latest: list[int] = []
-
-    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Create a trial and mark it as running."""
-        trial_id = super().create_new_trial(study_id, template_trial)
-        self._open.add(trial_id)
-        return trial_id
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Set a trial's state. A finished trial stays visible while it is among the best or the latest."""
-        changed = super().set_trial_state_values(trial_id, state, values)
-        if state.is_finished():
-            self._open.discard(trial_id)
-        if state in (TrialState.COMPLETE, TrialState.PRUNED):
-            insort(self._best, (_rank(self.get_trial(trial_id)), trial_id))
-            insort(self._latest, trial_id)
-            del self._best[BEST:], self._latest[: -self._recent]
-        return changed
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        """Return the visible trials, by number. Never copies them: no caller here asks for copies."""
-        remembered = self._open.union(self._latest, (trial_id for _, trial_id in self._best))
-        trials = [self.get_trial(trial_id) for trial_id in sorted(remembered)]
-        return [trial for trial in trials if states is None or trial.state in states]
-
-
-def _rank(trial: FrozenTrial) -> tuple[float, ...]:
-    """Rank finished trials as TPE does: complete ones by value, then pruned ones by epoch reached, then by value."""
-    if trial.state is TrialState.COMPLETE:
-        assert trial.value is not None
-        return (0, 0, -trial.value)
-    epoch, value = max(trial.intermediate_values.items(), default=(0, 0.0))
-    return (1, -epoch, -value)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from kdsweep.search.samplers import SAMPLERS, Sampler
 from kdsweep.search.samplers.tpe import TPE
 from kdsweep.search.stopping.asha import ASHA
-from kdsweep.section import Count, PartName, Section, Weight
+from kdsweep.section import Count, PartName, PathText, Section, Weight
 from kdsweep.tasks import Goal
+
+
+def _unlimited(written: object) -> object:
+    """Read a missing limit as 0."""
+    return 0 if written is None else written
 
 
 class SearchSection(Section):
@@ -23,6 +28,12 @@ class SearchSection(Section):
         points: Configurations to try first; missing values are drawn.
         plain_share: Plain trials per width, as a multiple of the trials of the method with the most at that width; 0
             leaves their number to the sampler.
+        balance: `width` gives every width equally many non-plain proposals, and shows the sampler each result minus
+            the best one of the same width at the same epoch; `none` leaves the widths to the sampler.
+        warm_start: Directories of earlier sweeps, whose best configurations are tried first and whose trials the
+            sampler learns from.
+        max_hours: Limit of the search's wall time over all sessions; 0 or null means unlimited.
+        max_epochs: Limit of the trained epochs over all trials, likewise.
     """
 
     sampler: PartName = "tpe"
@@ -30,6 +41,10 @@ class SearchSection(Section):
     startup_trials: Annotated[int, Field(ge=0)] = TPE.startup_trials.default
     points: list[dict[str, Any]] = Field(default_factory=list)
     plain_share: Weight = 1.0
+    balance: Literal["none", "width"] = "none"
+    warm_start: list[PathText] = Field(default_factory=list)
+    max_hours: Annotated[Weight, BeforeValidator(_unlimited)] = 0.0
+    max_epochs: Annotated[int, Field(ge=0), BeforeValidator(_unlimited)] = 0
 
 
 class SchedulerSection(Section):

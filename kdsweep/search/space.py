@@ -213,6 +213,18 @@ class SearchSpace:
                 faults.append(((key,), f"found {value!r}, outside the space; accepted: {known[key].written()}"))
         return faults
 
+    def holds(self, config: Mapping[str, Value]) -> bool:
+        """Whether a complete configuration could have been drawn from this space."""
+        if config["method"] not in self.methods():
+            return False
+        drawn: Config = {"method": config["method"]}
+        for name, distribution in self.parameters(str(config["method"])).items():
+            if self.applies(name, drawn):
+                if name not in config or not distribution.contains(config[name]):
+                    return False
+                drawn[name] = config[name]
+        return drawn.keys() == config.keys()
+
     def optuna_params(self, config: Mapping[str, Value]) -> Config:
         """Return the part of a configuration that Optuna draws: everything except constants."""
         known: dict[str, Distribution] = {"method": self.method}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,10 +21,13 @@ from optuna.trial import FrozenTrial, TrialState
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
 from kdsweep.search.baseline import PlainLeaders, stopping_group
+from kdsweep.search.budget import Budget
 from kdsweep.search.journal import BatchedJournal
 from kdsweep.search.plan import Plan, rule_of
+from kdsweep.search.prior import Prior
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
+from kdsweep.search.versions import space_version
 from kdsweep.seeds import digest_of
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.logs import no_epochs, no_journal, no_trial
@@ -75,6 +78,8 @@ class Trial:
         values: The best value of the objective so far, after each finished epoch.
         parameters: Parameter count of the student.
         train_seconds: Training time so far.
+        paused_at: The last epoch at which it paused; 0 if it never did.
+        until: It does not pause up to this epoch, because it was promoted.
     """
 
     number: int
@@ -83,6 +88,8 @@ class Trial:
     values: list[float] = field(default_factory=list)
     parameters: int = 0
     train_seconds: float = 0.0
+    paused_at: int = 0
+    until: int = 0
 
     @property
     def best(self) -> float:
@@ -91,7 +98,10 @@ class Trial:
 
 
 class Study:
-    """Proposes trials, records their epochs and stops the weak ones.
+    """Proposes trials, records their epochs and stops or pauses the weak ones.
+
+    The caller runs each trial that `ask` returns and reports its epochs. When `report` returns True, it must call
+    `leave`; when the trial has ended otherwise, `finish`.
 
     Args:
         spec: The sweep's settings.
@@ -99,27 +109,33 @@ class Study:
         space: The spec's space, narrowed by the constraints.
 
     Attributes:
-        running: Unfinished trials, by key.
+        running: Unfinished trials that are not paused, by key.
+        paused: Trials that wait for their promotion, by key.
         counts: Number of finished trials by state.
         leader: The best trial so far.
         last_error: Error of the latest failed trial.
         same_error: Whether all failures had the same error.
+        budget: What the search has spent.
     """
 
     def __init__(self, spec: Plan, sweep: SweepDir, space: SearchSpace):
         self.spec = spec
         self.space = space
         self.running: dict[str, Trial] = {}
+        self.paused: dict[str, Trial] = {}
         self.counts = dict.fromkeys(State, 0)
         self.leader: Trial | None = None
         self.last_error = ""
         self.same_error = True
         self.sweep = sweep
+        self.budget = Budget(spec.search, sweep)
         self._rule = rule_of(spec)
+        self._fits_width = "width" in spec.scheduler.group_by and not space.shared["width"].finite
         self._leaders = PlainLeaders(space)
+        self._with_complete: set[Hashable] = set()
         self._goal = spec.goal
         self._kept: list[Trial] = []
-        self._proposer = Proposer.of(spec.search, space, spec.seed)
+        self._proposer = Proposer.of(spec.search, space, spec.seed, prior=Prior.recorded(sweep))
         sweep.root.mkdir(parents=True, exist_ok=True)
         sweep.journal.touch()
         self._backend = BatchedJournal(sweep.journal)
@@ -135,6 +151,7 @@ class Study:
                     study_name=spec.name, storage=self._storage, sampler=sampler, direction=self._goal.direction
                 )
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._version = space_version(sweep)
         self._asked = 0
         self._next_number = 0
         self._to_continue: list[str] = []
@@ -147,13 +164,42 @@ class Study:
 
     @property
     def done(self) -> bool:
-        """Whether all trials were proposed and have ended."""
-        return self._asked >= self.target and not self.running
+        """Whether all trials were proposed and have ended, or the budget is spent."""
+        if self.budget.spent:
+            return self.waiting == len(self.running) and self._exempt_waiting() is None
+        return self._asked >= self.target and not self.running and not self.paused
+
+    @property
+    def waiting(self) -> int:
+        """Number of unfinished trials that no worker has: interrupted, or paused because the budget is spent."""
+        return len(self._to_continue)
+
+    @property
+    def unfinished(self) -> int:
+        """Number of trials that a larger budget would begin or continue."""
+        return max(0, self.target - self._asked) + len(self.running) + len(self.paused)
+
+    def over_budget(self, key: str) -> bool:
+        """Whether a running trial must pause because the budget is spent."""
+        return self.budget.spent and not self._exempt(key)
 
     def ask(self) -> Trial | None:
-        """Return the next trial to run, interrupted ones first; None if there are no more."""
+        """Return the next trial to run: an interrupted one, else a promoted one, else a new one.
+
+        If the budget is spent, only a trial that may exceed it.
+
+        Returns:
+            A trial, with the epochs that it has trained in `values`. None if no trial can start now; if the study is
+            not `done`, a trial may be able to start after one that is running has left or finished.
+        """
+        self.budget.start()
+        if self.budget.spent:
+            return self._next_exempt()
         if self._to_continue:
             return self.running[self._to_continue.pop(0)]
+        for key in self._rule.promotable():
+            if key in self.paused:
+                return self._promote(key, len(self.paused[key].values))
         if self._asked >= self.target:
             return None
         config = self._proposer.propose(self._asked)
@@ -166,7 +212,7 @@ class Study:
             state=TrialState.RUNNING,
             params=drawn.params,
             distributions=drawn.distributions,
-            user_attrs={"key": key, "config": config},
+            user_attrs={"key": key, "config": config} | ({"space": self._version} if self._version else {}),
         )
         self._storage.create_new_trial(self._study_id, entry)
         trial = Trial(number, key, config)
@@ -187,11 +233,24 @@ class Study:
             metrics: `epoch`, the objective, `seconds` and any other metrics.
 
         Returns:
-            Whether to stop the trial.
+            Whether the trial must give up its place; then call `leave`.
         """
         trial = self.running[key]
         self._epochs.append({"trial": key, **metrics})
+        self.budget.tick()
         return self._note(trial, metrics)
+
+    def leave(self, key: str) -> None:
+        """Stop a trial for which `report` returned True, or pause it if the stopping rule promotes.
+
+        Args:
+            key: The trial's key.
+        """
+        if not self._rule.promotes:
+            self.finish(key, State.PRUNED)
+            return
+        self._pause(self.running.pop(key))
+        self._conclude()
 
     def finish(self, key: str, state: State, error: str = "") -> None:
         """Record how a trial ended.
@@ -201,11 +260,14 @@ class Study:
             state: The final state; not RUNNING.
             error: One-line reason if it failed.
         """
-        trial = self.running.pop(key)
+        self._end(self.running.pop(key), state, error)
+        self._conclude()
+
+    def _end(self, trial: Trial, state: State, error: str = "") -> None:
         self._epochs.sync()
         with self._backend.batch():
             summary = {"parameters": trial.parameters, "train_seconds": round(trial.train_seconds, 4), "error": error}
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+            trial_id = self._id_of(trial)
             self._storage.set_trial_user_attr(trial_id, "summary", summary)
             for epoch, value in enumerate(trial.values, start=1):
                 self._storage.set_trial_intermediate_value(trial_id, epoch, value)
@@ -213,6 +275,8 @@ class Study:
             self._study.tell(trial.number, values, state=_OPTUNA_STATES[state])
         self._proposer.tell(trial.config, _OPTUNA_STATES[state], self._scores(trial))
         self.counts[state] += 1
+        if state is State.COMPLETE:
+            self._with_complete.add(self._rule.compared_in(self._group(trial)))
         if error:
             self.same_error = self.same_error and self.last_error in ("", error)
             self.last_error = error
@@ -223,10 +287,75 @@ class Study:
             self._keep(trial)
 
     def close(self) -> None:
-        """Sync and close the epoch log. Running trials can be resumed later."""
+        """Sync and close the epoch log. Running and paused trials can be resumed later."""
         self._epochs.close()
+        self.budget.stop()
+
+    def _exempt(self, key: str) -> bool:
+        """Whether a trial may exceed the budget: the best plain trial of a width is always trained to the end."""
+        trial = self.running.get(key) or self.paused[key]
+        return self._leaders.protects(key, trial.config)
+
+    def _exempt_waiting(self) -> str | None:
+        return next(filter(self._exempt, [*self._to_continue, *self.paused]), None)
+
+    def _next_exempt(self) -> Trial | None:
+        key = self._exempt_waiting()
+        if key is None:
+            return None
+        if key in self.paused:
+            return self._promote(key, self.spec.train.epochs)
+        self._to_continue.remove(key)
+        return self.running[key]
+
+    def _pause(self, trial: Trial) -> None:
+        trial.paused_at = len(trial.values)
+        self.paused[trial.key] = trial
+        self._proposer.pause(trial.config, self._scores(trial))
+
+    def _promote(self, key: str, until: int) -> Trial:
+        """Continue a paused trial. The journal records it, because a restart could not derive it from the epochs."""
+        trial = self.paused.pop(key)
+        trial.until = until
+        self._storage.set_trial_user_attr(self._id_of(trial), "promoted", [trial.paused_at, until])
+        self.running[key] = trial
+        return trial
+
+    def _conclude(self) -> None:
+        """Once no trial runs, can be promoted or is left to propose: complete each group, then stop what is paused."""
+        if self._asked < self.target or self.running or not self.paused:
+            return
+        if any(key in self.paused for key in self._rule.promotable()):
+            return
+        with self._backend.batch():
+            to_complete = self._last_promotions()
+            for key in to_complete:
+                self._promote(key, self.spec.train.epochs)
+            self._to_continue += to_complete
+            if not to_complete:
+                for key in list(self.paused):
+                    self._end(self.paused.pop(key), State.PRUNED)
+
+    def _last_promotions(self) -> list[str]:
+        """Return the best paused trial of each group without a complete trial, and the best plain one of each width."""
+        ranked = sorted(self.paused.values(), key=lambda t: (-len(t.values), -self._goal.score(t.best), t.number))
+        best: dict[Hashable, str] = {}
+        for trial in ranked:
+            compared_in = self._rule.compared_in(self._group(trial))
+            if compared_in not in self._with_complete:
+                best.setdefault(compared_in, trial.key)
+        leaders = {trial.key for trial in ranked if self._leaders.protects(trial.key, trial.config)}
+        # By number, as after a restart.
+        return sorted(leaders.union(best.values()), key=lambda key: self.paused[key].number)
+
+    def _group(self, trial: Trial) -> Hashable:
+        return stopping_group(self.space, trial.config, self.spec.scheduler.group_by)
+
+    def _id_of(self, trial: Trial) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
 
     def _note(self, trial: Trial, metrics: Mapping[str, Any]) -> bool:
+        self.budget.epochs += 1
         epoch, value = int(metrics["epoch"]), float(metrics[self._goal.column])
         del trial.values[epoch - 1 :]
         trial.values.append(trial.best if self._goal.better(trial.best, value) else value)
@@ -236,8 +365,11 @@ class Study:
             self.leader = trial
         score = self._goal.score(trial.best)
         self._leaders.note(trial.key, trial.config, score)
-        group = stopping_group(self.space, trial.config, self.spec.scheduler.group_by)
-        stop = self._rule.reached(group, trial.key, epoch, score)
+        if self._fits_width:
+            self._rule.note_width(trial.key, float(trial.config["width"]))
+        stop = self._rule.reached(self._group(trial), trial.key, epoch, score)
+        if self._rule.promotes:
+            return stop and epoch > trial.until
         return stop and not self._leaders.protects(trial.key, trial.config)
 
     def _scores(self, trial: Trial) -> list[float]:
@@ -256,6 +388,7 @@ class Study:
                     self._storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
                 continue
             trial = Trial(frozen.number, frozen.user_attrs["key"], frozen.user_attrs["config"])
+            trial.paused_at, trial.until = frozen.user_attrs.get("promoted", (0, 0))
             everyone[trial.key] = trial
             self._proposer.recall(trial.config)
             self._asked += 1
@@ -279,19 +412,28 @@ class Study:
         if lost:
             raise no_epochs(self.sweep, lost[0])
         for key, frozen in ended.items():
+            if paused_at := everyone[key].paused_at:
+                self._proposer.pause(everyone[key].config, self._scores(everyone[key])[:paused_at])
             self._proposer.tell(everyone[key].config, frozen.state, self._scores(everyone[key]))
             self.counts[states[frozen.state]] += 1
             if frozen.state != TrialState.FAIL:
                 self._kept.append(everyone[key])
+            if frozen.state == TrialState.COMPLETE:
+                self._with_complete.add(self._rule.compared_in(self._group(everyone[key])))
         self._kept = self._worth_keeping(self._kept)
         self._epochs = LineLog(self.sweep.epochs_log)
         for key in list(self.running):
             trial = self.running[key]
             if len(trial.values) >= self.spec.train.epochs:
-                self.finish(key, State.COMPLETE)
+                self._end(self.running.pop(key), State.COMPLETE)
+            elif key in stopped and self._rule.promotes:
+                self._pause(self.running.pop(key))
             elif key in stopped:
-                self.finish(key, State.PRUNED)
+                self._end(self.running.pop(key), State.PRUNED)
+            elif trial.paused_at:
+                self._proposer.pause(trial.config, self._scores(trial)[: trial.paused_at])
         self._to_continue = list(self.running)
+        self._conclude()
 
     def _keep(self, trial: Trial) -> None:
         folder = self.sweep.trial(trial.key)

@@ -104,6 +104,16 @@ class SweepDir:
         return self.root / "epochs.jsonl"
 
     @property
+    def search_time(self) -> Path:
+        """How long the search ran, one line per few seconds."""
+        return self.root / "search_time.jsonl"
+
+    @property
+    def warm_start(self) -> Path:
+        """What the sweep took from earlier ones when its search began."""
+        return self.root / "warm_start.json"
+
+    @property
     def probe(self) -> Path:
         """Measurements of the machine, made before the search."""
         return self.root / "probe.json"

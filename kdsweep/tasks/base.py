@@ -116,14 +116,14 @@ class Task:
         noun: Plural noun for samples in messages.
         pipeline_tag: The task's name on the Hugging Face Hub; empty if it has none.
         metrics: Metrics by name; each can be the objective.
-        always: Names of the metrics that every evaluation computes.
+        always: Names of the metrics that every evaluation computes, if there are enough classes for them.
     """
 
     name: str = ""
     noun: ClassVar[str] = "samples"
     pipeline_tag: ClassVar[str] = ""
     metrics: ClassVar[Mapping[str, Metric] | Registry[Metric]] = METRICS
-    always: ClassVar[tuple[str, ...]] = ("accuracy", "loss")
+    always: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "top5_accuracy", "balanced_accuracy", "ece")
 
     def input_spec(self, input_shape: tuple[int, ...]) -> InputSpec:
         """Shape and dtype of model input for samples of this shape."""
@@ -209,9 +209,17 @@ class Task:
             raise UnknownNameError(f"unknown metric {written!r}; {did_you_mean(written, known)}{own}")
         return known[written]
 
-    def measured(self, goal: Goal) -> dict[str, Metric]:
-        """The metrics that a sweep computes after each epoch, by name."""
-        return {name: self.metrics[name] for name in self.always} | {goal.name: self.metric(goal.metric)}
+    def measured(self, wanted: Sequence[str], num_classes: int) -> dict[str, Metric]:
+        """The metrics that a sweep computes after each epoch, by name.
+
+        Args:
+            wanted: Metrics that the sweep file names, as `metric` takes them.
+            num_classes: Metrics that need more classes are left out, unless they are wanted.
+        """
+        usual = {name: self.metrics[name] for name in self.always if name in self.metrics}
+        return {name: metric for name, metric in usual.items() if metric.least_classes <= num_classes} | {
+            Goal(written).name: self.metric(written) for written in wanted
+        }
 
     def teacher_fault(self, measured: Mapping[str, float], num_classes: int) -> str:
         """Why a teacher with these validation metrics is too weak to distil from; empty if it is good enough.

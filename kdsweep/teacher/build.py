@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep import models
-from kdsweep.config.load import checkpoint_path
+from kdsweep.config.fitting import checkpoint_path
 from kdsweep.config.recipes import teacher_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError, TeacherError
@@ -169,8 +169,9 @@ def judge(card: TeacherCard, data: Prepared) -> None:
 def with_objective(
     card: TeacherCard, spec: SweepSpec, data: Prepared, sweep: SweepDir, device: torch.device
 ) -> TeacherCard:
-    """Return the card with the sweep's objective, re-evaluating a teacher that was stored for another objective."""
-    if spec.goal.column in card.measured:
+    """Return the card with the sweep's metrics, re-evaluating a teacher that was stored with other metrics."""
+    wanted = data.task.measured(spec.wanted_metrics, data.num_classes)
+    if all(f"val_{name}" in card.measured for name in wanted):
         return card
     folder = sweep.teacher if _read_intact(sweep.teacher) else sweep.store.teacher(card.digest)
     model = load(spec, data, folder / WEIGHTS, device).model
@@ -178,7 +179,7 @@ def with_objective(
 
 
 def _measured(spec: SweepSpec, data: Prepared, model: nn.Module, val: Samples) -> dict[str, float]:
-    measured = evaluate(model, val, data.task.measured(spec.goal))
+    measured = evaluate(model, val, data.task.measured(spec.wanted_metrics, data.num_classes))
     return {f"val_{name}": value for name, value in measured.items()}
 
 

@@ -38,6 +38,9 @@ class SearchStatus:
         best_value: Best value of the objective so far; NaN before the first epoch.
         best_config: Configuration of the best trial.
         teacher_value: The teacher's value of the objective.
+        waiting: Number of unfinished trials that do not run: interrupted, or paused at a rung or for want of budget.
+        spent: Spent share of the budget; 0 without a budget.
+        left: What is left of the budget, in words; empty without a budget.
     """
 
     target: int
@@ -50,6 +53,19 @@ class SearchStatus:
     best_value: float
     best_config: Mapping[str, Any]
     teacher_value: float
+    waiting: int = 0
+    spent: float = 0.0
+    left: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether the search has ended."""
+        return self.ended == self.target or (self.spent >= 1 and not self.running)
+
+    @property
+    def done(self) -> float:
+        """How much of the search is done, from 0 to 1: of the trials or of the budget, whichever ends it first."""
+        return min(1.0, max(self.ended / self.target, self.spent))
 
     @property
     def ended(self) -> int:
@@ -100,7 +116,7 @@ class PlainLines:
         self._console = console
         self._clock = _Clock()
         self._next = 0.0
-        self._ended = -1
+        self._over = False
 
     def phase(self, name: str, text: str) -> None:
         self._line(name, text)
@@ -111,9 +127,8 @@ class PlainLines:
 
     def search(self, status: SearchStatus) -> None:
         self._clock.note(status)
-        at_end = status.ended == status.target and self._ended != status.ended
-        if at_end or time.monotonic() >= self._next:
-            self._ended = status.ended
+        if (status.over and not self._over) or time.monotonic() >= self._next:
+            self._over = status.over
             self._line("search", f"{_counts(status)}; {_best(status)}; {self._clock.rate(status)}")
 
     def _line(self, name: str, text: str) -> None:
@@ -152,7 +167,7 @@ class LiveView:
         """Show a progress bar, the trial counts, the best trial and the speed."""
         self._clock.note(status)
         bar = Table.grid(padding=(0, 1))
-        done = ProgressBar(total=status.target, completed=status.ended, width=30)
+        done = ProgressBar(total=1.0, completed=status.done, width=30)
         bar.add_row("[bold cyan]search [/]", done, _counts(status))
         lines = [Text(" " * 8 + line) for line in (_best(status), self._clock.rate(status))]
         self._live.update(Group(bar, *lines))
@@ -182,27 +197,29 @@ class _Clock:
     """Measures the speed of a search, starting at its first status."""
 
     def __init__(self) -> None:
-        self._first: tuple[float, int] | None = None
+        self._first: tuple[float, float] | None = None
 
     def note(self, status: SearchStatus) -> None:
         if self._first is None:
-            self._first = (time.monotonic(), status.ended)
+            self._first = (time.monotonic(), status.done)
 
     def rate(self, status: SearchStatus) -> str:
         assert self._first is not None
         elapsed = time.monotonic() - self._first[0]
-        ended = status.ended - self._first[1]
+        done = status.done - self._first[1]
         pace = f"{status.epochs / elapsed:.1f} epochs/s" if elapsed > 0.5 else "starting"
-        if ended <= 0 or status.ended == status.target:
-            return f"{pace}, {_duration(elapsed)} elapsed"
-        left = elapsed / ended * (status.target - status.ended)
-        return f"{pace}, {_duration(elapsed)} elapsed, about {_duration(left)} left"
+        budget = f", budget: {status.left}" if status.left else ""
+        if done <= 0 or status.over:
+            return f"{pace}, {_duration(elapsed)} elapsed{budget}"
+        left = elapsed / done * (1 - status.done)
+        return f"{pace}, {_duration(elapsed)} elapsed, about {_duration(left)} left{budget}"
 
 
 def _counts(status: SearchStatus) -> str:
+    waiting = f", {status.waiting} waiting" if status.waiting else ""
     return (
         f"{status.ended}/{status.target} trials: {status.running} running, {status.complete} complete, "
-        f"{status.pruned} stopped early, {status.failed} failed"
+        f"{status.pruned} stopped early, {status.failed} failed{waiting}"
     )
 
 

@@ -16,7 +16,10 @@ from kdsweep.errors import printable
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.effort import efforts
 from kdsweep.results.frames import Results
+from kdsweep.results.gains import LEVEL
+from kdsweep.results.order import groups_of
 from kdsweep.search.baseline import PLAIN
+from kdsweep.search.budget import Budget
 from kdsweep.tasks.metrics import Goal, is_fraction, shown, shown_gain
 from kdsweep.terminal.progress import config_text
 from kdsweep.terminal.tables import console
@@ -35,7 +38,7 @@ def print_summary(results: Results) -> None:
     for column in _columns(results.goal):
         table.add_column(column, justify="right")
     confirmed = {row["trial"]: row for row in results.confirmed.to_dict("records")}
-    for row in results.distinct(SHOWN).to_dict("records"):
+    for row in _shown(results).to_dict("records"):
         table.add_row(escape(str(row["trial"])), *_student(row, confirmed.get(row["trial"], {}), results))
     for row in results.plain().to_dict("records"):
         table.add_row("best plain", *_student(row, confirmed.get(row["trial"], {}), results))
@@ -43,6 +46,24 @@ def print_summary(results: Results) -> None:
     out.print(table)
     for line in _notes(results):
         out.print(line, highlight=False, markup=False)
+
+
+def _shown(results: Results) -> pd.DataFrame:
+    """The best students, and the best confirmed one of each group."""
+    every = results.distinct(len(results.trials))
+    winners = _winners(results)
+    wanted = every["trial"].isin(winners["trial"]) if not winners.empty else False
+    return every[(every.index < SHOWN) | wanted]
+
+
+def _winners(results: Results) -> pd.DataFrame:
+    """The best confirmed trial of each group, with the name of its group."""
+    confirmed = results.confirmed
+    if confirmed.empty:
+        return confirmed
+    places = {key: place for place, key in enumerate(results.best(len(results.trials))["trial"])}
+    ordered = confirmed.assign(group=groups_of(confirmed, results.group_by), place=confirmed["trial"].map(places))
+    return ordered.sort_values("place").drop_duplicates("group")
 
 
 def _student(row: Mapping[str, Any], judged: Mapping[str, Any], results: Results) -> list[str]:
@@ -97,17 +118,12 @@ def _teacher(results: Results) -> list[str]:
 def _notes(results: Results) -> list[str]:
     path = _shortest(results.path)
     states = ", ".join(f"{count} {state}" for state, count in results.trials["state"].value_counts().items())
-    notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials)]
+    notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials), *_budget(results)]
     if not results.confirmed.empty:
-        seeds = int(results.confirmed["seeds"].iloc[0])
-        points = "in percentage points, " if is_fraction(results.goal.name) else ""
-        notes.append(
-            f"Confirmed on {seeds} fresh seeds: mean ± standard deviation on the test split. Gains are {points}paired "
-            "by seed, with the 95 % confidence interval of their mean and a verdict. The plain twin has the same "
-            "settings without distillation; the tuned plain student has the settings of the best plain trial of the "
-            "same width that was trained to the end. Confirmed students are ordered by their mean "
-            f"{results.goal.column.replace('_', ' ')} on the fresh seeds."
-        )
+        notes.append(_confirmation(results))
+        winners = [(row.group, row.trial) for row in _winners(results).itertuples() if row.group]
+        if winners:
+            notes.append(f"Best confirmed student by group: {'; '.join(f'{group}: {key}' for group, key in winners)}.")
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
         notes += efforts(results.effort(), results.confirmed)
         notes.append(f"Norm of the first layer before training (equal for a plain twin of the same seed): {norms}.")
@@ -117,6 +133,35 @@ def _notes(results: Results) -> list[str]:
         f"results {path} --top 10", f"export {path} --out students --top 3", f"resume {path} --trials {more}"
     )  # fmt: skip
     return [*notes, "", "Next:", *(f"  kdsweep {command}" for command in commands)]
+
+
+def _confirmation(results: Results) -> str:
+    """Explain the columns of confirmed students."""
+    confirmed, goal = results.confirmed, results.goal
+    points = "in percentage points, " if is_fraction(goal.name) else ""
+    judged = confirmed["judged_seeds"].where(confirmed["judged_seeds"] > 0, confirmed["seeds"])
+    most = int(judged.max())
+    several = most > 1
+    seeds = _range(int(judged.min()), most) + (" fresh seeds" if several else " fresh seed")
+    measured = "mean ± standard deviation on the test split" if several else "value on the test split"
+    level = confirmed["level"].fillna(LEVEL)
+    interval = ", with a confidence interval of their mean" if several else ""
+    if several and level.eq(LEVEL).all():
+        interval = f", with the {100 * (1 - LEVEL):.4g} % confidence interval of their mean"
+    elif several:
+        interval += " that allows for the repeated looks"
+    ordered = "mean " if int(confirmed["seeds"].max()) > 1 else ""
+    return (
+        f"Confirmed on {seeds}: {measured}. Gains are {points}paired by seed{interval} and a verdict; a negative gain "
+        "is a loss. The plain twin has the same settings without distillation; the tuned plain student has the "
+        "settings of the best plain trial of the same width that was trained to the end. Confirmed students are "
+        f"ordered by their {ordered}{goal.column.replace('_', ' ')} on "
+        f"{_range(int(confirmed['seeds'].min()), int(confirmed['seeds'].max()))} fresh seeds."
+    )
+
+
+def _range(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _failures(trials: pd.DataFrame) -> list[str]:
@@ -130,22 +175,45 @@ def _failures(trials: pd.DataFrame) -> list[str]:
     return lines[:REASONS] + (more if len(lines) > REASONS else [])
 
 
+def _budget(results: Results) -> list[str]:
+    """Say that the budget ended the search, and which widths therefore have no tuned plain student."""
+    budget = Budget.logged(results.spec.search, results.sweep)
+    if not budget.spent or len(results.trials[results.trials["state"] != "RUNNING"]) >= results.spec.search.trials:
+        return []
+    paused = int((results.trials["state"] == "RUNNING").sum())
+    lines = [f"The budget is spent: {budget.limits()}; {paused} unfinished trials are paused, and confirmed if good."]
+    space = results.spec.search_space
+    if PLAIN in space.methods() and len(space.methods()) > 1 and space.shared["width"].finite:
+        widths = [float(width) for width in space.shared["width"].every()]
+        without = ", ".join(f"{width:g}" for width in widths if results.plain(width).empty)
+        if without:
+            lines.append(f"No plain trial was trained to the end at width {without}: no tuned plain student there.")
+    return lines
+
+
 def _warnings(results: Results) -> list[str]:
     """Warn about gains that are not established, and explain missing baselines and verdicts."""
     confirmed = results.confirmed[results.confirmed["method"] != PLAIN]
     name, lines = results.goal.name, []
+    if (confirmed["judged_seeds"] == 1).any():
+        lines.append("Warning: one seed shows no spread, so it gives no verdict; confirm at least 5 seeds.")
     for row in confirmed.to_dict("records"):
         verdicts = {baseline: verdict_of(row, gain) for gain, baseline in _BASELINES.items()}
         doubts = [
             f"over {baseline}: {verdict.conclusion(name)}"
             for baseline, verdict in verdicts.items()
-            if verdict is not None and (verdict.verdict != "gain" or verdict.failed)
+            if verdict is not None and verdict.seeds != 1 and (verdict.verdict != "gain" or verdict.failed)
         ]
         if doubts:
             lines.append(f"Warning: {row['trial']}: {'; '.join(doubts)}.")
-    if confirmed["kd_gain_tuned"].isna().any():
+    judged = confirmed[confirmed["judged_seeds"] > 0]
+    if judged["kd_gain_tuned"].isna().any():
         lines.append("Some rows have no tuned plain student: no plain trial of that width was trained to the end.")
-    if not confirmed.empty and confirmed["verdict"].eq("").any():
+    if len(judged) < len(confirmed):
+        lines.append(
+            "Students without gains were candidates only: the best of each group is judged (confirm.seeds: auto)."
+        )
+    if not judged.empty and judged["verdict"].eq("").any():
         lines.append("The gains have no verdicts because version 0.1.0 confirmed them; kdsweep confirm adds them.")
     return lines
 

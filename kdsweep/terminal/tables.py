@@ -26,13 +26,14 @@ from kdsweep.terminal.conditions import matching
 
 FORMATS = ("csv", "json", "parquet")  # each is also a file ending
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
-SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds")
+SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds", "judged_seeds")
 
 
 def ranked(results: Results) -> pd.DataFrame:
     """The trials from best to worst as in `Results.best`, failed ones last, without the `config` column."""
     everything = order.ranked(results.trials, results.goal)
-    return order.by_confirmation(everything, results.confirmed, results.goal).drop(columns="config")
+    ordered = order.by_confirmation(everything, results.confirmed, results.goal, results.group_by)
+    return ordered.drop(columns="config")
 
 
 def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -> pd.DataFrame:

@@ -51,9 +51,46 @@ class StoppingRuleContract:
                 assert not rule.reached(*report), report
 
     def test_the_first_trial_of_a_group_is_not_stopped_while_it_improves(self) -> None:
-        """There is no other trial to compare it with."""
+        """There is no other trial to compare it with. A promoting rule may pause it."""
         rule = self.make(EPOCHS)
-        assert not any(rule.reached("first", "0", epoch, epoch / EPOCHS) for epoch in range(1, EPOCHS))
+        stopped = [rule.reached("first", "0", epoch, epoch / EPOCHS) for epoch in range(1, EPOCHS)]
+        assert rule.promotes or not any(stopped)
+
+    def test_only_paused_trials_are_promotable_and_some_are(self) -> None:
+        """A trial that has reported since it paused has been promoted before. Asking must not change the answer."""
+        rule = self.make(EPOCHS)
+        paused: set[str] = set()
+        seen: set[str] = set()
+        for group, key, epoch, value in _reports():
+            if rule.reached(group, key, epoch, value):
+                paused.add(key)
+            else:
+                paused.discard(key)
+            promotable = list(rule.promotable())
+            assert promotable == list(rule.promotable()), promotable
+            assert set(promotable) <= paused, promotable
+            seen.update(promotable)
+        assert bool(seen) is rule.promotes
+
+    def test_the_same_reports_promote_the_same_trials(self) -> None:
+        """A resumed sweep must promote the same trials as an uninterrupted one."""
+        assert self._promotable() == self._promotable()
+
+    def test_groups_are_promoted_independently(self) -> None:
+        """Results of one group must not affect which trials of another are promotable, nor their order."""
+        wide = {key for group, key, *_ in _reports() if group == "wide"}
+        together = [[key for key in keys if key in wide] for group, keys in self._promotable() if group == "wide"]
+        assert together == [keys for _, keys in self._promotable("wide")]
+
+    def _promotable(self, *groups: str) -> list[tuple[str, list[str]]]:
+        """Return the promotable trials after each report of some groups, or of all."""
+        rule = self.make(EPOCHS)
+        found = []
+        for report in _reports():
+            if not groups or report[0] in groups:
+                rule.reached(*report)
+                found.append((report[0], list(rule.promotable())))
+        return found
 
 
 def _reports() -> list[Report]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from kdsweep.lazy import nn, torch
 from kdsweep.tasks import Metric, Samples
+from kdsweep.tasks.metrics.totals import Totals
 
 # Batch size by device type. A CPU is twice as fast when the activations fit in its caches.
 EVALUATION_BATCH = {"cpu": 128, "cuda": 2048}
@@ -23,13 +24,13 @@ def evaluate(model: nn.Module, samples: Samples, metrics: Mapping[str, Metric]) 
 
     Returns:
         Metric values by name.
+
+    Raises:
+        MetricError: If a metric raises an error or does not return what it should.
     """
     model.eval()
-    sums: dict[str, torch.Tensor] = {}
+    totals = Totals(metrics)
     with torch.inference_mode():
         for batch, labels in samples.batches(EVALUATION_BATCH[samples.device.type]):
-            logits = model(batch).float()
-            for name, metric in metrics.items():
-                added = metric.sums(logits, labels)
-                sums[name] = sums[name] + added if name in sums else added.double()
-    return {name: metric.value(sums[name].cpu(), len(samples)) for name, metric in metrics.items()}
+            totals.add(model(batch).float(), labels)
+    return totals.values(len(samples))

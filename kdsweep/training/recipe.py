@@ -30,6 +30,7 @@ class Recipe:
         task_loss: The loss on the labels.
         task_loss_params: The task loss's parameters that differ from the defaults.
         goal: The objective that picks the best epoch.
+        metrics: Further metrics to measure, as written in the sweep file.
     """
 
     model: str
@@ -47,3 +48,4 @@ class Recipe:
     task_loss: str = "cross_entropy"
     task_loss_params: Mapping[str, Any] = field(default_factory=dict)
     goal: Goal = field(default_factory=Goal)
+    metrics: tuple[str, ...] = ()

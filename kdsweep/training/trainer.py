@@ -64,7 +64,7 @@ class Training:
         self.best_epoch = 0
         self._train, self._val, self._teacher = train, val, teacher
         self._task = data.task
-        self._metrics = self._task.measured(recipe.goal)
+        self._metrics = self._task.measured((recipe.goal.metric, *recipe.metrics), data.num_classes)
         self._device = train.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         model = models.build(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)

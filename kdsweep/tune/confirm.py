@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from kdsweep.config.spec import SweepSpec
-from kdsweep.distributions import Config
+from kdsweep.config.spec import SELECTION, ConfirmSection, SweepSpec
 from kdsweep.errors import SweepError
-from kdsweep.results.confirmed import gain_columns
+from kdsweep.results.confirmed import confirmed_frame
+from kdsweep.results.designs import JUDGED, AutoSeeds, Chosen, Design, FixedSeeds, finished, named
 from kdsweep.results.frames import Results, load_results, write_frame
-from kdsweep.search.baseline import is_plain, plain_twin
-from kdsweep.seeds import derived_seed, run_name
+from kdsweep.results.order import groups_of
+from kdsweep.seeds import derived_seed
 from kdsweep.storage.files import read_json
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks import Goal
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune.agenda import Background
 from kdsweep.tune.work import ConfirmRun, ScoreTeacher, Work
@@ -28,39 +22,10 @@ from kdsweep.worker.place import WorkerPlace
 Measured = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """One configuration to confirm.
-
-    Attributes:
-        key: The trial's key.
-        config: The configuration.
-        twin: The same settings without distillation.
-        tuned: The best complete plain trial of the same width in the sweep; None if there is none.
-    """
-
-    key: str
-    config: Config
-    twin: Config
-    tuned: Config | None
-
-    @classmethod
-    def of(cls, results: Results, key: str) -> Chosen:
-        """Look up a trial of a sweep."""
-        config = results.config(key)
-        plain = results.plain(width=float(config["width"]))
-        tuned = results.config(str(plain["trial"][0])) if len(plain) else None
-        return cls(key, config, plain_twin(config), tuned)
-
-    def settings(self) -> list[Config]:
-        """Return every configuration to train for it."""
-        return [self.config, self.twin] + ([self.tuned] if self.tuned else [])
-
-
 class Confirmation:
     """Trains the best configurations and their plain students on fresh seeds, and scores each once on the test split.
 
-    Runs that already have a result are skipped.
+    A design says which trainings are needed, given the results so far; those that have a result are not repeated.
 
     Args:
         spec: The sweep.
@@ -83,38 +48,30 @@ class Confirmation:
         self._place = place
         self._has_test = has_test
         self._progress = progress
-        self._chosen: list[Chosen] = []
-        self._seeds = [derived_seed(spec.seed, "confirm", number) % 2**31 for number in range(spec.confirm.seeds)]
-        self._wanted: dict[str, Work] = {}
-        self._waiting: list[Work] = []
+        self._design: Design | None = None
         self._results: dict[str, Measured] = {}
+        self._wanted: set[str] = set()
+        self._waiting: list[Work] = []
+        self._teacher_scored = True
 
     @property
     def done(self) -> bool:
-        """Whether every run has a result."""
-        return self._wanted.keys() <= self._results.keys()
+        """Whether every training has a result."""
+        return self._teacher_scored and self._wanted <= self._results.keys()
 
     def begin(self) -> None:
         """Choose the configurations from the results of the search."""
         if not self._has_test():
             self._progress.phase("confirm", f"skipped: {self._spec.dataset.name} has no test split")
             return
-        results = load_results(self._sweep.root)
-        self._chosen = [Chosen.of(results, str(key)) for key in results.candidates(self._spec.confirm.top)["trial"]]
-        place = self._place.result()
-        runs = [
-            ConfirmRun(place, config, seed) for one in self._chosen for config in one.settings() for seed in self._seeds
-        ]
-        self._wanted = {run.name: run for run in runs}
-        self._results = {name: found for name in self._wanted if (found := _result(self._sweep, name))}
-        self._waiting = [run for name, run in self._wanted.items() if name not in self._results]
-        count, seeds = len(self._chosen), len(self._seeds)
-        self._progress.phase("confirm", f"retraining the best {count} and their plain students on {seeds} fresh seeds")
-        self._tell(len(self._results), len(self._wanted))
+        chosen = chosen_of(load_results(self._sweep.root), self._spec.confirm.top)
+        self._design = design_of(self._spec, chosen)
+        self._progress.phase("confirm", _announced(self._design, chosen, self._spec))
+        self._want_more()
+        self._tell()
         if not self._sweep.teacher_test.is_file():
-            score = ScoreTeacher(place)
-            self._wanted[score.name] = score
-            self._waiting.append(score)
+            self._teacher_scored = False
+            self._waiting.append(ScoreTeacher(self._place.result()))
 
     def next(self) -> Work | None:
         """Return the next run."""
@@ -128,12 +85,13 @@ class Confirmation:
         """
         if "failure" in report:
             raise report.get("error") or SweepError(f"confirmation failed: {report['failure']}")
-        for measured in [*report.get("confirmed", ()), *report.get("test_scored", ())]:
+        if report.get("test_scored"):
+            self._teacher_scored = True
+            return False
+        for measured in report.get("confirmed", ()):
             self._results[work.name] = measured
-            has_teacher = ScoreTeacher.name in self._wanted
-            if work.name != ScoreTeacher.name:
-                done = len(self._results.keys() - {ScoreTeacher.name})
-                self._tell(done, len(self._wanted) - has_teacher)
+            self._want_more()
+            self._tell()
         return work.name not in self._results
 
     def give_back(self, work: Work) -> None:
@@ -150,74 +108,81 @@ class Confirmation:
         raise SweepError(f"a confirmation run lost its worker more than {times} times (killed, or out of memory)")
 
     def close(self) -> None:
-        """Write the frame behind `Results.confirmed`, if every run has a result."""
-        if self._chosen and self.done:
-            write_frame(
-                confirmed_frame(self._chosen, self._seeds, self._results, self._spec), self._sweep.confirmed_frame
-            )
+        """Write the frame behind `Results.confirmed`, if every training has a result."""
+        if self._design is None or not self.done:
+            return
+        done, most = len(self._wanted), self._design.most
+        if done < most:
+            self._progress.phase("confirm", f"decided after {done} of at most {most} trainings")
+        frame = confirmed_frame(self._design, self._results, self._spec.goal, self._spec.gain_margin())
+        write_frame(frame, self._sweep.confirmed_frame)
 
-    def _tell(self, done: int, total: int) -> None:
-        self._progress.counted("confirm", done, total, "trainings")
+    def _want_more(self) -> None:
+        """Queue the trainings that the design needs next. Results that are on disk already are read."""
+        assert self._design is not None
+        while True:
+            wanted = named(self._design.wanted(self._results))
+            new = {name: training for name, training in wanted.items() if name not in self._wanted}
+            self._wanted |= new.keys()
+            found = {name: measured for name in new if (measured := _result(self._sweep, name))}
+            self._results |= found
+            place = self._place.result()
+            self._waiting += [ConfirmRun(place, *new[name]) for name in new if name not in found]
+            if not found or not finished(list(wanted.values()), self._results):
+                return
 
-
-def confirmed_frame(
-    chosen: Sequence[Chosen], seeds: Sequence[int], results: Mapping[str, Measured], spec: SweepSpec
-) -> pd.DataFrame:
-    """Build the frame of confirmed trials.
-
-    Args:
-        chosen: The confirmed trials.
-        seeds: The fresh seeds.
-        results: The metrics of every run, by `run_name`.
-        spec: The sweep.
-    """
-    goal = spec.goal
-
-    def measured(config: Config) -> pd.DataFrame:
-        return pd.DataFrame([results[run_name(config, seed)] for seed in seeds])
-
-    def differences(baseline: Callable[[Chosen], Config | None]) -> dict[str, NDArray[np.float64]]:
-        """Paired differences by trial. Plain students are their own baseline and are left out."""
-        test = goal.test_column
-        pairs = {one.key: (one.config, baseline(one)) for one in chosen if not is_plain(one.config)}
-        return {
-            key: (goal.score(1.0) * (measured(ours)[test] - measured(plain)[test])).to_numpy(dtype=float)
-            for key, (ours, plain) in pairs.items()
-            if plain is not None
-        }
-
-    rows = pd.DataFrame([_row(one, seeds, measured, goal) for one in chosen])
-    gains = {"kd_gain": differences(lambda one: one.twin), "kd_gain_tuned": differences(lambda one: one.tuned)}
-    judged = gain_columns(gains, [one.key for one in chosen], spec.gain_margin())
-    return pd.concat([rows, judged], axis=1)
+    def _tell(self) -> None:
+        assert self._design is not None
+        done = len(self._wanted & self._results.keys())
+        auto = self._spec.confirm.seeds == "auto"
+        self._progress.counted("confirm", done, self._design.most, "trainings at most" if auto else "trainings")
 
 
-def _row(
-    chosen: Chosen, seeds: Sequence[int], measured: Callable[[Config], pd.DataFrame], goal: Goal
-) -> dict[str, Any]:
-    """Row of one trial without its gains."""
-    test = goal.test_column
-    ours = measured(chosen.config)
-    row: dict[str, Any] = {
-        "trial": chosen.key,
-        **chosen.config,
-        "seeds": len(seeds),
-        "parameters": int(ours["parameters"].iloc[0]),
-        "size_mb": float(ours["size_mb"].iloc[0]),
-        "first_layer_norm": float(ours["first_layer_norm"].iloc[0]),
-        goal.column: ours[goal.column].mean(skipna=False),
-    }
-    row |= _spread(test, ours[test])
-    row |= _spread(f"plain_{test}", measured(chosen.twin)[test])
-    tuned = measured(chosen.tuned)[test] if chosen.tuned else pd.Series(float("nan"), ours.index)
-    row["tuned_plain_lr"] = float(chosen.tuned["lr"]) if chosen.tuned and "lr" in chosen.tuned else float("nan")
-    return row | _spread(f"tuned_plain_{test}", tuned)
+def chosen_of(results: Results, top: int) -> list[Chosen]:
+    """Choose the configurations to confirm from the results of the search."""
+    candidates = results.candidates(top)
+    found = []
+    for key, group in zip(candidates["trial"], groups_of(candidates, results.group_by), strict=True):
+        config = results.config(str(key))
+        plain = results.plain(width=float(config["width"]))
+        tuned = results.config(str(plain["trial"][0])) if len(plain) else None
+        found.append(Chosen.of(str(key), config, tuned, group))
+    return found
 
 
-def _spread(name: str, values: pd.Series) -> dict[str, float]:
-    """Mean and sample standard deviation over seeds; NaN if any seed failed."""
-    std = values.std(ddof=1, skipna=False) if len(values) > 1 else float("nan")
-    return {name: float(values.mean(skipna=False)), f"{name}_std": float(std)}
+def most_trainings(section: ConfirmSection) -> int:
+    """Upper bound on the trainings of a confirmation, known before its students are chosen."""
+    settings = 3  # a student, its plain twin and the tuned plain student
+    if section.seeds != "auto":
+        return settings * section.top * section.seeds
+    if section.trainings != "auto":
+        return section.trainings
+    return (SELECTION + settings * JUDGED) * section.top
+
+
+def design_of(spec: SweepSpec, chosen: list[Chosen]) -> Design:
+    """Create the design of a sweep's confirmation."""
+
+    def seed_of(number: int) -> int:
+        return derived_seed(spec.seed, "confirm", number) % 2**31
+
+    seeds, trainings = spec.confirm.seeds, spec.confirm.trainings
+    if seeds != "auto":
+        return FixedSeeds(chosen, [seed_of(number) for number in range(seeds)])
+    return AutoSeeds(chosen, None if trainings == "auto" else trainings, seed_of, spec.goal, spec.gain_margin())
+
+
+def _announced(design: Design, chosen: list[Chosen], spec: SweepSpec) -> str:
+    """Say what confirmation will do."""
+    best = f"retraining the best {len(chosen)} and their plain students on" if len(chosen) > 1 else (
+        "retraining the best student and its plain students on"
+    )  # fmt: skip
+    if not isinstance(design, AutoSeeds):
+        seeds = spec.confirm.seeds
+        return f"{best} {seeds} fresh seed{'s' if seeds != 1 else ''}"
+    if design.leaders and design.plan is None:
+        return f"{best} fresh seeds; {design.most} trainings are too few to judge gains"
+    return f"{best} fresh seeds, at most {design.most} trainings"
 
 
 def _result(sweep: SweepDir, name: str) -> Measured:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from ray.exceptions import RayError
@@ -81,9 +81,10 @@ def resume(
 def confirm(
     path: str | Path,
     top: int | None = None,
-    seeds: int | None = None,
+    seeds: int | Literal["auto"] | None = None,
     address: str | None = None,
     progress: Progress | None = None,
+    trainings: int | None = None,
 ) -> Results:
     """Retrain the best configurations and plain students on fresh seeds, and score them on the test split.
 
@@ -92,23 +93,28 @@ def confirm(
     Args:
         path: The sweep's directory.
         top: Number of configurations to confirm; None uses the sweep file's value.
-        seeds: Number of seeds for each; None uses the sweep file's value.
+        seeds: Number of seeds for each, or `auto`; None uses the sweep file's value.
         address: Address of a Ray cluster; None starts a local one.
         progress: Receives status updates.
+        trainings: Most trainings with `auto`, including plain students; None uses the sweep file's value.
 
     Raises:
         SweepDirError: If there is no sweep at `path`, or another process is running it.
-        InputError: If nothing can be confirmed.
+        InputError: If nothing can be confirmed, or the number of trainings contradicts the other arguments.
     """
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
         spec = _moved(read_spec(sweep), sweep)
-        asked = {"top": top, "seeds": seeds}
+        asked = {"top": top, "seeds": seeds, "trainings": trainings}
+        if seeds not in (None, "auto") and trainings is None:
+            asked["trainings"] = "auto"  # a fixed number of seeds replaces the sweep file's number of trainings
         wanted = spec.confirm.model_copy(update={name: value for name, value in asked.items() if value is not None})
         if load_results(path).best().empty:
             raise InputError(f"{sweep.root}: no trial has finished an epoch; first run: kdsweep resume {sweep.root}")
         if not wanted.top:
             raise InputError("confirm.top is 0 in the sweep file; pass --top N")
+        for key, message in wanted.faults():
+            raise InputError(f"--{key}: {message}")
         record_code(spec, sweep)
         return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)
 
@@ -143,7 +149,8 @@ def _refuse_other_files(sweep: SweepDir) -> None:
 
 def _clear_failed_start(sweep: SweepDir) -> None:
     """Remove the files of a run that failed before its search. The store keeps data and teachers."""
-    for path in (sweep.spec, sweep.specs, sweep.data, sweep.code, sweep.environment, sweep.probe):
+    logs = (sweep.specs, sweep.search_time)
+    for path in (sweep.spec, *logs, sweep.data, sweep.code, sweep.environment, sweep.probe, sweep.warm_start):
         path.unlink(missing_ok=True)
     for folder in (sweep.teacher, sweep.tune):
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,8 @@ from kdsweep.config.constraints import within_constraints
 from kdsweep.config.sizes import batch_note, subset_fault
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError
+from kdsweep.results import earlier
+from kdsweep.search.space import SearchSpace
 from kdsweep.search.study import Study
 from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.files import write_json
@@ -23,7 +25,7 @@ from kdsweep.terminal.progress import Progress
 from kdsweep.tune import origins
 from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
 from kdsweep.tune.cluster import Share, connected, share
-from kdsweep.tune.confirm import Confirmation
+from kdsweep.tune.confirm import Confirmation, most_trainings
 from kdsweep.tune.lanes import run_lanes
 from kdsweep.tune.prepare import Preparation
 from kdsweep.tune.search import Search
@@ -56,6 +58,8 @@ class _Phases:
         self._progress = progress
         self._timeline = Timeline()
         self._environment = describe_environment(sys.argv)
+        self._has_test: Background[bool] | None = None
+        self._space: SearchSpace | None = None
         progress.phase("data", spec.dataset.name)
         self._data = Background(self._read_data)
         self._place = Background(lambda: WorkerPlace(self._sweep, self._data.result().root, Path.cwd()))
@@ -77,20 +81,23 @@ class _Phases:
                 if outcome.end is not End.ENDED:
                     return outcome
                 part, stages = self._share(preparation.probe, search), []
-            searching = Search(
-                self._spec, self._place, self._study, lambda: preparation.card, part.slots, self._progress
-            )
+            searching: Search | None = None
             if search:
+                searching = Search(
+                    self._spec, self._place, self._study, lambda: preparation.card, part.slots, self._progress
+                )
                 stages.append(searching)
             if self._spec.confirm.top:
-                stages.append(Confirmation(self._spec, self._place, lambda: self._has_test.result(), self._progress))
+                stages.append(Confirmation(self._spec, self._place, self._prepare_test, self._progress))
             try:
                 outcome = self._run_lanes(stages, part)
             except BaseException:
                 with suppress(Exception):  # the user must see the original error
-                    searching.finish()
+                    if searching is not None:
+                        searching.finish()
                 raise
-            searching.finish()
+            if searching is not None:
+                searching.finish()
             self._write_environment()
             self._progress.phase("time", self._timeline.text())
         shutil.rmtree(self._sweep.tune, ignore_errors=True)
@@ -107,8 +114,7 @@ class _Phases:
         spec = self._spec
         per_gpu = probe.trials_per_gpu if probe else 1
         part = share(spec.resources, can_grow=self._address is not None, per_gpu=per_gpu)
-        settings = 3  # a student, its plain twin and the tuned plain student
-        most = max(spec.search.trials if search else 1, settings * spec.confirm.top * spec.confirm.seeds)
+        most = max(spec.search.trials if search else 1, most_trainings(spec.confirm))
         return replace(part, slots=min(part.slots, most))
 
     def _read_data(self) -> Prepared:
@@ -136,7 +142,15 @@ class _Phases:
             data = self._data.result()
             self._has_test = Background(lambda: data.task.prepare_test(self._spec.dataset, data))
 
+    def _prepare_test(self) -> bool:
+        """Wait until the test split is prepared. Return False if the data set has none."""
+        assert self._has_test is not None
+        return self._has_test.result()
+
     def _study(self) -> Study:
+        assert self._space is not None
+        for line in earlier.record(self._spec, self._space):
+            self._progress.phase("search", line)
         return Study(self._spec, self._sweep, self._space)
 
     def _write_environment(self) -> None:

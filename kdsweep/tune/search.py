@@ -61,17 +61,19 @@ class Search:
         """Open the study, with the trials of earlier sessions."""
         study = self._study = self._open()
         if study.done:
+            self._tell_budget()
             return
-        already = sum(len(trial.values) for trial in study.running.values())
+        unfinished = [*study.running.values(), *study.paused.values()]
+        already = sum(len(trial.values) for trial in unfinished)
         self._progress.phase(
             "search",
             f"{study.target} trials of {self._spec.train.epochs} epochs, {self._lanes} at a time"
-            + (f", resuming {len(study.running)} after {already} epochs" if study.running else ""),
+            + (f", resuming {len(unfinished)} after {already} epochs" if unfinished else ""),
         )
         self._progress.search(self._status())
 
     def next(self) -> Work | None:
-        """Return the next trial."""
+        """Return the next trial; None while a paused one may still be promoted, or if there are no more."""
         trial = self._study.ask()
         return TrialRun(self._place.result(), trial.key, trial.config) if trial else None
 
@@ -80,6 +82,9 @@ class Search:
         if work.name not in self._study.running:
             return False
         continues = self._note(work.name, report)
+        if continues and self._study.over_budget(work.name):
+            self._study.give_back(work.name)
+            continues = False
         self._epochs += len(report.get("epochs", ()))
         self._progress.search(self._status())
         self._check()
@@ -99,6 +104,8 @@ class Search:
     def close(self) -> None:
         """Sync the logs and write the frames in the background, while lanes start the next stage."""
         self._study.close()
+        if self._frames is None:
+            self._tell_budget()
         self._frames = Background(lambda: write_frames(self._spec.sweep_dir))
 
     def finish(self) -> None:
@@ -120,7 +127,7 @@ class Search:
                 study.finish(key, State.FAILED, f"{goal.column} is {metrics[goal.column]}")
                 return False
             if study.report(key, metrics):
-                study.finish(key, State.PRUNED)
+                study.leave(key)
                 return False
         if "failure" in report:
             study.finish(key, State.FAILED, report["failure"])
@@ -129,6 +136,17 @@ class Search:
             study.finish(key, State.COMPLETE)
             return False
         return True
+
+    def _tell_budget(self) -> None:
+        """Say that the budget has ended the search, and how to continue it."""
+        study = self._study
+        if study.done and study.budget.spent and study.unfinished:
+            paused = f", {len(study.running)} trials are paused" if study.running else ""
+            self._progress.phase(
+                "search",
+                f"the budget is spent: {study.budget.limits()}{paused}; to continue: kdsweep resume "
+                f"{study.sweep.root} --set search.max_epochs=N or search.max_hours=H",
+            )
 
     def _loss_reason(self, key: str) -> str:
         resources = self._spec.resources
@@ -145,9 +163,9 @@ class Search:
         """
         study = self._study
         failed = study.counts[State.FAILED]
-        if study.counts[State.COMPLETE] or study.counts[State.PRUNED] or not failed:
+        if study.counts[State.COMPLETE] or study.counts[State.PRUNED] or study.paused or not failed:
             return
-        if study.done:
+        if study.done and not study.running:
             raise SweepError(f"all {failed} trials failed: {study.last_error}")
         if failed >= SAME_FAILURE_LIMIT and study.same_error:
             raise SweepError(f"the first {failed} trials all failed with the same error: {study.last_error}")
@@ -156,7 +174,8 @@ class Search:
         study = self._study
         return SearchStatus(
             target=study.target,
-            running=len(study.running),
+            running=len(study.running) - study.waiting,
+            waiting=study.waiting + len(study.paused),
             complete=study.counts[State.COMPLETE],
             pruned=study.counts[State.PRUNED],
             failed=study.counts[State.FAILED],
@@ -165,4 +184,6 @@ class Search:
             best_value=study.leader.best if study.leader else math.nan,
             best_config=study.leader.config if study.leader else {},
             teacher_value=self._card().measured.get(self._spec.goal.column, math.nan),
+            spent=study.budget.share,
+            left=study.budget.left(),
         )

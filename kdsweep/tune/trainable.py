@@ -38,7 +38,8 @@ class Lane(tune.Trainable):
         self._begin(config["work"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next work. The driver has ended the current one."""
+        """Take the next work. The driver has ended the current one, or will continue it later."""
+        self.cleanup()
         self._begin(new_config["work"])
         return True
 

@@ -23,6 +23,7 @@ from kdsweep.registry import import_from
 from kdsweep.search.plan import rule_of
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
+from kdsweep.tasks import Metric
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import SAVE_SECONDS, Training
 from kdsweep.tune.lease import device_name, leased_device, warm_workbench
@@ -140,6 +141,7 @@ class TrialRun(Work):
         run = self._run = _Run(folder.state, folder.best, folder.hang, bench.spec)
         run.watch()
         training = run.training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), folder.state)
+        run.resumed_at(training.epoch)
         student = sizes(training)
         yield from (Report("before", metrics | student) for metrics in training.history)
         while not training.done:
@@ -189,7 +191,7 @@ class ConfirmRun(Work):
                 run.save_if(False)
                 yield Report("epochs", metrics)
         except KdsweepError:  # diverged on this seed: recorded as NaN
-            metrics_of = bench.data.task.measured(bench.spec.goal)
+            metrics_of = _metrics(bench)
             measured |= dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in metrics_of)), float("nan"))
         else:
             training.restore_best()
@@ -249,6 +251,10 @@ class _Run:
         self.watch()
         return self.training.run_epoch()
 
+    def resumed_at(self, epoch: int) -> None:
+        """Note that the state of this epoch is saved."""
+        self._saved_epoch = epoch
+
     def save_if(self, wanted: bool) -> None:
         """Save if wanted, or if the last save is more than SAVE_SECONDS old."""
         if wanted or time.monotonic() - self._saved_at > SAVE_SECONDS:
@@ -271,8 +277,12 @@ def sizes(training: Training) -> dict[str, float]:
 
 def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:
     """Return the model's metrics on the test split."""
-    measured = evaluate(model, bench.test, bench.data.task.measured(bench.spec.goal))
+    measured = evaluate(model, bench.test, _metrics(bench))
     return {f"test_{name}": value for name, value in measured.items()}
+
+
+def _metrics(bench: Workbench) -> dict[str, Metric]:
+    return bench.data.task.measured(bench.spec.wanted_metrics, bench.data.num_classes)
 
 
 def _report_each(kind: str, values: Any) -> Any:

@@ -116,18 +116,26 @@ def test_settings_that_leave_trials_comparable_can_change(sweep, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
+        (
+            {"train.epochs": 8},
+            "--set train.epochs: 4 -> 8: cannot change in an existing sweep, because schedule cosine spans the budget "
+            "in every trial; run a new sweep with another --name and search.warm_start",
+        ),
         ({"train.epochs": 2}, "--set train.epochs: 4 -> 2: cannot change in an existing sweep"),
         ({"train": {"epochs": 2, "batch_size": 64}}, "--set train.epochs: 4 -> 2: cannot change"),
-        ({"space.width": ["x"]}, "--set space.width: {'choice': [0.25, 0.5]} -> ['x']: cannot change"),
+        ({"space.width": ["x"]}, "--set space.width: found 'x'; accepted: a number from 0.001 to 100"),
+        ({"space.method": ["kd", "hnt"]}, "--set space.method: unknown method 'hnt'; did you mean 'hint'?"),
+        ({"space.lrr": 1}, "--set space.lrr: unknown key 'lrr'; did you mean 'lr'?"),
+        ({"space.lr": 0.5}, "search.points.0.lr: found 0.003, outside the space; accepted: 0.5"),
+        ({"search.points": [{"method": "none"}]}, "; accepted: [], which drops the points that were not tried yet"),
         ({"seed": 1}, "--set seed: 0 -> 1: cannot change"),
         ({"name": "other"}, "--set name: small -> other: cannot change"),
-        ({"space.width": 0.5}, "--set space.width: {'choice': [0.25, 0.5]} -> 0.5: cannot change"),
         ({"dataset.subset": 100}, "--set dataset.subset: 1200 -> 100: cannot change"),
         ({"objective.metric": "val_loss"}, "--set objective.metric: val_accuracy -> val_loss: cannot change"),
         ({"search.trials": 9}, "--set search.trials: found 9; accepted: from 10, the present total, to 1000000"),
         ({"search.trials": 10**7}, "--set search.trials: found 10000000; accepted: from 10"),
-        ({"search.trials": "many"}, "--set: search.trials: found 'many'; accepted: a whole number"),
-        ({"confirm.tops": 1}, "--set: confirm.tops: unknown key 'tops'; did you mean 'top'?"),
+        ({"search.trials": "many"}, "--set search.trials: found 'many'; accepted: a whole number"),
+        ({"confirm.tops": 1}, "--set confirm.tops: unknown key 'tops'; did you mean 'top'?"),
     ],
 )
 def test_other_settings_and_wrong_values_are_refused_in_one_line(overrides, line, sweep):

@@ -291,15 +291,59 @@ def test_a_faulty_part_hides_no_fault_of_the_search(sweep_file):
     sweep_file.write_text(text.replace("epochs: 4", "schedule: step, epochs: 4"))
     with refused(SPEC, SpecError) as caught:
         load_spec(sweep_file, {"search.points": [{"method": "kd", "depth": 1}]})
-    found = [fault.split(": ", 2)[1] for fault in caught.value.faults]
-    assert found == ["train.milestones", "scheduler.group_by", "search.points.0.depth"]
+    first, second, third = caught.value.faults
+    assert [fault.split(": ", 2)[1] for fault in (first, second)] == ["train.milestones", "scheduler.group_by"]
+    assert third.startswith("--set search.points.0.depth: ")
 
 
-def test_groups_by_a_setting_from_a_range_are_noted(sweep_file):
-    spec = load_spec(sweep_file, {"scheduler.group_by": ["lr", "width", "method"]})
-    (note,) = notes(spec)
-    assert note.startswith("scheduler.group_by: lr is drawn from a range, so nearly every trial is a group of its own")
-    assert notes(load_spec(sweep_file, {"scheduler.group_by": ["lr"], "scheduler.name": "none"})) == []
+def test_faults_are_in_the_order_of_the_file_and_those_of_overrides_last(sweep_file):
+    text = sweep_file.read_text().replace("grace_epochs: 1", "group_by: [widht]").replace("trials: 10", "trials: ten")
+    sweep_file.write_text(text.replace("subset: 1200", "subset: 1").replace("[kd, hint, none]", "[kd, hnt, none]"))
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"name": "../up", "train.epochs": "4"})
+    lines = [fault.removeprefix(f"{sweep_file}:").split(":")[0] for fault in caught.value.faults]
+    assert lines == ["2", "6", "12", "--set name", "--set train.epochs"]
+
+
+def test_a_faulty_key_hides_no_fault_in_its_own_section(sweep_file):
+    text = sweep_file.read_text().replace("val_fraction: 0.5", "val_fraction: half")
+    text = text.replace("subset: 1200", "normalize: imagenet").replace("epochs: 4", "epochs: four, optimizer: adm")
+    text = text.replace("trials: 10", "trials: ten, sampler: tpee").replace("alpha: 0.9, lr", "alpha: 0.95, lr")
+    sweep_file.write_text(text.replace("mnist_mini_teacher", "mnist_mini_techer").replace("width: 0.25", "width: -1"))
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file)
+    assert sorted(fault.split(": ", 2)[1] for fault in caught.value.faults) == [
+        "dataset.normalize", "dataset.val_fraction", "search.points.0.alpha", "search.sampler", "search.trials",
+        "teacher.checkpoint", "teacher.width", "train.epochs", "train.optimizer",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("epochs: 4", "epochs: four"),  # the budget that grace_epochs is compared with
+        ("epochs: 4", "optimizer: 3, momentum: 0.5, epochs: 4"),
+        ("name: mnist_mini", "nam: mnist_mini"),
+    ],
+)
+def test_what_stands_in_for_a_faulty_value_causes_no_faults(before, after, sweep_file):
+    text = sweep_file.read_text().replace("grace_epochs: 1", "grace_epochs: 30").replace("epochs: 4", "epochs: 40")
+    sweep_file.write_text(text.replace(before, after, 1))
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file)
+    for fault in caught.value.faults:
+        assert after.split(":")[0] in fault or "name: missing" in fault
+
+
+def test_groups_by_a_setting_from_a_range_are_refused_but_for_the_width(sweep_file):
+    with pytest.raises(SpecError, match=r"scheduler.group_by: found 'lr', drawn from a range, so that nearly every tr"):
+        load_spec(sweep_file, {"scheduler.group_by": ["lr", "width", "method"]})
+    load_spec(sweep_file, {"scheduler.group_by": ["lr"], "scheduler.name": "none"})
+    spec = load_spec(sweep_file, {"space.width": {"loguniform": [0.25, 1]}, "search.points": []})
+    assert notes(spec) == [
+        "scheduler.group_by: width is drawn from a range, so trials of all widths are compared, less the trend over "
+        "log(width)"
+    ]
 
 
 def test_all_faults_are_reported_at_once(sweep_file):
@@ -364,7 +408,7 @@ def test_overrides_replace_values_and_say_so_when_wrong(sweep_file):
     assert spec.search.trials == 7
     assert spec.search_space.shared["width"].written() == {"choice": [0.5]}
     assert spec.confirm.top == 0
-    with refused(SET, SpecError, match=r"^--set: search.trials: found 'many'; accepted: a whole number$"):
+    with refused(SET, SpecError, match=r"^--set search.trials: found 'many'; accepted: a whole number$"):
         load_spec(sweep_file, {"search.trials": "many"})
     with refused(
         SET, SpecError, match=r"--set name.first: name is 'small'; accepted: a path whose keys all hold mappings"
@@ -552,7 +596,7 @@ def test_an_endless_file_is_refused():
         ("train.batch_size", 10**16, "at most 10000000"),
         ("search.trials", 10**12, "at most 1000000"),
         ("confirm.top", 10**9, "at most 1000"),
-        ("confirm.seeds", 10**9, "at most 1000"),
+        ("confirm.seeds", 10**9, "auto or at most 1000"),
         ("resources.cpus_per_trial", 10**9, "at most 10000"),
     ],
 )
@@ -560,9 +604,26 @@ def test_absurd_values_are_refused_in_one_line(key, value, accepted, sweep_file)
     with refused(SET, SpecError) as caught:
         load_spec(sweep_file, {key: value})
     (fault,) = caught.value.faults
-    assert fault.startswith(f"--set: {key}: found ")
+    assert fault.startswith(f"--set {key}: found ")
     assert f"; accepted: {accepted}" in fault
     assert len(fault) < 300
+
+
+@pytest.mark.parametrize(
+    ("section", "fault"),
+    [
+        ({"seeds": 3, "trainings": 60}, "found 60, which has no effect with seeds: 3; accepted: seeds: auto with it"),
+        ({"seeds": "auto", "top": 8, "trainings": 15}, "found 15; accepted: at least 16, two for each of the top 8"),
+        ({"seeds": "auto", "trainings": 0}, "found 0; accepted: auto or at least 1"),
+    ],
+)
+def test_a_number_of_trainings_must_fit_the_seeds_and_the_top(section, fault, sweep_file):
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"confirm": section})
+    (found,) = caught.value.faults
+    assert f"confirm.trainings: {fault}" in found
+    fitting = load_spec(sweep_file, {"confirm": {"seeds": "auto", "top": 8, "trainings": 16}})
+    assert (fitting.confirm.seeds, fitting.confirm.trainings) == ("auto", 16)
 
 
 def test_a_model_that_calls_sys_exit_is_reported(sweep_file, tmp_path, monkeypatch):

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 from kdsweep.config.load import load_spec
-from kdsweep.results.confirmed import GAIN_COLUMNS, gain_columns, upgraded, verdict_of
+from kdsweep.results.confirmed import GAIN_COLUMNS, confirmed_frame, gain_columns, upgraded, verdict_of
+from kdsweep.results.designs import Chosen, FixedSeeds
 from kdsweep.results.frames import write_frame
 from kdsweep.results.gains import judge
-from kdsweep.results.order import by_confirmation
+from kdsweep.results.order import by_confirmation, group_keys, groups_of, in_turn
+from kdsweep.search.baseline import plain_twin
+from kdsweep.seeds import run_name
 from kdsweep.tasks import Goal
-from kdsweep.tune.confirm import Chosen, confirmed_frame, plain_twin
-from kdsweep.tune.work import run_name
 
 SEEDS = [11, 12, 13, 14, 15]
 CLEAR = np.array([0.010, 0.013, 0.007, 0.012, 0.009])
@@ -24,7 +25,7 @@ NAN = float("nan")
 def test_a_row_has_every_column_and_gives_the_same_verdict_back(tmp_path):
     frame = gain_columns({"kd_gain": {"a": CLEAR}, "kd_gain_tuned": {"a": -BORDERLINE}}, ["a"], 0.005)
     assert list(frame.columns) == list(GAIN_COLUMNS)
-    write_frame(frame.assign(seeds=5), tmp_path / "frame.parquet")
+    write_frame(frame.assign(seeds=5, judged_seeds=5), tmp_path / "frame.parquet")
     (row,) = pd.read_parquet(tmp_path / "frame.parquet").to_dict("records")
     assert verdict_of(row, "kd_gain") == judge(CLEAR)
     assert verdict_of(row, "kd_gain_tuned") == judge(-BORDERLINE)
@@ -55,7 +56,7 @@ def test_a_frame_of_an_earlier_version_gets_empty_verdicts():
     new = upgraded(old)
     assert set(GAIN_COLUMNS) <= set(new.columns)
     assert "within_noise" not in new.columns
-    assert (new["kd_gain"][0], new["verdict"][0]) == (0.01, "")
+    assert (new["kd_gain"][0], new["verdict"][0], new["judged_seeds"][0]) == (0.01, "", 3)
     assert verdict_of(new.iloc[0], "kd_gain") is None
     assert upgraded(new) is new
     assert upgraded(pd.DataFrame()).empty
@@ -77,7 +78,7 @@ def confirmed(sweep_file):
             }
             for config, values in accuracies for seed, value in zip(SEEDS, values, strict=True)
         }  # fmt: skip
-        return confirmed_frame(chosen, SEEDS, results, spec)
+        return confirmed_frame(FixedSeeds(chosen, SEEDS), results, spec.goal, spec.gain_margin())
 
     return build
 
@@ -104,11 +105,13 @@ def test_gains_are_paired_by_seed_against_twin_and_tuned_plain_student(confirmed
 
 def test_a_plain_student_has_no_gain_and_is_not_part_of_the_family(confirmed):
     plain = np.full(5, 0.9)
-    chosen = [Chosen("0001-a", KD, TWIN, None), Chosen("0002-b", TUNED, plain_twin(TUNED), TUNED)]
+    chosen = [Chosen("0001-a", KD, TWIN, None), Chosen.of("0002-b", TUNED, TUNED)]
     frame = confirmed(chosen, [(KD, plain + BORDERLINE), (TWIN, plain), (TUNED, plain)])
     assert list(frame["verdict"]) == ["gain", ""]
     assert frame["kd_gain_p"][0] == pytest.approx(judge(BORDERLINE).p)
     assert frame["kd_gain"].isna().tolist() == [False, True]
+    assert frame["plain_test_accuracy"].isna().tolist() == [False, True]
+    assert frame["judged_seeds"].tolist() == [5, 0]
     assert frame["test_accuracy"].tolist() == pytest.approx([0.9 + BORDERLINE.mean(), 0.9])
 
 
@@ -169,9 +172,9 @@ TRIALS = pd.DataFrame({
 ACCURACY = Goal()
 
 
-def order_of(fresh, goal=ACCURACY):
+def order_of(fresh, goal=ACCURACY, **columns):
     confirmed = pd.DataFrame({"trial": list(fresh), goal.column: list(fresh.values())})
-    return "".join(by_confirmation(TRIALS, confirmed, goal)["trial"])
+    return "".join(by_confirmation(TRIALS.assign(**columns), confirmed, goal, list(columns))["trial"])
 
 
 def test_confirmed_trials_are_ordered_by_their_fresh_means_and_the_others_keep_their_places():
@@ -179,6 +182,33 @@ def test_confirmed_trials_are_ordered_by_their_fresh_means_and_the_others_keep_t
     assert order_of({"a": 0.90, "b": 0.92, "c": 0.91}) == "bcade"
     assert order_of({"a": 0.90, "d": 0.92}) == "dbcae"
     assert order_of({"a": 0.91, "b": 0.91}) == "abcde"
+
+
+def test_the_winner_of_a_group_precedes_those_of_its_group_that_the_search_found_worse():
+    width = [1.0, 1.0, 0.5, 0.5, 1.0]
+    assert order_of({"a": 0.90, "c": 0.92}, width=width) == "cabde"
+    assert order_of({"a": 0.92, "c": 0.90}, width=width) == "abcde"
+    # In the search, a and b were better than the confirmed d, and e was worse.
+    assert order_of({"d": 0.90}, width=[1.0, 0.5, 0.5, 1.0, 1.0]) == "abcde"
+
+
+def test_candidates_are_chosen_from_all_groups_in_turn():
+    trials = TRIALS.assign(width=[1.0, 1.0, 0.5, 1.0, 0.25], lr=[0.1, 0.2, 0.3, 0.4, 0.5])
+
+    def chosen(top, *group_by):
+        return "".join(in_turn(trials, top, group_by)["trial"])
+
+    assert chosen(3, "width") == "ace"
+    assert chosen(2, "width") == "ac"
+    assert chosen(5, "width") == "acebd"
+    assert chosen(3) == "abc"
+    assert list(groups_of(trials, ["width", "lr"]))[:2] == ["width 1, lr 0.1", "width 1, lr 0.2"]
+
+
+def test_only_settings_with_finitely_many_values_make_groups(sweep_file):
+    spec = load_spec(sweep_file, {"scheduler.group_by": ["width", "method"]})
+    assert group_keys(spec) == ("width", "method")
+    assert group_keys(load_spec(sweep_file, {"space.width": {"uniform": [0.25, 1.0]}})) == ()
 
 
 def test_a_confirmed_trial_that_diverged_on_a_seed_is_the_last_of_the_confirmed():

@@ -801,7 +801,7 @@ def test_gain_and_interval_in_the_card_have_one_unit():
         "kd_gain_p": 0.02, "verdict": "gain", "more_seeds": 0.0, "failed_seeds": 0.0, "margin": 0.005,
     }  # fmt: skip
     rows = cards._confirmed_rows(measured | {"test_accuracy": 0.9, "test_accuracy_std": 0.01}, "accuracy")
-    gain = "| gain over that plain student, paired by seed |"
+    gain = "| difference from that plain student, paired by seed |"
     assert f"{gain} +2.72 points (95 % CI +1.73 to +3.71), gain |" in rows
     assert "| test, these settings on 2 fresh seeds | 90.00% ± 1.00% |" in rows
     rows = cards._confirmed_rows(measured | {"test_loss": 0.4}, "loss")
@@ -809,10 +809,24 @@ def test_gain_and_interval_in_the_card_have_one_unit():
     assert "| test, these settings on 2 fresh seeds | 0.4 |" in rows
 
 
+def test_a_plain_student_is_not_compared_with_itself_in_the_card():
+    measured = {
+        "seeds": 1.0, "test_accuracy": 0.9, "plain_test_accuracy": 0.9, "tuned_plain_test_accuracy": 0.9,
+    }  # fmt: skip
+    assert cards._confirmed_rows(measured, "accuracy", plain=True) == [
+        "| test, these settings on 1 fresh seed | 90.00% |"
+    ]
+
+
+def test_a_judged_leader_in_the_card_has_the_number_of_its_judged_seeds():
+    measured = {"seeds": 3.0, "judged_seeds": 8.0, "test_accuracy": 0.9, "test_accuracy_std": 0.01}
+    assert cards._confirmed_rows(measured, "accuracy") == ["| test, these settings on 8 fresh seeds | 90.00% ± 1.00% |"]
+
+
 def test_a_gain_of_an_earlier_version_in_the_card_has_no_verdict():
     measured = {"seeds": 2.0, "test_accuracy": 0.9, "kd_gain": 0.0272, "kd_gain_std": 0.0011}
     rows = cards._confirmed_rows(measured, "accuracy")
-    assert "| gain over that plain student, paired by seed | +2.72 points |" in rows
+    assert "| difference from that plain student, paired by seed | +2.72 points |" in rows
 
 
 # Evaluation

@@ -32,6 +32,7 @@ MEASURED = [
     "parameters",
     "size_mb",
     "train_seconds",
+    "space",
     "error",
 ]
 EPOCHS = [

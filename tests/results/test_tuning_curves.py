@@ -20,7 +20,7 @@ def spec_of(**sections):
 
 def trials_of(*rows):
     frame = pd.DataFrame(rows, columns=["method", "width", "state", "val_accuracy"])
-    return frame.assign(number=range(len(frame)), trial=[f"{number:04d}" for number in range(len(frame))])
+    return frame.assign(number=range(len(frame)), trial=[f"{number:04d}" for number in range(len(frame))], space=0)
 
 
 TRIALS = trials_of(

@@ -10,12 +10,13 @@ from optuna.storages.journal import JournalFileBackend
 from kdsweep.config.load import load_spec
 from kdsweep.config.spec import read_spec
 from kdsweep.errors import SpecError
+from kdsweep.results.confirmed import confirmed_frame, verdict_of
+from kdsweep.results.designs import Chosen, FixedSeeds
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.search.study import State, Study
+from kdsweep.seeds import run_name
 from kdsweep.terminal.progress import SearchStatus, _best
 from kdsweep.terminal.tables import ranked
-from kdsweep.tune.confirm import Chosen, confirmed_frame
-from kdsweep.tune.work import run_name
 
 # Losses by epoch, the parameters, and how the trial ends unless a rung stops it.
 STORY = [
@@ -116,9 +117,31 @@ def test_a_gain_is_positive_where_the_loss_is_smaller(told, spec):
         run_name(config, 7): {"parameters": 1, "size_mb": 1.0, "first_layer_norm": 1.0, "val_loss": loss,
                               "test_loss": loss} for config, loss in ((chosen.config, 0.5), (chosen.twin, 0.75))
     }  # fmt: skip
-    (row,) = confirmed_frame([chosen], [7], measured, results.spec).to_dict("records")
+    (row,) = confirmed_frame(FixedSeeds([chosen], [7]), measured, results.goal, results.spec.gain_margin()).to_dict(
+        "records"
+    )
     assert (row["test_loss"], row["plain_test_loss"], row["kd_gain"]) == (0.5, 0.75, 0.25)
     assert row["margin"] == 0  # the cross entropy declares none
+
+
+def test_verdicts_of_a_loss_are_worded_in_its_own_unit(told, spec):
+    results = load_results(told.sweep.root)
+    chosen = Chosen("0002-aaaaaa", {"method": "kd", "width": 0.5, "lr": 1e-3}, {"method": "none", "width": 0.5}, None)
+    seeds = range(7, 13)
+    measured = {
+        run_name(config, seed): {"parameters": 1, "size_mb": 1.0, "first_layer_norm": 1.0, "val_loss": loss,
+                                 "test_loss": loss + seed / 1000, "test_ece": seed / 100}
+        for config, loss in ((chosen.config, 0.75), (chosen.twin, 0.5)) for seed in seeds
+    }  # fmt: skip
+    (row,) = confirmed_frame(
+        FixedSeeds([chosen], list(seeds)), measured, results.goal, results.spec.gain_margin()
+    ).to_dict("records")
+    assert (row["verdict"], row["kd_gain"]) == ("loss", pytest.approx(-0.25))  # the larger loss is no gain
+    text = verdict_of(row, "kd_gain").text("loss")
+    assert text.startswith("-0.25 (")
+    assert "points" not in text
+    assert (row["test_ece"], row["test_ece_std"]) == pytest.approx((0.095, 0.0187083), abs=1e-6)
+    assert "test_accuracy" not in row  # these runs did not measure it
 
 
 def test_progress_shows_a_loss_as_a_number():

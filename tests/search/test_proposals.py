@@ -7,7 +7,8 @@ import pytest
 from optuna.trial import TrialState
 
 from kdsweep.distributions import Config
-from kdsweep.search.proposer import BEST, BoundedMemory, Proposer
+from kdsweep.search.memory import BEST, BoundedMemory
+from kdsweep.search.proposer import Proposer
 from kdsweep.search.section import SearchSection
 from kdsweep.search.space import SearchSpace
 

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from kdsweep.errors import MetricError
+from kdsweep.tasks import Metric, Task
 from kdsweep.tasks.arrays import Arrays
 from kdsweep.tasks.metrics import METRICS, Goal, shown, shown_gain
+from kdsweep.tasks.metrics.totals import Totals, fault
 from kdsweep.training.evaluate import evaluate
 
 COUNT, CLASSES = 300, 8
@@ -80,3 +83,61 @@ def test_accuracies_are_shown_as_per_cent_and_other_metrics_as_numbers():
         "",
     )
     assert (shown_gain("test_accuracy", 0.012), shown_gain("test_loss", -0.012)) == ("+1.20", "-0.012")
+
+
+def test_metrics_of_four_samples_worked_out_by_hand():
+    # Probabilities 0.7, 0.1, 0.1 and 0.05, 0.03, 0.02 in an order that puts the label of the last sample sixth.
+    p = np.array([0.7, 0.1, 0.1, 0.05, 0.03, 0.02])
+    labels = np.array([0, 0, 0, 5])
+    found = by_kdsweep(np.log(np.tile(p, (4, 1))).astype(np.float32), labels)
+    assert found["accuracy"] == 0.75
+    assert found["top5_accuracy"] == 0.75
+    assert found["balanced_accuracy"] == 0.5  # all of class 0, none of class 5, no sample of the others
+    assert found["loss"] == pytest.approx(-(3 * math.log(0.7) + math.log(0.02)) / 4, rel=1e-6)  # 1.24551
+    assert found["ece"] == pytest.approx(0.05, abs=1e-6)  # one bin: accuracy 0.75, confidence 0.7
+
+
+def test_metrics_that_need_more_classes_are_left_out_unless_the_sweep_asks_for_them():
+    task = Task()
+    assert list(task.measured((), 6)) == ["accuracy", "loss", "top5_accuracy", "balanced_accuracy", "ece"]
+    assert list(task.measured((), 5)) == ["accuracy", "loss", "balanced_accuracy", "ece"]
+    assert "top5_accuracy" in task.measured(("val_top5_accuracy",), 5)
+
+
+def right(logits, labels):
+    return (logits.argmax(dim=1) == labels).sum()
+
+
+def failing(*_):
+    raise RuntimeError("no such\nthing")
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (Metric("", "max", failing), "metric 'own': sums raised RuntimeError: no such thing"),
+        (Metric("", "max", lambda logits, labels: 3.0), "metric 'own': sums returned a float; accepted: a tensor"),
+        (
+            Metric("", "max", lambda logits, labels: logits.argmax(dim=1) == labels),
+            "metric 'own': sums returned shapes [20] and [3] for batches of different sizes; accepted: one shape, "
+            "summed over the samples",
+        ),
+        (Metric("", "max", right, failing), "metric 'own': value raised RuntimeError: no such thing"),
+        (Metric("", "max", right, lambda sums, count: "x"), "metric 'own': value raised ValueError: could not convert"),
+        (
+            Metric("", "max", right, lambda sums, count: math.inf),
+            "metric 'own': inf for random logits of 10 classes; accepted: a finite number",
+        ),
+    ],
+)
+def test_a_metric_of_ones_own_that_cannot_be_computed_is_explained_in_one_line(metric, message):
+    found = fault("own", metric, 10)
+    assert found.startswith(message)
+    assert "\n" not in found
+    assert fault("own", Metric("", "max", right), 10) == ""
+
+
+def test_an_evaluation_names_the_metric_that_fails():
+    totals = Totals({"own": Metric("", "max", failing)})
+    with pytest.raises(MetricError, match="metric 'own': sums raised RuntimeError: no such thing"):
+        totals.add(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))

@@ -105,6 +105,14 @@ def test_a_run_reads_stored_outputs_and_records_what_its_loss_is_made_of(here):
         ({"objective.mode": "min"}, r"objective\.mode: found 'min'; accepted: 'max', which is best for my_texts:worst"),
         ({"objective": {"metric": "val_top5_accuracy"}}, r"objective\.metric: .*accepted: a metric for 4 classes"),
         ({"space": {"method": ["at"]}, "objective": {}}, r"space\.method: at: "),
+        ({"metrics": ["my_texts:bag"]}, r"metrics\.0: metric 'my_texts:bag': a function; accepted: a kdsweep"),
+        ({"metrics": ["val_ece"]}, r"metrics\.0: found 'val_ece'; .*because val_ece is measured anyway"),
+        (
+            {"metrics": ["my_texts:worst_topic_accuracy"]},
+            r"metrics\.0: found .*worst_topic_accuracy is measured anyway",
+        ),
+        ({"metrics": ["val_top5_accuracy"]}, r"metrics\.0: found .*val_top5_accuracy is measured anyway"),
+        ({"metrics": ["os:getcwd"]}, r"metrics\.0: metric 'os:getcwd': a builtin_function_or_method; accepted: a kd"),
     ],
 )
 def test_what_the_task_cannot_do_is_a_fault_of_the_sweep_file(changes, message, here):
@@ -125,3 +133,32 @@ def test_samples_of_another_type_or_shape_are_refused(here):
         module.topics = replace(module.topics, read=lambda source, split, x=samples, y=labels: (x, y))
         with refused(CODE, DataError, match=message):
             prepared(spec)
+
+
+def test_further_metrics_of_ones_own_are_columns_and_do_not_steer_the_search(here):
+    changes = {"objective": {}, "metrics": ["my_texts:worst_topic_accuracy"], "storage": str(here / "runs")}
+    spec = load_spec(here / "texts.yaml", changes)
+    assert spec.goal.column == "val_accuracy"
+    data = prepared(spec)
+    spec.sweep_dir.root.mkdir(parents=True)
+    card = provide_teacher(spec, spec.sweep_dir, data, CPU, lambda metrics: None)
+    bench = Workbench.of(spec, spec.sweep_dir, data, CPU)
+    training = bench.training({"method": "none", "width": 0.5, "lr": 1e-2}, 0, here / "state")
+    epoch = training.run_epoch()
+    assert epoch[OBJECTIVE] == pytest.approx(least_accuracy(training.student.eval(), bench.val))
+    assert "val_top5_accuracy" not in epoch  # there are four topics
+    assert set(card.measured) == {name for name in epoch if name.startswith("val_")}
+
+
+def test_a_metric_of_ones_own_that_fails_is_a_fault_of_the_sweep_file(here):
+    text = (here / "my_texts.py").read_text()
+    broken = 'worst_topic_accuracy = Metric("", "max", lambda logits, labels: logits[:, 99].sum())\n'
+    (here / "my_texts.py").write_text(text + broken)
+    for changes, where in (
+        ({}, r"objective\.metric"),
+        ({"objective": {}, "metrics": ["my_texts:worst_topic_accuracy"]}, r"metrics\.0"),
+    ):
+        with pytest.raises(
+            SpecError, match=where + r": metric 'my_texts:worst_topic_accuracy': sums raised IndexError: "
+        ):
+            load_spec(here / "texts.yaml", changes)

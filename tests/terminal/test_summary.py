@@ -13,7 +13,7 @@ from kdsweep.storage.paths import SweepDir
 from kdsweep.terminal.summary import print_summary
 
 JUDGED = {
-    "seeds": 5, "margin": 0.005, "tuned_plain_test_accuracy": 0.9,
+    "seeds": 5, "judged_seeds": 5, "level": 0.05, "margin": 0.005, "tuned_plain_test_accuracy": 0.9,
     "tuned_plain_test_accuracy_std": 0.01,
     "kd_gain": 0.02, "kd_gain_std": 0.001, "kd_gain_low": 0.018, "kd_gain_high": 0.022, "kd_gain_p": 0.001,
     "verdict": "gain", "more_seeds": 0, "failed_seeds": 0,
@@ -82,6 +82,34 @@ def test_gains_confirmed_by_an_earlier_version_have_no_verdicts_and_say_how_to_g
     assert "+2.00 " in out
     assert "Warning" not in out
     assert "The gains have no verdicts" in out
+
+
+def test_one_seed_is_told_as_a_value_without_spread_or_verdict(told, capsys):
+    spreads = dict.fromkeys((name for name in JUDGED if name.endswith(("_std", "_low", "_high"))), float("nan"))
+    plain = dict.fromkeys(("test_accuracy_std", "plain_test_accuracy_std"), float("nan"))
+    one = {"kd_gain": -0.01, "verdict": "undecided", "more_seeds": 4, "verdict_tuned": "undecided", "seeds": 1}
+    out = " ".join(shown(told(**spreads, **one, **plain, judged_seeds=1), capsys).split())
+    assert "Confirmed on 1 fresh seed: value on the test split." in out
+    assert "±" not in out
+    assert "a negative gain is a loss" in out
+    assert out.count("Warning") == 1
+    assert "Warning: one seed shows no spread, so it gives no verdict; confirm at least 5 seeds." in out
+
+
+def test_candidates_that_were_not_judged_are_explained_and_looks_are_mentioned(told, capsys):
+    results = told(judged_seeds=6, level=0.01)
+    judged = results.confirmed
+    empty = {name: float("nan") for name in judged.columns if "kd_gain" in name or "plain" in name}
+    other = judged.assign(**empty, verdict="", verdict_tuned="", judged_seeds=0, seeds=2)
+    other["trial"] = next(key for key in results.trials["trial"] if key != judged["trial"][0])
+    results.confirmed = pd.concat([judged, other], ignore_index=True)
+    out = " ".join(shown(results, capsys).split())
+    assert "Confirmed on 2 to 6 fresh seeds" in out
+    assert "a confidence interval of their mean that allows for the repeated looks" in out
+    assert "Students without gains were candidates only" in out
+    assert "version 0.1.0" not in out
+    width = judged["width"][0]
+    assert f"Best confirmed student by group: width {width:g}: " in out
 
 
 def test_the_effort_of_both_sides_is_shown(told, capsys):

@@ -99,6 +99,13 @@ def test_confirmation_retrains_the_best_next_to_a_plain_twin(swept):
     runs = [json.loads(path.read_text()) for path in SweepDir(swept).confirmed.glob("*/result.json")]
     assert len(runs) >= (2 if row["method"] == "none" else 4)
     assert 0.5 < results.teacher["test_accuracy"] <= 1
+    ours = [run for run in runs if run["test_accuracy"] == pytest.approx(row["test_accuracy"], abs=0.05)]
+    for name in ("loss", "top5_accuracy", "balanced_accuracy", "ece"):
+        assert (
+            min(run[f"test_{name}"] for run in ours) <= row[f"test_{name}"] <= max(run[f"test_{name}"] for run in ours)
+        )
+        assert row[f"test_{name}_std"] >= 0
+        assert {f"val_{name}"} <= set(results.trials.columns) & set(results.epochs.columns) & set(results.teacher)
 
 
 def test_later_confirmation_of_more_trials_trains_nothing_twice(local_ray, swept, tmp_path):
@@ -107,14 +114,16 @@ def test_later_confirmation_of_more_trials_trains_nothing_twice(local_ray, swept
     before = {path: path.stat().st_mtime_ns for path in copy.confirmed.glob("*/result.json")}
     more = kdsweep.confirm(copy.root, top=2, seeds=3).confirmed
     results = kdsweep.load_results(copy.root)
-    assert list(more["trial"]) == list(results.candidates(2)["trial"])
-    assert list(results.best(2)["trial"]) == list(more.sort_values("val_accuracy", ascending=False)["trial"])
+    assert set(more["trial"]) == set(results.candidates(2)["trial"])
+    assert more["width"].nunique() == 2  # the winner of each width
+    assert more["val_accuracy"].is_monotonic_decreasing
+    assert results.best(1)["trial"][0] == more["trial"][0]
     assert set(more["seeds"]) == {3}
     assert before == {path: path.stat().st_mtime_ns for path in before}
     for row in more.to_dict("records"):
         plain = kdsweep.load_results(copy.root).plain(width=row["width"])
         assert pd.isna(row["kd_gain_tuned"]) == (plain.empty or row["method"] == "none")
-        if len(plain):
+        if len(plain) and row["method"] != "none":
             assert row["tuned_plain_lr"] == plain["lr"][0]
     # The same seeds make the same first weights, distilled or not.
     norms = {}
@@ -123,6 +132,42 @@ def test_later_confirmation_of_more_trials_trains_nothing_twice(local_ray, swept
         norms.setdefault((run["parameters"], path.parent.name.split("-")[1]), set()).add(run["first_layer_norm"])
     assert all(len(found) == 1 for found in norms.values())
     assert not list(copy.confirmed.glob("*/state.safetensors"))
+
+
+def test_seeds_go_to_the_leader_of_each_width_and_nothing_is_trained_twice(local_ray, swept, tmp_path):
+    copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
+    shutil.copytree(SweepDir(swept).store.root, copy.store.root)
+    shutil.rmtree(copy.confirmed)
+    frame = kdsweep.confirm(copy.root, top=3, seeds="auto", trainings=18).confirmed
+    runs = {path: path.stat().st_mtime_ns for path in copy.confirmed.glob("*/result.json")}
+    assert len(frame) == 3
+    assert len(runs) <= 18
+    judged = frame[frame["judged_seeds"] > 0]
+    assert judged["width"].is_unique
+    assert set(judged["method"]) <= {"kd", "hint"}
+    assert (frame["kd_gain"].notna() == (frame["judged_seeds"] > 0)).all()
+    # An interrupted confirmation trains what is missing, and nothing else.
+    lost = sorted(runs)[:3]
+    for path in lost:
+        path.unlink()
+    again = kdsweep.confirm(copy.root, top=3, seeds="auto", trainings=18).confirmed
+    pd.testing.assert_frame_equal(again, frame)
+    after = {path: path.stat().st_mtime_ns for path in copy.confirmed.glob("*/result.json")}
+    assert after.keys() == runs.keys()
+    assert {path for path in runs if after[path] != runs[path]} == set(lost)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"trainings": 20}, "--trainings: found 20, which has no effect with seeds: 2; accepted: seeds: auto"),
+        ({"seeds": "auto", "top": 5, "trainings": 9}, "--trainings: found 9; accepted: at least 10"),
+    ],
+)
+def test_trainings_that_contradict_the_seeds_are_refused(asked, message, swept, tmp_path):
+    copy = Path(shutil.copytree(swept, tmp_path / "small"))
+    with pytest.raises(InputError, match=message):
+        kdsweep.confirm(copy, **asked)
 
 
 def test_a_sweep_that_has_not_run_cannot_be_confirmed(tmp_path, sweep_file):

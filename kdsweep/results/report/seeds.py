@@ -6,12 +6,15 @@ import json
 import math
 from collections.abc import Mapping
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from kdsweep.distributions import Config
 from kdsweep.results.report.found import Found
 from kdsweep.search.baseline import plain_twin
 from kdsweep.seeds import derived_seed, run_name
+
+MOST_SEEDS = 1000  # as in `confirm.seeds`
 
 
 def seed_differences(found: Found, row: Mapping[str, Any], gain: str) -> list[float]:
@@ -28,10 +31,11 @@ def seed_differences(found: Found, row: Mapping[str, Any], gain: str) -> list[fl
     baseline = plain_twin(config) if gain == "kd_gain" else _tuned(found, float(row["width"]))
     if not baseline:
         return []
-    seeds = [derived_seed(found.spec.seed, "confirm", number) % 2**31 for number in range(int(row["seeds"]))]
+    seeds = (derived_seed(found.spec.seed, "confirm", number) % 2**31 for number in range(MOST_SEEDS))
     test = partial(_test_value, found)
-    values = [found.goal.score(1.0) * (test(config, seed) - test(baseline, seed)) for seed in seeds]
-    return [value for value in values if not math.isnan(value)]
+    values = (found.goal.score(1.0) * (test(config, seed) - test(baseline, seed)) for seed in seeds)
+    # With `seeds: auto`, the plain students have no runs on the seeds of the selection.
+    return list(islice((value for value in values if not math.isnan(value)), int(row["seeds"])))
 
 
 def _config_of(found: Found, trial: str) -> Config:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable
 
-from kdsweep.distributions import RandInt
-from kdsweep.params import Param
-from kdsweep.search.stopping.base import STOPPING_RULES, StoppingRule
+from kdsweep.search.stopping.base import STOPPING_RULES
+from kdsweep.search.stopping.rungs import Halving
 
 
 @STOPPING_RULES.declare
-class ASHA(StoppingRule):
+class ASHA(Halving):
     """Asynchronous successive halving: at each rung, the top 1/reduction_factor of each group continues.
 
     Trials are compared only within their group; otherwise wide students would always stop narrow ones. The first rung
@@ -22,33 +19,6 @@ class ASHA(StoppingRule):
     """
 
     name = "asha"
-    grace_epochs = Param(0, "the first rung; 0 is a ninth of the budget, rounded up", valid=RandInt(0, 1_000_000))
-    reduction_factor = Param(
-        3,
-        "the top 1/reduction_factor of each group continues; also the ratio between rungs",
-        valid=RandInt(2, 1_000_000),
-    )
-
-    def __init__(self, epochs: int, **params: Any):
-        super().__init__(epochs, **params)
-        self._values: dict[tuple[Hashable, int], dict[str, float]] = {}
-        self._milestones = []
-        milestone = self.grace_epochs or math.ceil(epochs / 9)
-        while milestone < epochs:
-            self._milestones.append(milestone)
-            milestone *= self.reduction_factor
-
-    @classmethod
-    def faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """The first rung must be within the budget."""
-        grace, epochs = values["grace_epochs"], values["epochs"]
-        if grace > epochs:
-            yield "grace_epochs", f"found {grace}; accepted: at most train.epochs ({epochs})"
-
-    @property
-    def milestones(self) -> Sequence[int]:
-        """The rungs."""
-        return self._milestones
 
     def reached(self, group: Hashable, key: str, epoch: int, value: float) -> bool:
         """Stop a trial that is not in the top `1 / reduction_factor` of the trials that have reached this rung.
@@ -56,11 +26,5 @@ class ASHA(StoppingRule):
         The number that continues is rounded and at least one. The trial itself counts, so the first trial at a rung
         continues. A trial that reaches a rung again after an interruption is not judged again.
         """
-        if epoch not in self._milestones:
-            return False
-        values = self._values.setdefault((group, epoch), {})
-        if key in values:
-            return False
-        values[key] = value
-        places = max(1, round(len(values) / self.reduction_factor))
-        return sum(other > value for other in values.values()) >= places
+        rung = self.enter(group, key, epoch, value)
+        return rung is not None and not rung.admits(key, max(1, round(len(rung) / self.reduction_factor)))

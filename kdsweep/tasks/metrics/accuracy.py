@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdsweep.lazy import F, torch
+from kdsweep.lazy import torch
 from kdsweep.tasks.metrics.base import HALF_A_POINT, Metric, register
 
 
@@ -16,9 +16,10 @@ def _among_five(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def _by_class(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Correct samples and all samples per class: [2, C]."""
-    of_class = F.one_hot(labels, logits.shape[1])
     correct = logits.argmax(dim=1) == labels
-    return torch.stack([(of_class * correct[:, None]).sum(dim=0), of_class.sum(dim=0)])
+    counted = torch.stack([correct, torch.ones_like(correct)]).double()
+    # Unlike bincount, this does not synchronise with the device.
+    return torch.zeros(2, logits.shape[1], dtype=torch.float64, device=logits.device).index_add_(1, labels, counted)
 
 
 def _mean_recall(sums: torch.Tensor, count: int) -> float:

@@ -29,7 +29,7 @@ def _calibration_error(sums: torch.Tensor, count: int) -> float:
     return float((confidence - correct).abs().sum()) / count
 
 
-register("loss", Metric("mean cross entropy in nats", "min", _cross_entropy))
+register("loss", Metric("negative log-likelihood: mean cross entropy in nats", "min", _cross_entropy))
 register(
     "ece",
     Metric(

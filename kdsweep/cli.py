@@ -220,11 +220,26 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Split: test, val or train.")] = "test",
     root: Annotated[str, typer.Option("--root", help="Directory of the data set.")] = "",
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow importing the student's user code.")] = False,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure its speed and memory on this machine instead of its accuracy.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="With --latency: cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, help="With --latency: PyTorch threads; 0: PyTorch's default.")
+    ] = 0,
 ) -> None:
-    """Evaluate an exported student on a data set."""
+    """Evaluate an exported student on a data set, or measure its speed."""
     from kdsweep.results.student import evaluate_student
     from kdsweep.terminal import tables
 
+    if latency:
+        from kdsweep.results.speed import student_speed
+
+        _add_cwd_to_path()
+        tables.print_facts(student_speed(student, device, threads, trust_code=trust_code))
+        return
+    if device != "cpu" or threads:
+        raise InputError("--device and --threads measure the speed; accepted: together with --latency")
     if split not in ("test", "val", "train"):
         raise InputError(f"--split {split!r}: unknown split; accepted: test, val, train")
     _add_cwd_to_path()

@@ -14,7 +14,7 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.results.confirmed import upgraded
-from kdsweep.results.from_logs import epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
+from kdsweep.results.from_logs import SPEEDS, costs_of, epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
 from kdsweep.results.order import by_confirmation, distinct, group_keys, in_turn, ranked
 from kdsweep.results.plots import Plots
 from kdsweep.search.baseline import PLAIN
@@ -82,12 +82,18 @@ class Results(Plots):
         if not self.sweep.confirmed_frame.is_file():
             return pd.DataFrame()
         try:
-            return upgraded(pd.read_parquet(self.sweep.confirmed_frame))
+            confirmed = upgraded(pd.read_parquet(self.sweep.confirmed_frame))
         except (OSError, ValueError) as error:
             raise SweepDirError(
                 f"{self.sweep.confirmed_frame}: damaged; remove it with kdsweep doctor {self.path}, then rebuild it "
                 f"with kdsweep confirm {self.path}"
             ) from error
+        costs = self.trials.set_index("trial")[["flops", *SPEEDS]]
+        place = confirmed.columns.get_loc("size_mb") + 1
+        return pd.concat(
+            [confirmed.iloc[:, :place], costs.reindex(confirmed["trial"]).set_axis(confirmed.index),
+             confirmed.iloc[:, place:]], axis=1,
+        )  # fmt: skip
 
     @cached_property
     def teacher(self) -> dict[str, Any]:
@@ -96,7 +102,8 @@ class Results(Plots):
         After confirmation it also contains the metrics on the test split, as test_NAME.
         """
         files = (self.sweep.teacher_card, self.sweep.teacher_test)
-        return {name: value for file in files if file.is_file() for name, value in self._described(file).items()}
+        described = {name: value for file in files if file.is_file() for name, value in self._described(file).items()}
+        return described | (costs_of(self.sweep).get("teacher", {}) if described else {})
 
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials by the sweep's objective; on a tie, the smaller student comes first.

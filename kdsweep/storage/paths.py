@@ -114,6 +114,16 @@ class SweepDir:
         return self.root / "warm_start.json"
 
     @property
+    def latency(self) -> Path:
+        """Measured latencies, one file per architecture."""
+        return self.root / "latency"
+
+    @property
+    def costs(self) -> Path:
+        """Latency, throughput and memory of the teacher and of each distinct student, measured after the search."""
+        return self.root / "costs.json"
+
+    @property
     def probe(self) -> Path:
         """Measurements of the machine, made before the search."""
         return self.root / "probe.json"

@@ -196,6 +196,18 @@ def export(
 
 
 @app.command()
+def push(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A folder written by kdsweep export.")],
+    repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="Repository; created if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
+) -> None:
+    """Upload an exported student to the Hugging Face Hub."""
+    from kdsweep.results.push import push_student
+
+    typer.echo(push_student(student, repo, private))
+
+
+@app.command()
 def report(
     directory: DirArgument,
     out: Annotated[

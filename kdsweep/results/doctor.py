@@ -74,6 +74,7 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from _removable(sweep, sweep.teacher_test, "kdsweep confirm rebuilds it")
     yield from _removable(sweep, sweep.environment, "kdsweep resume rebuilds it")
     yield from _removable(sweep, sweep.probe, "kdsweep resume measures again")
+    yield from _removable(sweep, sweep.costs, "kdsweep resume measures again")
     for path in sorted(sweep.confirmed.glob("*/result.json")):
         yield from _removable(sweep, path, "kdsweep confirm trains and scores this student again")
     for path in (sweep.data, sweep.code, sweep.warm_start):

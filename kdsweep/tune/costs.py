@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kdsweep.config.spec import SweepSpec
@@ -25,19 +25,29 @@ class Costs:
         spec: The sweep.
         place: The sweep's paths for workers.
         progress: Receives status updates.
+        written: Waits until the search has written its frames.
     """
 
     name = "costs"
 
-    def __init__(self, spec: SweepSpec, place: Background[WorkerPlace], progress: Progress):
+    def __init__(
+        self,
+        spec: SweepSpec,
+        place: Background[WorkerPlace],
+        progress: Progress,
+        written: Callable[[], None],
+    ):
         self._sweep = spec.sweep_dir
         self._place = place
         self._progress = progress
+        self._written = written
+        self._new = False
         self._work: Work | None = None
         self.done = False
 
     def begin(self) -> None:
         """Choose the students: one configuration for each width and method."""
+        self._written()
         results = load_results(self._sweep.root)
         chosen: dict[tuple[float, str], str] = {}
         trials = results.best(len(results.trials))
@@ -59,6 +69,7 @@ class Costs:
             self._give_up(str(report["failure"]))
         for measured in report.get("costs", ()):
             write_json(self._sweep.costs, measured)
+            self._new = True
             count, where = len(measured["students"]), f"{measured['device']}, {measured['threads']} threads"
             self._progress.phase("costs", f"latency and memory of {count} students ({where})")
             self.done = True
@@ -74,7 +85,7 @@ class Costs:
 
     def close(self) -> None:
         """Write the frames with the measurements."""
-        if self.done and self._sweep.costs.is_file():
+        if self._new:
             write_frames(self._sweep)
 
     def _give_up(self, reason: str) -> None:

@@ -91,7 +91,8 @@ class _Phases:
                 stages.append(searching)
             if self._spec.confirm.top:
                 stages.append(Confirmation(self._spec, self._place, self._prepare_test, self._progress))
-            stages.append(Costs(self._spec, self._place, self._progress))
+            written = searching.finish if searching is not None else lambda: None
+            stages.append(Costs(self._spec, self._place, self._progress, written))
             try:
                 outcome = self._run_lanes(stages, part)
             except BaseException:

@@ -122,5 +122,7 @@ def test_widths_slower_than_the_constraint_are_not_searched(tmp_path):
 def test_a_limit_that_no_width_keeps_is_refused_with_the_time_of_the_fastest(tmp_path):
     sweep, spec = SweepDir(tmp_path), spec_of(5.0, {"choice": [0.25, 0.5, 1.0]})
     stored_latencies(sweep, 5.0, slow=(0.25, 0.5, 1.0))
-    with refused(SPEC, InputError, match=r"^constraints.latency_ms: found 5; accepted: at least 10, the time of mnist_s"):
+    with refused(
+        SPEC, InputError, match=r"^constraints.latency_ms: found 5; accepted: at least 10, the time of mnist_s"
+    ):
         within_latency(spec, spec.search_space, sweep, SAMPLE, 10)

@@ -35,7 +35,8 @@ def push_student(folder: Path, repo: str, private: bool = False) -> str:
     if find_spec("huggingface_hub") is None:
         raise InputError("push needs huggingface_hub: pip install 'kdsweep[hub]'")
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(repo)

@@ -182,18 +182,38 @@ def export(
         int | None, typer.Option("--top", metavar="N", min=1, help="Number of students to export. Default: 3.")
     ] = None,
     trial: Annotated[str, typer.Option("--trial", metavar="KEY", help="Export only this trial: key or number.")] = "",
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
+    torch_export: Annotated[bool, typer.Option("--torch-export", help="Also write model.pt2.")] = False,
+    quantize: Annotated[
+        str, typer.Option("--quantize", metavar="KIND", help="Also write a quantised ONNX file; int8.")
+    ] = "",
 ) -> None:
-    """Export the best students: safetensors, a JSON description and a model card."""
+    """Export the best students: safetensors, a JSON description and a model card; also ONNX and torch.export."""
     from kdsweep.results.frames import load_results
+    from kdsweep.results.student import agreement
 
     if top is not None and trial:
         raise InputError("--top and --trial cannot be combined; use only one of them")
     _add_cwd_to_path()
     found = load_results(directory)
-    folders = found.export(out, top=top or 3, trial=trial)
+    folders = found.export(out, top=top or 3, trial=trial, onnx=onnx, torch_export=torch_export, quantize=quantize)
     for folder in folders:
         typer.echo(folder)
+        for line in agreement(folder):
+            errors.print(line, highlight=False, markup=False, soft_wrap=True)
     _attach(found, folders)
+
+
+@app.command()
+def push(
+    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A folder written by kdsweep export.")],
+    repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="Repository; created if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
+) -> None:
+    """Upload an exported student to the Hugging Face Hub."""
+    from kdsweep.results.push import push_student
+
+    typer.echo(push_student(student, repo, private))
 
 
 @app.command()
@@ -230,11 +250,26 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Split: test, val or train.")] = "test",
     root: Annotated[str, typer.Option("--root", help="Directory of the data set.")] = "",
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow importing the student's user code.")] = False,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Measure its speed and memory on this machine instead of its accuracy.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="With --latency: cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[
+        int, typer.Option("--threads", min=0, help="With --latency: PyTorch threads; 0: PyTorch's default.")
+    ] = 0,
 ) -> None:
-    """Evaluate an exported student on a data set."""
+    """Evaluate an exported student on a data set, or measure its speed."""
     from kdsweep.results.student import evaluate_student
     from kdsweep.terminal import tables
 
+    if latency:
+        from kdsweep.results.speed import student_speed
+
+        _add_cwd_to_path()
+        tables.print_facts(student_speed(student, device, threads, trust_code=trust_code))
+        return
+    if device != "cpu" or threads:
+        raise InputError("--device and --threads measure the speed; accepted: together with --latency")
     if split not in ("test", "val", "train"):
         raise InputError(f"--split {split!r}: unknown split; accepted: test, val, train")
     _add_cwd_to_path()

@@ -21,7 +21,9 @@ from kdsweep.terminal import tables
 
 SCRIPT = Path(sys.executable).with_name("kdsweep")
 LISTS = ("methods", "models", "datasets", "optimizers", "schedules", "losses", "samplers", "schedulers")
-COMMANDS = ("run", "resume", "confirm", "results", "report", "export", "evaluate", "doctor", "validate", *LISTS)
+COMMANDS = (
+    "run", "resume", "confirm", "results", "report", "export", "push", "evaluate", "doctor", "validate", *LISTS,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -159,7 +161,8 @@ ODD_PATHS = [
     "/dev/null",
     "/dev/zero/x",
 ]
-DIRECTORIES = (["results"], ["resume"], ["confirm"], ["export", "--out", "x"], ["doctor"], ["evaluate"])
+DIRECTORIES = (["results"], ["resume"], ["confirm"], ["export", "--out", "x"], ["doctor"], ["evaluate"],
+               ["push", "--repo", "a/b"])  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ODD_PATHS, ids=ascii)

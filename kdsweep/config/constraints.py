@@ -10,7 +10,9 @@ from kdsweep.search.space import SearchSpace
 
 
 def within_constraints(spec: SweepSpec, input_spec: InputSpec, num_classes: int) -> SearchSpace:
-    """Return the search space without the widths that violate a constraint.
+    """Return the search space without the widths that violate a constraint known without measuring.
+
+    `constraints.latency_ms` is applied by a worker, see `kdsweep.worker.latency`.
 
     Args:
         spec: The sweep.
@@ -20,18 +22,21 @@ def within_constraints(spec: SweepSpec, input_spec: InputSpec, num_classes: int)
     Raises:
         InputError: If no width is left.
     """
-    limits = spec.constraints
-    if not limits.parameters and not limits.size_mb:
+    limits, student = spec.constraints, spec.student
+    if not limits.parameters and not limits.size_mb and not limits.flops:
         return spec.search_space
 
     def fits(width: float) -> bool:
-        parameters, size_mb = models.count(spec.student.model, input_spec, num_classes, width, **spec.student.options)
-        small = not limits.parameters or parameters <= limits.parameters
-        return small and (not limits.size_mb or size_mb <= limits.size_mb)
+        built = student.model, input_spec, num_classes, width
+        if limits.parameters or limits.size_mb:
+            parameters, size_mb = models.count(*built, **student.options)
+            if (limits.parameters and parameters > limits.parameters) or (limits.size_mb and size_mb > limits.size_mb):
+                return False
+        return not limits.flops or models.flops(*built, **student.options) <= limits.flops
 
     space = spec.search_space.limit_width(fits)
     if space is None:
         widths = spec.search_space.shared["width"].written()
-        wanted = {key: value for key, value in limits.model_dump().items() if value}
+        wanted = {key: value for key, value in limits.model_dump(exclude={"latency_ms"}).items() if value}
         raise InputError(f"constraints: no searched width of {spec.student.model} ({widths}) satisfies {wanted}")
     return space

@@ -64,10 +64,14 @@ class ConstraintsSection(Section):
     Attributes:
         parameters: Maximum parameter count; 0 means unlimited.
         size_mb: Maximum size of parameters and buffers in MiB; 0 means unlimited.
+        flops: Maximum number of floating-point operations for one sample; 0 means unlimited.
+        latency_ms: Maximum time for one sample in milliseconds, measured on a worker; 0 means unlimited.
     """
 
     parameters: Annotated[int, Field(ge=0)] = 0
     size_mb: Weight = 0.0
+    flops: Annotated[int, Field(ge=0)] = 0
+    latency_ms: Weight = 0.0
 
 
 class ConfirmSection(Section):

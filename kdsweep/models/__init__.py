@@ -22,6 +22,7 @@ from kdsweep.models import timm as _timm
 from kdsweep.models import torchvision as _torchvision
 from kdsweep.models.base import MODELS, ImageShape, Input, InputSpec, ModelEntry, Tapped, Taps, register, scaled
 from kdsweep.models.blueprint import EXAMPLES, Blueprint
+from kdsweep.models.cost import activation_mb, count_flops
 from kdsweep.models.foreign import check_logits, explained, undisturbed
 from kdsweep.models.normalisation import normalised
 from kdsweep.models.size import count_parameters, size_mb
@@ -37,14 +38,17 @@ __all__ = [
     "ModelEntry",
     "Tapped",
     "Taps",
+    "activation_mb",
     "architecture",
     "blueprint",
     "build",
     "check_options",
     "count",
+    "count_flops",
     "count_parameters",
     "describe",
     "exists",
+    "flops",
     "normalised",
     "register",
     "scaled",
@@ -211,6 +215,21 @@ def count(name: str, input_shape: Input, num_classes: int, width: float = 1.0, *
         return plan.count, plan.size_mb
     model = architecture(name, input_shape, num_classes, width, **options)
     return count_parameters(model), size_mb(model)
+
+
+def flops(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> int:
+    """Floating-point operations for one sample, without torch if the model has a blueprint; see `count_flops`.
+
+    Raises:
+        UnknownNameError: If there is no such model; the message suggests the closest name.
+        ModelError: If the model does not accept such input, this width or an option.
+    """
+    plan = blueprint(name, input_shape, num_classes, width, **options)
+    if plan is not None:
+        return plan.flops
+    model = architecture(name, input_shape, num_classes, width, **options)
+    check_logits(name, model, input_shape, num_classes)
+    return count_flops(model, InputSpec.of(input_shape).example(1, next(model.parameters()).device))
 
 
 def taps(name: str, model: nn.Module, input_shape: Input) -> Taps:

@@ -25,6 +25,7 @@ class Blueprint:
         parameters: Shapes of the trainable tensors, by name in the state dict.
         buffers: Shapes of the other tensors in the state dict; () is an 8-byte counter.
         seen: Output shape of each layer, by the layer's path.
+        flops: Floating-point operations of the convolutions and linear layers for one image, two for a multiply-add.
     """
 
     def __init__(self, input_shape: tuple[int, ...]):
@@ -32,13 +33,15 @@ class Blueprint:
         self.parameters: dict[str, tuple[int, ...]] = {}
         self.buffers: dict[str, tuple[int, ...]] = {}
         self.seen: dict[str, tuple[int, ...]] = {}
+        self.flops = 0
 
     def conv(
         self, path: str, channels: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True
     ) -> None:
         """Add a convolution with a square kernel and equal padding on all sides."""
-        self.weights(path, (channels, self.shape[0], kernel, kernel), bias)
+        shape = (channels, self.shape[0], kernel, kernel)
         self._windows(path, channels, kernel, stride, 2 * padding)
+        self.weights(path, shape, bias)
 
     def pool(self, path: str, kernel: int, *, stride: int = 0) -> None:
         """Add pooling over square windows; stride 0 means the kernel size."""
@@ -73,7 +76,8 @@ class Blueprint:
         self.keep(path)
 
     def weights(self, path: str, shape: tuple[int, ...], bias: bool = True) -> None:
-        """Add the parameters of a layer, leaving `shape` as it is."""
+        """Add the parameters of a layer whose output has the height and width of `shape`, leaving `shape` as it is."""
+        self.flops += 2 * prod(shape) * prod(self.shape[1:])
         self.parameters[f"{path}.weight"] = shape
         if bias:
             self.parameters[f"{path}.bias"] = shape[:1]

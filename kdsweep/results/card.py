@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import StringIO
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from kdsweep import tasks
 from kdsweep.errors import printable
 from kdsweep.results.confirmed import judged_seeds, verdict_of
-from kdsweep.results.student import StudentConfig
+from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.training.section import TrainSpec
@@ -32,7 +36,10 @@ def card(config: StudentConfig) -> str:
         start = f"\nNorm of the first layer before training: {norm:.4f} (first fresh seed, equal for the plain twin).\n"
     skipped = f"\nUnreadable images were left out: {tasks.counted(config.skipped)}.\n" if config.skipped else ""
     smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
-    return f"""# {_text(config.model)} trained on {_text(config.dataset["name"])}
+    return f"""---
+{_metadata(config)}---
+
+# {_text(config.model)} trained on {_text(config.dataset["name"])}
 
 {config.parameters:,} parameters, {config.size_mb:.3f} MB{smaller}. Trial {config.trial} of the sweep
 {_text(config.sweep)}, made with kdsweep {config.kdsweep}.
@@ -48,7 +55,7 @@ student = kdsweep.load_student(".")  # this folder
 
 {task.exported_note(config.model_dump())} Classes, in the order of
 the logits: {", ".join(_text(name) for name in config.class_names)}.
-
+{_files(config)}
 ## {metric.replace("_", " ").capitalize()}
 
 | measured on | {metric.replace("_", " ")} |
@@ -65,6 +72,74 @@ Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("
 |---|---|
 {settings}
 """
+
+
+def _metadata(config: StudentConfig) -> str:
+    """The metadata that the Hugging Face Hub reads, as YAML."""
+    task = tasks.get(config.task)
+    ((column, value),) = config.measured.items()
+    # Quoted, because the Hub reads YAML 1.1, where unquoted words such as `no` are not text.
+    name, dataset, metric = map(
+        DoubleQuotedScalarString,
+        (f"{config.sweep}-{config.trial}", printable(str(config.dataset["name"])), column.removeprefix("val_")),
+    )
+    result = {
+        "task": {"type": task.pipeline_tag or "other"},
+        "dataset": {"type": dataset, "name": dataset, "split": "validation"},
+        "metrics": [{"type": metric, "value": value}],
+    }
+    formats = {ONNX: "onnx", INT8: "onnx", TORCH_EXPORT: "torch.export"}
+    tags = dict.fromkeys(tag for name, tag in formats.items() if name in config.files)
+    metadata: dict[str, Any] = {
+        "library_name": "kdsweep",
+        "tags": ["knowledge-distillation", *tags],
+        **({"pipeline_tag": task.pipeline_tag} if task.pipeline_tag else {}),
+        "model-index": [{"name": name, "results": [result]}],
+    }
+    text = StringIO()
+    YAML(typ="rt").dump(metadata, text)
+    return text.getvalue()
+
+
+_RUN_BY = {
+    ONNX: ("onnxruntime", 'onnxruntime.InferenceSession("model.onnx").run(None, {"input": array})'),
+    TORCH_EXPORT: ("torch", 'torch.export.load("model.pt2").module()(tensor)'),
+    INT8: ("onnxruntime", 'onnxruntime.InferenceSession("model.int8.onnx").run(None, {"input": array})'),
+}
+
+
+def _files(config: StudentConfig) -> str:
+    """Section on the further files; empty if there are none."""
+    if not config.files:
+        return ""
+    noun = tasks.get(config.task).noun
+    rows = "\n".join(
+        f"| `{name}` | `{_RUN_BY[name][1]}` | {facts.size_mb:.3f} MB | {facts.equal} of {facts.compared} "
+        f"| {facts.max_difference:.2g} | {_RUN_BY[name][0]} {_text(facts.versions[_RUN_BY[name][0]])} |"
+        for name, facts in config.files.items()
+    )
+    quantized = "".join(f"\n{_quantized(name, facts)}\n" for name, facts in config.files.items() if facts.metrics)
+    return f"""
+## Without kdsweep
+
+These files normalise their input too, and take batches of any size. Each was compared with the student above over
+all validation {noun}.
+
+| file | call | size | same prediction | largest difference of a logit | measured with |
+|---|---|---|---|---|---|
+{rows}
+{quantized}"""
+
+
+def _quantized(name: str, facts: FileFacts) -> str:
+    shares = [
+        f"{label} {metric} {shown(metric, facts.metrics[f'{split}_{metric}'])} "
+        f"(the student's: {shown(metric, facts.metrics[f'float_{split}_{metric}'])})"
+        for split, label in (("val", "validation"), ("test", "test"))
+        for metric in ("accuracy",)
+        if f"{split}_{metric}" in facts.metrics
+    ]
+    return f"`{name}` has weights and activations of 8 bits: {', '.join(shares)}."
 
 
 def _confirmed_rows(confirmed: Mapping[str, Any], metric: str, plain: bool = False) -> list[str]:

@@ -79,6 +79,7 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from _removable(sweep, sweep.probe, "kdsweep resume measures again")
     for path in sorted(sweep.latency.glob("*.json")):
         yield from _removable(sweep, path, "the next trial of this architecture measures it again")
+    yield from _removable(sweep, sweep.costs, "kdsweep resume measures again")
     for path in sorted(sweep.confirmed.glob("*/result.json")):
         yield from _removable(sweep, path, "kdsweep confirm trains and scores this student again")
     for path in sorted(sweep.tracking.glob("*.jsonl")):

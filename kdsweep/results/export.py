@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,21 @@ import pandas as pd
 
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.datasets import Dataset
+from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import CheckpointError, InputError
 from kdsweep.results.card import card
 from kdsweep.results.confirmed import GAIN_COLUMNS
-from kdsweep.results.student import CONFIG, WEIGHTS, Preprocessing, StudentConfig, rebuilt
+from kdsweep.results.student import (
+    CONFIG,
+    INT8,
+    ONNX,
+    TORCH_EXPORT,
+    WEIGHTS,
+    FileFacts,
+    Preprocessing,
+    StudentConfig,
+    rebuilt,
+)
 from kdsweep.storage import weights
 from kdsweep.storage.files import read_json, replace_files
 from kdsweep.storage.paths import SweepDir, TrialDir
@@ -24,10 +37,52 @@ from kdsweep.training.trainer import best_value
 from kdsweep.worker import capacity
 
 CARD = "README.md"
+FURTHER = (ONNX, TORCH_EXPORT, INT8)
+QUANTIZATIONS = {"int8": INT8}
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which further files of a student to write.
+
+    Attributes:
+        onnx: An ONNX file.
+        torch_export: A program of torch.export.
+        quantize: Kind of a quantised ONNX file; empty for none.
+    """
+
+    onnx: bool = False
+    torch_export: bool = False
+    quantize: str = ""
+
+    def check(self) -> None:
+        """Check, before any work, that the files can be made.
+
+        Raises:
+            InputError: If a package is missing, or there is no such quantisation.
+        """
+        if self.quantize and self.quantize not in QUANTIZATIONS:
+            raise InputError(f"--quantize: found {self.quantize!r}; accepted: {', '.join(QUANTIZATIONS)}")
+        missing = [name for name in _ONNX_PACKAGES if find_spec(name) is None]
+        if missing and (self.onnx or self.quantize):
+            option = "--onnx" if self.onnx else f"--quantize {self.quantize}"
+            raise InputError(f"{option} needs {', '.join(missing)}: pip install 'kdsweep[onnx]'")
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the files."""
+        chosen = {ONNX: self.onnx, TORCH_EXPORT: self.torch_export, QUANTIZATIONS.get(self.quantize, ""): True}
+        return [name for name, is_wanted in chosen.items() if name and is_wanted]
 
 
 def export_students(
-    sweep: SweepDir, rows: Sequence[Mapping[str, Any]], confirmed: pd.DataFrame, teacher: dict[str, Any], out: Path
+    sweep: SweepDir,
+    rows: Sequence[Mapping[str, Any]],
+    confirmed: pd.DataFrame,
+    teacher: dict[str, Any],
+    out: Path,
+    wanted: Wanted,
 ) -> list[Path]:
     """Export the students of some trials; see `Results.export`.
 
@@ -37,13 +92,14 @@ def export_students(
         confirmed: One row per confirmed trial.
         teacher: Description of the teacher.
         out: Output directory.
+        wanted: Further files to write.
 
     Returns:
         The students' folders, in the order of the rows.
 
     Raises:
-        InputError: If the weights of a trial were not kept or are damaged, or if a folder cannot be written. A folder
-            that exists then keeps its files.
+        InputError: If the weights of a trial were not kept or are damaged, if a student cannot be converted, or if a
+            folder cannot be written. A folder that exists then keeps its files.
     """
     for row in rows:
         _need_weights(sweep, row["trial"])
@@ -52,7 +108,9 @@ def export_students(
         _export(
             sweep.trial(row["trial"]),
             config_of(sweep, spec, row, confirmed, teacher),
+            spec.dataset,
             out / f"{spec.name}-{row['trial']}",
+            wanted.names,
         )
         for row in rows
     ]
@@ -68,20 +126,34 @@ def _need_weights(sweep: SweepDir, key: str) -> None:
         )
 
 
-def _export(trial: TrialDir, config: StudentConfig, folder: Path) -> Path:
+def _export(trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder: Path, wanted: Sequence[str]) -> Path:
+    where = f"weights of trial {config.trial}"
     try:
-        rebuilt(config, weights.load(trial.best), f"weights of trial {config.trial}")
+        rebuilt(config, weights.load(trial.best), where)
     except CheckpointError as error:
         raise InputError(f"{error}; the weights must be as the sweep wrote them") from error
+    further = _further(config, dataset, weights.load(trial.best), wanted)
+    config = config.model_copy(update={"files": {name: facts for name, (_, facts) in further.items()}})
     as_json = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
     files = {WEIGHTS: trial.best.read_bytes(), CONFIG: as_json.encode(), CARD: card(config).encode()}
+    files |= {name: content for name, (content, _) in further.items()}
     try:
-        replace_files(folder, files)
+        replace_files(folder, files, stale=FURTHER)
     except OSError as error:
         raise InputError(
             f"--out {folder}: cannot be written: {error.strerror or error}; choose a writable directory with free space"
         ) from error
     return folder
+
+
+def _further(
+    config: StudentConfig, dataset: DatasetSpec, state: weights.State, wanted: Sequence[str]
+) -> dict[str, tuple[bytes, FileFacts]]:
+    if not wanted:
+        return {}
+    from kdsweep.results.deploy import deployed
+
+    return deployed(config, state, dataset, wanted, f"trial {config.trial}")
 
 
 def config_of(

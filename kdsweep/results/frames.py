@@ -16,7 +16,7 @@ from kdsweep.distributions import Config
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.results import several
 from kdsweep.results.confirmed import upgraded
-from kdsweep.results.from_logs import epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
+from kdsweep.results.from_logs import SPEEDS, costs_of, epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
 from kdsweep.results.order import by_confirmation, distinct, group_keys, in_turn, ranked
 from kdsweep.results.plots import Plots
 from kdsweep.search.baseline import PLAIN
@@ -90,12 +90,18 @@ class Results(Plots):
         if not self.sweep.confirmed_frame.is_file():
             return pd.DataFrame()
         try:
-            return upgraded(pd.read_parquet(self.sweep.confirmed_frame))
+            confirmed = upgraded(pd.read_parquet(self.sweep.confirmed_frame))
         except (OSError, ValueError) as error:
             raise SweepDirError(
                 f"{self.sweep.confirmed_frame}: damaged; remove it with kdsweep doctor {self.path}, then rebuild it "
                 f"with kdsweep confirm {self.path}"
             ) from error
+        costs = self.trials.set_index("trial")[["flops", *SPEEDS]]
+        place = confirmed.columns.get_loc("size_mb") + 1
+        return pd.concat(
+            [confirmed.iloc[:, :place], costs.reindex(confirmed["trial"]).set_axis(confirmed.index),
+             confirmed.iloc[:, place:]], axis=1,
+        )  # fmt: skip
 
     @cached_property
     def predictions(self) -> pd.DataFrame:
@@ -117,7 +123,8 @@ class Results(Plots):
         After confirmation it also contains the metrics on the test split, as test_NAME.
         """
         files = (self.sweep.teacher_card, self.sweep.teacher_test)
-        return {name: value for file in files if file.is_file() for name, value in self._described(file).items()}
+        described = {name: value for file in files if file.is_file() for name, value in self._described(file).items()}
+        return described | (costs_of(self.sweep).get("teacher", {}) if described else {})
 
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials by the sweep's objective; on a tie, the smaller student comes first.
@@ -253,26 +260,43 @@ class Results(Plots):
             raise InputError(f"trial {key!r}: {found}; accepted: a key or number such as {examples}")
         return {str(name): value for name, value in named.iloc[0].items()}
 
-    def export(self, out: str | Path, top: int = 3, trial: str = "") -> list[Path]:
+    def export(
+        self,
+        out: str | Path,
+        top: int = 3,
+        trial: str = "",
+        *,
+        onnx: bool = False,
+        torch_export: bool = False,
+        quantize: str = "",
+    ) -> list[Path]:
         """Export the best students, or the student of one trial, as files anyone can load.
 
         Args:
             out: Output directory; each student gets a folder in it.
             top: Number of best students to export.
             trial: Key or number of a single trial to export instead.
+            onnx: Whether to write `model.onnx` too; needs the extra `onnx`.
+            torch_export: Whether to write `model.pt2`, a program of torch.export, too.
+            quantize: `int8` to write `model.int8.onnx` too; needs the extra `onnx`.
+
+        Each further file is compared with the student over the whole validation split; the model card tells the result.
 
         Returns:
             The students' folders, best first.
 
         Raises:
-            InputError: If there is no such trial or its weights were not kept.
+            InputError: If there is no such trial, its weights were not kept, it cannot be converted, or a package is
+                missing.
         """
-        from kdsweep.results.export import export_students
+        from kdsweep.results.export import Wanted, export_students
 
+        wanted = Wanted(onnx, torch_export, quantize)
+        wanted.check()
         chosen = [self.trial(trial)] if trial else self.distinct(top).to_dict("records")
         if not chosen:
             raise InputError(f"{self.path}: no trial has finished an epoch yet; export once one has")
-        return export_students(self.sweep, chosen, self.confirmed, self.teacher, Path(out))
+        return export_students(self.sweep, chosen, self.confirmed, self.teacher, Path(out), wanted)
 
     @classmethod
     def from_logs(cls, sweep: SweepDir) -> Results:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,11 +15,11 @@ from kdsweep.errors import SweepDirError
 from kdsweep.params import named
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
+from kdsweep.storage.files import read_json
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.logs import no_epochs, no_journal, no_trial
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal, Task
-from kdsweep.tasks.metrics import COSTS
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 # Optuna state -> state in the results.
 _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED", "RUNNING": "RUNNING", "WAITING": "RUNNING"}
 _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha", "lr")
-_SIZES = ("parameters", "size_mb")
+_SIZES = ("parameters", "size_mb", "flops")  # version 0.1.0 did not write flops
+SPEEDS = ("latency_ms", "latency_iqr_ms", "throughput", "activation_mb")
+_COSTS = (*_SIZES, *SPEEDS, "train_seconds")
 LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
 
 
 def fingerprint(sweep: SweepDir) -> bytes:
     """Lengths and hashes of the logs; they tell whether a frame was built from the current logs."""
     parts = []
-    for log in (sweep.journal, sweep.epochs_log):
+    for log in (sweep.journal, sweep.epochs_log, sweep.costs):
         if log.is_file():
             with log.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -59,8 +61,8 @@ def in_order(epochs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _costs(epochs: pd.DataFrame) -> list[str]:
-    """Names of the columns of costs; the latency is measured only if it is an objective."""
-    return [name for name in COSTS if name in _SIZES or name in epochs.columns]
+    """Names of the columns of costs; every epoch has the latency only if it is an objective."""
+    return [*_SIZES, *(name for name in ("latency_ms",) if name in epochs.columns)]
 
 
 def _metrics(epochs: pd.DataFrame) -> list[str]:
@@ -83,7 +85,6 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(names) or [*_LEADING, "config"])
     last_value = f"{goal.column}_last"
     others = [name for name in _metrics(epochs) if name != goal.column]
-    costs = _costs(epochs)
     if not epochs.empty:
         best = epochs.loc[_best_epochs(epochs, goal)].set_index("trial")
         last = epochs.loc[epochs.groupby("trial")["epoch"].idxmax()].set_index("trial")
@@ -92,15 +93,18 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
             frame[name] = frame["trial"].map(best[name])
         frame[last_value] = frame["trial"].map(last[goal.column])
         frame["parameters"] = frame["trial"].map(last["parameters"]).astype("Int64")
-        for name in costs[1:]:
-            frame[name] = frame["trial"].map(last[name])
+        frame["size_mb"] = frame["trial"].map(last["size_mb"])
+        frame["flops"] = frame["trial"].map(last["flops"]).astype("Int64")
+        if "latency_ms" in epochs:  # it is an objective
+            frame["latency_ms"] = frame["trial"].map(last["latency_ms"])
         frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
-    measured = ["epochs", goal.column, last_value, *others, *costs, "train_seconds", "space", "error"]
+    frame = _with_speeds(frame, costs_of(sweep))
+    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "space", "error"]
     frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *measured])))
     own = sorted(set(frame.columns) - {*_LEADING, *measured, "config"})
     rungs = _rung_columns(sweep, frame["trial"], epochs, goal)
     settings = ["width", "temperature", "alpha", "lr"]
-    numeric = [*settings, goal.column, last_value, *others, *costs[1:], "train_seconds"]
+    numeric = [*settings, goal.column, last_value, *others, "size_mb", *SPEEDS, "train_seconds"]
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
     frame["space"] = frame["space"].fillna(0).astype(int)
@@ -111,6 +115,24 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     frame = frame[[*_LEADING, *own, *measured, "config"]]
     place = frame.columns.get_loc("epochs")
     return pd.concat([frame.iloc[:, :place], rungs, frame.iloc[:, place:]], axis=1)
+
+
+def costs_of(sweep: SweepDir) -> dict[str, Any]:
+    """What the sweep measured after its search: `students`, a list, `teacher`, `device`, `threads`; empty before."""
+    try:
+        return read_json(sweep.costs)
+    except SweepDirError:  # not measured yet, or damaged: measured again at the end of the next session
+        return {}
+
+
+def _with_speeds(frame: pd.DataFrame, costs: Mapping[str, Any]) -> pd.DataFrame:
+    """Add what was measured to the trials of the same width and method."""
+    found = {(row["width"], row["method"]): row for row in costs.get("students", ())}
+    rows = [found.get(key, {}) for key in zip(frame["width"], frame["method"], strict=True)] if found else []
+    if not rows:
+        return frame
+    speeds = pd.DataFrame([[row.get(name) for name in SPEEDS] for row in rows], frame.index, SPEEDS, dtype=float)
+    return frame.combine_first(speeds) if "latency_ms" in frame else frame.join(speeds)
 
 
 def _skipped(sweep: SweepDir) -> dict[str, int]:

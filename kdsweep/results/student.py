@@ -20,6 +20,7 @@ from kdsweep.storage import weights
 from kdsweep.training.evaluate import evaluate
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+ONNX, TORCH_EXPORT, INT8 = "model.onnx", "model.pt2", "model.int8.onnx"
 MAX_DIGITS = 30
 
 
@@ -37,6 +38,28 @@ class Preprocessing(BaseModel):
     resize: Annotated[int, Field(ge=0, le=4096)] = 0
     interpolation: Literal["bilinear"] = "bilinear"
     crop: Literal["centre"] = "centre"
+
+
+class FileFacts(BaseModel):
+    """What was measured of a further file of a student, in the library that runs it.
+
+    Attributes:
+        size_mb: Size of the file in MiB.
+        compared: Number of validation samples.
+        equal: For how many of them the file predicts the same class as the student.
+        max_difference: Largest absolute difference of a logit over the validation split.
+        metrics: Metrics of a quantised file by `SPLIT_NAME`, and those of the student as `float_SPLIT_NAME`.
+        versions: Versions of the packages that made and ran the file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size_mb: float
+    compared: int
+    equal: int
+    max_difference: float
+    metrics: dict[str, float] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 class StudentConfig(BaseModel):
@@ -65,6 +88,7 @@ class StudentConfig(BaseModel):
         sweep: Name of the sweep.
         trial: Key of the trial.
         kdsweep: Version of kdsweep that wrote the file.
+        files: Further files of the student by name, such as `model.onnx`, and how well they agree with it.
 
     The objective of these weights on the validation split is an additional key, `val_NAME`.
     """
@@ -94,6 +118,7 @@ class StudentConfig(BaseModel):
     sweep: str
     trial: str
     kdsweep: str
+    files: dict[str, FileFacts] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -136,6 +161,17 @@ def read_config(folder: Path) -> StudentConfig:
     return config
 
 
+def agreement(folder: Path) -> list[str]:
+    """How well the further files of a student agree with it, one line per file."""
+    config = read_config(folder)
+    noun = tasks.get(config.task).noun
+    return [
+        f"{name}: {facts.equal} of {facts.compared} validation {noun} predicted as by the student, largest difference "
+        f"of a logit {facts.max_difference:.2g}"
+        for name, facts in config.files.items()
+    ]
+
+
 def _finite(literal: str) -> float:
     value = float(literal)
     if not math.isfinite(value):
@@ -174,7 +210,7 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
             )
     where = f"student {folder / WEIGHTS}"
     model = rebuilt(config, weights.load(folder / WEIGHTS), where)
-    return _exported(config, model, where).eval()
+    return exported(config, model, where).eval()
 
 
 def evaluate_student(
@@ -245,14 +281,18 @@ def rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Modul
     except Exception as error:  # builders may raise anything on invalid sizes and options
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{where}: the model in {CONFIG} cannot be built: {reason}") from error
-    _exported(config, model, where)
+    exported(config, model, where)
     weights.check_values(model, state, where)
     model.load_state_dict(state, strict=False)
     return model
 
 
-def _exported(config: StudentConfig, model: nn.Module, where: str) -> nn.Module:
-    """Wrap the model in the form that users call."""
+def exported(config: StudentConfig, model: nn.Module, where: str) -> nn.Module:
+    """Wrap the model in the form that users call.
+
+    Raises:
+        InputError: If the description of the samples does not fit the task.
+    """
     try:
         return tasks.get(config.task).exported(model, config.model_dump())
     except InputError as error:

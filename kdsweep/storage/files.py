@@ -60,11 +60,16 @@ def read_json(path: Path, advice: str = REPAIR) -> dict[str, Any]:
     return found
 
 
-def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+def replace_files(folder: Path, files: Mapping[str, bytes], stale: Iterable[str] = ()) -> None:
     """Write several files into a folder: all of them, or none if anything fails.
 
     They are written next to the folder first, so that a full disk leaves no incomplete file in it. Other files in the
     folder are kept.
+
+    Args:
+        folder: The folder; created if it does not exist.
+        files: Content by name.
+        stale: Names of files that are removed if they exist and are not written.
 
     Raises:
         OSError: If the folder cannot be written, or a directory has the name of one of the files.
@@ -79,3 +84,5 @@ def replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
             raise IsADirectoryError(errno.EISDIR, "a directory is in the way", str(in_the_way[0]))
         for name in files:
             (Path(beside) / name).replace(folder / name)
+        for name in set(stale) - set(files):
+            (folder / name).unlink(missing_ok=True)

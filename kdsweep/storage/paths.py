@@ -119,6 +119,11 @@ class SweepDir:
         return self.root / "latency"
 
     @property
+    def costs(self) -> Path:
+        """Latency, throughput and memory of the teacher and of each distinct student, measured after the search."""
+        return self.root / "costs.json"
+
+    @property
     def probe(self) -> Path:
         """Measurements of the machine, made before the search."""
         return self.root / "probe.json"

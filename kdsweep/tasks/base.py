@@ -114,12 +114,14 @@ class Task:
     Attributes:
         name: The name that data sets use to declare the task; `package.module:Class` for a user's own task.
         noun: Plural noun for samples in messages.
+        pipeline_tag: The task's name on the Hugging Face Hub; empty if it has none.
         metrics: Metrics by name; each can be the objective.
         always: Names of the metrics that every evaluation computes, if there are enough classes for them.
     """
 
     name: str = ""
     noun: ClassVar[str] = "samples"
+    pipeline_tag: ClassVar[str] = ""
     metrics: ClassVar[Mapping[str, Metric] | Registry[Metric]] = METRICS
     always: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "top5_accuracy", "balanced_accuracy", "ece")
 

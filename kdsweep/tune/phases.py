@@ -26,6 +26,7 @@ from kdsweep.tune import origins
 from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
 from kdsweep.tune.cluster import Share, connected, share
 from kdsweep.tune.confirm import Confirmation, most_trainings
+from kdsweep.tune.costs import Costs
 from kdsweep.tune.lanes import run_lanes
 from kdsweep.tune.predict import Prediction
 from kdsweep.tune.prepare import Preparation
@@ -75,6 +76,7 @@ class _Phases:
             # Saved only when the cluster and the data are fine, so that a failed `resume --trials` changes nothing.
             save = (lambda: self._spec.save(self._sweep.spec)) if search else (lambda: None)
             preparation = Preparation(self._spec, self._place, threads, self._progress, save, self._on_prepared)
+            self._preparation = preparation
             stages: list[Stage] = [preparation]
             if part.gpus and self._spec.resources.gpus_per_trial == "auto" and capacity.stored(self._sweep) is None:
                 # The number of trials per GPU is measured on a whole GPU, so lanes are resized after preparation.
@@ -103,6 +105,8 @@ class _Phases:
                     lambda: self._timeline.load(Confirmation.name),
                 )
                 stages += [confirming, Prediction(self._sweep, self._place, self._progress)]
+            written = searching.finish if searching is not None else lambda: None
+            stages.append(Costs(self._spec, self._place, self._progress, written))
             try:
                 outcome = self._run_lanes(stages, part)
             except BaseException:
@@ -162,10 +166,11 @@ class _Phases:
         return self._has_test.result()
 
     def _study(self) -> Study:
-        assert self._space is not None
-        for line in earlier.record(self._spec, self._space):
+        space = self._preparation.space or self._space
+        assert space is not None
+        for line in earlier.record(self._spec, space):
             self._progress.phase("search", line)
-        return Study(self._spec, self._sweep, self._space)
+        return Study(self._spec, self._sweep, space)
 
     def _write_environment(self) -> None:
         write_json(self._sweep.environment, self._environment | {"timeline": self._timeline.described()})

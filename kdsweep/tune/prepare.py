@@ -7,6 +7,7 @@ from typing import Any
 
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import SweepError
+from kdsweep.search.space import SearchSpace
 from kdsweep.tasks.metrics import shown
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress
@@ -30,6 +31,7 @@ class Preparation:
     Attributes:
         card: Describes the teacher; set when the stage is done.
         probe: The measurements of the machine; None until the stage is done.
+        space: The search space within the latency that the sweep allows; None if it allows any.
     """
 
     name = "prepare"
@@ -51,6 +53,7 @@ class Preparation:
         self._on_prepared = on_prepared
         self._handed_out = False
         self.card: TeacherCard
+        self.space: SearchSpace | None = None
         self.probe: Probe | None = None
 
     @property
@@ -82,7 +85,7 @@ class Preparation:
         for metrics in report.get("epochs", ()):
             text = f"epochs, {self._shown(metrics)}"
             self._progress.counted("teacher", int(metrics["epoch"]), self._spec.teacher.train.epochs, text)
-        for card, probe, device in report.get("prepared", ()):
+        for card, probe, device, self.space in report.get("prepared", ()):
             self._take(card, probe, device)
         return not self.done
 

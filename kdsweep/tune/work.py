@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from kdsweep import tasks
+from kdsweep.config.constraints import within_constraints
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError
 from kdsweep.lazy import nn, torch
-from kdsweep.models import count_parameters, size_mb
+from kdsweep.models import count_flops, count_parameters, size_mb
 from kdsweep.registry import import_from
 from kdsweep.results.frames import load_results
 from kdsweep.results.predictor import predict
 from kdsweep.search.plan import rule_of
+from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
@@ -30,8 +32,7 @@ from kdsweep.tasks import Metric
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import SAVE_SECONDS, Training
 from kdsweep.tune.lease import device_name, leased_device, warm_workbench
-from kdsweep.worker import probe, process
-from kdsweep.worker.latency import latency_ms
+from kdsweep.worker import latency, probe, process
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
 
@@ -93,7 +94,8 @@ class Wait(Work):
 class Prepare(Work):
     """Prepare the teacher, its outputs and the probe in the sweep directory.
 
-    Reports `epochs` while the teacher trains, then `prepared`: its card, the probe and the device name.
+    Reports `epochs` while the teacher trains, then `prepared`: its card, the probe, the device name, and the
+    search space within the latency that the sweep allows (None if it allows any).
 
     Args:
         place: The sweep's paths for workers.
@@ -116,7 +118,13 @@ class Prepare(Work):
         card = yield from _report_each("epochs", prepared_teacher(spec, sweep, data, device))
         process.set_up(spec.resources.cpus_per_trial)
         measured = probe.provide(spec, sweep, open_workbench(self._place, device))
-        yield Report("prepared", (card, measured, device_name(device)), pause=True)
+        space = self._space(spec, open_workbench(self._place, device)) if spec.constraints.latency_ms else None
+        yield Report("prepared", (card, measured, device_name(device), space), pause=True)
+
+    def _space(self, spec: SweepSpec, bench: Workbench) -> SearchSpace:
+        data = bench.data
+        space = within_constraints(spec, data.input_spec, data.num_classes)
+        return latency.within_latency(spec, space, self._place.sweep, bench.samples(1), data.num_classes)
 
 
 class TrialRun(Work):
@@ -146,7 +154,7 @@ class TrialRun(Work):
         run.watch()
         training = run.training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), folder.state)
         run.resumed_at(training.epoch)
-        student = sizes(training) | latency(bench, training, self._place.sweep)
+        student = sizes(training, bench) | speed(bench, training, self._place.sweep)
         yield from (Report("before", metrics | student) for metrics in training.history)
         while not training.done:
             metrics = run.epoch()
@@ -185,7 +193,7 @@ class ConfirmRun(Work):
         run.watch()
         training = run.training = bench.training(self._config, self.seed, folder.state)
         measured = {
-            **sizes(training),
+            **sizes(training, bench),
             "first_layer_norm": training.first_layer_norm,
             "epochs": training.recipe.optimization.epochs,
         }
@@ -253,6 +261,35 @@ class Predict(Work):
             yield Report("predicted", "", pause=True)
 
 
+class MeasureCosts(Work):
+    """Measure latency, throughput and memory of students and of the teacher. Reports `costs`.
+
+    Args:
+        place: The sweep's paths for workers.
+        configs: One configuration for each distinct student.
+    """
+
+    name = "measure-costs"
+
+    def __init__(self, place: WorkerPlace, configs: list[Config]):
+        self._place = place
+        self._configs = configs
+
+    def steps(self) -> Iterator[Report]:
+        """Build each student untrained, and measure it unless the sweep has seen its architecture."""
+        bench, sweep = warm_workbench(self._place), self._place.sweep
+        samples = bench.samples(latency.BATCH)
+        students: list[dict[str, Any]] = []
+        for config in self._configs:
+            model = bench.training(config, 0, sweep.root / "none").inference
+            measured = latency.costs(sweep, model, samples)
+            students.append({"width": config["width"], "method": config["method"], **measured})
+        teacher = latency.costs(sweep, bench.teacher.model, samples)
+        teacher["flops"] = count_flops(bench.teacher.model, samples[:1])
+        where = {"device": bench.device.type, "threads": torch.get_num_threads(), "machine": device_name(bench.device)}
+        yield Report("costs", {"students": students, "teacher": teacher, **where}, pause=True)
+
+
 class _Run:
     """A training run that is saved periodically and guarded by a watchdog.
 
@@ -296,17 +333,21 @@ class _Run:
         self._saved_epoch = training.epoch
 
 
-def sizes(training: Training) -> dict[str, float]:
-    """Return the size of the model that is evaluated and exported."""
-    return {"parameters": count_parameters(training.inference), "size_mb": size_mb(training.inference)}
+def sizes(training: Training, bench: Workbench) -> dict[str, float]:
+    """Return the size of the model that is evaluated and exported, and its operations for one sample."""
+    return {
+        "parameters": count_parameters(training.inference),
+        "size_mb": size_mb(training.inference),
+        "flops": bench.flops(training),
+    }
 
 
-def latency(bench: Workbench, training: Training, sweep: SweepDir) -> dict[str, float]:
+def speed(bench: Workbench, training: Training, sweep: SweepDir) -> dict[str, float]:
     """Return the latency of the student if the sweep has it as an objective."""
     if all(goal.column != "latency_ms" for goal in bench.spec.goals):
         return {}
     sample = bench.val.batch(torch.zeros(1, dtype=torch.long, device=bench.val.device))
-    return {"latency_ms": latency_ms(sweep, training.inference, sample)}
+    return {"latency_ms": latency.latency_ms(sweep, training.inference, sample)}
 
 
 def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:

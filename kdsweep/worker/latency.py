@@ -1,60 +1,169 @@
-"""The latency of a student: the time for one sample, measured once per architecture of a sweep."""
+"""The speed of a student: measured once per architecture of a sweep, whatever its weights.
+
+Times depend on the machine. A sweep keeps one measurement per architecture, device type and number of threads, so that
+equal students have equal latencies.
+"""
 
 from __future__ import annotations
 
-import statistics
-import time
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from kdsweep.errors import SweepDirError
+from kdsweep import models
+from kdsweep.config.spec import SweepSpec
+from kdsweep.errors import InputError, SweepDirError
 from kdsweep.lazy import nn, torch
+from kdsweep.models import InputSpec
+from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import digest_of
 from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.paths import SweepDir
 
-WARM_UP, PASSES, MOST_SECONDS = 10, 100, 2.0
+if TYPE_CHECKING:
+    from torch.utils.benchmark import Timer
+
+WARM_UP, WARM_UP_SECONDS = 10, 0.2
+# Of measuring one batch size. It ends when the interquartile range is a tenth of the median, or after MOST_SECONDS.
+LEAST_SECONDS, MOST_SECONDS, PRECISION = 0.1, 1.0, 0.1
+BATCH = 64  # for the throughput
 
 
 def latency_ms(sweep: SweepDir, model: nn.Module, sample: torch.Tensor) -> float:
-    """Return the median time of a forward pass in eval mode, in milliseconds.
+    """Return the median time of a forward pass of one sample in eval mode, in milliseconds.
 
-    Equal students have equal latencies: the first worker that meets an architecture measures it and stores the value in
-    the sweep directory. Weights do not matter.
+    The first worker that meets an architecture measures it and stores the value in the sweep directory.
 
     Args:
         sweep: The sweep's directory.
         model: The student, with its inference head if it has one.
         sample: Input of one sample, [1, ...], on the model's device.
     """
+    found = _stored(sweep, model, sample, lambda known: known if "latency_ms" in known else measured(model, sample))
+    return float(found["latency_ms"])
+
+
+def costs(sweep: SweepDir, model: nn.Module, samples: torch.Tensor) -> dict[str, float]:
+    """Return latency_ms, latency_iqr_ms, throughput and activation_mb of a student, measured once per architecture.
+
+    Args:
+        sweep: The sweep's directory.
+        model: The student, with its inference head if it has one.
+        samples: Input of 64 samples, [64, ...], on the model's device.
+    """
+
+    def complete(known: Mapping[str, Any]) -> Mapping[str, Any]:
+        return known if "throughput" in known else measured(model, samples, known)
+
+    found = _stored(sweep, model, samples[:1], complete)
+    return {name: float(found[name]) for name in ("latency_ms", "latency_iqr_ms", "throughput", "activation_mb")}
+
+
+def measured(model: nn.Module, samples: torch.Tensor, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Measure a model on the device of `samples`, with the present number of threads.
+
+    Args:
+        model: The model, on that device.
+        samples: [1, ...] measures the latency only; [B, ...] also the throughput in batches of B.
+        known: Earlier measurements, which are not repeated.
+
+    Returns:
+        latency_ms and latency_iqr_ms (median and interquartile range for one sample), threads and device; for several
+        samples also batch, batch_ms, batch_iqr_ms, throughput (samples per second) and activation_mb (for one sample).
+    """
+    one, found = samples[:1], dict(known or {})
+    if "latency_ms" not in found:
+        found["latency_ms"], found["latency_iqr_ms"] = time_ms(model, one)
+        found |= {"threads": torch.get_num_threads(), "device": samples.device.type}
+    if len(samples) > 1:
+        found["batch"] = len(samples)
+        found["batch_ms"], found["batch_iqr_ms"] = time_ms(model, samples)
+        found["throughput"] = 1e3 * len(samples) / found["batch_ms"]
+        found["activation_mb"] = models.activation_mb(model, one)
+    return found
+
+
+def time_ms(model: nn.Module, samples: torch.Tensor) -> tuple[float, float]:
+    """Median and interquartile range of the time of a forward pass in eval mode, in milliseconds.
+
+    Measured by `torch.utils.benchmark`, which repeats blocks of passes and waits for a GPU to finish.
+    """
+    model.eval()
+    timer = _timer()(
+        "model(samples)", globals={"model": model, "samples": samples}, num_threads=torch.get_num_threads()
+    )
+    with torch.inference_mode():
+        spent = 0.0
+        for _ in range(WARM_UP):
+            spent += timer.timeit(1).median
+            if spent > WARM_UP_SECONDS:
+                break
+        found = timer.adaptive_autorange(PRECISION, min_run_time=LEAST_SECONDS, max_run_time=MOST_SECONDS)
+    return round(1e3 * found.median, 6), round(1e3 * found.iqr, 6)
+
+
+def _timer() -> type[Timer]:
+    """Import `torch.utils.benchmark.Timer` without the notice of PyTorch's extension builder that there is no GPU."""
+    log = logging.getLogger("torch.utils.cpp_extension")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        from torch.utils.benchmark import Timer
+    finally:
+        log.setLevel(level)
+    return Timer
+
+
+def within_latency(
+    spec: SweepSpec, space: SearchSpace, sweep: SweepDir, sample: torch.Tensor, num_classes: int
+) -> SearchSpace:
+    """Return a search space without the widths at which the untrained student is slower than the sweep allows.
+
+    Args:
+        spec: The sweep.
+        space: Its space, within the other constraints.
+        sweep: Its directory, which keeps the measurements, so that a resumed sweep has the same space.
+        sample: Input of one sample, [1, ...], on the device of the trials.
+        num_classes: Number of classes.
+
+    Raises:
+        InputError: If no width is left.
+    """
+    limit, found = spec.constraints.latency_ms, dict[float, float]()
+    shape = InputSpec(tuple(sample.shape[1:]), str(sample.dtype).removeprefix("torch."))
+
+    def fits(width: float) -> bool:
+        with torch.random.fork_rng():
+            model = models.build(spec.student.model, shape, num_classes, width, **spec.student.options)
+        found[width] = latency_ms(sweep, model.to(sample.device).to(memory_format=torch.channels_last), sample)
+        return found[width] <= limit
+
+    kept = space.limit_width(fits)
+    if kept is None:
+        width = min(found)
+        raise InputError(
+            f"constraints.latency_ms: found {limit:g}; accepted: at least {found[width]:.3g}, the time of "
+            f"{spec.student.model} of width {width:g} ({sample.device.type}, {torch.get_num_threads()} threads)"
+        )
+    return kept
+
+
+def _stored(sweep: SweepDir, model: nn.Module, sample: torch.Tensor, complete: Any) -> Mapping[str, Any]:
+    """Return what is stored about an architecture, completed and stored again if something is missing."""
     file = sweep.latency / f"{_architecture(model, sample)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
         try:
-            return float(read_json(file)["latency_ms"])
-        except (SweepDirError, KeyError, TypeError, ValueError):  # not measured yet, or damaged
-            found = measure_ms(model, sample)
-            write_json(file, {"latency_ms": found, "threads": torch.get_num_threads(), "device": sample.device.type})
-            return found
-
-
-def measure_ms(model: nn.Module, sample: torch.Tensor) -> float:
-    """Median of up to 100 forward passes within about 2 seconds, after a warm-up; at least one pass counts."""
-    model.eval()
-    times: list[float] = []
-    began = time.perf_counter()
-    with torch.inference_mode():
-        for number in range(WARM_UP + PASSES):
-            started = time.perf_counter()
-            model(sample)
-            if sample.is_cuda:
-                torch.cuda.synchronize(sample.device)
-            ended = time.perf_counter()
-            if number >= WARM_UP or ended - began > MOST_SECONDS:
-                times.append(1e3 * (ended - started))
-            if times and ended - began > MOST_SECONDS:
-                break
-    return round(statistics.median(times), 6)
+            known = read_json(file)
+            float(known.get("latency_ms", 0))
+        except (SweepDirError, TypeError, ValueError):  # not measured yet, or damaged
+            known = {}
+        found: Mapping[str, Any] = complete(known)
+        if found is not known:
+            write_json(file, found)
+    return found
 
 
 def _architecture(model: nn.Module, sample: torch.Tensor) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from kdsweep import tasks
+from kdsweep import models, tasks
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
@@ -116,6 +116,7 @@ class Workbench:
         self.device = device
         self._sweep = sweep
         self._card = card
+        self._flops: dict[tuple[float, str], int] = {}
 
     @classmethod
     def of(cls, spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device) -> Workbench:
@@ -177,6 +178,24 @@ class Workbench:
             config = {"precision": self.precision, **config}
         recipe = trial_recipe(self.spec, config, seed)
         return resumed(lambda: Training(recipe, self.data, self.train, self.val, self.source(recipe)), state)
+
+    def samples(self, count: int) -> torch.Tensor:
+        """Model input of `count` validation samples, [count, ...]; repeated if there are fewer."""
+        return self.val.batch(torch.arange(count, device=self.device) % len(self.val))
+
+    def flops(self, training: Training) -> int:
+        """Floating-point operations of a run's student for one sample; computed once per width and method."""
+        recipe = training.recipe
+        key = recipe.width, recipe.method
+        if key not in self._flops:
+            self._flops[key] = self._count_flops(training)
+        return self._flops[key]
+
+    def _count_flops(self, training: Training) -> int:
+        recipe, data = training.recipe, self.data
+        if training.inference is training.student and recipe.model in models.MODELS:
+            return models.flops(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)
+        return models.count_flops(training.inference, data.input_spec.example(1, self.device))
 
     def source(self, recipe: Recipe) -> TeacherSource:
         """Return the source of a run's teacher outputs: none, the stored files or the model."""

@@ -135,6 +135,34 @@ def test_a_blueprint_tells_what_the_model_is(name, options, shape, width):
         assert told.shown == tapped_outputs(name, model, shape).shapes()
 
 
+@pytest.mark.parametrize(("name", "options"), DRAWN, ids=[" ".join(map(str, (n, *o.values()))) for n, o in DRAWN])
+def test_a_blueprint_counts_the_operations_that_torch_counts(name, options):
+    shape, width = (3, 41, 39), 0.3
+    if name in ("resnet56", "resnet110"):  # the same layers as the smaller ones, and slow
+        return
+    model = models.build(name, shape, 7, width, **options)
+    assert models.flops(name, shape, 7, width, **options) == models.count_flops(model, torch.zeros(1, *shape))
+
+
+def hand_counted():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 3)
+    )  # fmt: skip
+
+
+def test_operations_are_those_counted_by_hand():
+    # 8 x 8 outputs of 4 kernels of 3 x 3, and 64 x 3 weights, two operations for each multiply-add: 4608 + 384.
+    model = hand_counted()
+    assert models.count_flops(model, torch.zeros(1, 1, 8, 8)) == 4992
+    assert models.count_flops(model, torch.zeros(3, 1, 8, 8)) == 3 * 4992
+    assert model.training
+
+
+def test_activations_are_those_counted_by_hand():
+    # The input, and input and output of the ReLU, each 4 x 8 x 8 floats: 256 + 1024 + 1024 bytes.
+    assert models.activation_mb(hand_counted(), torch.zeros(1, 1, 8, 8)) * 1024**2 == 2304
+
+
 def test_a_model_without_a_blueprint_is_described_by_building_it():
     shape = (3, 16, 16)
     model = models.build(own(wrapped), shape, 5, 0.5)

@@ -238,6 +238,9 @@ def test_what_was_confirmed_is_told(swept, tmp_path):
 
 
 def rendered(card):
+    """The card as a page; its metadata, which the Hub shows apart, are left out."""
+    _, metadata, card = card.split("---\n", 2)
+    assert metadata.startswith("library_name: kdsweep\n")
     return MarkdownIt("commonmark", {"html": True}).enable("table").render(card)
 
 

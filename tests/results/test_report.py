@@ -153,7 +153,7 @@ def test_latency_is_a_chart_and_a_column_if_it_was_measured(made_up):
     page = Page(render(results, running=False))
     assert "chart-size-latency_ms" in {found.get("id") for found in page.attributes("div")}
     assert "latency (ms)" in page.texts["th"]
-    assert "takes 2.5 ms a batch instead of 10 ms" in page.texts["p"][1]
+    assert "takes 2.5 ms per sample instead of 10 ms" in page.texts["p"][1]
 
 
 def test_lines_of_the_parallel_coordinates_are_trials_and_unused_settings_are_marked(made_up):

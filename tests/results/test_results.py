@@ -32,6 +32,11 @@ MEASURED = [
     "val_loss",
     "parameters",
     "size_mb",
+    "flops",
+    "latency_ms",
+    "latency_iqr_ms",
+    "throughput",
+    "activation_mb",
     "train_seconds",
     "space",
     "error",
@@ -48,11 +53,13 @@ EPOCHS = [
     "seconds",
     "parameters",
     "size_mb",
+    "flops",
 ]
 NUMBERS = {
     "number": "int64", "width": "float64", "temperature": "float64", "alpha": "float64", "lr": "float64",
     "epochs": "int64", "val_accuracy": "float64", "val_accuracy_last": "float64", "val_loss": "float64",
-    "parameters": "Int64", "size_mb": "float64", "train_seconds": "float64",
+    "parameters": "Int64", "size_mb": "float64", "flops": "Int64", "latency_ms": "float64", "latency_iqr_ms": "float64",
+    "throughput": "float64", "activation_mb": "float64", "train_seconds": "float64",
 }  # fmt: skip
 
 KD = {"method": "kd", "width": 1, "temperature": 4.0, "alpha": 0.5, "alpha_schedule": "linear"}

@@ -136,7 +136,7 @@ def test_a_student_takes_one_line_where_it_fits(results, swept, monkeypatch, cap
     labels = [*_shown(short)["trial"], *["best plain"] * len(short.plain()), "teacher"]
     assert [line[: len(label)] for line, label in zip(filter(None, rows), labels, strict=True)] == labels
     row = next(line for line in rows if line.startswith(short.confirmed["trial"][0]))
-    assert "temperature" in row
+    assert ", lr " in row
     assert re.search(r"[+-]\d\.\d\d \([+-]\d\.\d\d to [+-]\d\.\d\d\)", row)
     wide = table_of(printed(results, 2000, monkeypatch, capsys)).splitlines()
     assert not any(line.startswith(" ") for line in wide[wide.index("") + 3 :])

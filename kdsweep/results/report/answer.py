@@ -85,7 +85,7 @@ def _cost(found: Found, row: Mapping[str, Any]) -> str:
     text = f"{size}, {versus} than the teacher {teacher['model']} with {teacher['parameters']:,}"
     speed = row.get("latency_ms", math.nan)
     if isinstance(speed, float) and not math.isnan(speed):
-        text += f", and takes {speed:.3g} ms a batch"
+        text += f", and takes {speed:.3g} ms per sample"
         text += f" instead of {teacher['latency_ms']:.3g} ms" if teacher.get("latency_ms") else ""
     return f"{text}."
 

@@ -24,6 +24,7 @@ class ImageTask(Task):
 
     name = "image"
     noun = "images"
+    pipeline_tag = "image-classification"
 
     def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
         """Reject streaming of data sets without image files, and ImageNet normalisation of non-RGB images."""

@@ -1,0 +1,68 @@
+"""The speed and memory of an exported student on the present machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kdsweep import models, tasks
+from kdsweep.errors import InputError
+from kdsweep.lazy import torch
+from kdsweep.results.student import load_student, read_config
+from kdsweep.storage.environment import processor
+from kdsweep.worker.latency import BATCH, measured
+
+
+def student_speed(folder: Path, device: str = "cpu", threads: int = 0, *, trust_code: bool = False) -> dict[str, Any]:
+    """Measure a student, its normalisation included, on random samples.
+
+    Args:
+        folder: The student's folder.
+        device: A PyTorch device.
+        threads: Number of threads; 0 leaves PyTorch's default.
+        trust_code: As for `load_student`.
+
+    Returns:
+        student, machine, device, threads, parameters, flops (for one sample), latency_ms and latency_iqr_ms (median and
+        interquartile range for one sample), batch_ms and batch_iqr_ms (the same for 64), throughput (samples per second
+        in batches of 64) and activation_mb (peak for one sample).
+
+    Raises:
+        InputError: If the folder is not an exported student, or there is no such device.
+    """
+    config = read_config(folder)
+    place = _device(device)
+    if threads:
+        torch.set_num_threads(threads)
+    student = load_student(folder, trust_code=trust_code).requires_grad_(False).to(place)
+    samples = tasks.get(config.task).input_spec(config.input_shape).example(BATCH, place)
+    if samples.is_floating_point():
+        samples.uniform_(generator=torch.Generator(place).manual_seed(0))
+    if samples.dim() == 4:  # as in training and evaluation
+        student = student.to(memory_format=torch.channels_last)
+        samples = samples.contiguous(memory_format=torch.channels_last)
+    found = measured(student, samples)
+    return {
+        "student": str(folder),
+        "machine": torch.cuda.get_device_name(place) if place.type == "cuda" else processor(),
+        "device": str(place),
+        "threads": found["threads"],
+        "parameters": models.count_parameters(student),
+        "flops": models.count_flops(student, samples[:1]),
+        **{name: found[name] for name in ("latency_ms", "latency_iqr_ms", "batch_ms", "batch_iqr_ms")},
+        "throughput": found["throughput"],
+        "activation_mb": found["activation_mb"],
+    }
+
+
+def _device(name: str) -> torch.device:
+    """Return a CPU or GPU that can be used.
+
+    Raises:
+        InputError: If there is no such device.
+    """
+    accepted = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    accepted += [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if name not in accepted:
+        raise InputError(f"--device: found {name!r}; accepted: {', '.join(accepted)}")
+    return torch.device(name)

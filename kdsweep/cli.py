@@ -115,8 +115,8 @@ def confirm(
     from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.live import for_console
 
-    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     asked = _seeds(seeds)
+    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import confirm as confirm_sweep
 
     _add_cwd_to_path()
@@ -162,11 +162,10 @@ def results(
         if everything.empty:
             errors.print(f"each setting needs at least {LEAST_TRIALS} complete trials that drew it", highlight=False)
     frame = tables.select(everything, where=where, sort=sort, top=top)
-    if where and frame.empty and not everything.empty:
+    if where and frame.empty and not everything.empty and file_format == "table" and out is None:
         message = printable(f"no rows: none of the {len(everything)} has {where}")
         errors.print(message, highlight=False, markup=False, soft_wrap=True)
-        if file_format == "table" and out is None:
-            return
+        return
     tables.write(frame, file_format, out, keep=sort.removeprefix("-"))
     if out:
         errors.print(
@@ -255,7 +254,10 @@ def evaluate(
     ] = False,
     device: Annotated[str, typer.Option("--device", help="With --latency: cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[
-        int, typer.Option("--threads", min=0, help="With --latency: PyTorch threads; 0: PyTorch's default.")
+        int,
+        typer.Option(
+            "--threads", min=0, show_default=False, help="With --latency: PyTorch threads; 0: PyTorch's default."
+        ),
     ] = 0,
 ) -> None:
     """Evaluate an exported student on a data set, or measure its speed."""

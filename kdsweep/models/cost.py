@@ -61,6 +61,7 @@ def activation_mb(model: nn.Module, samples: torch.Tensor) -> float:
                     add(leaf)
             return found
 
+    samples = samples.clone()  # a slice would count as the whole batch that it is taken from
     add(samples)
     with undisturbed(model), Watch():
         model(samples)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WARM_UP, WARM_UP_SECONDS = 10, 0.2
 # Of measuring one batch size. It ends when the interquartile range is a tenth of the median, or after MOST_SECONDS.
-LEAST_SECONDS, MOST_SECONDS, PRECISION = 0.1, 1.0, 0.1
+LEAST_SECONDS, MOST_SECONDS, PRECISION = 0.05, 0.3, 0.1
 BATCH = 64  # for the throughput
 
 

@@ -187,7 +187,7 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
 def _cost_text(name: str, value: Any) -> str:
     if value is None or value != value or str(value) == "<NA>":
         return ""
-    return f"{int(value):,}" if name == "parameters" else f"{float(value):,.3g}"
+    return f"{int(value):,}" if name in ("parameters", "flops") else f"{float(value):,.3g}"
 
 
 def _mean(judged: Mapping[str, Any], column: str, metric: str) -> str:

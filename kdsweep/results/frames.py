@@ -97,6 +97,7 @@ class Results(Plots):
                 f"with kdsweep confirm {self.path}"
             ) from error
         costs = self.trials.set_index("trial")[["flops", *SPEEDS]]
+        confirmed = confirmed.drop(columns=costs.columns, errors="ignore")  # of a frame that was written with them
         place = confirmed.columns.get_loc("size_mb") + 1
         return pd.concat(
             [confirmed.iloc[:, :place], costs.reindex(confirmed["trial"]).set_axis(confirmed.index),

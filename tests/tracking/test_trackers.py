@@ -36,6 +36,9 @@ EPOCHS = 3
 
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch):
+    # W&B replaces these; they are put back after each test.
+    monkeypatch.setattr(sys, "exit", sys.exit)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr("kdsweep.tracking.feed.EVERY_SECONDS", 0.05)
 

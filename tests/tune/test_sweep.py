@@ -419,7 +419,7 @@ def test_the_same_processes_prepare_search_and_confirm(local_ray, sweep_file, tm
     # 4 trials and 4 confirmation runs, two of the plain twin, were built, all of them in the lanes.
     assert len([pid for pid in built if pid in workers]) >= 8
     assert 1 <= len(workers) <= timeline["workers"]
-    assert list(timeline["stages"]) == ["prepare", "search", "confirm", "predict"]
+    assert list(timeline["stages"]) == ["prepare", "search", "confirm", "predict", "costs"]
     assert all(times["end"] >= times["first_step"] >= 0 for times in timeline["stages"].values())
 
 

@@ -153,5 +153,6 @@ def test_matrices_of_many_classes_are_drawn_without_an_error(driver, tmp_path, w
     for role in ("student", "plain", "teacher"):
         chart = driver.find_element(By.ID, f"chart-confusion-{role}")
         assert len(chart.find_elements(By.CSS_SELECTOR, ".heatmaplayer image")) == 2
-        names = [label.text for label in chart.find_elements(By.CSS_SELECTOR, ".ytick text")]
+        labels = chart.find_elements(By.CSS_SELECTOR, ".ytick text")
+        names = [label.text for label in sorted(labels, key=lambda label: label.location["y"])]  # from the top
         assert names == ([f"class number {number}" for number in range(10)] if classes == 10 else [])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from studies import opened
 
 from kdsweep.config.changes import changed_spec
 from kdsweep.config.load import load_spec
 from kdsweep.search import budget as budgets
-from kdsweep.search.study import Study
 from kdsweep.search.trial import State
 
 EPOCHS = 9
@@ -39,21 +39,6 @@ def spec(sweep_file):
 
 def limited(spec, **limits):
     return spec.replaced(search=spec.search.model_copy(update=limits))
-
-
-_open = []
-
-
-@pytest.fixture(autouse=True)
-def close_studies():
-    yield
-    while _open:
-        _open.pop().close()
-
-
-def opened(spec):
-    _open.append(Study(spec, spec.sweep_dir, spec.search_space))
-    return _open[-1]
 
 
 def drive(study, lanes=3, seconds=0.0, clock=None, limit=10_000):

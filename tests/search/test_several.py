@@ -6,6 +6,7 @@ import optuna
 import pandas as pd
 import pytest
 from optuna.storages.journal import JournalFileBackend
+from studies import opened
 
 from kdsweep.config.changes import changed_spec
 from kdsweep.config.load import load_spec
@@ -14,7 +15,6 @@ from kdsweep.errors import InputError, SpecError
 from kdsweep.results.confirmed import GAIN_COLUMNS, upgraded
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.results.report.page import write_report
-from kdsweep.search.study import Study
 from kdsweep.search.trial import State
 from kdsweep.terminal.summary import print_summary
 from kdsweep.terminal.tables import ranked
@@ -32,21 +32,6 @@ def spec_of(sweep_file, **changes):
     spec.sweep_dir.root.mkdir(parents=True, exist_ok=True)
     spec.save(spec.sweep_dir.spec)
     return spec
-
-
-_open = []
-
-
-@pytest.fixture(autouse=True)
-def close_studies():
-    yield
-    while _open:
-        _open.pop().close()
-
-
-def opened(spec):
-    _open.append(Study(spec, spec.sweep_dir, spec.search_space))
-    return _open[-1]
 
 
 def metrics(epoch, accuracy, latency, parameters=100):

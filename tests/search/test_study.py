@@ -8,6 +8,7 @@ import optuna
 import pytest
 from inputs import SWEEP, refused
 from optuna.trial import TrialState
+from studies import opened
 
 from kdsweep.config.load import load_spec
 from kdsweep.errors import SweepDirError
@@ -20,21 +21,6 @@ from kdsweep.search.trial import State
 @pytest.fixture
 def spec(sweep_file):
     return load_spec(sweep_file, {"train.epochs": 9, "search.trials": 12, "search.points": []})
-
-
-_open = []
-
-
-@pytest.fixture(autouse=True)
-def close_studies():
-    yield
-    while _open:
-        _open.pop().close()
-
-
-def opened(spec):
-    _open.append(Study(spec, spec.sweep_dir, spec.search_space))
-    return _open[-1]
 
 
 def metrics(epoch, accuracy):

@@ -6,7 +6,6 @@ import errno
 import hmac
 import ipaddress
 import logging
-import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -208,8 +207,3 @@ def _own_addresses() -> set[str]:
         return {str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)}
     except OSError:
         return set()
-
-
-def token_from(option: str) -> str:
-    """The token of the command line, else of the environment."""
-    return option or os.environ.get(TOKEN_VARIABLE, "")

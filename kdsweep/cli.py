@@ -195,12 +195,15 @@ def export(
     if top is not None and trial:
         raise InputError("--top and --trial cannot be combined; use only one of them")
     _add_cwd_to_path()
-    found = load_results(directory)
+    found, earlier = load_results(directory), sorted(out.glob("*/model.*"))
     folders = found.export(out, top=top or 3, trial=trial, onnx=onnx, torch_export=torch_export, quantize=quantize)
     for folder in folders:
         typer.echo(folder)
         for line in agreement(folder):
             errors.print(line, highlight=False, markup=False, soft_wrap=True)
+    if removed := [str(file) for file in earlier if not file.exists()]:
+        line = f"removed, because this export did not ask for them: {', '.join(removed)}"
+        errors.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     _attach(found, folders)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, cast
 
-from kdsweep.errors import printable
+from kdsweep.errors import InputError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -24,9 +24,13 @@ class Plots:
 
         Args:
             cost: A column of `trials`, such as parameters or size_mb.
+
+        Raises:
+            InputError: If there is no such column of numbers.
         """
         from kdsweep.results.report.charts import size
 
+        self._need_numbers(cost)
         return size.pareto(self._found, cost).figure
 
     def plot_gains(self) -> Figure:
@@ -58,9 +62,13 @@ class Plots:
 
         Args:
             setting: A numeric column of `trials`, such as temperature or alpha.
+
+        Raises:
+            InputError: If there is no such column of numbers.
         """
         from kdsweep.results.report.charts import settings
 
+        self._need_numbers(setting)
         return settings.response(self._found, setting).figure
 
     def plot_importance(self) -> Figure:
@@ -93,6 +101,11 @@ class Plots:
         from kdsweep.results.report.charts import predictions
 
         return predictions.reliability(self._found).figure
+
+    def _need_numbers(self, column: str) -> None:
+        numeric = list(self._found.trials.select_dtypes("number").columns)
+        if column not in numeric:
+            raise InputError(f"no column of numbers {column!r}; {did_you_mean(column, numeric)}")
 
     @property
     def _found(self) -> Found:

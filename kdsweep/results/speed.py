@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from kdsweep.lazy import torch
 from kdsweep.results.student import load_student, read_config
 from kdsweep.storage.environment import processor
 from kdsweep.worker.latency import BATCH, measured
+
+MOST_SECONDS = 3.0
 
 
 def student_speed(folder: Path, device: str = "cpu", threads: int = 0, *, trust_code: bool = False) -> dict[str, Any]:
@@ -28,10 +31,14 @@ def student_speed(folder: Path, device: str = "cpu", threads: int = 0, *, trust_
         in batches of 64) and activation_mb (peak for one sample).
 
     Raises:
-        InputError: If the folder is not an exported student, or there is no such device.
+        InputError: If the folder is not an exported student, or there is no such device or number of cores.
     """
     config = read_config(folder)
     place = _device(device)
+    if threads > (most := os.cpu_count() or 1):
+        raise InputError(
+            f"--threads: found {threads}; accepted: 1 to {most}, the number of cores, or 0 for PyTorch's default"
+        )
     if threads:
         torch.set_num_threads(threads)
     student = load_student(folder, trust_code=trust_code).requires_grad_(False).to(place)
@@ -41,7 +48,7 @@ def student_speed(folder: Path, device: str = "cpu", threads: int = 0, *, trust_
     if samples.dim() == 4:  # as in training and evaluation
         student = student.to(memory_format=torch.channels_last)
         samples = samples.contiguous(memory_format=torch.channels_last)
-    found = measured(student, samples)
+    found = measured(student, samples, most_seconds=MOST_SECONDS)
     return {
         "student": str(folder),
         "machine": torch.cuda.get_device_name(place) if place.type == "cuda" else processor(),

@@ -147,7 +147,7 @@ class PlainLines:
 
     def _line(self, name: str, text: str) -> None:
         self._next = self._clock() + PLAIN_SECONDS
-        self._console.print(f"{name:8}{text}", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(f"{name:7} {text}", markup=False, highlight=False, soft_wrap=True)
 
     def __enter__(self) -> PlainLines:
         return self

@@ -112,8 +112,9 @@ def write(frame: pd.DataFrame, how: str, out: Path | None, keep: str = "") -> No
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """Print names and values, one pair per line."""
+    width = max([10, *map(len, facts)])
     for name, value in facts.items():
-        sys.stdout.write(f"{name:10} {_shown(name, value)}\n")
+        sys.stdout.write(f"{name:{width}} {_shown(name, value)}\n")
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -274,6 +275,6 @@ def _shown(name: str, value: Any) -> str:
         return ""
     if isinstance(value, float):
         return shown(name.removesuffix("_std"), value)
-    if isinstance(value, int) and name == "parameters":
+    if isinstance(value, int) and name in ("parameters", "flops"):
         return f"{value:,}"
     return printable(str(value))

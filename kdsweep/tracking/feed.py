@@ -35,6 +35,7 @@ class Feed:
 
     def __init__(self, tracker: type[Tracker], option: Any, sweep: SweepDir, goal: Goal, tell: Callable[[str], None]):
         self.name = tracker.name
+        self._off = f"tracking.{tracker.name}" + (".project=null" if tracker.name == "wandb" else "=false")
         self._class, self._option = tracker, option
         self._sweep, self._goal = sweep, goal
         self._tell = tell
@@ -76,7 +77,8 @@ class Feed:
 
     def _warn(self, reason: str) -> None:
         shown = reason if len(reason) <= 200 else f"{reason[:197]}..."
-        later = f"what is missing is logged by the next: kdsweep resume {self._sweep.root}"
+        resume = f"kdsweep resume {self._sweep.root}"
+        later = f"what is missing is logged by the next: {resume}; to turn it off: {resume} --set {self._off}"
         self._tell(f"warning: {self.name} is off for this session: {shown}; {later}")
 
     def _pass_on(self, logs: SweepLogs, tracker: Tracker) -> None:

@@ -61,13 +61,19 @@ def costs(sweep: SweepDir, model: nn.Module, samples: torch.Tensor) -> dict[str,
     return {name: float(found[name]) for name in ("latency_ms", "latency_iqr_ms", "throughput", "activation_mb")}
 
 
-def measured(model: nn.Module, samples: torch.Tensor, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def measured(
+    model: nn.Module,
+    samples: torch.Tensor,
+    known: Mapping[str, Any] | None = None,
+    most_seconds: float = MOST_SECONDS,
+) -> dict[str, Any]:
     """Measure a model on the device of `samples`, with the present number of threads.
 
     Args:
         model: The model, on that device.
         samples: [1, ...] measures the latency only; [B, ...] also the throughput in batches of B.
         known: Earlier measurements, which are not repeated.
+        most_seconds: Longest time for either batch size, where times vary much.
 
     Returns:
         latency_ms and latency_iqr_ms (median and interquartile range for one sample), threads and device; for several
@@ -75,17 +81,17 @@ def measured(model: nn.Module, samples: torch.Tensor, known: Mapping[str, Any] |
     """
     one, found = samples[:1], dict(known or {})
     if "latency_ms" not in found:
-        found["latency_ms"], found["latency_iqr_ms"] = time_ms(model, one)
+        found["latency_ms"], found["latency_iqr_ms"] = time_ms(model, one, most_seconds)
         found |= {"threads": torch.get_num_threads(), "device": samples.device.type}
     if len(samples) > 1:
         found["batch"] = len(samples)
-        found["batch_ms"], found["batch_iqr_ms"] = time_ms(model, samples)
+        found["batch_ms"], found["batch_iqr_ms"] = time_ms(model, samples, most_seconds)
         found["throughput"] = 1e3 * len(samples) / found["batch_ms"]
         found["activation_mb"] = models.activation_mb(model, one)
     return found
 
 
-def time_ms(model: nn.Module, samples: torch.Tensor) -> tuple[float, float]:
+def time_ms(model: nn.Module, samples: torch.Tensor, most_seconds: float = MOST_SECONDS) -> tuple[float, float]:
     """Median and interquartile range of the time of a forward pass in eval mode, in milliseconds.
 
     Measured by `torch.utils.benchmark`, which repeats blocks of passes and waits for a GPU to finish.
@@ -100,7 +106,7 @@ def time_ms(model: nn.Module, samples: torch.Tensor) -> tuple[float, float]:
             spent += timer.timeit(1).median
             if spent > WARM_UP_SECONDS:
                 break
-        found = timer.adaptive_autorange(PRECISION, min_run_time=LEAST_SECONDS, max_run_time=MOST_SECONDS)
+        found = timer.adaptive_autorange(PRECISION, min_run_time=LEAST_SECONDS, max_run_time=most_seconds)
     return round(1e3 * found.median, 6), round(1e3 * found.iqr, 6)
 
 

@@ -19,6 +19,7 @@ from kdsweep.errors import InputError, printable
 from kdsweep.results.frames import load_results
 from kdsweep.results.report import answer
 from kdsweep.results.report.charts import settings, size
+from kdsweep.results.report.charts.style import log_ticks
 from kdsweep.results.report.page import render, write_report
 
 SECTIONS = ["leaderboard", "size", "gains", "tuning", "learning", "settings", "response", "importance", "classes",
@@ -347,3 +348,24 @@ def test_confirmation_from_before_there_were_verdicts(tmp_path):
     results = load_results(spec.sweep_dir.root)
     results.__dict__["confirmed"] = results.confirmed.assign(verdict="", kd_gain_low=float("nan"))
     assert "its gain has no verdict" in " ".join(Page(render(results, running=False)).texts["p"])
+
+
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        ([0.208, 0.253, 0.432], ["0.2", "0.3", "0.4", "0.5"]),
+        ([4000, 20000, 137000], ["10,000", "30,000", "100,000"]),
+        ([1, 1e6], ["1", "10", "100", "1,000", "10,000", "100,000", "1,000,000"]),
+        ([7.0], ["6", "6.5", "7", "7.5", "8", "8.5"]),
+    ],
+)
+def test_ticks_of_a_logarithmic_axis_are_whole_numbers_not_digits(values, ticks):
+    assert log_ticks(values)["ticktext"] == ticks
+
+
+def test_plots_of_columns_without_numbers_are_refused(made_up):
+    results = load_results(made_up.root)
+    for plot in (results.plot_pareto, results.plot_response):
+        for column in ("method", "paramters"):
+            with pytest.raises(InputError, match=f"no column of numbers '{column}'"):
+                plot(column)

@@ -257,7 +257,7 @@ def test_a_tracker_that_fails_is_off_after_one_line_and_catches_up_in_the_next_s
     assert lines[0] == section.described(spec.sweep_dir)[0]
     assert re.fullmatch(
         r"warning: tensorboard is off for this session: .*Not a directory.*; what is missing is logged by the next: "
-        rf"kdsweep resume {spec.sweep_dir.root}",
+        rf"kdsweep resume {spec.sweep_dir.root}; to turn it off: .* --set tracking.tensorboard=false",
         lines[1],
     )
     assert len(lines) == 2

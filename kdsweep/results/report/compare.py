@@ -21,6 +21,7 @@ from kdsweep.results.report.charts.style import (
     MARKERS,
     Chart,
     hover_format,
+    log_ticks,
     named,
     new_figure,
     nothing,
@@ -226,7 +227,8 @@ def fronts(entries: Sequence[Entry], goal: Goal) -> Chart:
         )
     if not told:
         return nothing("No trial has reached the last epoch.")
-    figure.update_xaxes(type="log", title={"text": "parameters"})
+    shown_at = [float(value) for trace in figure.data for value in trace.x]
+    figure.update_xaxes(type="log", title={"text": "parameters"}, **log_ticks(shown_at))
     _value_axis(figure, goal)
     return Chart(figure, f"Pareto fronts of the complete trials; stars are teachers. {'; '.join(told)}.")
 

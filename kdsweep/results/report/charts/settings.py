@@ -16,6 +16,7 @@ from kdsweep.results.report.charts.style import (
     SKY,
     Chart,
     hover_format,
+    log_ticks,
     method_style,
     named,
     new_figure,
@@ -220,7 +221,7 @@ def response(found: Found, setting: str = "temperature") -> Chart:
         told.append(f"plain students {shown(goal.column, best)}")
     positive = float(rows[setting].min()) > 0 and float(rows[setting].max()) / float(rows[setting].min()) > 4
     if positive and setting != "alpha":
-        figure.update_xaxes(type="log", dtick="D2")
+        figure.update_xaxes(type="log", **log_ticks(pd.to_numeric(rows[setting])))
     figure.update_xaxes(title={"text": text(setting)})
     figure.update_yaxes(title={"text": words(goal.column)}, tickformat=value_format(goal.name))
     return Chart(figure, f"The best of each method: {'; '.join(told)}.")

@@ -7,10 +7,12 @@ import math
 import pandas as pd
 import plotly.graph_objects as go
 
+from kdsweep.results import from_logs
 from kdsweep.results.report.charts.style import (
     INK,
     Chart,
     hover_format,
+    log_ticks,
     method_style,
     named,
     new_figure,
@@ -70,9 +72,20 @@ def pareto(found: Found, cost: str = "parameters") -> Chart:
             marker={"symbol": "star", "size": 15, "color": INK},
             hovertemplate=f"teacher<br>%{{y:{hover_format(goal.name)}}}<br>%{{x:,}} {name}<extra></extra>",
         ))  # fmt: skip
-    figure.update_xaxes(type="log", title={"text": name}, dtick="D1" if _narrow(trials[cost], teacher.get(cost)) else 1)
+    ends = [*trials[cost].astype(float), *([float(teacher[cost])] if teacher.get(cost) else [])]
+    figure.update_xaxes(type="log", title={"text": name}, **log_ticks(ends))
     figure.update_yaxes(title={"text": words(goal.column)}, tickformat=value_format(goal.name))
-    return Chart(figure, _told(front, trials, teacher, cost, name, goal))
+    return Chart(figure, _told(front, trials, teacher, cost, name, goal) + _measured(found, trials, cost))
+
+
+def _measured(found: Found, trials: pd.DataFrame, cost: str) -> str:
+    """How the latency was measured; empty for other costs."""
+    where = from_logs.costs_of(found.sweep)
+    if cost != "latency_ms" or "threads" not in where:
+        return ""
+    threads, spread = where["threads"], float(trials["latency_iqr_ms"].max())
+    told = f" Median times on {where['device']} with {threads} thread{'s' if threads != 1 else ''}"
+    return f"{told}; interquartile range at most {spread:.3g} ms." if spread > 0 else f"{told}."
 
 
 def front_of(trials: pd.DataFrame, cost: str, goal: Goal) -> pd.DataFrame:
@@ -98,12 +111,6 @@ def _students(rows: pd.DataFrame, method: str, cost: str, name: str, goal: Goal,
 
 def _amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _narrow(values: pd.Series, teacher: float | None) -> bool:
-    """Whether a logarithmic axis would show fewer than two powers of ten."""
-    ends = [*values.astype(float), *([float(teacher)] if teacher else [])]
-    return bool(max(ends) < 30 * min(ends))
 
 
 def _told(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,3 +124,21 @@ def value_format(metric: str) -> str:
 def hover_format(metric: str) -> str:
     """Format of a metric's values in a hover label, in d3's notation."""
     return ".2%" if is_fraction(metric) else ".4~g"
+
+
+def log_ticks(values: Iterable[float]) -> dict[str, Any]:
+    """Ticks of a logarithmic axis as layout. Plotly would label those between powers of ten with their digit alone.
+
+    Args:
+        values: What the axis shows, above 0.
+    """
+    known = [float(value) for value in values]
+    low, high = min(known) / 1.25, max(known) * 1.25
+    ticks: list[float] = []
+    halves, fifths = [digit / 2 for digit in range(2, 20)], [digit / 5 for digit in range(5, 50)]
+    for digits in ([1], [1, 3], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 7], halves, fifths):
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        ticks = [tick for power in powers for digit in digits if low <= (tick := digit * 10.0**power) <= high]
+        if len(ticks) >= 3:
+            break
+    return {"tickvals": ticks, "ticktext": [f"{tick:,.0f}" if tick >= 1000 else f"{tick:.3g}" for tick in ticks]}

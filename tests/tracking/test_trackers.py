@@ -289,7 +289,8 @@ def test_a_server_that_never_answers_does_not_hold_up_the_sweep(tmp_path, monkey
         lines = follow(spec, section, first_session)
     assert lines[1:] == [
         "warning: mlflow is off for this session: does not answer, or is too slow; what is missing is logged by the "
-        f"next: kdsweep resume {spec.sweep_dir.root}"
+        f"next: kdsweep resume {spec.sweep_dir.root}; to turn it off: kdsweep resume {spec.sweep_dir.root} "
+        "--set tracking.mlflow=false"
     ]
     for thread in threading.enumerate():
         if thread.name == "tracking mlflow":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import resource
 import shutil
 import subprocess
@@ -649,7 +650,7 @@ def test_a_students_own_model_loads_where_its_code_lies_and_is_trusted(tmp_path,
             cli.main()
         assert stopped.value.code == 0
     out = capsys.readouterr().out
-    assert f"accuracy   {results.trials['val_accuracy'][0]:.2%}\n" in out
+    assert re.search(rf"^accuracy +{results.trials['val_accuracy'][0]:.2%}$", out, re.MULTILINE)
     (folder,) = (tmp_path / "students").iterdir()
     with refused(STUDENT, InputError, match="trust_code"):
         load_student(folder)

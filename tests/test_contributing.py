@@ -53,6 +53,7 @@ def run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_each_example_is_found_and_passes_the_contract_of_its_kind(copy):
     commands = ("methods", "models", "datasets", "optimizers", "schedules", "losses", "samplers", "schedulers")
     listed = "".join(run(copy, "-m", "kdsweep", command).stdout for command in commands)

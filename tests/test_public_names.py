@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import kdsweep
 
 PACKAGE = Path(kdsweep.__file__)
@@ -37,6 +39,7 @@ def test_every_public_name_is_exported_resolved_and_known_to_type_checkers():
     assert set(dir(kdsweep)) >= {*kdsweep.__all__, "__version__", "methods", "models", "datasets"}
 
 
+@pytest.mark.slow
 def test_a_users_script_is_type_checked_against_the_package(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -221,6 +221,7 @@ def test_a_study_interrupted_anywhere_goes_on_as_if_it_had_not_been(sampler, sto
     study.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
 def test_samplers_of_several_objectives_do_better_than_random_draws(sampler, sweep_file, tmp_path):
     def volume(name):

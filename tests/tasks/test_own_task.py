@@ -46,6 +46,7 @@ def least_accuracy(model, samples):
     return min(float(np.mean(found[labels == topic] == topic)) for topic in range(4))
 
 
+@pytest.mark.slow
 def test_a_whole_sweep_of_tokens_runs_and_goes_by_the_users_metric(local_ray, here):
     # With this seed the best student is distilled, by a wide margin, so that there is a gain to confirm.
     results = kdsweep.run(load_spec(here / "texts.yaml", {"storage": str(here / "runs"), "seed": 4}))

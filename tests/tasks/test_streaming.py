@@ -125,6 +125,7 @@ def test_streaming_draws_nothing_from_the_random_state_of_a_run(folder, tmp_path
     assert torch.rand(1) == expected
 
 
+@pytest.mark.slow
 def test_a_sweep_streams_and_confirms_and_its_student_is_evaluated(local_ray, folder, tmp_path):
     results = kdsweep.run(kdsweep.load_spec(sweep_file(folder, tmp_path, "streamed", stream=True)))
     assert list(results.trials["state"]) == ["COMPLETE"] * 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import optuna
+import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -46,6 +47,7 @@ def by_optuna(sweep):
     return optuna.load_study(storage=storage, study_name=None).trials
 
 
+@pytest.mark.slow
 def test_a_search_without_budget_pauses_its_trials_and_a_larger_one_continues_them(local_ray, sweep_file, capsys):
     spec = kdsweep.load_spec(sweep_file, {**SMALL, "search.trials": 6, "search.max_epochs": 8, "confirm.top": 1})
     results, heard = run(spec)
@@ -68,6 +70,7 @@ def test_a_search_without_budget_pauses_its_trials_and_a_larger_one_continues_th
     assert {trial.state.name for trial in by_optuna(sweep)} == {"COMPLETE"}
 
 
+@pytest.mark.slow
 def test_a_sweep_changes_its_space_and_another_one_starts_from_it(local_ray, sweep_file, tmp_path):
     values = {**SMALL, "train.epochs": 3, "space.method": ["hint", "none"], "search.max_epochs": 4}
     first = kdsweep.run(kdsweep.load_spec(sweep_file, {**values, "search.trials": 4}))

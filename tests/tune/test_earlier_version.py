@@ -45,6 +45,7 @@ def test_confirmed_gains_are_read_without_verdicts(finished):
     assert "within_noise" not in row
 
 
+@pytest.mark.slow
 def test_confirming_again_adds_verdicts_and_trains_nothing(finished, local_ray):
     runs = {path: path.stat().st_mtime_ns for path in finished.glob("confirmed/*/result.json")}
     (row,) = kdsweep.confirm(finished).confirmed.to_dict("records")
@@ -60,6 +61,7 @@ def test_exported_students_load(finished, tmp_path):
     assert sum(p.numel() for p in kdsweep.load_student(folder).parameters()) == 9098
 
 
+@pytest.mark.slow
 def test_a_finished_sweep_is_extended_and_confirmed(finished, local_ray):
     before = kdsweep.load_results(finished).trials
     after = kdsweep.resume(finished, trials=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 import pandas as pd
+import pytest
 from optuna.storages.journal import JournalFileBackend
 
 import kdsweep
@@ -11,6 +12,7 @@ from kdsweep.results.frames import load_results
 from kdsweep.storage.paths import SweepDir
 
 
+@pytest.mark.slow
 def test_a_sweep_searches_a_front_of_accuracy_and_latency(local_ray, sweep_file):
     spec = kdsweep.load_spec(sweep_file, {
         "objective": ["val_accuracy", "latency_ms"], "search.trials": 6, "train.epochs": 2, "confirm.top": 2,

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 COMPILER = ["torch._dynamo", "torch._inductor", "sympy"]
 
 SCRIPT = """
@@ -34,6 +36,7 @@ print(json.dumps([name for name in ["torch", *%r] if name in sys.modules]))
 """
 
 
+@pytest.mark.slow
 def test_driver_and_workers_of_a_whole_sweep_import_no_more_than_they_need(sweep_file, tmp_path):
     notes = tmp_path / "notes"
     notes.mkdir()

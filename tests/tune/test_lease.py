@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from kdsweep.tune.lease import leased_device, nvidia_driver
@@ -30,6 +31,7 @@ def test_without_a_lease_the_device_is_the_cpu(local_ray):
     assert leased_device() == torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_a_leased_gpu_that_torch_cannot_see_stops_the_sweep_and_names_the_versions(sweep_file):
     """Ray is given a nonexistent GPU. Runs in its own process, because the other tests share a local Ray."""
     command = [sys.executable, "-c", SCRIPT, str(sweep_file)]

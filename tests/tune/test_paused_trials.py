@@ -35,6 +35,7 @@ class InterruptsWhile(Silent):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_paused_trials_go_on_where_they_were_also_after_an_interruption(local_ray, sweep_file):
     spec = kdsweep.load_spec(sweep_file, PROMOTION)
     progress = InterruptsWhile(waiting=3)

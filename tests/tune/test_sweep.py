@@ -108,6 +108,7 @@ def test_confirmation_retrains_the_best_next_to_a_plain_twin(swept):
         assert {f"val_{name}"} <= set(results.trials.columns) & set(results.epochs.columns) & set(results.teacher)
 
 
+@pytest.mark.slow
 def test_later_confirmation_of_more_trials_trains_nothing_twice(local_ray, swept, tmp_path):
     copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
     shutil.copytree(SweepDir(swept).store.root, copy.store.root)
@@ -134,6 +135,7 @@ def test_later_confirmation_of_more_trials_trains_nothing_twice(local_ray, swept
     assert not list(copy.confirmed.glob("*/state.safetensors"))
 
 
+@pytest.mark.slow
 def test_seeds_go_to_the_leader_of_each_width_and_nothing_is_trained_twice(local_ray, swept, tmp_path):
     copy = SweepDir(Path(shutil.copytree(swept, tmp_path / "small")))
     shutil.copytree(SweepDir(swept).store.root, copy.store.root)
@@ -218,6 +220,7 @@ def test_a_finished_sweep_is_extended_and_keeps_its_trials(local_ray, sweep_file
         kdsweep.resume(first.path, trials=3)
 
 
+@pytest.mark.slow
 def test_the_same_spec_gives_the_same_sweep_if_trials_run_one_at_a_time(local_ray, sweep_file, tmp_path):
     runs = []
     for storage in ("a", "b"):
@@ -226,6 +229,7 @@ def test_the_same_spec_gives_the_same_sweep_if_trials_run_one_at_a_time(local_ra
             "storage": str(tmp_path / storage),
             "resources.max_concurrent": 1,
             "search.startup_trials": 2,
+            "train.precision": "float32",  # auto is measured anew for each storage
         }
         runs.append(kdsweep.run(kdsweep.load_spec(sweep_file, overrides)))
     first, second = (r.epochs.drop(columns="seconds") for r in runs)
@@ -233,6 +237,7 @@ def test_the_same_spec_gives_the_same_sweep_if_trials_run_one_at_a_time(local_ra
     assert list(runs[0].best(4)["trial"]) == list(runs[1].best(4)["trial"])
 
 
+@pytest.mark.slow
 def test_a_trial_with_a_non_finite_loss_fails_with_the_reason_and_the_sweep_continues(local_ray, sweep_file):
     space = {"method": ["none"], "lr": {"choice": [1e-3, 1e3]}, "width": {"choice": [0.25, 0.5]}}
     overrides = {**QUICK, "space": space, "search.points": [], "train.optimizer": "sgd", "search.sampler": "grid"}
@@ -244,6 +249,7 @@ def test_a_trial_with_a_non_finite_loss_fails_with_the_reason_and_the_sweep_cont
     assert states(results)["FAILED"] == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_stops_if_its_first_trials_fail_with_the_same_error(local_ray, sweep_file, tmp_path, monkeypatch):
     (tmp_path / "broken_models.py").write_text(
         "import sys\n"
@@ -304,6 +310,7 @@ def test_epochs_that_a_lost_worker_saved_but_did_not_report_are_reported_by_the_
     assert set(states(results)) <= {"COMPLETE", "PRUNED"}
 
 
+@pytest.mark.slow
 def test_workers_are_set_up_for_training_and_the_users_process_is_unchanged(
     local_ray, sweep_file, tmp_path, monkeypatch
 ):
@@ -321,6 +328,7 @@ def test_workers_are_set_up_for_training_and_the_users_process_is_unchanged(
     assert (torch.get_num_threads(), process.flushes_subnormals()) == before
 
 
+@pytest.mark.slow
 def test_students_over_a_limit_are_never_trained(local_ray, sweep_file):
     overrides = {**QUICK, "constraints.parameters": 5_000, "search.points": []}
     results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
@@ -352,6 +360,7 @@ def test_a_failed_resume_does_not_change_the_number_of_trials(swept, tmp_path):
     assert (sweep / "spec.yaml").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_start_that_failed_before_its_search_does_not_block_the_corrected_file(sweep_file):
     """Not even if the corrected file names different data and a different teacher."""
     # `load_spec` would refuse these limits, so that they fail in the run they are set afterwards.
@@ -370,6 +379,7 @@ def test_a_start_that_failed_before_its_search_does_not_block_the_corrected_file
     assert sweep.teacher_card.is_file()
 
 
+@pytest.mark.slow
 def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_file, tmp_path, monkeypatch):
     (tmp_path / "my_models.py").write_text(
         "from torch import nn\n"
@@ -391,6 +401,7 @@ def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_
     assert kdsweep.load_student(folder, trust_code=True) is not None
 
 
+@pytest.mark.slow
 def test_the_same_processes_prepare_search_and_confirm(local_ray, sweep_file, tmp_path, monkeypatch):
     (tmp_path / "noted_models.py").write_text(
         "import os\n"

@@ -49,6 +49,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=MEASURED / "search.json")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--fit", action="store_true", help="print the leave-one-out error of the curves, and stop")
+    parser.add_argument("--against", choices=list(STRATEGIES), metavar="NAME", default="kdsweep",
+                        help="strategy with which the others are compared, seed by seed (default: kdsweep)")  # fmt: skip
     parser.add_argument("--shown", action="store_true", help="print what is kept, without running anything")
     options = parser.parse_args()
     tables = list(TABLES) if options.table == "all" else [options.table]
@@ -79,6 +81,13 @@ def main() -> None:
             title = f"{table}, {workers} workers" + (", recorded configurations only" if options.listed else "")
             print(f"\n{title}\n\n{markdown(rows)}")
             written["tables"][title] = rows
+            replays = {
+                name: {task[3]: kept(options.keep, [task]) for task in tasks if task[:3] == (table, name, workers)}
+                for name in names
+            }
+            if compared := differences(replays, options.against, options.limit):
+                print(f"\n{title}: regret less that of {options.against} on the same seed\n\n{markdown(compared)}")
+                written["tables"][f"{title}, differences"] = compared
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(written, indent=2, default=str) + "\n")
 
@@ -169,6 +178,30 @@ def row(name: str, outcomes: Sequence[dict[str, Any]], limit: int) -> dict[str, 
     cells["trials"] = f"{statistics.mean(found['trials'] for found in outcomes):.0f}"
     cells["minutes"] = f"{60 * statistics.mean(found['hours'] for found in outcomes):.1f}"
     return cells
+
+
+def differences(replays: dict[str, dict[int, list[dict[str, Any]]]], against: str, limit: int) -> list[dict[str, Any]]:
+    """Compare strategies with one of them, paired by seed: the mean regret of the widths by budget, less that one's."""
+    rows = []
+    for name, by_seed in replays.items():
+        pairs = [
+            (mine[0], theirs[0])
+            for seed, mine in by_seed.items()
+            if mine and (theirs := replays.get(against, {}).get(seed)) and name != against
+        ]
+        if not pairs:
+            continue
+        widths = list(pairs[0][0]["near"])
+        found = {
+            f"{percent} %": interval([
+                mean(mine["regret"][str(percent)], widths) - mean(theirs["regret"][str(percent)], widths)
+                for mine, theirs in pairs
+            ])
+            for percent in CHECKPOINTS
+            if percent <= limit
+        }  # fmt: skip
+        rows.append({"strategy": name, "seeds": len(pairs)} | found)
+    return rows
 
 
 def mean(regret: dict[str, float], widths: Sequence[str]) -> float:

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--fit", action="store_true", help="print the leave-one-out error of the curves, and stop")
     parser.add_argument("--against", choices=list(STRATEGIES), metavar="NAME", default="kdsweep",
-                        help="strategy with which the others are compared, seed by seed (default: kdsweep)")  # fmt: skip
+                        help="strategy to compare the others with, seed by seed (default: kdsweep)")  # fmt: skip
     parser.add_argument("--shown", action="store_true", help="print what is kept, without running anything")
     options = parser.parse_args()
     tables = list(TABLES) if options.table == "all" else [options.table]

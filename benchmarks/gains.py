@@ -54,6 +54,8 @@ def main() -> None:
     tables = {
         "false": ("false verdicts without a gain (%), by seeds", false_verdicts),
         "power": ("gains found (%), by seeds", power),
+        "same": ("verdicts `same` (%), by seeds", sameness),
+        "more": ("what `more_seeds` promises and what it brings", promises),
         "interval": ("95 % intervals that do not contain the mean (%), by seeds", coverage),
         "looks": ("judging while seeds are added", looks),
         "leader": ("false verdicts on the best of 8 equal candidates (%), by seeds", leaders),
@@ -105,6 +107,45 @@ def found(gains: Array) -> Array:
         verdicts = judge_all(dict(enumerate(gains[index])))
         decided[index] = [verdicts[student].verdict in ("gain", "loss") for student in range(family)]
     return decided
+
+
+def sameness(repeats: int) -> Iterable[dict[str, object]]:
+    """Percentage of verdicts `same` on one student; false ones where the true difference is as large as the margin."""
+    for margin in (0.5, 1.0, 2.0):
+        for difference in (margin, 0.0):
+            rng = np.random.default_rng(1)
+            row: dict[str, object] = {"margin in spreads": margin, "true difference in spreads": difference}
+            for seeds in SEEDS:
+                gains = normal(rng, (repeats, seeds)) + difference
+                row[str(seeds)] = percent(np.array([judge(one, margin=margin).verdict == "same" for one in gains]))
+            yield row
+
+
+def promises(repeats: int) -> Iterable[dict[str, object]]:
+    """Undecided students get `more_seeds` further seeds: how many then have a verdict. The margin is half a spread.
+
+    A tenth of the simulations, because up to 105 seeds are judged.
+    """
+    simulations = max(2, repeats // 10)
+    for seeds in (3, 5):
+        for gain in (0.0, 1.0, 2.0):
+            rng = np.random.default_rng(1)
+            asked, decided = [], []
+            for _ in range(simulations):
+                first = normal(rng, (seeds,)) + gain
+                verdict = judge(first, margin=0.5)
+                if verdict.verdict != "undecided":
+                    continue
+                asked.append(verdict.more_seeds)
+                more = np.concatenate([first, normal(rng, (verdict.more_seeds,)) + gain])
+                decided.append(judge(more, margin=0.5).verdict != "undecided")
+            yield {
+                "seeds": seeds,
+                "true gain in spreads": gain,
+                "undecided (%)": f"{100 * len(asked) / simulations:.1f}",
+                "median of more_seeds": f"{np.median(asked):.0f}",
+                "then decided (%)": percent(np.array(decided)),
+            }
 
 
 def coverage(repeats: int) -> Iterable[dict[str, object]]:

@@ -154,7 +154,7 @@ def _pictures(frame: pd.DataFrame, bench: Workbench) -> list[bytes | None]:
     pictures: list[bytes | None] = [None] * len(frame)
     chosen = disagreements(frame).head(MOST_PICTURES)["sample"].tolist()
     if chosen:
-        index = torch.tensor(chosen, device=bench.device)
+        index = torch.tensor(chosen)
         found = bench.data.task.pictures(bench.test, index).permute(0, 2, 3, 1).numpy()
         if found.shape[3] in (1, 3):
             for place, pixels in zip(chosen, found, strict=True):

@@ -168,7 +168,7 @@ class OutputStore:
         missing = {item for item in self.items if not has_array(self.view_root(epoch) / f"{item}.bin")}
         writers = {item: ArrayWriter(self.view_root(epoch) / f"{item}.bin") for item in missing}
         try:
-            for batch in train.sequence(torch.arange(len(train), device=train.device).split(BATCH), view):
+            for batch in train.sequence(torch.arange(len(train)).split(BATCH), view):
                 outputs = teacher.outputs(batch)
                 for item, array in _arrays(outputs, missing).items():
                     writers[item].append(array)

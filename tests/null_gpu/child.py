@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def main() -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     spec.loader.exec_module(module)
-    print(RESULT + json.dumps(getattr(module, function)(*arguments)))  # noqa: T201
+    print(RESULT + json.dumps(getattr(module, function)(*arguments)), flush=True)  # noqa: T201
+    os._exit(0)  # the end of the interpreter now and then aborts, because a thread of PyTorch still runs
 
 
 if __name__ == "__main__":

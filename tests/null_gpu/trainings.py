@@ -16,6 +16,7 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.tasks.image import splits
 from kdsweep.training import trainer
 from kdsweep.training.trainer import Training
+from kdsweep.worker import gpu
 from kdsweep.worker.workbench import Workbench, provide_teacher
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -39,6 +40,7 @@ def ignore_values() -> None:
 def opened(root: str | Path, sections: Mapping[str, Any] = SMALL) -> Workbench:
     """Prepare a sweep on the CPU, where its teacher can be judged, and open it on the GPU."""
     ignore_values()
+    gpu.set_up()
     spec = SweepSpec.model_validate({**sections, "storage": str(root)})
     data = splits.prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
     provide_teacher(spec, spec.sweep_dir, data, CPU, lambda metrics: None)

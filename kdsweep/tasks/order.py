@@ -11,4 +11,5 @@ def on_device(indices: Sequence[torch.Tensor], device: torch.device) -> Sequence
     """Move index tensors to a device in one copy, so that no training step waits for a copy of its own."""
     if device.type == "cpu" or not indices:
         return indices
-    return torch.cat(list(indices)).to(device).split([len(index) for index in indices])
+    moved = torch.cat(list(indices)).to(device)
+    return list(moved.split([len(index) for index in indices]))  # type: ignore[no-untyped-call]

@@ -88,10 +88,11 @@ class Lane(tune.Trainable):
     def _recover(self) -> dict[str, Any]:
         """Return the memory of work that failed in mid-epoch, without saving it. Report a GPU that is lost."""
         self._work, self._steps = Work(), iter(())
+        if broken := gpu.fault():
+            self._broken = True
+            return {"broken": broken}
         gpu.release()
-        broken = gpu.fault()
-        self._broken = bool(broken)
-        return {"broken": broken} if broken else {}
+        return {}
 
     def _run_steps(self, report: dict[str, Any]) -> None:
         started = time.monotonic()

@@ -49,18 +49,21 @@ def limit_memory(device: torch.device, share: float) -> None:
         total = torch.cuda.get_device_properties(device).total_memory
         # PyTorch does not count the CUDA context. A very small share leaves half of itself.
         limit = max(share / 2, share - CONTEXT_BYTES / total)
-    torch.cuda.set_per_process_memory_fraction(limit, device)
+    torch.cuda.set_per_process_memory_fraction(limit)
 
 
 def release() -> None:
-    """Return the memory that nothing uses any more to the GPU. Exceptions must be gone: their frames hold tensors."""
+    """Return the memory that nothing uses any more to the GPU.
+
+    Exceptions must be gone, because their frames hold tensors, and there must be no `fault`.
+    """
     if torch.cuda.is_initialized():
         gc.collect()
         torch.cuda.empty_cache()
 
 
 def fault() -> str:
-    """Return the CUDA error from which this process cannot recover, such as an illegal access; empty if there is none."""
+    """Return the CUDA error from which this process cannot recover, such as an illegal access; empty without one."""
     if not torch.cuda.is_initialized():
         return ""
     try:

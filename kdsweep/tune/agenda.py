@@ -161,8 +161,7 @@ class Agenda:
         if "broken" in report:
             self._broken[work.name] += 1
             if self._broken[work.name] <= MOST_BROKEN:
-                stage.give_back(work)
-                return False
+                return True  # in another process
         elif "out_of_memory" in report and not work.alone:
             self._for_later.append(work.by_itself())
             return False

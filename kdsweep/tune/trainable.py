@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import os
 import time
 import traceback
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 
 from kdsweep.errors import KdsweepError
 from kdsweep.tune.work import Report, Work
@@ -33,7 +33,8 @@ class Lane(tune.Trainable):
         storage: One line saying why the whole sweep cannot continue.
         error: The KdsweepError behind `failure`, if it is one.
         out_of_memory: Present if it failed because the GPU's memory was exhausted.
-        broken: The CUDA error after which this process can use its GPU no more, if there is one.
+        broken: The CUDA error after which this process can use its GPU no more, if there is one. The next step moves
+            the work to another process.
     """
 
     _broken = False
@@ -43,18 +44,15 @@ class Lane(tune.Trainable):
         self._begin(config["work"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next work. The driver has ended the current one, or will continue it later.
-
-        A process that can use its GPU no more ends here: Ray starts another one, which does the work.
-        """
-        if self._broken:
-            os._exit(1)
+        """Take the next work. The driver has ended the current one, or will continue it later."""
+        self._need_gpu()
         self.cleanup()
         self._begin(new_config["work"])
         return True
 
     def step(self) -> dict[str, Any]:
         """Continue the work. Failures are reported, not raised, so that the worker stays warm."""
+        self._need_gpu()
         report: dict[str, Any] = {}
         started = time.monotonic()
         try:
@@ -84,6 +82,16 @@ class Lane(tune.Trainable):
         # Ray Tune sends the configuration back with every result, so opened files must be held by a copy.
         self._work = copy(work)
         self._steps: Iterator[Report] = self._work.steps()
+
+    def _need_gpu(self) -> None:
+        """Leave the work to another process if this one can use its GPU no more.
+
+        Raises:
+            RayActorError: To Ray Tune, this is a preempted worker: it is replaced, and the work goes on in the new one
+                without counting as failed.
+        """
+        if self._broken:
+            raise RayActorError(error_msg="the process lost its GPU", preempted=True)
 
     def _recover(self) -> dict[str, Any]:
         """Return the memory of work that failed in mid-epoch, without saving it. Report a GPU that is lost."""

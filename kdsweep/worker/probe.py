@@ -13,7 +13,7 @@ from typing import Any
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, SweepError
 from kdsweep.lazy import torch
 from kdsweep.registry import is_user_object
 from kdsweep.seeds import digest_of
@@ -144,12 +144,17 @@ def _gpu_bytes(spec: SweepSpec, bench: Workbench, val: Samples, config: Config) 
 
     It is 0 if the method cannot run (its trials then fail), and all there is if it does not fit.
     Other parameters have their defaults. What earlier work of this process has left behind is returned first.
+
+    Raises:
+        SweepError: If this process can use the GPU no more. Another one measures again.
     """
     gpu.release()
     try:
         alpha: Config = {"alpha": 0.5} if config["method"] != "none" else {}
         _short(spec, bench, config | alpha, val, teacher=True).run_epoch()
     except (KdsweepError, RuntimeError) as error:
+        if fault := gpu.fault():
+            raise SweepError(f"method {config['method']} breaks the GPU: {fault}") from None
         return torch.cuda.get_device_properties(bench.device).total_memory if gpu.ran_out_of_memory(error) else 0
     # The peak: PyTorch keeps what is freed. Its own record of the peak is reset by the evaluation.
     return int(torch.cuda.memory_reserved(bench.device))

@@ -32,7 +32,7 @@ def null_cuda_environment(tmp_path_factory) -> dict[str, str]:
 def on_null_gpu(null_cuda_environment) -> Callable[..., Any]:
     """Call a function of a test module in a process with one GPU, and return its result.
 
-    The function takes and returns JSON data. `gb` is the memory of the GPU in GiB.
+    The function takes and returns JSON data. `gb` is the memory of the GPU in GiB. PATHS are more places of modules.
     """
 
     def call(function: Callable[..., Any], *arguments: Any, gb: float = 80, **variables: str) -> Any:
@@ -40,6 +40,8 @@ def on_null_gpu(null_cuda_environment) -> Callable[..., Any]:
         assert file is not None
         command = [sys.executable, "-W", "error", child.__file__, file, function.__name__, json.dumps(arguments)]
         environment = {**os.environ, **null_cuda_environment, "NULLCUDA_GB": str(gb), "PYTHONPATH": str(ROOT)}
+        if "PATHS" in variables:
+            environment["PYTHONPATH"] += f":{variables.pop('PATHS')}"
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment | variables)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         line = next(line for line in reversed(done.stdout.splitlines()) if line.startswith(child.RESULT))

@@ -158,8 +158,8 @@ class Tapped:
         missing = [name for name in (*taps.stages, taps.head) if name not in modules]
         if missing:
             raise ModelError(f"{type(model).__name__} has no module {missing[0]!r} to tap")
-        self._hooks = [modules[name].register_forward_hook(self._noter(name)) for name in taps.stages]
-        self._hooks.append(modules[taps.head].register_forward_pre_hook(self._note_embedding))
+        self._hooks = [modules[name].register_forward_hook(_noter(self._seen, name)) for name in taps.stages]
+        self._hooks.append(modules[taps.head].register_forward_pre_hook(_noter_of_input(self._seen, "embedding")))
         head = modules[taps.head]
         self._linear = head if isinstance(head, nn.Linear) else None
 
@@ -184,11 +184,18 @@ class Tapped:
         for hook in self._hooks:
             hook.remove()
 
-    def _noter(self, name: str) -> Callable[..., None]:
-        def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-            self._seen[name] = output
 
-        return note
+# The hooks hold the dict and not the wrapper: a model that holds its wrapper would stay on the GPU until the garbage
+# collector finds the cycle.
+def _noter(seen: dict[str, torch.Tensor], name: str) -> Callable[..., None]:
+    def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        seen[name] = output
 
-    def _note_embedding(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        self._seen["embedding"] = inputs[0]
+    return note
+
+
+def _noter_of_input(seen: dict[str, torch.Tensor], name: str) -> Callable[..., None]:
+    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen[name] = inputs[0]
+
+    return note

@@ -25,7 +25,7 @@ from kdsweep.storage import weights
 from kdsweep.storage.files import read_json
 from kdsweep.tasks import Samples
 from kdsweep.tasks.recorded import same_data, same_test
-from kdsweep.training.evaluate import EVALUATION_BATCH
+from kdsweep.training.batches import batch_size
 from kdsweep.training.trainer import on_device
 from kdsweep.worker.workbench import Workbench
 
@@ -105,7 +105,7 @@ def predicted(model: nn.Module, samples: Samples) -> tuple[NDArray[np.int32], ND
     model.eval()
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
     with torch.inference_mode():
-        for batch, _ in samples.batches(EVALUATION_BATCH[samples.device.type]):
+        for batch, _ in samples.batches(batch_size(model, samples)):
             confidence, answer = model(batch).float().softmax(dim=1).max(dim=1)
             found.append((answer, confidence))
     answers, confidences = (torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True))
@@ -154,7 +154,7 @@ def _pictures(frame: pd.DataFrame, bench: Workbench) -> list[bytes | None]:
     pictures: list[bytes | None] = [None] * len(frame)
     chosen = disagreements(frame).head(MOST_PICTURES)["sample"].tolist()
     if chosen:
-        index = torch.tensor(chosen, device=bench.device)
+        index = torch.tensor(chosen)
         found = bench.data.task.pictures(bench.test, index).permute(0, 2, 3, 1).numpy()
         if found.shape[3] in (1, 3):
             for place, pixels in zip(chosen, found, strict=True):

@@ -262,6 +262,13 @@ class SearchSpace:
         """The smallest width that can be drawn."""
         return min(self._widths())
 
+    def largest(self, name: str) -> Value | None:
+        """The largest value of a numeric setting that can be drawn; None if it is not in the space."""
+        drawn = self.shared.get(name)
+        if drawn is None:
+            return None
+        return max(value for value in drawn.ends() if not isinstance(value, str))
+
     def _widths(self) -> tuple[float, ...]:
         """Return every width that can be drawn, or the bounds of a real-valued range."""
         width = self.shared["width"]

@@ -22,6 +22,7 @@ from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.base import Samples, SplitName, Task, View
+from kdsweep.tasks.order import on_device
 from kdsweep.tasks.split import contents, is_stored, note_stored, train_and_val
 
 
@@ -58,7 +59,7 @@ class Arrays:
         return samples if view is None else view.apply(samples, index)
 
     def sequence(self, indices: Sequence[torch.Tensor], view: View | None = None) -> Iterator[torch.Tensor]:
-        return (self.batch(index, view) for index in indices)
+        return (self.batch(index, view) for index in on_device(indices, self.device))
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield all samples with their labels, in order."""

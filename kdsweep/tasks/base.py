@@ -43,7 +43,10 @@ class Samples(Protocol):
         """Model input for the samples at `index` [B]."""
 
     def sequence(self, indices: Sequence[torch.Tensor], view: View | None = None) -> Iterator[torch.Tensor]:
-        """Yield one batch for each index tensor, as `batch` returns it."""
+        """Yield one batch for each index tensor [B] on the CPU, as `batch` returns it.
+
+        No batch may wait for the device: move all indices at once (`on_device`).
+        """
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield all samples with their labels, in order, without augmentation."""

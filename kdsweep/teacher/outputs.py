@@ -25,6 +25,7 @@ from kdsweep.storage import weights
 from kdsweep.storage.arrays import ArrayWriter, has_array, map_array
 from kdsweep.storage.paths import Store
 from kdsweep.tasks import Prepared, Samples, View
+from kdsweep.training.batches import batch_size
 from kdsweep.training.teaching import TeacherView
 
 BATCH = 256
@@ -168,7 +169,8 @@ class OutputStore:
         missing = {item for item in self.items if not has_array(self.view_root(epoch) / f"{item}.bin")}
         writers = {item: ArrayWriter(self.view_root(epoch) / f"{item}.bin") for item in missing}
         try:
-            for batch in train.sequence(torch.arange(len(train), device=train.device).split(BATCH), view):
+            size = batch_size(teacher.outputs, train, cpu=BATCH, most=BATCH)
+            for batch in train.sequence(torch.arange(len(train)).split(size), view):
                 outputs = teacher.outputs(batch)
                 for item, array in _arrays(outputs, missing).items():
                     writers[item].append(array)

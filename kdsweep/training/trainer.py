@@ -24,6 +24,7 @@ from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.tasks.losses import LOSSES
+from kdsweep.tasks.order import on_device as indices_on
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
@@ -165,7 +166,7 @@ class Training:
         count = len(self._train)
         view = self._train.view(recipe.augment, recipe.view_seed, self.epoch)
         teacher = self._teacher.epoch(self.epoch, view)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(self._order_seed())).to(self._device)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self._order_seed()))
         # Batch normalisation has no variance over a last batch of one, so drop it; the next epoch has another order.
         batches = list(order.split(optimization.batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < optimization.batch_size:
@@ -174,7 +175,8 @@ class Training:
         self.method.adapters.train()
         names: tuple[str, ...] = ()
         totals: torch.Tensor | float = 0.0
-        for step, (index, batch) in enumerate(zip(batches, self._train.sequence(batches, view), strict=True)):
+        samples = zip(indices_on(batches, self._device), self._train.sequence(batches, view), strict=True)
+        for step, (index, batch) in enumerate(samples):
             progress = (self.epoch - 1 + step / len(batches)) / optimization.epochs
             self._set_rate(progress)
             self._alpha.advance(progress)
@@ -214,7 +216,7 @@ class Training:
     def _example(self) -> Outputs:
         self.student.eval()
         with torch.no_grad():
-            return self._tapped(self._train.batch(torch.arange(min(2, len(self._train)), device=self._device)))
+            return self._tapped(self._train.batch(torch.arange(min(2, len(self._train)))))
 
 
 def best_value(counters: Mapping[str, Any]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from kdsweep.tune.timeline import Timeline
 from kdsweep.tune.work import Wait, Work
 
 T = TypeVar("T")
+# How many workers a piece of work may cost by CUDA errors that a process does not survive.
+MOST_BROKEN = 5
 # Rate at which waiting lanes poll the driver, summed over all lanes.
 LOOKS_PER_SECOND = 20
 
@@ -85,6 +88,9 @@ class Agenda:
         self._begun = False
         self._reason: Exception | None = None
         self._waiting_work: Work | None = None
+        self._handed_out: dict[str, Work] = {}
+        self._for_later: list[Work] = []
+        self._broken: Counter[str] = Counter()
 
     @property
     def aborted(self) -> bool:
@@ -127,15 +133,20 @@ class Agenda:
         if not self._stages:
             return False
         self._timeline.worked(self._stages[0].name, report["seconds"], len(report.get("epochs", ())))
-        return self._stages[0].on_report(work, report)
+        continues = self._take(work, report)
+        if not continues:
+            self._handed_out.pop(work.name, None)
+        return continues
 
     def give_back(self, work: Work) -> None:
         """Requeue work whose lane was lost."""
+        self._handed_out.pop(work.name, None)
         if self._stages and not isinstance(work, Wait):
             self._stages[0].give_back(work)
 
     def on_lost(self, work: Work) -> None:
         """Give up work that lost its worker too often."""
+        self._handed_out.pop(work.name, None)
         if self._stages and not isinstance(work, Wait):
             self._stages[0].on_lost(work)
 
@@ -144,8 +155,31 @@ class Agenda:
         if self._begun and self._stages:
             self._stages[0].close()
 
+    def _take(self, work: Work, report: Mapping[str, Any]) -> bool:
+        """Pass a report to the stage, unless it is a failure that the work may survive elsewhere or later."""
+        stage = self._stages[0]
+        if "broken" in report:
+            self._broken[work.name] += 1
+            if self._broken[work.name] <= MOST_BROKEN:
+                return True  # in another process
+        elif "out_of_memory" in report and not work.alone:
+            self._for_later.append(work.by_itself())
+            return False
+        return stage.on_report(work, report)
+
     def _seek(self) -> Work | None:
-        """Return the next work, moving on to the next stage when the current one is done."""
+        """Return the next work. Work that ran out of GPU memory is repeated while nothing else runs."""
+        if any(work.alone for work in self._handed_out.values()):
+            return None
+        work = self._next_of_stage()
+        if work is None and self._for_later and not self._handed_out:
+            work = self._for_later.pop(0)
+        if work is not None:
+            self._handed_out[work.name] = work
+        return work
+
+    def _next_of_stage(self) -> Work | None:
+        """Return the stage's next work, moving on to the next stage when the current one is done."""
         while self._stages:
             if not self._begun:
                 self._timeline.begin(self._stages[0].name)
@@ -156,6 +190,7 @@ class Agenda:
             self._stages[0].close()
             self._timeline.end(self._stages.pop(0).name)
             self._begun = False
+            self._for_later.clear()  # of a stage whose budget is spent
         return None
 
 

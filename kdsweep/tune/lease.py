@@ -9,15 +9,18 @@ import ray
 
 from kdsweep.errors import DeviceError
 from kdsweep.lazy import torch
-from kdsweep.worker import process
+from kdsweep.worker import gpu, process
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import Workbench, open_workbench
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 
 
-def leased_device() -> torch.device:
-    """Return the GPU that Ray leased to this worker, or the CPU if there is no lease.
+def leased_device(alone: bool) -> torch.device:
+    """Return the GPU that Ray leased to this worker, set up for training, or the CPU if there is no lease.
+
+    Args:
+        alone: Whether no other worker trains meanwhile. If so, this one may use all of the GPU's memory.
 
     Raises:
         DeviceError: If a GPU is leased but PyTorch sees none. A silent fallback to the CPU would look like success.
@@ -32,16 +35,28 @@ def leased_device() -> torch.device:
             f"(NVIDIA driver: {nvidia_driver()}); install a PyTorch built for that driver, or set "
             "resources.gpus_per_trial to 0"
         )
-    return torch.device("cuda")
+    gpu.set_up()
+    device = torch.device("cuda")
+    gpu.limit_memory(device, 1 if alone else leased_share())
+    return device
 
 
-def warm_workbench(place: WorkerPlace) -> Workbench:
+def leased_share() -> float:
+    """Return the share of a GPU that Ray leased to this worker."""
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0))
+
+
+def warm_workbench(place: WorkerPlace, alone: bool) -> Workbench:
     """Return this worker's workbench and set up the process for training.
+
+    Args:
+        place: The sweep's paths for workers.
+        alone: See `leased_device`.
 
     Raises:
         DeviceError: If a GPU is leased but PyTorch sees none.
     """
-    bench = open_workbench(place, leased_device())
+    bench = open_workbench(place, leased_device(alone))
     process.set_up(bench.spec.resources.cpus_per_trial)
     return bench
 

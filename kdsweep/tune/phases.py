@@ -78,8 +78,9 @@ class _Phases:
             preparation = Preparation(self._spec, self._place, threads, self._progress, save, self._on_prepared)
             self._preparation = preparation
             stages: list[Stage] = [preparation]
-            if part.gpus and self._spec.resources.gpus_per_trial == "auto" and capacity.stored(self._sweep) is None:
-                # The number of trials per GPU is measured on a whole GPU, so lanes are resized after preparation.
+            if part.gpus and self._spec.resources.gpus_per_trial == "auto":
+                # The number of trials per GPU is measured on a whole GPU, so lanes are resized after preparation. Also
+                # when the sweep is resumed, because this may be another GPU.
                 outcome = self._run_lanes(stages, Share(part.cpus, 1, 1))
                 if outcome.end is not End.ENDED:
                     return outcome

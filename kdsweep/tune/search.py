@@ -18,6 +18,9 @@ from kdsweep.tune.work import TrialRun, Work
 from kdsweep.worker.place import WorkerPlace
 
 SAME_FAILURE_LIMIT = 5
+# The limit after trials that did not fail. Failures that kdsweep expects of some settings do not count, such as a loss
+# that diverges: a grid may have many of them in a row.
+IN_A_ROW_LIMIT = 10
 
 
 class Search:
@@ -53,6 +56,7 @@ class Search:
         self._progress = progress
         self._load = load
         self._epochs = 0
+        self._alike: list[str] = []
         self._study: Study
         self._frames: Background[None] | None = None
 
@@ -102,7 +106,7 @@ class Search:
     def on_lost(self, work: Work) -> None:
         """Mark a trial as failed: it lost its worker too often."""
         if work.name in self._study.running:
-            self._study.finish(work.name, State.FAILED, self._loss_reason(work.name))
+            self._fail(work.name, self._loss_reason(work.name), expected=False)
             self._check()
 
     def close(self) -> None:
@@ -129,18 +133,28 @@ class Search:
         for metrics in [*unseen, *report.get("epochs", ())]:
             for column in columns:
                 if not math.isfinite(metrics[column]):
-                    study.finish(key, State.FAILED, f"{column} is {metrics[column]}")
+                    self._fail(key, f"{column} is {metrics[column]}", expected=True)
                     return False
             if study.report(key, metrics):
+                self._alike.clear()
                 study.leave(key)
                 return False
         if "failure" in report:
-            study.finish(key, State.FAILED, report["failure"])
+            self._fail(key, report["failure"], expected="error" in report)
             return False
         if len(trial.values) >= self._spec.train.epochs:
+            self._alike.clear()
             study.finish(key, State.COMPLETE)
             return False
         return True
+
+    def _fail(self, key: str, reason: str, expected: bool) -> None:
+        """Mark a trial as failed, and note how many of the latest trials failed for the same unexpected reason."""
+        if expected or reason not in self._alike:
+            self._alike.clear()
+        if not expected:
+            self._alike.append(reason)
+        self._study.finish(key, State.FAILED, reason)
 
     def _tell_budget(self) -> None:
         """Say that the budget has ended the search, and how to continue it."""
@@ -164,9 +178,11 @@ class Search:
         """Abort a search in which nothing works.
 
         Raises:
-            SweepError: If all trials failed, or the first ones all failed with the same error.
+            SweepError: If all trials failed, or the first or the latest ones all failed with the same error.
         """
         study = self._study
+        if len(self._alike) >= IN_A_ROW_LIMIT:
+            raise SweepError(f"the latest {len(self._alike)} trials all failed with the same error: {self._alike[0]}")
         failed = study.counts[State.FAILED]
         if study.counts[State.COMPLETE] or study.counts[State.PRUNED] or study.paused or not failed:
             return

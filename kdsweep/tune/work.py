@@ -9,9 +9,10 @@ from __future__ import annotations
 import faulthandler
 import time
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from kdsweep import tasks
 from kdsweep.config.constraints import within_constraints
@@ -32,7 +33,7 @@ from kdsweep.tasks import Metric
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import SAVE_SECONDS, Training
 from kdsweep.tune.lease import device_name, leased_device, warm_workbench
-from kdsweep.worker import latency, probe, process
+from kdsweep.worker import gpu, latency, probe, process
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
 
@@ -57,9 +58,17 @@ class Work:
 
     Attributes:
         name: Unique within the sweep.
+        alone: Whether nothing else runs meanwhile.
     """
 
     name: str
+    alone = False
+
+    def by_itself(self) -> Self:
+        """Return the same work, to be run while nothing else runs."""
+        found = copy(self)
+        found.alone = True
+        return found
 
     def steps(self) -> Iterator[Report]:
         """Do the work and yield reports for the driver."""
@@ -86,6 +95,7 @@ class Wait(Work):
     def steps(self) -> Iterator[Report]:
         """Set up the process, then report `waits` at every interval."""
         process.set_up(self._threads)
+        gpu.release()  # for the work that runs meanwhile
         while True:
             yield Report("waits", True, pause=True)
             time.sleep(self._seconds)
@@ -103,6 +113,7 @@ class Prepare(Work):
     """
 
     name = "prepare"
+    alone = True
 
     def __init__(self, place: WorkerPlace, threads: int):
         self._place = place
@@ -111,7 +122,7 @@ class Prepare(Work):
     def steps(self) -> Iterator[Report]:
         """Train the teacher or load it from the store, then probe."""
         import_from(str(self._place.code))
-        sweep, device = self._place.sweep, leased_device()
+        sweep, device = self._place.sweep, leased_device(self.alone)
         spec = read_spec(sweep)
         data = tasks.of(spec.dataset).load(self._place.data)
         process.set_up(self._threads)
@@ -146,7 +157,7 @@ class TrialRun(Work):
 
     def steps(self) -> Iterator[Report]:
         """Train epoch by epoch."""
-        bench = warm_workbench(self._place)
+        bench = warm_workbench(self._place, self.alone)
         milestones = rule_of(bench.spec).milestones
         folder = self._place.sweep.trial(self.name)
         folder.root.mkdir(parents=True, exist_ok=True)
@@ -186,7 +197,7 @@ class ConfirmRun(Work):
 
     def steps(self) -> Iterator[Report]:
         """Train to the end, restore the best epoch and evaluate."""
-        bench = warm_workbench(self._place)
+        bench = warm_workbench(self._place, self.alone)
         folder = self._place.sweep.confirmation(self.name)
         folder.root.mkdir(parents=True, exist_ok=True)
         run = self._run = _Run(folder.state, None, folder.hang, bench.spec)
@@ -234,7 +245,7 @@ class ScoreTeacher(Work):
 
     def steps(self) -> Iterator[Report]:
         """Evaluate the teacher and write the metrics."""
-        bench = warm_workbench(self._place)
+        bench = warm_workbench(self._place, self.alone)
         write_json(self._place.sweep.teacher_test, tested(bench, bench.teacher.model))
         yield Report("test_scored", True, pause=True)
 
@@ -247,6 +258,7 @@ class Predict(Work):
     """
 
     name = "predict"
+    alone = True
 
     def __init__(self, place: WorkerPlace):
         self._place = place
@@ -254,7 +266,7 @@ class Predict(Work):
     def steps(self) -> Iterator[Report]:
         """Predict with the models that the results name. A failure must not fail the sweep."""
         try:
-            predict(load_results(self._place.sweep.root), warm_workbench(self._place))
+            predict(load_results(self._place.sweep.root), warm_workbench(self._place, self.alone))
         except (KdsweepError, OSError) as error:
             yield Report("predicted", " ".join(str(error).split()), pause=True)
         else:
@@ -270,6 +282,7 @@ class MeasureCosts(Work):
     """
 
     name = "measure-costs"
+    alone = True
 
     def __init__(self, place: WorkerPlace, configs: list[Config]):
         self._place = place
@@ -277,7 +290,7 @@ class MeasureCosts(Work):
 
     def steps(self) -> Iterator[Report]:
         """Build each student untrained, and measure it unless the sweep has seen its architecture."""
-        bench, sweep = warm_workbench(self._place), self._place.sweep
+        bench, sweep = warm_workbench(self._place, self.alone), self._place.sweep
         samples = bench.samples(latency.BATCH)
         students: list[dict[str, Any]] = []
         for config in self._configs:

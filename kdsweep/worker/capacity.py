@@ -20,14 +20,17 @@ class Probe:
     Attributes:
         precision: Precision of trials that use `auto`.
         step_ms: Milliseconds per step, by precision; empty if only one precision was possible.
-        trial_bytes: GPU memory of a trial of the most demanding method, including data and teacher outputs.
+        trial_bytes: GPU memory of training and evaluating the largest trial that the space can draw, including data
+            and teacher outputs.
         gpu_bytes: Memory of the GPU; 0 on a CPU.
+        gpu: Name of the GPU; empty on a CPU.
     """
 
     precision: str
     step_ms: dict[str, float]
     trial_bytes: int = 0
     gpu_bytes: int = 0
+    gpu: str = ""
 
     @property
     def trials_per_gpu(self) -> int:

@@ -13,15 +13,18 @@ from typing import Any
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, SweepError
 from kdsweep.lazy import torch
 from kdsweep.registry import is_user_object
 from kdsweep.seeds import digest_of
 from kdsweep.storage.environment import processor
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks import Samples
+from kdsweep.training.batches import GPU_BYTES, MOST
 from kdsweep.training.teaching import NoTeacher
 from kdsweep.training.trainer import Training
+from kdsweep.worker import gpu
 from kdsweep.worker.capacity import Probe, read, stored
 from kdsweep.worker.workbench import Workbench
 
@@ -34,8 +37,9 @@ SECONDS = 1.0
 def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
     """Return the sweep's own measurements, those of an earlier sweep if they apply, or measure now."""
     found = stored(sweep)
-    if found is not None:
+    if found is not None and found.gpu == _gpu(bench.device):
         return found
+    known = found
     if is_user_object(spec.student.model) or is_user_object(spec.teacher.model):  # user code may change
         found = measure(spec, bench)
     else:
@@ -46,13 +50,15 @@ def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
             if found.step_ms or found.trial_bytes:
                 shared.parent.mkdir(parents=True, exist_ok=True)
                 write_json(shared, asdict(found))
+    if known is not None:  # the sweep goes on with another device: trials keep their precision, memory is new
+        found = replace(found, precision=known.precision, step_ms=known.step_ms)
     write_json(sweep.probe, asdict(found))
     return found
 
 
 def measure(spec: SweepSpec, bench: Workbench) -> Probe:
     """Measure a few training steps on the workbench's device, with this process's threads."""
-    plain: Config = {"method": "none", "width": spec.search_space.widest, "lr": spec.train.lr}
+    plain = _largest(spec)
     choices = _choices(spec, bench.device)
     # A student that cannot be trained fails later, as a trial with an error, not here.
     try:
@@ -63,8 +69,23 @@ def measure(spec: SweepSpec, bench: Workbench) -> Probe:
     precision = "bfloat16" if faster or choices == ("bfloat16",) else "float32"
     if bench.device.type != "cuda":
         return Probe(precision, step_ms)
-    taken = max(_gpu_bytes(spec, bench, {**plain, "method": name}) for name in spec.search_space.methods())
-    return Probe(precision, step_ms, taken, torch.cuda.get_device_properties(bench.device).total_memory)
+    total = torch.cuda.get_device_properties(bench.device).total_memory
+    batch = GPU_BYTES // bench.val.batch(torch.arange(1)).nbytes
+    val = bench.val.first(max(1, min(MOST, int(batch))))  # a whole batch of evaluation
+    trials = [{**plain, "method": name, "precision": precision} for name in spec.search_space.methods()]
+    taken = max(_gpu_bytes(spec, bench, val, trial) for trial in trials)
+    return Probe(precision, step_ms, min(taken, total), total, _gpu(bench.device))
+
+
+def _largest(spec: SweepSpec) -> Config:
+    """Return the plain configuration that takes the most memory: the widest student and the largest batches."""
+    plain: Config = {"method": "none", "width": spec.search_space.widest, "lr": spec.train.lr}
+    batch_size = spec.search_space.largest("batch_size")
+    return plain if batch_size is None else plain | {"batch_size": batch_size}
+
+
+def _gpu(device: torch.device) -> str:
+    return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else ""
 
 
 def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
@@ -74,11 +95,11 @@ def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
         "machine": torch.cuda.get_device_name(bench.device) if cuda else processor(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
-        "student": [spec.student.model_dump(), spec.search_space.widest],
+        "student": [spec.student.model_dump(), _largest(spec)],
         "data": [bench.data.input_spec.shape, bench.data.num_classes],
         "train": spec.train.model_dump(exclude={"epochs"}),
         # Only memory depends on methods and data, and it is measured only on GPUs.
-        "memory": [spec.search_space.methods(), spec.teacher.model_dump(), bench.data.digest] if cuda else [],
+        "memory": [2, spec.search_space.methods(), spec.teacher.model_dump(), bench.data.digest] if cuda else [],
     }
 
 
@@ -94,7 +115,8 @@ def _choices(spec: SweepSpec, device: torch.device) -> tuple[str, ...]:
 
 
 def _step_ms(spec: SweepSpec, bench: Workbench, config: Config, choices: tuple[str, ...]) -> dict[str, float]:
-    trainings = {choice: _short(spec, bench, {**config, "precision": choice}) for choice in choices}
+    val = bench.val.first(2)
+    trainings = {choice: _short(spec, bench, {**config, "precision": choice}, val, teacher=False) for choice in choices}
     seconds = {choice: [_timed(training)] for choice, training in trainings.items()}
     rounds = min(10, max(2, int(SECONDS / max(first for (first,) in seconds.values()))))
     for _ in range(rounds):  # alternate, so that changes in machine load affect both
@@ -109,20 +131,30 @@ def _timed(training: Training) -> float:
     return time.perf_counter() - started
 
 
-def _short(spec: SweepSpec, bench: Workbench, config: Config, teacher: bool = False) -> Training:
+def _short(spec: SweepSpec, bench: Workbench, config: Config, val: Samples, teacher: bool) -> Training:
     """Create a run with a few steps per epoch."""
     recipe = trial_recipe(spec, config, seed=0)
     recipe = replace(recipe, optimization=recipe.optimization.model_copy(update={"epochs": 1000}))
-    batch = recipe.optimization.batch_size
-    source = bench.source(recipe) if teacher else NoTeacher(bench.device)
-    return Training(recipe, bench.data, bench.train.first(STEPS * batch), bench.val.first(2), source)
+    train = bench.train.first(STEPS * recipe.optimization.batch_size)
+    return Training(recipe, bench.data, train, val, bench.source(recipe) if teacher else NoTeacher(bench.device))
 
 
-def _gpu_bytes(spec: SweepSpec, bench: Workbench, config: Config) -> int:
-    """Return the peak GPU memory of a method with default parameters; 0 if it cannot run (its trials then fail)."""
-    torch.cuda.reset_peak_memory_stats(bench.device)
+def _gpu_bytes(spec: SweepSpec, bench: Workbench, val: Samples, config: Config) -> int:
+    """Return the GPU memory that a method takes in training and evaluation.
+
+    It is 0 if the method cannot run (its trials then fail), and all there is if it does not fit.
+    Other parameters have their defaults. What earlier work of this process has left behind is returned first.
+
+    Raises:
+        SweepError: If this process can use the GPU no more. Another one measures again.
+    """
+    gpu.release()
     try:
-        _short(spec, bench, config | ({"alpha": 0.5} if config["method"] != "none" else {}), teacher=True).run_epoch()
-    except (KdsweepError, RuntimeError):
-        return 0
-    return int(torch.cuda.max_memory_reserved(bench.device))
+        alpha: Config = {"alpha": 0.5} if config["method"] != "none" else {}
+        _short(spec, bench, config | alpha, val, teacher=True).run_epoch()
+    except (KdsweepError, RuntimeError) as error:
+        if fault := gpu.fault():
+            raise SweepError(f"method {config['method']} breaks the GPU: {fault}") from None
+        return torch.cuda.get_device_properties(bench.device).total_memory if gpu.ran_out_of_memory(error) else 0
+    # The peak: PyTorch keeps what is freed. Its own record of the peak is reset by the evaluation.
+    return int(torch.cuda.memory_reserved(bench.device))

@@ -181,7 +181,7 @@ class Workbench:
 
     def samples(self, count: int) -> torch.Tensor:
         """Model input of `count` validation samples, [count, ...]; repeated if there are fewer."""
-        return self.val.batch(torch.arange(count, device=self.device) % len(self.val))
+        return self.val.batch(torch.arange(count) % len(self.val))
 
     def flops(self, training: Training) -> int:
         """Floating-point operations of a run's student for one sample; computed once per width and method."""

@@ -6,7 +6,7 @@ import pytest
 
 from kdsweep.errors import DeviceError, SweepError
 from kdsweep.tune import timeline
-from kdsweep.tune.agenda import Agenda, End
+from kdsweep.tune.agenda import MOST_BROKEN, Agenda, End
 from kdsweep.tune.timeline import Timeline
 from kdsweep.tune.work import Wait, Work
 
@@ -151,3 +151,36 @@ def test_a_run_that_ends_before_its_search_has_only_a_start(clock):
     clock[0] = 107.0
     assert times.text() == "start 7 s"
     assert times.described() == {"workers": 2, "first_epoch": None, "end": 7.0, "stages": {}}
+
+
+def test_work_that_ran_out_of_gpu_memory_is_repeated_while_nothing_else_runs():
+    stage = Listed("search", "a", "b", "c")
+    agenda = agenda_of(stage)
+    first, second = agenda.next(), agenda.next()
+    assert agenda.on_report(first, reported(failure="out of GPU memory", out_of_memory=True)) is False
+    third = agenda.next()
+    assert (third.name, third.alone) == ("c", False)
+    agenda.on_report(second, reported())
+    assert isinstance(agenda.next(), Wait)  # c still runs
+    agenda.on_report(third, reported())
+    again = agenda.next()
+    assert (again.name, again.alone) == ("a", True)
+    stage.waiting.append(Piece("d"))
+    stage.left.add("d")
+    assert isinstance(agenda.next(), Wait)  # nothing else runs meanwhile
+    assert stage.left == {"a", "d"}
+    agenda.on_report(again, reported(failure="out of GPU memory", out_of_memory=True))
+    assert stage.left == {"d"}  # now the stage is told
+    assert agenda.next().name == "d"
+
+
+def test_work_whose_gpu_broke_goes_on_elsewhere_and_is_given_up_only_if_it_breaks_one_gpu_after_another():
+    stage = Listed("search", "a")
+    agenda = agenda_of(stage)
+    report = reported(failure="RuntimeError: CUDA error", broken="CUDA error: an illegal memory access")
+    work = agenda.next()
+    for _ in range(MOST_BROKEN):
+        assert agenda.on_report(work, report) is True
+        assert stage.left == {"a"}
+    assert agenda.on_report(work, report) is False
+    assert stage.left == set()

@@ -19,7 +19,7 @@ import kdsweep
 from kdsweep.tune.lease import leased_device
 
 ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-print(ray.get(ray.remote(num_cpus=1)(lambda: str(leased_device())).remote()))
+print(ray.get(ray.remote(num_cpus=1)(lambda: str(leased_device(False))).remote()))
 try:
     kdsweep.run(kdsweep.load_spec(sys.argv[1], {"resources.gpus_per_trial": 1}))
 except kdsweep.KdsweepError as error:
@@ -28,7 +28,7 @@ except kdsweep.KdsweepError as error:
 
 
 def test_without_a_lease_the_device_is_the_cpu(local_ray):
-    assert leased_device() == torch.device("cpu")
+    assert leased_device(False) == torch.device("cpu")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from kdsweep.errors import DataError
 from kdsweep.lazy import torch
 from kdsweep.tasks import base
 from kdsweep.tasks.image.views import View
+from kdsweep.tasks.order import on_device
 
 
 class Images:
@@ -49,7 +50,9 @@ class Images:
         return self._ready(self.pixels(index), index, view)
 
     def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
-        return (self.batch(index, view) for index in indices)
+        moved = on_device(indices, self.device)
+        stored = moved if self.images.device == self.device else indices
+        return (self._ready(self.pixels(at), index, view) for at, index in zip(stored, moved, strict=True))
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield all normalised images with their labels, in order."""
@@ -60,9 +63,15 @@ class Images:
         return Images(self.images[:count], self.labels[:count], self.mean, self.std)
 
     def pixels(self, index: torch.Tensor) -> torch.Tensor:
-        """uint8 images [B, C, H, W] on the device where they are stored, channels last."""
+        """uint8 images [B, C, H, W] on the device where they are stored, channels last; pinned on the way to a GPU."""
         # Select in NHWC layout, where each image is one contiguous copy; selecting in NCHW would gather single bytes.
-        return self.images.permute(0, 2, 3, 1).index_select(0, index.to(self.images.device)).permute(0, 3, 1, 2)
+        stored = self.images.permute(0, 2, 3, 1)
+        index = index.to(stored.device)
+        if stored.device == self.device:
+            return stored.index_select(0, index).permute(0, 3, 1, 2)
+        # PyTorch keeps pinned memory for the next batch once the copy from it is done.
+        pinned = torch.empty(len(index), *stored.shape[1:], dtype=torch.uint8, pin_memory=True)
+        return torch.index_select(stored, 0, index, out=pinned).permute(0, 3, 1, 2)
 
     def _ready(self, pixels: torch.Tensor, index: torch.Tensor, view: base.View | None) -> torch.Tensor:
         images = self._moved(pixels)
@@ -70,9 +79,21 @@ class Images:
 
     def _moved(self, images: torch.Tensor) -> torch.Tensor:
         """Move a batch to the device; copies from the host overlap with the device's work."""
-        if self.device.type == "cuda" and images.device.type == "cpu" and not images.is_pinned():
+        if self.device.type != "cuda" or images.device.type == "cuda":
+            return images.to(self.device)
+        if not images.is_pinned():
             images = images.pin_memory()
-        return images.to(self.device, non_blocking=True)
+        with torch.cuda.stream(self._copies):
+            moved = images.to(self.device, non_blocking=True)
+        stream = torch.cuda.current_stream(self.device)
+        stream.wait_stream(self._copies)
+        moved.record_stream(stream)
+        return moved
+
+    @cached_property
+    def _copies(self) -> torch.cuda.Stream:
+        """The stream of the copies to the GPU: the next batch is copied while the GPU trains on the previous one."""
+        return torch.cuda.Stream(self.device)
 
     def normalised(self, images: torch.Tensor) -> torch.Tensor:
         """Convert uint8 [B, C, H, W] to normalised float32, channels last."""
@@ -132,12 +153,12 @@ class StreamedImages(Images):
 
     def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
         """Yield batches while the workers decode the next ones."""
-        for index, pixels in zip(indices, self.decoded(indices), strict=True):
+        for index, pixels in zip(on_device(indices, self.device), self.decoded(indices), strict=True):
             yield self._ready(pixels, index, view)
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield all normalised images with their labels, in order."""
-        indices = torch.arange(len(self), device=self.device).split(size)
+        indices = torch.arange(len(self)).split(size)
         return zip(self.sequence(indices), self.labels.split(size), strict=True)
 
     def first(self, count: int) -> Images:
@@ -146,6 +167,9 @@ class StreamedImages(Images):
 
     def decoded(self, indices: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Yield batches of uint8 [B, C, H, W] on the host.
+
+        Args:
+            indices: Positions of the images of each batch [B], on the CPU.
 
         Raises:
             DataError: If an image cannot be read.

@@ -38,10 +38,10 @@ class View:
         columns = torch.arange(width, device=device).expand(batch, width)
         columns = torch.where(self._mirrored[index, None], width - 1 - columns, columns)
         if self.shifts:
-            borders = torch.tensor([max(1, height // 8), max(1, width // 8)], device=device)
-            shift = (self._shift[index] * (2 * borders + 1)).long()
-            rows, columns = rows + shift[:, :1], columns + shift[:, 1:]
             pad_rows, pad_columns = max(1, height // 8), max(1, width // 8)
+            shift = self._shift[index]
+            rows = rows + (shift[:, :1] * (2 * pad_rows + 1)).long()
+            columns = columns + (shift[:, 1:] * (2 * pad_columns + 1)).long()
             images = F.pad(images, (pad_columns, pad_columns, pad_rows, pad_rows))
         sample = torch.arange(batch, device=device)[:, None, None, None]
         channel = torch.arange(channels, device=device)[None, :, None, None]

@@ -18,6 +18,7 @@ from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place
 from kdsweep.terminal.progress import Progress, Silent
 from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
@@ -53,7 +54,7 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
 
 
 def resume(
-    path: str | Path,
+    path: str | Path | Place,
     trials: int | None = None,
     address: str | None = None,
     progress: Progress | None = None,
@@ -83,7 +84,7 @@ def resume(
 
 
 def confirm(
-    path: str | Path,
+    path: str | Path | Place,
     top: int | None = None,
     seeds: int | Literal["auto"] | None = None,
     address: str | None = None,

@@ -70,7 +70,12 @@ SetOption = Annotated[
 NameOption = Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")]
 StorageOption = Annotated[str, typer.Option("--storage", help="Directory of the sweeps; every node must reach it.")]
 AddressOption = Annotated[
-    str, typer.Option("--address", metavar="A", help="Ray cluster: auto or HOST:PORT. Default: start a local one.")
+    str,
+    typer.Option(
+        "--address",
+        metavar="A",
+        help="Ray cluster: auto, HOST:PORT or local. Default: RAY_ADDRESS, else start a local one.",
+    ),
 ]
 
 

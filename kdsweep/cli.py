@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kdsweep.errors import InputError, KdsweepError, printable
 from kdsweep.serving import commands as serving
+from kdsweep.storage.places import Place, of_ray
 from kdsweep.terminal import lists
 
 if TYPE_CHECKING:
@@ -29,17 +30,52 @@ errors = Console(stderr=True)
 WHERE_HELP = "Rows to show, such as \"method == 'kd' and width <= 0.5\"."
 
 
+def out_place(given: str) -> Place:
+    """Parse --out.
+
+    Raises:
+        InputError: If it is not a place, or one that does not last.
+    """
+    place = Place.of(given)
+    if reason := of_ray(place.text):
+        raise InputError(f"--out {place}: {reason}; accepted: an absolute path on shared storage, or s3://...")
+    return place
+
+
+def spec_path(given: str) -> Path:
+    """Parse SPEC.
+
+    Raises:
+        InputError: If it is a URI.
+    """
+    place = Place.of(given)
+    place.local("sweep files are read from this machine; copy it first")
+    return Path(given) if "://" not in given else Path(place.text)
+
+
 SpecArgument = Annotated[
-    Path, typer.Argument(metavar="SPEC", help="A sweep file, such as search_spaces/quickstart.yaml.")
+    Path,
+    typer.Argument(metavar="SPEC", parser=spec_path, help="A sweep file, such as search_spaces/quickstart.yaml."),
 ]
-DirArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep directory, such as runs/quickstart.")]
+DirArgument = Annotated[
+    Place, typer.Argument(metavar="DIR", parser=Place.of, help="A sweep directory, such as runs/quickstart.")
+]
+StudentArgument = Annotated[
+    Place,
+    typer.Argument(metavar="STUDENT", parser=Place.of, help="A folder written by kdsweep export, a path or a URI."),
+]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8.")
 ]
 NameOption = Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")]
 StorageOption = Annotated[str, typer.Option("--storage", help="Directory of the sweeps; every node must reach it.")]
 AddressOption = Annotated[
-    str, typer.Option("--address", metavar="A", help="Ray cluster: auto or HOST:PORT. Default: start a local one.")
+    str,
+    typer.Option(
+        "--address",
+        metavar="A",
+        help="Ray cluster: auto, HOST:PORT or local. Default: RAY_ADDRESS, else start a local one.",
+    ),
 ]
 
 
@@ -142,8 +178,13 @@ def results(
         Format | None, typer.Option("--format", help="Output format. Default: by the ending of --out, else table.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Write to a file; .csv, .json and .parquet select the format."),
+        Place | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            parser=out_place,
+            help="Write to a file or to s3://...; .csv, .json and .parquet select the format.",
+        ),
     ] = None,
 ) -> None:
     """Show the results of a running or finished sweep, best trials first."""
@@ -177,7 +218,12 @@ def results(
 @app.command()
 def export(
     directory: DirArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output directory; each student gets a folder.")],
+    out: Annotated[
+        Place,
+        typer.Option(
+            "--out", metavar="DIR", parser=out_place, help="Directory or s3://...; each student gets a folder in it."
+        ),
+    ],
     top: Annotated[
         int | None, typer.Option("--top", metavar="N", min=1, help="Number of students to export. Default: 3.")
     ] = None,
@@ -195,21 +241,21 @@ def export(
     if top is not None and trial:
         raise InputError("--top and --trial cannot be combined; use only one of them")
     _add_cwd_to_path()
-    found, earlier = load_results(directory), sorted(out.glob("*/model.*"))
-    folders = found.export(out, top=top or 3, trial=trial, onnx=onnx, torch_export=torch_export, quantize=quantize)
-    for folder in folders:
-        typer.echo(folder)
-        for line in agreement(folder):
+    found = load_results(directory)
+    made = found.export_to(out, top=top or 3, trial=trial, onnx=onnx, torch_export=torch_export, quantize=quantize)
+    for one in made:
+        typer.echo(one.place)
+        for line in agreement(one.config):
             errors.print(line, highlight=False, markup=False, soft_wrap=True)
-    if removed := [str(file) for file in earlier if not file.exists()]:
+    if removed := [file for one in made for file in one.removed]:
         line = f"removed, because this export did not ask for them: {', '.join(removed)}"
         errors.print(printable(line), highlight=False, markup=False, soft_wrap=True)
-    _attach(found, folders)
+    _attach(found, [one.place for one in made])
 
 
 @app.command()
 def push(
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A folder written by kdsweep export.")],
+    student: StudentArgument,
     repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="Repository; created if it does not exist.")],
     private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
 ) -> None:
@@ -223,23 +269,28 @@ def push(
 def report(
     directory: DirArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The file. Default: report.html in the directory.")
+        Place | None,
+        typer.Option(
+            "--out", metavar="FILE", parser=out_place, help="File or s3://.... Default: report.html in the directory."
+        ),
     ] = None,
 ) -> None:
     """Write a report of a running or finished sweep as one HTML file."""
     from kdsweep.results.frames import load_results
 
-    if out and out.suffix.lower() not in (".html", ".htm"):
+    if out and out.suffix not in (".html", ".htm"):
         raise InputError(f"--out {out}: the report is a web page; accepted: a name that ends in .html")
     found = load_results(directory)  # before plotly is imported, which takes a second
     from kdsweep.results.predictor import provide, wanted
-    from kdsweep.results.report.page import is_running, write_report
+    from kdsweep.results.report.page import is_running, write_report_to
 
     if wanted(found) and not is_running(found.sweep):
         errors.print("predicting the test split", highlight=False)
         if note := provide(found):
             errors.print(printable(note), highlight=False, markup=False, soft_wrap=True)
-    typer.echo(write_report(found, out))
+    place = out or Place.of(found.sweep.report)
+    write_report_to(found, place)
+    typer.echo(place)
 
 
 app.command()(serving.watch)
@@ -248,10 +299,10 @@ app.command()(serving.dashboard)
 
 @app.command()
 def evaluate(
-    student: Annotated[Path, typer.Argument(metavar="STUDENT", help="A folder written by kdsweep export.")],
+    student: StudentArgument,
     dataset: Annotated[str, typer.Option("--dataset", help="Data set. Default: the student's own.")] = "",
     split: Annotated[str, typer.Option("--split", help="Split: test, val or train.")] = "test",
-    root: Annotated[str, typer.Option("--root", help="Directory of the data set.")] = "",
+    root: Annotated[str, typer.Option("--root", help="Directory of the data set, a path or a URI.")] = "",
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow importing the student's user code.")] = False,
     latency: Annotated[
         bool, typer.Option("--latency", help="Measure its speed and memory on this machine instead of its accuracy.")
@@ -381,11 +432,14 @@ def _add_cwd_to_path() -> None:
     import_from(str(Path.cwd()))
 
 
-def _attach(found: Results, folders: list[Path]) -> None:
+def _attach(found: Results, places: list[Place]) -> None:
     """Add exported students to the runs of a sweep that is tracked."""
+    if not found.spec.tracking.chosen():
+        return
+    from kdsweep.storage.fetched import local_copy
     from kdsweep.tracking.session import attach
 
-    students = {folder.name.removeprefix(f"{found.spec.name}-"): folder for folder in folders}
+    students = {place.name.removeprefix(f"{found.spec.name}-"): local_copy(place) for place in places}
     attach(
         found.spec.tracking,
         found.sweep,

@@ -15,7 +15,6 @@ from kdsweep.errors import did_you_mean
 from kdsweep.params import Parts, named
 
 MOST_EPOCHS = 1_000_000
-LONGEST_PATH, LONGEST_PART = 4000, 255  # bytes, on the usual file systems
 
 Count = Annotated[int, Field(ge=1)]
 Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
@@ -31,18 +30,6 @@ def _named(written: object) -> object:
 
 # A registered name, `package.module:Class`, or either one with parameters: {name: ..., parameter: ...}.
 PartName = Annotated[str | dict[str, Any], BeforeValidator(_named)]
-
-
-def _path(written: object) -> object:
-    if isinstance(written, str):
-        lengths = [len(part.encode(errors="surrogatepass")) for part in (written, *written.split("/"))]
-        if "\0" in written or lengths[0] > LONGEST_PATH or max(lengths[1:]) > LONGEST_PART:
-            raise PydanticCustomError("path", f"a path without NUL, of names of at most {LONGEST_PART} bytes")
-    return written
-
-
-# The path of a file or directory.
-PathText = Annotated[str, BeforeValidator(_path)]
 
 
 class Section(BaseModel):

@@ -16,21 +16,25 @@ from kdsweep.errors import InputError, MethodError
 from kdsweep.registry import is_user_object
 from kdsweep.search.space import SearchSpace
 from kdsweep.storage import weights
+from kdsweep.storage.fetched import cache_root, local_copy
 
 SHIPPED = "kdsweep:"
 
 
 def source_of(spec: SweepSpec) -> Source:
     """Return where to read the spec's data set."""
-    section = spec.dataset
-    return Source(Path(section.root).absolute(), section.download, section.resize, section.skip_unreadable)
+    return spec.dataset.source()
 
 
 def checkpoint_path(written: str) -> Path:
-    """Return the path of the file that `teacher.checkpoint` names."""
+    """Return the local path of the file that `teacher.checkpoint` names; a URI is copied to a local cache first.
+
+    Raises:
+        InputError: If there is no such shipped checkpoint, or the URI cannot be read.
+    """
     if written.startswith(SHIPPED):
         return embedded.path(f"{written.removeprefix(SHIPPED)}.safetensors")
-    return Path(written).expanduser().absolute()
+    return local_copy(written, "file")
 
 
 def dataset_info(spec: SweepSpec) -> DatasetInfo:
@@ -44,7 +48,7 @@ def dataset_info(spec: SweepSpec) -> DatasetInfo:
 
 def faulty_key(spec: SweepSpec, error: InputError) -> str:
     """Return the key of `dataset` that an error is about: an error about its files starts with their path."""
-    return "root" if str(error).startswith(spec.dataset.root) else "name"
+    return "root" if str(error).startswith((spec.dataset.root, str(cache_root()))) else "name"
 
 
 def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -34,6 +33,7 @@ from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.section import Section
 from kdsweep.storage import weights
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place, of_ray
 from kdsweep.tasks import counted
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
@@ -127,25 +127,16 @@ def _checked(document: Document) -> SweepSpec:
 
 def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
     """Return the spec with absolute paths, because trials may run in another directory."""
-    root = str(Path(spec.dataset.root).expanduser().absolute())
     checkpoint = spec.teacher.checkpoint
     if checkpoint is not None and not checkpoint.startswith(SHIPPED):
-        checkpoint = str(checkpoint_path(checkpoint))
-    storage = spec.storage if _scheme(spec.storage) else str(Path(spec.storage).expanduser().absolute())
+        checkpoint = Place.of(checkpoint).text
     return spec.replaced(
-        dataset=spec.dataset.model_copy(update={"root": root}),
+        dataset=spec.dataset.model_copy(update={"root": Place.of(spec.dataset.root).text}),
         teacher=spec.teacher.model_copy(update={"checkpoint": checkpoint}),
-        search=spec.search.model_copy(
-            update={"warm_start": [str(Path(path).expanduser().absolute()) for path in spec.search.warm_start]}
-        ),
-        storage=storage,
+        search=spec.search.model_copy(update={"warm_start": [Place.of(path).text for path in spec.search.warm_start]}),
+        storage=Place.of(spec.storage).text,
         tracking=spec.tracking.absolute(),
     )
-
-
-def _scheme(storage: str) -> str:
-    scheme = urlsplit(storage).scheme
-    return scheme if "://" in storage else ""
 
 
 Related = tuple[tuple[str, ...], Keys, str]
@@ -153,9 +144,7 @@ Related = tuple[tuple[str, ...], Keys, str]
 
 def _relations(spec: SweepSpec) -> Iterator[Related]:
     """Yield cross-section and environment faults, as (sections involved, path, message)."""
-    if _scheme(spec.storage):
-        accepted = "a directory that every node reaches (mount the bucket or use a shared file system)"
-        yield ("storage",), ("storage",), f"found {spec.storage!r}; accepted: {accepted}"
+    yield from _storage_faults(spec)
     yield from tracking_faults(spec)
     yield from _dataset_faults(spec)
     for keys, message in objective_faults(spec):
@@ -169,6 +158,20 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     part_faults = list(_part_faults(spec))
     yield from part_faults
     yield from _space_faults(spec, combined=not part_faults)
+
+
+def _storage_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Yield why no sweep can be kept in `storage`."""
+    accepted = "a directory that every node reaches"
+    if Place.of(spec.storage).is_remote:
+        message = (
+            f"sweeps cannot be kept in an object store; accepted: {accepted}, such as a shared file system or a "
+            "mounted bucket; --out of kdsweep results, export and report takes s3://"
+        )
+        yield ("storage",), ("storage",), f"found {spec.storage!r}: {message}"
+    elif reason := of_ray(spec.storage):
+        message = f"{reason}; accepted: {accepted}, such as --storage /shared/runs"
+        yield ("storage",), ("storage",), f"found {spec.storage!r}, {message}"
 
 
 def space_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
@@ -197,6 +200,10 @@ def tracking_faults(spec: SweepSpec) -> Iterator[Related]:
 
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     section = spec.dataset
+    if section.stream and Place.of(section.root).is_remote:
+        message = f"cannot be combined with root {section.root!r}; accepted: a shared directory, or stream: false"
+        yield ("dataset",), ("dataset", "stream"), message
+        return
     try:
         dataset = datasets.get(section.name) if not is_user_object(section.name) else None
         info = dataset.describe(source_of(spec)) if dataset else None

@@ -16,10 +16,11 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import SpecError
 from kdsweep.search.section import Objective, ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
-from kdsweep.section import Count, PathText, Rate, Section, Weight
+from kdsweep.section import Count, Rate, Section, Weight
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.section import PlaceText
 from kdsweep.tasks import Goal
 from kdsweep.tasks.metrics import COSTS
 from kdsweep.tracking.section import TrackingSection
@@ -38,7 +39,8 @@ class TeacherSpec(Section):
         model: A model of `kdsweep models`.
         width: Channel multiplier.
         options: Further arguments of the model.
-        checkpoint: A .safetensors file or a PyTorch state dict; `kdsweep:NAME` is one shipped with kdsweep.
+        checkpoint: A .safetensors file or a PyTorch state dict, by path or URI; `kdsweep:NAME` is one shipped with
+            kdsweep.
         train: How to train it if there is no checkpoint.
         cache_gb: Disk budget for its outputs, in 1e9 bytes; outputs that do not fit are computed during training.
     """
@@ -46,7 +48,7 @@ class TeacherSpec(Section):
     model: str
     width: Annotated[float, Field(gt=0, le=WIDEST, allow_inf_nan=False)] = 1.0
     options: dict[str, Any] = Field(default_factory=dict)
-    checkpoint: PathText | None = None
+    checkpoint: PlaceText | None = None
     train: OptimizationSpec = OptimizationSpec()
     cache_gb: Weight = 8.0
 
@@ -140,7 +142,7 @@ class SweepSpec(Section):
     confirm: ConfirmSection = ConfirmSection()
     resources: ResourcesSection = ResourcesSection()
     tracking: TrackingSection = TrackingSection()
-    storage: PathText = "runs"
+    storage: PlaceText = "runs"
 
     @cached_property
     def search_space(self) -> SearchSpace:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kdsweep.section import PathText, Section
+from kdsweep.datasets.base import Source
+from kdsweep.section import Section
+from kdsweep.storage.fetched import local_copy
+from kdsweep.storage.section import PlaceText
 
 
 class DatasetSpec(Section):
@@ -14,7 +18,7 @@ class DatasetSpec(Section):
 
     Attributes:
         name: A data set listed by `kdsweep datasets`, or `package.module:function`.
-        root: Directory of the data set; downloads go there too.
+        root: Directory of the data set; downloads go there too. A URI is copied to a local cache first.
         augment: Augmentation of training images: random flips, or random crops with an eighth of padding plus flips.
         val_fraction: Fraction of the training images used for validation if the data set has no validation split.
         subset: Number of training images to use, including validation; 0 uses all.
@@ -27,7 +31,7 @@ class DatasetSpec(Section):
     """
 
     name: str
-    root: PathText = "data"
+    root: PlaceText = "data"
     augment: Literal["none", "flip", "crop_flip"] = "none"
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     subset: Annotated[int, Field(ge=0)] = 0
@@ -36,3 +40,14 @@ class DatasetSpec(Section):
     skip_unreadable: bool = False
     download: bool = True
     normalize: Literal["dataset", "imagenet", "none"] = "dataset"
+
+    def source(self, hashes: Path | None = None) -> Source:
+        """Return where to read the data set: `root`, or a local copy of the URI that it is.
+
+        Args:
+            hashes: As in `Source`.
+
+        Raises:
+            InputError: If the URI cannot be read.
+        """
+        return Source(local_copy(self.root, "data set"), self.download, self.resize, self.skip_unreadable, hashes)

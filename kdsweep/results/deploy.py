@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep import tasks
-from kdsweep.datasets import Source
 from kdsweep.datasets import get as dataset_named
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import InputError
@@ -238,7 +237,7 @@ def _metrics(
     """Metrics of a quantised student on validation and test, and of the student itself as `float_...`."""
     task = tasks.get(config.task)
     splits = {"val": val}
-    source = Source(Path(spec.root), spec.download, spec.resize, spec.skip_unreadable)
+    source = spec.source()
     if "test" in dataset_named(spec.name).describe(source).splits:
         splits["test"] = task.exported_split(spec, config.seed, "test")
     measured: dict[str, float] = {}

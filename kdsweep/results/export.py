@@ -30,8 +30,9 @@ from kdsweep.results.student import (
     rebuilt,
 )
 from kdsweep.storage import weights
-from kdsweep.storage.files import read_json, replace_files
+from kdsweep.storage.files import read_json
 from kdsweep.storage.paths import SweepDir, TrialDir
+from kdsweep.storage.places import Place, reason_of
 from kdsweep.tasks.metrics import Goal
 from kdsweep.training.trainer import best_value
 from kdsweep.worker import capacity
@@ -76,14 +77,29 @@ class Wanted:
         return [name for name, is_wanted in chosen.items() if name and is_wanted]
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A student that was exported.
+
+    Attributes:
+        place: Its folder.
+        config: Its description.
+        removed: Files of an earlier export that this one did not ask for, and removed.
+    """
+
+    place: Place
+    config: StudentConfig
+    removed: list[str]
+
+
 def export_students(
     sweep: SweepDir,
     rows: Sequence[Mapping[str, Any]],
     confirmed: pd.DataFrame,
     teacher: dict[str, Any],
-    out: Path,
+    out: Place,
     wanted: Wanted,
-) -> list[Path]:
+) -> list[Exported]:
     """Export the students of some trials; see `Results.export`.
 
     Args:
@@ -91,11 +107,11 @@ def export_students(
         rows: The rows of the trials.
         confirmed: One row per confirmed trial.
         teacher: Description of the teacher.
-        out: Output directory.
+        out: Output directory, local or in an object store.
         wanted: Further files to write.
 
     Returns:
-        The students' folders, in the order of the rows.
+        The students, in the order of the rows.
 
     Raises:
         InputError: If the weights of a trial were not kept or are damaged, if a student cannot be converted, or if a
@@ -126,7 +142,9 @@ def _need_weights(sweep: SweepDir, key: str) -> None:
         )
 
 
-def _export(trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder: Path, wanted: Sequence[str]) -> Path:
+def _export(
+    trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder: Place, wanted: Sequence[str]
+) -> Exported:
     where = f"weights of trial {config.trial}"
     try:
         rebuilt(config, weights.load(trial.best), where)
@@ -138,12 +156,12 @@ def _export(trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder
     files = {WEIGHTS: trial.best.read_bytes(), CONFIG: as_json.encode(), CARD: card(config).encode()}
     files |= {name: content for name, (content, _) in further.items()}
     try:
-        replace_files(folder, files, stale=FURTHER)
+        removed = folder.write_files(files, stale=FURTHER, last=CONFIG)
     except OSError as error:
         raise InputError(
-            f"--out {folder}: cannot be written: {error.strerror or error}; choose a writable directory with free space"
+            f"--out {folder}: cannot be written: {reason_of(error)}; choose a writable directory with free space"
         ) from error
-    return folder
+    return Exported(folder, config, [str(folder / name) for name in removed])
 
 
 def _further(
@@ -203,7 +221,8 @@ def _train(sweep: SweepDir, spec: SweepSpec) -> dict[str, Any]:
 def _without_paths(teacher: dict[str, Any]) -> dict[str, Any]:
     """Reduce the path of the teacher's checkpoint to its file name, because students are shared."""
     origin = str(teacher.get("origin", ""))
-    return teacher | {"origin": Path(origin).name} if Path(origin).is_absolute() else teacher
+    local_or_remote = Path(origin).is_absolute() or "://" in origin
+    return teacher | {"origin": Path(origin).name} if local_or_remote else teacher
 
 
 def _confirmed_columns(goal: Goal) -> list[str]:

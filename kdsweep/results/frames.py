@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -22,7 +22,11 @@ from kdsweep.results.plots import Plots
 from kdsweep.search.baseline import PLAIN
 from kdsweep.storage.files import read_json, replacing
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place
 from kdsweep.tasks import Goal
+
+if TYPE_CHECKING:
+    from kdsweep.results.export import Exported
 
 LOGS = b"kdsweep.logs"  # metadata key of a frame: the fingerprint of the logs it was built from
 
@@ -287,8 +291,27 @@ class Results(Plots):
             The students' folders, best first.
 
         Raises:
-            InputError: If there is no such trial, its weights were not kept, it cannot be converted, or a package is
-                missing.
+            InputError: If there is no such trial, its weights were not kept, it cannot be converted, a package is
+                missing, or `out` is a URI, which `export_to` takes.
+        """
+        folder = Place.of(out).local("export writes to this machine; results.export_to takes a URI")
+        made = self.export_to(folder, top, trial, onnx=onnx, torch_export=torch_export, quantize=quantize)
+        return [Path(out) / one.place.name for one in made]
+
+    def export_to(
+        self,
+        out: str | Path | Place,
+        top: int = 3,
+        trial: str = "",
+        *,
+        onnx: bool = False,
+        torch_export: bool = False,
+        quantize: str = "",
+    ) -> list[Exported]:
+        """Export students as `export` does, to a directory or to a URI such as s3://bucket/students.
+
+        Returns:
+            The students with their places, best first. In an object store, config.json is written last.
         """
         from kdsweep.results.export import Wanted, export_students
 
@@ -297,7 +320,7 @@ class Results(Plots):
         chosen = [self.trial(trial)] if trial else self.distinct(top).to_dict("records")
         if not chosen:
             raise InputError(f"{self.path}: no trial has finished an epoch yet; export once one has")
-        return export_students(self.sweep, chosen, self.confirmed, self.teacher, Path(out), wanted)
+        return export_students(self.sweep, chosen, self.confirmed, self.teacher, Place.of(out), wanted)
 
     @classmethod
     def from_logs(cls, sweep: SweepDir) -> Results:
@@ -334,7 +357,7 @@ class Results(Plots):
         )
 
 
-def load_results(path: str | Path) -> Results:
+def load_results(path: str | Path | Place) -> Results:
     """Open the results of a running or finished sweep.
 
     Raises:

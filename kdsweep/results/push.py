@@ -8,15 +8,17 @@ from pathlib import Path
 from kdsweep.errors import InputError, KdsweepError
 from kdsweep.results.export import CARD
 from kdsweep.results.student import CONFIG, WEIGHTS, read_config
+from kdsweep.storage.fetched import local_copy
+from kdsweep.storage.places import Place
 
 
-def push_student(folder: Path, repo: str, private: bool = False) -> str:
+def push_student(student: str | Path | Place, repo: str, private: bool = False) -> str:
     """Upload a student's files to a repository on the Hub, which is created if it does not exist.
 
     Other files in the folder are not uploaded. The token is that of the environment (`HF_TOKEN`) or of `hf auth login`.
 
     Args:
-        folder: The student's folder.
+        student: The student's folder, as for `load_student`.
         repo: `USER/NAME`.
         private: Whether a repository that is created is private.
 
@@ -28,6 +30,7 @@ def push_student(folder: Path, repo: str, private: bool = False) -> str:
             no token.
         KdsweepError: If the Hub cannot be reached or refuses the upload.
     """
+    folder = local_copy(student, "student")
     names = [CARD, CONFIG, WEIGHTS, *read_config(folder).files]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:

@@ -11,16 +11,20 @@ from kdsweep.errors import InputError
 from kdsweep.lazy import torch
 from kdsweep.results.student import load_student, read_config
 from kdsweep.storage.environment import processor
+from kdsweep.storage.fetched import local_copy
+from kdsweep.storage.places import Place
 from kdsweep.worker.latency import BATCH, measured
 
 MOST_SECONDS = 3.0
 
 
-def student_speed(folder: Path, device: str = "cpu", threads: int = 0, *, trust_code: bool = False) -> dict[str, Any]:
+def student_speed(
+    place: str | Path | Place, device: str = "cpu", threads: int = 0, *, trust_code: bool = False
+) -> dict[str, Any]:
     """Measure a student, its normalisation included, on random samples.
 
     Args:
-        folder: The student's folder.
+        place: The student's folder, as for `load_student`.
         device: A PyTorch device.
         threads: Number of threads; 0 leaves PyTorch's default.
         trust_code: As for `load_student`.
@@ -33,26 +37,27 @@ def student_speed(folder: Path, device: str = "cpu", threads: int = 0, *, trust_
     Raises:
         InputError: If the folder is not an exported student, or there is no such device or number of cores.
     """
+    folder = local_copy(place, "student")
     config = read_config(folder)
-    place = _device(device)
+    where = _device(device)
     if threads > (most := os.cpu_count() or 1):
         raise InputError(
             f"--threads: found {threads}; accepted: 1 to {most}, the number of cores, or 0 for PyTorch's default"
         )
     if threads:
         torch.set_num_threads(threads)
-    student = load_student(folder, trust_code=trust_code).requires_grad_(False).to(place)
-    samples = tasks.get(config.task).input_spec(config.input_shape).example(BATCH, place)
+    student = load_student(folder, trust_code=trust_code).requires_grad_(False).to(where)
+    samples = tasks.get(config.task).input_spec(config.input_shape).example(BATCH, where)
     if samples.is_floating_point():
-        samples.uniform_(generator=torch.Generator(place).manual_seed(0))
+        samples.uniform_(generator=torch.Generator(where).manual_seed(0))
     if samples.dim() == 4:  # as in training and evaluation
         student = student.to(memory_format=torch.channels_last)
         samples = samples.contiguous(memory_format=torch.channels_last)
     found = measured(student, samples, most_seconds=MOST_SECONDS)
     return {
-        "student": str(folder),
-        "machine": torch.cuda.get_device_name(place) if place.type == "cuda" else processor(),
-        "device": str(place),
+        "student": str(place),
+        "machine": torch.cuda.get_device_name(where) if where.type == "cuda" else processor(),
+        "device": str(where),
         "threads": found["threads"],
         "parameters": models.count_parameters(student),
         "flops": models.count_flops(student, samples[:1]),

@@ -10,13 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kdsweep import datasets, methods, models, tasks
-from kdsweep.datasets import Dataset, Source
+from kdsweep.datasets import Dataset
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError, InputError, KdsweepError
 from kdsweep.lazy import nn, torch
 from kdsweep.registry import is_user_object
 from kdsweep.results.gains import Outcome
 from kdsweep.storage import weights
+from kdsweep.storage.fetched import local_copy
+from kdsweep.storage.places import Place
 from kdsweep.training.evaluate import evaluate
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -161,9 +163,8 @@ def read_config(folder: Path) -> StudentConfig:
     return config
 
 
-def agreement(folder: Path) -> list[str]:
+def agreement(config: StudentConfig) -> list[str]:
     """How well the further files of a student agree with it, one line per file."""
-    config = read_config(folder)
     noun = tasks.get(config.task).noun
     return [
         f"{name}: {facts.equal} of {facts.compared} validation {noun} predicted as by the student, largest difference "
@@ -185,11 +186,11 @@ def _integer(literal: str) -> int:
     return int(literal)
 
 
-def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
+def load_student(path: str | Path | Place, *, trust_code: bool = False) -> nn.Module:
     """Load an exported student.
 
     Args:
-        path: The student's folder.
+        path: The student's folder; one at a URI is copied to a local cache first.
         trust_code: Whether to import user code (`package.module:function`) that the student refers to.
 
     Returns:
@@ -200,7 +201,7 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
     Raises:
         InputError: If the folder is not an exported student, or is damaged.
     """
-    folder = Path(path)
+    folder = local_copy(path, "student")
     config = read_config(folder)
     kind = str(config.head.get("kind", ""))
     for what, name in (("model", config.model), ("head", kind), ("task", config.task)):
@@ -214,12 +215,12 @@ def load_student(path: str | Path, *, trust_code: bool = False) -> nn.Module:
 
 
 def evaluate_student(
-    folder: Path, split: str, dataset: str = "", root: str = "", *, trust_code: bool = False
+    student: str | Path | Place, split: str, dataset: str = "", root: str = "", *, trust_code: bool = False
 ) -> dict[str, Any]:
     """Evaluate a student on a data set.
 
     Args:
-        folder: The student's folder.
+        student: The student's folder, as for `load_student`.
         split: `test`, `val` or `train`; the last two as in the student's sweep.
         dataset: Name of a data set; empty for the one the student was trained on.
         root: Directory of the data set; empty for `data`, the default in sweep files.
@@ -232,10 +233,11 @@ def evaluate_student(
     Raises:
         InputError: If the student or the data set cannot be read, or if they do not fit each other.
     """
+    folder = local_copy(student, "student")
     config = read_config(folder)
-    student = load_student(folder, trust_code=trust_code)
+    model = load_student(folder, trust_code=trust_code)
     given = {"name": dataset} if dataset else {}
-    given |= {"root": str(Path(root).expanduser().absolute())} if root else {}
+    given |= {"root": Place.of(root).text} if root else {}
     try:
         spec = DatasetSpec.model_validate(config.dataset | given)
     except ValidationError as error:
@@ -247,7 +249,7 @@ def evaluate_student(
         )
     task, found = tasks.get(config.task), datasets.get(spec.name)
     try:
-        info = found.describe(Source(Path(spec.root), spec.download, spec.resize, spec.skip_unreadable))
+        info = found.describe(spec.source())
     except DataError as error:
         hint = "" if root else "; if the data set is in another directory, pass --root DIR"
         raise DataError(f"{error}{hint}") from error
@@ -263,8 +265,8 @@ def evaluate_student(
             )
     samples = task.exported_split(spec, config.seed, split)
     metrics = task.measured((), len(config.class_names))
-    measured = evaluate(student.to(memory_format=torch.channels_last), samples, metrics)
-    return {"student": str(folder), "dataset": spec.name, "split": split, task.noun: len(samples), **measured}
+    measured = evaluate(model.to(memory_format=torch.channels_last), samples, metrics)
+    return {"student": str(student), "dataset": spec.name, "split": split, task.noun: len(samples), **measured}
 
 
 def rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Module:

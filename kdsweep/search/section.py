@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from kdsweep.search.samplers import SAMPLERS, Sampler
 from kdsweep.search.samplers.tpe import TPE
 from kdsweep.search.stopping.asha import ASHA
-from kdsweep.section import Count, PartName, PathText, Section, Weight
+from kdsweep.section import Count, PartName, Section, Weight
+from kdsweep.storage.section import PlaceText
 from kdsweep.tasks import Goal
 
 
@@ -42,7 +43,7 @@ class SearchSection(Section):
     points: list[dict[str, Any]] = Field(default_factory=list)
     plain_share: Weight = 1.0
     balance: Literal["none", "width"] = "none"
-    warm_start: list[PathText] = Field(default_factory=list)
+    warm_start: list[PlaceText] = Field(default_factory=list)
     max_hours: Annotated[Weight, BeforeValidator(_unlimited)] = 0.0
     max_epochs: Annotated[int, Field(ge=0), BeforeValidator(_unlimited)] = 0
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+from kdsweep.storage.places import Place
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -27,7 +28,10 @@ OpenOption = Annotated[bool, typer.Option("--open", help="Open the page in a bro
 
 def watch(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A sweep directory, or a storage directory to compare its sweeps.")
+        Place,
+        typer.Argument(
+            metavar="DIR", parser=Place.of, help="A sweep directory, or a storage directory to compare its sweeps."
+        ),
     ],
     port: Annotated[int, typer.Option("--port", metavar="P", min=0, max=65535, help="0 chooses a free one.")] = 8642,
     host: HostOption = "127.0.0.1",
@@ -38,12 +42,14 @@ def watch(
     from kdsweep.serving.server import listen
     from kdsweep.serving.watch import watch_app
 
-    app = watch_app(directory)
+    app = watch_app(directory.local("only directories of this machine are served"))
     _serve(app, listen(host, port, token), f"watching {directory}", browser)
 
 
 def dashboard(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A sweep directory, such as runs/quickstart.")],
+    directory: Annotated[
+        Place, typer.Argument(metavar="DIR", parser=Place.of, help="A sweep directory, such as runs/quickstart.")
+    ],
     port: Annotated[int, typer.Option("--port", metavar="P", min=0, max=65535, help="0 chooses a free one.")] = 8643,
     host: HostOption = "127.0.0.1",
     token: TokenOption = "",
@@ -53,7 +59,7 @@ def dashboard(
     from kdsweep.serving.dashboard import Dashboard
     from kdsweep.serving.server import listen
 
-    app = Dashboard(directory)
+    app = Dashboard(directory.local("only directories of this machine are served"))
     _serve(app, listen(host, port, token), f"Optuna's dashboard of {directory}", browser)
 
 

@@ -19,10 +19,11 @@ from kdsweep.errors import InputError, SweepDirError
 from kdsweep.results.confirmed import GAINS, verdict_of
 from kdsweep.results.frames import Results, load_results
 from kdsweep.results.from_logs import frozen_trials
-from kdsweep.results.report.answer import answer, shortest
+from kdsweep.results.report.answer import answer
 from kdsweep.search.journal import name_objectives
 from kdsweep.serving.pages import Followed, state_of
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import shortest
 
 _BASELINES = {"kd_gain": "its plain twin", "kd_gain_tuned": "the tuned plain student"}
 _NO_ATTRIBUTES = ("trial", "number", "state", "config")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdsweep.errors import SweepDirError
+from kdsweep.storage.places import Place
 
 _KEY = re.compile(r"[0-9]{4,}-[0-9a-f]{6}")
 
@@ -23,13 +24,15 @@ class SweepDir:
     root: Path
 
     @classmethod
-    def existing(cls, path: str | Path) -> SweepDir:
+    def existing(cls, path: str | Path | Place) -> SweepDir:
         """Open the existing sweep directory at `path`.
 
         Raises:
             SweepDirError: If `path` is not a sweep directory.
+            InputError: If it is a URI.
         """
-        sweep = cls(Path(path).expanduser().absolute())
+        place = Place.of(path)
+        sweep = cls(place.local("sweeps are read from a directory of this machine; copy it there first"))
         if not os.path.isdir(sweep.root):  # unlike Path.is_dir, False for names that are too long
             raise SweepDirError(f"{path}: no such directory; accepted: a sweep directory such as runs/quickstart")
         if not sweep.spec.is_file():

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from kdsweep import datasets
-from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
+from kdsweep.datasets import Dataset, DatasetInfo, Split
 from kdsweep.datasets.base import sample_digests
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError
@@ -170,7 +170,7 @@ class ArrayTask(Task):
         return self.samples(torch.from_numpy(found.images), torch.from_numpy(found.labels))
 
     def _info(self, spec: DatasetSpec) -> DatasetInfo:
-        return datasets.get(spec.name).describe(_source(spec))
+        return datasets.get(spec.name).describe(spec.source())
 
     def _read(self, spec: DatasetSpec, name: str) -> Split:
         """Read a split and check it against the data set's description.
@@ -181,7 +181,7 @@ class ArrayTask(Task):
         info, where = self._info(spec), f"data set {spec.name!r}, split {name!r}"
         if name not in info.splits:
             raise DataError(f"data set {spec.name!r} has no split {name!r}; accepted: {', '.join(info.splits)}")
-        split = datasets.get(spec.name).read(_source(spec), name)
+        split = datasets.get(spec.name).read(spec.source(), name)
         samples, labels = np.asarray(split[0]), np.asarray(split[1])
         if samples.dtype != self.dtype or samples.shape[1:] != info.input_shape:
             found = f"{samples.dtype} of shape {samples.shape}"
@@ -194,10 +194,6 @@ class ArrayTask(Task):
         if labels.min() < 0 or labels.max() >= classes:
             raise DataError(f"{where}: labels from {labels.min()} to {labels.max()}; accepted: 0 to {classes - 1}")
         return Split(np.require(samples, requirements="C"), np.require(labels, np.int64, requirements="C"))
-
-
-def _source(spec: DatasetSpec) -> Source:
-    return Source(Path(spec.root), spec.download)
 
 
 def _shape_and_classes(info: DatasetInfo) -> tuple[tuple[int, ...], tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from rich.text import Text
@@ -17,6 +16,7 @@ from kdsweep.results.gains import LEVEL
 from kdsweep.results.order import groups_of
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.budget import Budget
+from kdsweep.storage.places import shortest
 from kdsweep.tasks.metrics import Goal, is_fraction
 from kdsweep.terminal.students import student_table
 from kdsweep.terminal.tables import console
@@ -37,7 +37,7 @@ def print_summary(results: Results) -> None:
     out.print()
     for line in _notes(results):
         # What is copied, paths and commands, is left to the terminal to wrap.
-        copied = str(_shortest(results.path)) in line
+        copied = shortest(results.path) in line
         out.print(printable(line), highlight=False, markup=False, soft_wrap=copied)
 
 
@@ -65,7 +65,7 @@ def _named(goals: Sequence[Goal]) -> str:
 
 
 def _notes(results: Results) -> list[str]:
-    path = _shortest(results.path)
+    path = shortest(results.path)
     states = ", ".join(f"{count} {state}" for state, count in results.trials["state"].value_counts().items())
     notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials), *_budget(results)]
     notes += _fronts(results)
@@ -176,10 +176,3 @@ def _warnings(results: Results) -> list[str]:
     if not judged.empty and judged["verdict"].eq("").any():
         lines.append("The gains have no verdicts because version 0.1.0 confirmed them; kdsweep confirm adds them.")
     return lines
-
-
-def _shortest(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -19,6 +19,7 @@ from kdsweep.params import Parts, summary
 from kdsweep.results import order
 from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.frames import Results
+from kdsweep.storage.places import Place, reason_of
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.terminal.conditions import matching
 from kdsweep.terminal.layout import GAP, Column, fitting, table
@@ -63,7 +64,7 @@ def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -
     return (frame.head(top) if top else frame).reset_index(drop=True)
 
 
-def format_of(asked: str, out: Path | None) -> str:
+def format_of(asked: str, out: Path | Place | None) -> str:
     """Select the output format: the requested one, else the one given by the file's ending, without a file `table`.
 
     Args:
@@ -83,7 +84,7 @@ def format_of(asked: str, out: Path | None) -> str:
     return asked or by_name or "table"
 
 
-def write(frame: pd.DataFrame, how: str, out: Path | None, keep: str = "") -> None:
+def write(frame: pd.DataFrame, how: str, out: Place | None, keep: str = "") -> None:
     """Write a frame to a file or to standard output.
 
     Args:
@@ -104,10 +105,9 @@ def write(frame: pd.DataFrame, how: str, out: Path | None, keep: str = "") -> No
         sys.stdout.buffer.flush()
         return
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(data)
     except OSError as error:
-        raise InputError(f"--out {out}: cannot be written: {error.strerror}") from error
+        raise InputError(f"--out {out}: cannot be written: {reason_of(error)}") from error
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:

@@ -17,55 +17,107 @@ from ray.job_config import JobConfig
 
 from kdsweep.config.spec import ResourcesSection
 from kdsweep.errors import InputError
+from kdsweep.tune.failures import version_mismatch
 
 CONNECT_SECONDS = 10.0
+VARIABLE, JOB = "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets in a job
+
+
+@dataclass(frozen=True)
+class Address:
+    """Which Ray cluster to use.
+
+    Attributes:
+        text: `auto` or HOST:PORT; None starts a local cluster.
+        source: Where the address comes from, for messages.
+    """
+
+    text: str | None
+    source: str
+
+    @classmethod
+    def chosen(cls, given: str | None) -> Address:
+        """Return the given address, else that of the environment: Ray sets RAY_ADDRESS in every job.
+
+        Args:
+            given: `auto`, HOST:PORT, or `local` for a new local cluster; None or empty uses the environment.
+
+        Raises:
+            InputError: If it is the address of a dashboard.
+        """
+        inherited = os.environ.get(VARIABLE)
+        found = cls(given, f"--address {given}") if given else cls(inherited, f"{VARIABLE}={inherited}")
+        if found.text and found.text.startswith(("http://", "https://")):
+            raise InputError(
+                f"{found.source}: a dashboard, to which kdsweep submit sends sweeps; accepted: auto, HOST:PORT of the "
+                "head, or --address local for a Ray of its own"
+            )
+        return cls(None, found.source) if found.text in (None, "", "local") else found
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Connect to Ray: the cluster this process has already joined, the one at `address`, or a new local one.
+def connected(given: Address | None) -> Iterator[None]:
+    """Connect to Ray: the cluster this process has already joined, the given one, or a new local one.
+
+    Args:
+        given: The address; None starts a local cluster.
 
     Raises:
-        InputError: If no Ray cluster can be reached at `address`.
+        InputError: If no Ray cluster can be reached there.
     """
-    if address is not None:
+    address = given or Address(None, "")
+    if address.text is not None:
         _need_answer(address)
     if ray.is_initialized():
         yield
         return
-    target = {"address": "local", "include_dashboard": False} if address is None else {"address": address}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _own_job(address):
         warnings.simplefilter("ignore")
+        target = {"address": "local", "include_dashboard": False} if address.text is None else {"address": address.text}
         try:
             config: Any = _without_cwd()
             ray.init(**target, job_config=config, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise InputError(
-                f"--address {address}: cannot connect to a Ray cluster: {first}; accepted: auto on a cluster node, or "
-                "HOST:PORT (set RAY_AUTH_MODE=token if the cluster requires a token)"
-            ) from error
+            raise InputError(_refused(address, str(error).strip() or type(error).__name__)) from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _need_answer(address: str) -> None:
+def _refused(address: Address, reason: str) -> str:
+    if mismatch := version_mismatch(reason):
+        return f"{address.source}: {mismatch}"
+    accepted = "auto on a cluster node, or HOST:PORT (set RAY_AUTH_MODE=token if the cluster requires a token)"
+    return f"{address.source}: cannot connect to a Ray cluster: {reason.splitlines()[0]}; accepted: {accepted}"
+
+
+@contextmanager
+def _own_job(address: Address) -> Iterator[None]:
+    """Keep a local cluster, started inside a Ray job, from taking over that job's runtime environment."""
+    inherited = os.environ.pop(JOB, None) if address.text is None else None
+    try:
+        yield
+    finally:
+        if inherited is not None:
+            os.environ[JOB] = inherited
+
+
+def _need_answer(address: Address) -> None:
     """Check that something listens at HOST:PORT: Ray itself would retry for minutes.
 
     Raises:
         InputError: If nothing does.
     """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    host, colon, port = str(address.text).removeprefix("ray://").rpartition(":")
     if not (colon and port.isdecimal()):
         return  # `auto`, `local` or a name that Ray resolves
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise InputError(
-            f"--address {address}: nothing answers there: {error}; accepted: auto on a cluster node, or HOST:PORT of "
-            "the head"
+            f"{address.source}: nothing answers there: {error}; accepted: auto on a cluster node, or "
+            "HOST:PORT of the head"
         ) from error
 
 
@@ -74,8 +126,7 @@ def _without_cwd() -> JobConfig | None:
 
     A `json.py` there would take the place of Python's. A job that was submitted to a cluster brings its own config.
     """
-    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    return None if submitted else JobConfig(_client_job=True)
+    return None if JOB in os.environ else JobConfig(_client_job=True)
 
 
 @dataclass(frozen=True)
@@ -91,6 +142,13 @@ class Share:
     cpus: float
     gpus: float
     slots: int
+
+
+def cluster_size() -> str:
+    """Describe the cluster: `3 nodes, 12 CPUs, 2 GPUs`."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+    return f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs".replace("1 nodes", "1 node")
 
 
 def share(resources: ResourcesSection, can_grow: bool, per_gpu: int = 1) -> Share:

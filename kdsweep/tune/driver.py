@@ -18,6 +18,7 @@ from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place
 from kdsweep.terminal.progress import Progress, Silent
 from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
@@ -31,7 +32,7 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
 
     Args:
         spec: The sweep, from `load_spec`.
-        address: Address of a Ray cluster; None starts a local one.
+        address: Address of a Ray cluster, or `local` for a new one; None is RAY_ADDRESS, and `local` without it.
         progress: Receives status updates.
 
     Raises:
@@ -53,7 +54,7 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
 
 
 def resume(
-    path: str | Path,
+    path: str | Path | Place,
     trials: int | None = None,
     address: str | None = None,
     progress: Progress | None = None,
@@ -64,7 +65,7 @@ def resume(
     Args:
         path: The sweep's directory.
         trials: New total number of trials, to extend the sweep; None keeps the total.
-        address: Address of a Ray cluster; None starts a local one.
+        address: Address of a Ray cluster, or `local` for a new one; None is RAY_ADDRESS, and `local` without it.
         progress: Receives status updates.
         overrides: New values by dotted path, for the settings that leave trials comparable, such as
             `{"resources.max_concurrent": 2}`.
@@ -83,7 +84,7 @@ def resume(
 
 
 def confirm(
-    path: str | Path,
+    path: str | Path | Place,
     top: int | None = None,
     seeds: int | Literal["auto"] | None = None,
     address: str | None = None,
@@ -98,7 +99,7 @@ def confirm(
         path: The sweep's directory.
         top: Number of configurations to confirm; None uses the sweep file's value.
         seeds: Number of seeds for each, or `auto`; None uses the sweep file's value.
-        address: Address of a Ray cluster; None starts a local one.
+        address: Address of a Ray cluster, or `local` for a new one; None is RAY_ADDRESS, and `local` without it.
         progress: Receives status updates.
         trainings: Most trainings with `auto`, including plain students; None uses the sweep file's value.
 

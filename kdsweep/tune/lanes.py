@@ -12,8 +12,10 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from kdsweep.errors import SweepError
 from kdsweep.tune.agenda import Agenda, Outcome
 from kdsweep.tune.cluster import Share
+from kdsweep.tune.failures import start_failure
 from kdsweep.tune.trainable import Lane
 from kdsweep.tune.work import Wait, Work
 
@@ -144,6 +146,8 @@ class LaneScheduler(FIFOScheduler):
             # The lane was lost while switching work. Ray Tune counts that failure twice and would give up.
             _guarded(self._agenda, lambda: self._agenda.give_back(_work(trial)), None)
         elif not trial.should_recover():
+            if reason := start_failure(_failures(trial)):
+                self._agenda.abort(SweepError(reason))
             _guarded(self._agenda, lambda: self._agenda.on_lost(_work(trial)), None)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -163,6 +167,14 @@ def _guarded(agenda: Agenda, call: Callable[[], T], otherwise: T) -> T:
 def _work(trial: TuneTrial) -> Work:
     work: Work = trial.config["work"]
     return work
+
+
+def _failures(trial: TuneTrial) -> str:
+    """Return what Ray Tune has logged about the failures of a trial; `Trial.get_error` lags behind."""
+    try:
+        return Path(trial.error_file).read_text(errors="replace") if trial.error_file else ""
+    except OSError:
+        return ""
 
 
 def _name(trial: TuneTrial) -> str:

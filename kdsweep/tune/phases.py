@@ -24,7 +24,7 @@ from kdsweep.tasks import Prepared
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune import origins
 from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
-from kdsweep.tune.cluster import Share, connected, share
+from kdsweep.tune.cluster import Address, Share, cluster_size, connected, share
 from kdsweep.tune.confirm import Confirmation, most_trainings
 from kdsweep.tune.costs import Costs
 from kdsweep.tune.lanes import run_lanes
@@ -42,7 +42,7 @@ def run_phases(spec: SweepSpec, address: str | None, progress: Progress, search:
 
     Args:
         spec: The sweep.
-        address: Address of a Ray cluster; None starts a local one.
+        address: As in `driver.run`.
         progress: Receives status updates.
         search: Whether to run trials. If False, only the best existing trials are confirmed.
 
@@ -56,7 +56,7 @@ class _Phases:
     def __init__(self, spec: SweepSpec, address: str | None, progress: Progress):
         self._spec = spec
         self._sweep = spec.sweep_dir
-        self._address = address
+        self._address = Address.chosen(address)
         self._progress = progress
         self._timeline = Timeline()
         self._environment = describe_environment(sys.argv)
@@ -68,11 +68,12 @@ class _Phases:
 
     def run(self, search: bool) -> Outcome:
         with connected(self._address), terminable():  # again: ray.init installs its own handler
+            self._tell_cluster()
             if self._data.done():
                 self._data.result()  # report data errors at once
             self._write_environment()
             part = self._share(capacity.stored(self._sweep), search)
-            threads = self._spec.resources.cpus_per_trial if self._address else os.cpu_count() or 1
+            threads = self._spec.resources.cpus_per_trial if self._address.text else os.cpu_count() or 1
             # Saved only when the cluster and the data are fine, so that a failed `resume --trials` changes nothing.
             save = (lambda: self._spec.save(self._sweep.spec)) if search else (lambda: None)
             preparation = Preparation(self._spec, self._place, threads, self._progress, save, self._on_prepared)
@@ -122,6 +123,12 @@ class _Phases:
         shutil.rmtree(self._sweep.tune, ignore_errors=True)
         return outcome
 
+    def _tell_cluster(self) -> None:
+        """Say which cluster is used, if not one of our own."""
+        if self._address.text:
+            told = self._address.source.removeprefix("--address ")
+            self._progress.phase("cluster", f"joined {told}: {cluster_size()}")
+
     def _run_lanes(self, stages: Sequence[Stage], part: Share) -> Outcome:
         resources = self._spec.resources
         self._timeline.workers = part.slots
@@ -132,7 +139,7 @@ class _Phases:
         """Return the resources per lane and the number of lanes, at most one lane per piece of work."""
         spec = self._spec
         per_gpu = probe.trials_per_gpu if probe else 1
-        part = share(spec.resources, can_grow=self._address is not None, per_gpu=per_gpu)
+        part = share(spec.resources, can_grow=self._address.text is not None, per_gpu=per_gpu)
         most = max(spec.search.trials if search else 1, most_trainings(spec.confirm))
         return replace(part, slots=min(part.slots, most))
 

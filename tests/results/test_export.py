@@ -105,6 +105,20 @@ def student(made, tmp_path):
     return made.export(tmp_path / "students", trial=key_of(made, "hint"))[0]
 
 
+def test_a_student_is_exported_to_an_object_store_and_loaded_from_there(made, bucket):
+    (exported,) = made.export_to(f"{bucket.uri}/students", trial=key_of(made, "hint"))
+    place = exported.place
+    assert str(place) == f"s3://sweeps/students/byhand-{key_of(made, 'hint')}"
+    files = {key.rsplit("/")[-1] for key in bucket.listed()} - {""}
+    assert files == {CONFIG, WEIGHTS, CARD}
+    local = load_student(made.export(Path(bucket.environment["KDSWEEP_CACHE"]) / "x", trial=exported.config.trial)[0])
+    images = torch.rand(4, 1, 28, 28)
+    assert torch.equal(load_student(str(place))(images), local(images))
+    assert evaluate_student(str(place), "val")["student"] == str(place)
+    with pytest.raises(InputError, match="results.export_to takes a URI"):
+        made.export("s3://sweeps/students")
+
+
 def rewrite(folder, **changes):
     path = folder / CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

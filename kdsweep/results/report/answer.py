@@ -6,7 +6,6 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kdsweep.results.confirmed import verdict_of
@@ -245,11 +244,3 @@ def notes(found: Found) -> list[str]:
     if len(rows) and rows["kd_gain_tuned"].isna().any():
         lines.append("Some students have no tuned plain student: no plain trial of that width was trained to the end.")
     return lines
-
-
-def shortest(path: Path) -> str:
-    """The directory relative to the current one if it is in it, quoted for a shell."""
-    try:
-        return shlex.quote(str(path.relative_to(Path.cwd())))
-    except ValueError:
-        return shlex.quote(str(path))

@@ -33,6 +33,7 @@ from kdsweep.results.report.charts.style import (
 from kdsweep.results.report.found import Found, complete_trials, measured_trials, methods_of, settings_text
 from kdsweep.results.report.page import assembled
 from kdsweep.search.baseline import PLAIN
+from kdsweep.storage.places import shortest
 from kdsweep.tasks import Goal
 from kdsweep.tasks.metrics import shown
 
@@ -141,7 +142,7 @@ def render_comparison(root: Path, entries: Sequence[Entry], live: str) -> str:
         "compare.html.j2",
         figures,
         live,
-        root=answer.shortest(root),
+        root=shortest(root),
         running=sum(entry.running for entry in entries),
         rows=[_row(entry) for entry in entries],
         sections=sections,

@@ -26,8 +26,8 @@ from kdsweep.results.report.charts import curves, gains, settings, size, workers
 from kdsweep.results.report.charts.style import Chart, words
 from kdsweep.results.report.found import Found
 from kdsweep.results.report.section import Section
-from kdsweep.storage.files import replacing
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place, reason_of, shortest
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 
 MOST_ROWS = 2000  # of the leaderboard
@@ -38,7 +38,7 @@ _STYLE_IDS = re.compile(r'document\.getElementById\("([0-9a-f]{64})"\)')
 
 
 def write_report(found: Found, out: Path | None = None, running: bool | None = None) -> Path:
-    """Write the report of a sweep.
+    """Write the report of a sweep to a local file; see `write_report_to`.
 
     Args:
         found: The results.
@@ -47,18 +47,28 @@ def write_report(found: Found, out: Path | None = None, running: bool | None = N
 
     Returns:
         The file.
-
-    Raises:
-        InputError: If the file cannot be written.
     """
     path = out or found.sweep.report
+    write_report_to(found, Place.of(path), running)
+    return path
+
+
+def write_report_to(found: Found, out: Place, running: bool | None = None) -> None:
+    """Write the report of a sweep.
+
+    Args:
+        found: The results.
+        out: Where to write it.
+        running: Whether the sweep is still running; None finds out.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
     page = render(found, is_running(found.sweep) if running is None else running)
     try:
-        with replacing(path) as partial:
-            partial.write_text(page, encoding="utf-8")
+        out.write_bytes(page.encode())
     except OSError as error:
-        raise InputError(f"{path}: report cannot be written: {error.strerror or error}") from error
-    return path
+        raise InputError(f"{out}: report cannot be written: {reason_of(error)}") from error
 
 
 def is_running(sweep: SweepDir) -> bool:
@@ -83,7 +93,7 @@ def render(found: Found, running: bool, live: str = "") -> str:
         live: Version of a page that a server keeps up to date; empty for a page that loads nothing.
     """
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    path = answer.shortest(found.path)
+    path = shortest(found.path)
     environment = _read(found.sweep.environment)
     sections = [*_sections(found), *tested.sections(found, path, running)]
     busy = workers.utilisation(environment)
@@ -252,7 +262,7 @@ def _data(found: Found) -> list[tuple[str, str]]:
 
 
 def _commands(found: Found, path: str) -> list[tuple[str, str]]:
-    spec = answer.shortest(found.sweep.spec)
+    spec = shortest(found.sweep.spec)
     name = f"{found.spec.name}-again"
     return [
         ("repeat the sweep", f"kdsweep run {spec} --name {name}"),

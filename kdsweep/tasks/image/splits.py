@@ -172,7 +172,7 @@ def _contents(spec: DatasetSpec, dataset: Dataset, store: Store) -> dict[str, st
 
 def source_of(spec: DatasetSpec) -> tuple[Source, Dataset]:
     """Where the data set is stored, and the object that reads it."""
-    return Source(Path(spec.root), spec.download, spec.resize, spec.skip_unreadable), datasets.get(spec.name)
+    return spec.source(), datasets.get(spec.name)
 
 
 def split_arrays(spec: DatasetSpec, seed: int, opened: Dataset | None = None) -> tuple[Split, Split]:

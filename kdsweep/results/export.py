@@ -1,4 +1,7 @@
-"""Export students as files anyone can load: safetensors, JSON and a model card, without pickle or code."""
+"""Export students as files anyone can load: safetensors, JSON and a model card, without pickle.
+
+kdsweep itself loads no code from a student; `model.py` is for those who do not have kdsweep.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import CheckpointError, InputError
 from kdsweep.results.card import card
 from kdsweep.results.confirmed import GAIN_COLUMNS
+from kdsweep.results.standalone import MODEL, model_file, stands_alone
 from kdsweep.results.student import (
     CONFIG,
     INT8,
@@ -129,7 +133,7 @@ def _need_weights(sweep: SweepDir, key: str) -> None:
 def _export(trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder: Path, wanted: Sequence[str]) -> Path:
     where = f"weights of trial {config.trial}"
     try:
-        rebuilt(config, weights.load(trial.best), where)
+        model = rebuilt(config, weights.load(trial.best), where)
     except CheckpointError as error:
         raise InputError(f"{error}; the weights must be as the sweep wrote them") from error
     further = _further(config, dataset, weights.load(trial.best), wanted)
@@ -137,8 +141,9 @@ def _export(trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder
     as_json = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
     files = {WEIGHTS: trial.best.read_bytes(), CONFIG: as_json.encode(), CARD: card(config).encode()}
     files |= {name: content for name, (content, _) in further.items()}
+    files |= {MODEL: model_file(config, model).encode()} if stands_alone(config) else {}
     try:
-        replace_files(folder, files, stale=FURTHER)
+        replace_files(folder, files, stale=(*FURTHER, MODEL))
     except OSError as error:
         raise InputError(
             f"--out {folder}: cannot be written: {error.strerror or error}; choose a writable directory with free space"

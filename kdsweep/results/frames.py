@@ -202,7 +202,9 @@ class Results(Plots):
         groups = counted.groupby(["width", "method"], as_index=False)
         return groups.agg(trials=("trial", "size"), complete=("complete", "sum"), epochs=("epochs", "sum"))
 
-    def tuning_curves(self, n: int = 32, width: float | None = None, confidence: float = 0.95) -> pd.DataFrame:
+    def tuning_curves(
+        self, n: int = 32, width: float | None = None, confidence: float = 0.95, *, pooled: bool = False
+    ) -> pd.DataFrame:
         """How good the best of 1 to n random trials of each method is expected to be.
 
         Compares methods, and plain students, at equal tuning effort. Only trials drawn at random are used: all of the
@@ -213,6 +215,7 @@ class Results(Plots):
             n: Length of the curves.
             width: Only trials of this width; None uses all.
             confidence: Confidence of the band, for a whole curve.
+            pooled: Whether all methods except plain students make one curve, named `any method`.
 
         Returns:
             One row per method and number of trials: method, n, expected_best, low, high, trials (the number of random
@@ -222,7 +225,7 @@ class Results(Plots):
         from kdsweep.results.tuning import tuning_curves
 
         trials = self.trials if width is None else self.trials[self.trials["width"] == width]
-        return tuning_curves(trials, self.spec, n, confidence)
+        return tuning_curves(trials, self.spec, n, confidence, pooled=pooled)
 
     def importance(self) -> pd.DataFrame:
         """Importance of each setting, based on the complete trials: parameter, importance, trials."""

@@ -39,11 +39,25 @@ class Plots:
 
         return gains.gains(self._found).figure
 
-    def plot_tuning_curves(self) -> Figure:
-        """Expected best result of n random trials of each method, with confidence bands."""
+    def plot_tuning_curves(self, n: int = 32, width: float | None = None) -> Figure:
+        """Expected best result of n random trials of each method, with confidence bands.
+
+        Args:
+            n: Length of the curves; each ends earlier where its method has fewer random trials.
+            width: Only trials of this width; None uses all.
+
+        Raises:
+            InputError: If n is not a whole number above 0, or no trial has this width.
+        """
         from kdsweep.results.report.charts import curves
 
-        return curves.tuning(self._found).figure
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise InputError(f"n: found {n!r}; accepted: a whole number above 0")
+        widths = sorted(self._found.trials["width"].unique())
+        if width is not None and width not in widths:
+            listed = ", ".join(f"{known:g}" for known in widths[:10]) or "none, because no trial has begun"
+            raise InputError(f"width: found {width!r}; accepted: {listed}")
+        return curves.tuning(self._found, n, width).figure
 
     def plot_learning_curves(self) -> Figure:
         """The objective by epoch of every trial, by state, with the rungs."""

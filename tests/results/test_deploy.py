@@ -26,6 +26,7 @@ from kdsweep.models import MODELS
 from kdsweep.results import deploy
 from kdsweep.results.export import CARD, FURTHER, Wanted
 from kdsweep.results.frames import load_results
+from kdsweep.results.standalone import MODEL
 from kdsweep.results.student import (
     CONFIG,
     INT8,
@@ -162,7 +163,7 @@ def test_an_export_without_further_files_removes_those_of_an_earlier_one(folder,
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
     (copy / "notes.txt").write_text("mine")
     assert load_results(swept).export(tmp_path, top=1) == [copy]
-    assert sorted(path.name for path in copy.iterdir()) == [CARD, CONFIG, WEIGHTS, "notes.txt"]
+    assert sorted(path.name for path in copy.iterdir()) == [CARD, CONFIG, MODEL, WEIGHTS, "notes.txt"]
     assert read_config(copy).files == {}
 
 

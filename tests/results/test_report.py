@@ -122,7 +122,8 @@ def test_only_students_with_weights_have_an_export_command(tmp_path):
     folder.root.mkdir(parents=True)
     folder.best.touch()
     commands = [text for text in rendered(spec).texts["code"] if "--trial" in text]
-    assert commands == [f"kdsweep export {spec.sweep_dir.root} --out students --trial {keys[1]}"]
+    command = f"kdsweep export made-up --out students --trial {keys[1]}"
+    assert commands == [command, f"{command} --onnx"]
 
 
 def test_every_chart_has_a_sentence_with_its_numbers(page):
@@ -264,7 +265,7 @@ def test_an_unconfirmed_sweep_of_one_method_that_was_interrupted(tmp_path):
     page = rendered(spec)
     texts = " ".join(page.texts["p"])
     assert "measured on the one seed of the search and not confirmed" in texts
-    assert f"The sweep stopped after 4 of 40 trials. To continue it: kdsweep resume {spec.sweep_dir.root}" in texts
+    assert "The sweep stopped after 4 of 40 trials. To continue it: kdsweep resume made-up" in texts
     assert "No student has been confirmed on fresh seeds." in texts
 
 

@@ -6,11 +6,11 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.gains import Verdict
+from kdsweep.results.report.charts.gains import BASELINES
 from kdsweep.results.report.charts.size import COSTS
 from kdsweep.results.report.charts.style import named, words
 from kdsweep.results.report.found import Found, measured_trials, settings_text
@@ -112,6 +112,15 @@ def status(found: Found, running: bool, path: str, now: str, live: bool = False)
     return ""
 
 
+@dataclass(frozen=True)
+class Gain:
+    """A confirmed gain in the leaderboard: the mean, its interval and the verdict; empty where there is none."""
+
+    mean: str = ""
+    interval: str = ""
+    verdict: str = ""
+
+
 @dataclass
 class Row:
     """One row of the leaderboard."""
@@ -120,9 +129,9 @@ class Row:
     state: str
     method: str
     settings: str
-    numbers: list[str]
-    gain: str = ""
-    verdict: str = ""
+    values: list[str]
+    costs: list[str]
+    gains: list[Gain]
     export: str = ""
 
 
@@ -131,12 +140,16 @@ class Leaderboard:
     """The leaderboard.
 
     Attributes:
-        columns: Headings of `Row.numbers`.
+        values: Headings of `Row.values`: the objectives and the test value.
+        costs: Headings of `Row.costs`.
+        gains: Headings of `Row.gains`; empty if no trial is confirmed.
         rows: The trials, best first, then those without a value.
         left_out: Number of trials that are not in the table.
     """
 
-    columns: list[str]
+    values: list[str]
+    costs: list[str]
+    gains: list[str]
     rows: list[Row] = field(default_factory=list)
     left_out: int = 0
 
@@ -157,24 +170,22 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
     columns = [{"size_mb": "MB"}.get(name, COSTS.get(name, name)) for name in costs]
     kept = {file.parent.name for file in found.sweep.trials.glob("*/best.safetensors")}
     confirmed = {} if found.confirmed.empty else {row["trial"]: row for row in found.confirmed.to_dict("records")}
-    further = [one.column for one in found.spec.goals[1:] if not one.is_cost]
-    values = [words(name) for name in (goal.column, *further, goal.test_column)]
-    table = Leaderboard([*columns, "epochs", *values])
+    objectives = [goal.column, *(one.column for one in found.spec.goals[1:] if not one.is_cost)]
+    values = [words(name) for name in (*objectives, *([goal.test_column] if confirmed else []))]
+    table = Leaderboard(values, [*columns, "epochs"], [f"gain {name}" for name in BASELINES.values()] if confirmed else [])
     records = [*best.to_dict("records"), *others.to_dict("records")]
     for row in records[:most]:
         judged = confirmed.get(row["trial"], {})
-        numbers = [_cost_text(name, row[name]) for name in costs]
-        numbers += [str(row["epochs"]), *(shown(name, float(row[name])) for name in (goal.column, *further))]
-        numbers.append(_mean(judged, goal.test_column, goal.name))
+        told = [shown(name, float(row[name])) for name in objectives]
         table.rows.append(
             Row(
                 trial=str(row["trial"]),
                 state=_STATES.get(str(row["state"]), str(row["state"])),
                 method=named(str(row["method"])),
                 settings=settings_text(row["config"]),
-                numbers=numbers,
-                gain=gain_of(judged, goal.name),
-                verdict=verdict_word(judged),
+                values=[*told, *([_mean(judged, goal.test_column, goal.name)] if confirmed else [])],
+                costs=[*(_cost_text(name, row[name]) for name in costs), str(row["epochs"])],
+                gains=[_gain(judged, gain, goal.name) for gain in BASELINES] if confirmed else [],
                 export=f"kdsweep export {path} --out students --trial {shlex.quote(str(row['trial']))}"
                 if row["trial"] in kept
                 else "",
@@ -193,6 +204,15 @@ def _cost_text(name: str, value: Any) -> str:
 def _mean(judged: Mapping[str, Any], column: str, metric: str) -> str:
     value, spread = judged.get(column, math.nan), judged.get(f"{column}_std", math.nan)
     return shown(column, value) + ("" if math.isnan(spread) else f" ± {shown_gain(metric, spread).removeprefix('+')}")
+
+
+def _gain(judged: Mapping[str, Any], gain: str, metric: str) -> Gain:
+    mean = judged.get(gain, math.nan)
+    if math.isnan(mean):
+        return Gain()
+    verdict = verdict_of(judged, gain)
+    interval = f"{verdict.ends(metric)}" if verdict and verdict.seeds > 1 else ""
+    return Gain(shown_gain(metric, mean), interval, verdict.verdict if verdict else "")
 
 
 def gain_of(judged: Mapping[str, Any], metric: str) -> str:
@@ -245,11 +265,3 @@ def notes(found: Found) -> list[str]:
     if len(rows) and rows["kd_gain_tuned"].isna().any():
         lines.append("Some students have no tuned plain student: no plain trial of that width was trained to the end.")
     return lines
-
-
-def shortest(path: Path) -> str:
-    """The directory relative to the current one if it is in it, quoted for a shell."""
-    try:
-        return shlex.quote(str(path.relative_to(Path.cwd())))
-    except ValueError:
-        return shlex.quote(str(path))

@@ -55,7 +55,12 @@ class OnnxStudent(nn.Module):
 
 
 def deployed(
-    config: StudentConfig, state: weights.State, spec: DatasetSpec, wanted: Container[str], where: str
+    config: StudentConfig,
+    state: weights.State,
+    spec: DatasetSpec,
+    wanted: Container[str],
+    where: str,
+    tell: Callable[[str], object],
 ) -> dict[str, tuple[bytes, FileFacts]]:
     """Make the wanted files and compare each with the student over the whole validation split.
 
@@ -65,6 +70,7 @@ def deployed(
         spec: The `dataset` section of the sweep.
         wanted: Names of the files.
         where: Name of the student in error messages.
+        tell: Receives a line before each step.
 
     Returns:
         Content and measurements by file name.
@@ -77,23 +83,28 @@ def deployed(
     student = exported(config, model, where).eval().requires_grad_(False)
     task = tasks.get(config.task)
     example = task.input_spec(config.input_shape).example(2)
+    tell("reading the validation split")
     val = task.exported_split(spec, config.seed, "val")
     found: dict[str, tuple[bytes, FileFacts]] = {}
 
     def add(name: str, content: bytes, run: Callable[[torch.Tensor], torch.Tensor], **facts: float) -> None:
+        tell(f"comparing {name} with the student over {len(val)} validation {task.noun}")
         found[name] = content, _facts(f"{where}: {name}", content, student, run, val, facts)
 
     if TORCH_EXPORT in wanted:
+        tell(f"converting to {TORCH_EXPORT}")
         with _explained(f"{where}: torch.export"):
             content = torch_program(student, example)
             program = torch.export.load(io.BytesIO(content)).module()
         add(TORCH_EXPORT, content, program)
     if ONNX in wanted or INT8 in wanted:
+        tell(f"converting to {ONNX}")
         with _explained(f"{where}: ONNX"):
             content = onnx_model(student, example)
         if ONNX in wanted:
             add(ONNX, content, OnnxStudent(content))
         if INT8 in wanted:
+            tell(f"quantising to {INT8}")
             with _explained(f"{where}: int8"):
                 quantized = int8_model(content, task.exported_split(spec, config.seed, "train"))
             run = OnnxStudent(quantized)

@@ -9,11 +9,12 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_export import point, sweep_by_hand
 
 from kdsweep import models
+from kdsweep.datasets.section import DatasetSpec
 from kdsweep.models import MODELS
 from kdsweep.results.export import CARD
-from kdsweep.results.frames import load_results
 from kdsweep.results.standalone import MODEL, model_file, stands_alone
 from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, load_student, read_config
 from kdsweep.tasks.image.splits import raw_images
@@ -25,7 +26,7 @@ import torch
 torch.set_num_threads(1)
 for folder in sys.argv[1:]:
     os.chdir(folder)
-    sys.path.insert(0, ".")
+    sys.path.insert(0, folder)
     from model import load
     student = load(".")
     with torch.no_grad():
@@ -75,8 +76,9 @@ def test_every_family_computes_the_same_without_kdsweep(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def folder(swept, tmp_path_factory):
-    (made,) = load_results(swept).export(tmp_path_factory.mktemp("alone"), top=1)
+def folder(tmp_path_factory):
+    results = sweep_by_hand(tmp_path_factory.mktemp("swept"), [point("hint")])
+    (made,) = results.export(tmp_path_factory.mktemp("alone"), top=1)
     return made
 
 
@@ -92,8 +94,6 @@ def test_an_exported_student_is_loaded_by_its_model_file(folder):
 
 
 def _spec(config):
-    from kdsweep.datasets.section import DatasetSpec
-
     return DatasetSpec.model_validate(config.dataset)
 
 

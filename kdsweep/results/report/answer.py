@@ -10,15 +10,16 @@ from typing import Any
 
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.gains import Verdict
+from kdsweep.results.plots import STATES
 from kdsweep.results.report.charts.gains import BASELINES
 from kdsweep.results.report.charts.size import COSTS
 from kdsweep.results.report.charts.style import named, words
+from kdsweep.results.speed import within_noise
 from kdsweep.results.report.found import Found, measured_trials, settings_text
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 
 ENDED = ("COMPLETE", "PRUNED", "FAILED")
-_STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAILED": "failed", "RUNNING": "running"}
 
 
 def answer(found: Found) -> tuple[str, str]:
@@ -86,8 +87,20 @@ def _cost(found: Found, row: Mapping[str, Any]) -> str:
     speed = row.get("latency_ms", math.nan)
     if isinstance(speed, float) and not math.isnan(speed):
         text += f", and takes {speed:.3g} ms per sample"
-        text += f" instead of {teacher['latency_ms']:.3g} ms" if teacher.get("latency_ms") else ""
+        text += _than_teacher(row, teacher) if teacher.get("latency_ms") else ""
     return f"{text}."
+
+
+def _than_teacher(row: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
+    """The latency beside that of the teacher; a difference that their spreads explain is called noise."""
+    if not within_noise(row, teacher):
+        return f" instead of {teacher['latency_ms']:.3g} ms"
+    spreads = [row.get("latency_iqr_ms", math.nan), teacher.get("latency_iqr_ms", math.nan)]
+    ranges = " and ".join(f"{value:.2g}" for value in spreads)
+    return (
+        f"; the difference from the teacher's {teacher['latency_ms']:.3g} ms is within the noise of the measurement "
+        f"(interquartile ranges {ranges} ms)"
+    )
 
 
 def _teacher_value(found: Found, column: str) -> str:
@@ -180,7 +193,7 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
         table.rows.append(
             Row(
                 trial=str(row["trial"]),
-                state=_STATES.get(str(row["state"]), str(row["state"])),
+                state=STATES.get(str(row["state"]), str(row["state"])),
                 method=named(str(row["method"])),
                 settings=settings_text(row["config"]),
                 values=[*told, *([_mean(judged, goal.test_column, goal.name)] if confirmed else [])],

@@ -13,6 +13,8 @@ from plotly.offline import get_plotlyjs
 from served import served, wait_for
 
 from kdsweep.errors import SweepDirError
+from kdsweep.results.frames import load_results
+from kdsweep.results.report.compare import summary_of
 from kdsweep.serving import pages
 from kdsweep.serving.pages import Followed
 from kdsweep.serving.watch import watch_app

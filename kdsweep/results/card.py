@@ -42,7 +42,7 @@ def card(config: StudentConfig) -> str:
 
 # {_text(config.model)} trained on {_text(config.dataset["name"])}
 
-{config.parameters:,} parameters, {config.size_mb:.3f} MB{smaller}. Trial {config.trial} of the sweep
+{config.parameters:,} parameters, {config.size_mb:.3f} MiB{smaller}. Trial {config.trial} of the sweep
 {_text(config.sweep)}, made with kdsweep {config.kdsweep}.
 
 ## Load it
@@ -67,7 +67,7 @@ the logits: {", ".join(_text(name) for name in config.class_names)}.
 ## How it was trained
 
 Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("origin", "")))}), \
-{teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MB.
+{teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MiB.
 {start}{skipped}
 | setting | value |
 |---|---|
@@ -127,7 +127,7 @@ def _files(config: StudentConfig) -> str:
     if config.files:
         noun = tasks.get(config.task).noun
         rows = "\n".join(
-            f"| `{name}` | `{_RUN_BY[name][1]}` | {facts.size_mb:.3f} MB | {facts.equal} of {facts.compared} "
+            f"| `{name}` | `{_RUN_BY[name][1]}` | {facts.size_mb:.3f} MiB | {facts.equal} of {facts.compared} "
             f"| {facts.max_difference:.2g} | {_RUN_BY[name][0]} {_text(facts.versions[_RUN_BY[name][0]])} |"
             for name, facts in config.files.items()
         )

@@ -78,7 +78,7 @@ def _compared(verdict: Verdict, baseline: str, metric: str) -> str:
 
 def _cost(found: Found, row: Mapping[str, Any]) -> str:
     teacher = found.teacher
-    size = f"It has {int(row['parameters']):,} parameters ({row['size_mb']:.3g} MB)"
+    size = f"It has {int(row['parameters']):,} parameters ({row['size_mb']:.3g} MiB)"
     if not teacher:
         return f"{size}."
     smaller = 1 - row["size_mb"] / teacher["size_mb"]
@@ -180,7 +180,7 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
     others = trials[~trials["trial"].isin(set(best["trial"]))].sort_values(["state", "number"], ascending=[False, True])
     costs = [name for name in ("size_mb", *COSTS) if name in trials.columns and trials[name].notna().any()]
     costs.sort(key=lambda name: name != "parameters")
-    columns = [{"size_mb": "MB"}.get(name, COSTS.get(name, name)) for name in costs]
+    columns = [{"size_mb": "MiB"}.get(name, COSTS.get(name, name)) for name in costs]
     kept = {file.parent.name for file in found.sweep.trials.glob("*/best.safetensors")}
     confirmed = {} if found.confirmed.empty else {row["trial"]: row for row in found.confirmed.to_dict("records")}
     objectives = [goal.column, *(one.column for one in found.spec.goals[1:] if not one.is_cost)]

@@ -55,7 +55,7 @@ def pareto(found: Found, cost: str = "parameters") -> Chart:
     trials = trials[trials[cost].notna()]
     if trials.empty:
         return nothing("No trial has finished an epoch.")
-    name, styles = COSTS.get(cost, words(cost)), method_style(methods_of(found))
+    name, styles = COSTS.get(cost, words(cost).replace(" mb", " (MiB)")), method_style(methods_of(found))
     figure = new_figure()
     front = front_of(trials, cost, goal)
     figure.add_trace(go.Scatter(

@@ -1,8 +1,8 @@
 """Measure how long the report of a large sweep takes to make and to open in Chromium, and how large it is.
 
-The sweep is synthetic, but written through the same study code as a real one: random trials of 20 epochs. It is confirmed
-and has predictions of 10,000 test images of 100 classes with 24 pictures. Each repeat is a process of its own, first with
-the data frames of a finished sweep, then from the logs of a running one.
+The sweep is synthetic, but written through the same study code as a real one: random trials of 20 epochs. It is
+confirmed and has predictions of 10,000 test images of 100 classes with 24 pictures. Each repeat is a process of its
+own, first with the data frames of a finished sweep, then from the logs of a running one.
 
     python benchmarks/report.py [--trials 1000] [--sweep-dir DIRECTORY]
 

@@ -1,8 +1,9 @@
 """Measure what trackers cost the driver: processor time per epoch late in a sweep, and per look at logs without news.
 
-A synthetic sweep of 100 and of 5,000 trials whose runs have all ended is continued by 20 trials of 20 epochs. The feed passes
-each epoch of the 20 to the tracker: TensorBoard's event files, an SQLite store of MLflow, and a tracker that does nothing,
-which is the cost of following the logs alone. The feed looks once per second while a sweep runs, in a thread of the driver.
+A synthetic sweep of 100 and of 5,000 trials whose runs have all ended is continued by 20 trials of 20 epochs. The feed
+passes each epoch of the 20 to the tracker: TensorBoard's event files, an SQLite store of MLflow, and a tracker that does
+nothing, which is the cost of following the logs alone. The feed looks once per second while a sweep runs, in a thread
+of the driver.
 
     python benchmarks/tracking.py [--trials 100 5000] [--trackers none tensorboard mlflow]
 """
@@ -137,7 +138,9 @@ def timed(feed: Feed, logs: SweepLogs, tracker: Tracker) -> float:
 def check(sweep: SweepDir, name: str, new: list[Any]) -> None:
     """The tracker was given every epoch and end of the new trials."""
     entries = [json.loads(line) for line in sweep.tracked(name).read_text().splitlines()]
-    last = {trial.key: max(entry.get("epoch", 0) for entry in entries if entry.get("trial") == trial.key) for trial in new}
+    last = {
+        trial.key: max(entry.get("epoch", 0) for entry in entries if entry.get("trial") == trial.key) for trial in new
+    }
     assert set(last.values()) == {synthetic.EPOCHS}, last
 
 

@@ -25,8 +25,8 @@ from kdsweep.storage.paths import SweepDir
 # set may move, because its content is compared.
 CHANGEABLE = (
     "search.trials", "search.max_hours", "search.max_epochs", "search.plain_share", "search.keep_weights", "space",
-    "confirm.top", "confirm.seeds", "confirm.trainings", "confirm.margin", "resources", "dataset.root", "dataset.download",
-    "dataset.skip_unreadable", "teacher.cache_gb", "tracking",
+    "confirm.top", "confirm.seeds", "confirm.trainings", "confirm.margin", "resources", "dataset.root",
+    "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb", "tracking",
 )  # fmt: skip
 
 

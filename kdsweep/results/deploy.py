@@ -20,38 +20,17 @@ from kdsweep.datasets import get as dataset_named
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import InputError
 from kdsweep.lazy import nn, torch
+from kdsweep.results.runtime import INPUT, OUTPUT, OnnxStudent
 from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig, exported, rebuilt
 from kdsweep.storage import weights
 from kdsweep.tasks import Samples
 from kdsweep.training.evaluate import evaluate
 
 OPSET = 20
-INPUT, OUTPUT = "input", "logits"
 # Without pooling and padding: the padding of a maximum pool is -3.4e38, which would set the range of an int8 scale.
 QUANTIZED_OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Relu")
 CALIBRATION_SAMPLES = 512
 BATCH = 128
-
-
-class OnnxStudent(nn.Module):
-    """An ONNX file in onnxruntime on the CPU, called like the student that it was made from.
-
-    Args:
-        content: The file.
-    """
-
-    def __init__(self, content: bytes):
-        super().__init__()
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """Logits [B, classes] for samples [B, ...] on the CPU."""
-        (logits,) = self._session.run([OUTPUT], {INPUT: samples.numpy()})
-        return torch.from_numpy(logits)
 
 
 def deployed(

@@ -20,7 +20,6 @@ from kdsweep.storage.files import read_json
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
 
-
 _DATA = "without it, a change of the data set since the sweep began is not noticed"
 _CODE = "without it, an edit of your own code since the sweep began is not noticed"
 

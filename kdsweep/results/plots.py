@@ -11,6 +11,7 @@ import pandas as pd
 
 from kdsweep.errors import InputError, KdsweepError, did_you_mean, printable
 from kdsweep.results.confirmed import verdict_of
+from kdsweep.search.trial import STATE_WORDS
 from kdsweep.tasks.metrics import shown
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _TABLE = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
 _ROWS = 5
-STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAILED": "failed", "RUNNING": "running"}
 
 
 class Plots:
@@ -159,7 +159,7 @@ class Plots:
 def _summary(found: Found) -> list[str]:
     trials, goal, best = found.trials, found.goal, found.best().to_dict("records")
     counts = trials["state"].value_counts().to_dict()
-    told = ", ".join(f"{counts[name]} {word}" for name, word in STATES.items() if name in counts)
+    told = ", ".join(f"{counts[name]} {word}" for name, word in STATE_WORDS.items() if name in counts)
     lines = [f"Results({str(found.path)!r}): {len(trials)} trials{f' ({told})' if told else ''}"]
     if best:
         row = best[0]
@@ -179,7 +179,9 @@ def _summary(found: Found) -> list[str]:
                 f"     confirmed: {test} {shown(test, judged[test])} over {int(judged['seeds'])} seeds"
                 + (f"; over its plain twin: {gain}" if gain else "")
             )
-    lines.append(f"frames: trials ({len(trials)} rows), epochs ({len(found.epochs)}), confirmed ({len(found.confirmed)})")
+    lines.append(
+        f"frames: trials ({len(trials)} rows), epochs ({len(found.epochs)}), confirmed ({len(found.confirmed)})"
+    )
     return [printable(line) for line in lines]
 
 
@@ -188,7 +190,9 @@ def _judged(found: Found) -> dict[str, dict[str, Any]]:
     confirmed = found.confirmed
     if confirmed.empty:
         return {}
-    return {str(row["trial"]): {str(name): value for name, value in row.items()} for row in confirmed.to_dict("records")}
+    return {
+        str(row["trial"]): {str(name): value for name, value in row.items()} for row in confirmed.to_dict("records")
+    }
 
 
 def _verdict(row: Mapping[str, Any], metric: str) -> str:

@@ -80,7 +80,8 @@ def _built(module: nn.Module, copied: _Copied, depth: int) -> str:
 def _ordered(module: nn.Module, copied: _Copied, depth: int) -> str:
     copied.imports.add("from collections import OrderedDict")
     inner = "".join(
-        f"{_INDENT * (depth + 1)}{name}={_built(child, copied, depth + 1)},\n" for name, child in module.named_children()
+        f"{_INDENT * (depth + 1)}{name}={_built(child, copied, depth + 1)},\n"
+        for name, child in module.named_children()
     )
     return f"OrderedDict(\n{inner}{_INDENT * depth})"
 
@@ -124,10 +125,12 @@ class _Copied:
             self.add(value)
             return
         for node in ast.parse(inspect.getsource(module)).body:
-            for alias in getattr(node, "names", ()):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    one = ast.Import([alias]) if isinstance(node, ast.Import) else None
-                    statement = one or ast.ImportFrom(node.module, [alias], 0)
+                    module_of = node.module if isinstance(node, ast.ImportFrom) else ""
+                    statement = ast.ImportFrom(module_of, [alias], 0) if module_of else ast.Import([alias])
                     self.imports.add(ast.unparse(statement))
 
 
@@ -138,7 +141,9 @@ _IMPORTS = {
     "from torch import nn",
 }
 
-_FILE = '''"""The student of this folder in plain PyTorch: {model}, width {width}. It needs torch and safetensors, not kdsweep.
+_FILE = '''"""The student of this folder in plain PyTorch: {model}, width {width}.
+
+It needs torch and safetensors, not kdsweep:
 
     from model import load
 

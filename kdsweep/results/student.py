@@ -305,7 +305,7 @@ def _onnx_student(file: Path, config: StudentConfig) -> nn.Module:
         raise InputError(f"{file}: not a file of this student; accepted: its folder, or its ONNX files ({listed})")
     if find_spec("onnxruntime") is None:
         raise InputError(f"{file}: needs onnxruntime: pip install 'kdsweep[onnx]'")
-    from kdsweep.results.deploy import OnnxStudent
+    from kdsweep.results.runtime import OnnxStudent
 
     try:
         return OnnxStudent(file.read_bytes())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kdsweep.search.baseline import is_plain, size_of
-from kdsweep.search.space import SearchSpace
 from kdsweep.search.section import KEPT_WEIGHTS
+from kdsweep.search.space import SearchSpace
 from kdsweep.search.trial import Trial
 from kdsweep.tasks import Goal
 

@@ -12,7 +12,6 @@ from kdsweep.search.stopping.asha import ASHA
 from kdsweep.section import Count, PartName, PathText, Section, Weight
 from kdsweep.tasks import Goal
 
-
 KEPT_WEIGHTS = 10
 
 

@@ -182,17 +182,23 @@ def test_the_command_tells_what_int8_costs_and_each_step(swept, tmp_path, monkey
 def test_an_onnx_file_is_evaluated_like_its_student(name, folder):
     images, labels = images_of_test()
     found = evaluate_student(folder / name, "test")
-    assert found["accuracy"] == pytest.approx((run_onnx(folder / name, images).argmax(1) == labels).double().mean().item())
+    assert found["accuracy"] == pytest.approx(
+        (run_onnx(folder / name, images).argmax(1) == labels).double().mean().item()
+    )
     assert (found["student"], found["images"]) == (str(folder / name), len(labels))
 
 
 def test_other_files_are_not_evaluated(folder, tmp_path):
     for name in (TORCH_EXPORT, CARD, WEIGHTS):
-        with refused(STUDENT, InputError, match=f"{name}: a file; accepted: the student's folder, .*{folder.name}, or an ONNX"):
+        with refused(
+            STUDENT, InputError, match=f"{name}: a file; accepted: the student's folder, .*{folder.name}, or an ONNX"
+        ):
             evaluate_student(folder / name, "test")
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
     (copy / "other.onnx").write_bytes(b"x")
-    with refused(STUDENT, InputError, match="other.onnx: not a file of this student; accepted: its folder, or its ONNX"):
+    with refused(
+        STUDENT, InputError, match="other.onnx: not a file of this student; accepted: its folder, or its ONNX"
+    ):
         evaluate_student(copy / "other.onnx", "test")
     (copy / ONNX).write_bytes(b"damaged")
     with refused(STUDENT, InputError, match="model.onnx: damaged: .*; export the student again"):

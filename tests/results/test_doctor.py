@@ -226,7 +226,10 @@ def test_the_ways_forward_for_data_and_specs_lead_to_a_whole_sweep(sweep):
     data = prepare(spec.dataset, spec.seed, sweep.store)
     record_data(sweep, data, scores=False)
     assert set(states(sweep).values()) == {"whole"}
-    for name, advice in (("data.json", "or delete it and run kdsweep resume"), ("specs.jsonl", "delete it, and kdsweep resume")):
+    for name, advice in (
+        ("data.json", "or delete it and run kdsweep resume"),
+        ("specs.jsonl", "delete it, and kdsweep resume"),
+    ):
         (sweep.root / name).write_bytes(b"\x00\xff\n")
         found = {finding.file: finding for finding in examine(sweep)}
         assert advice in found[name].note

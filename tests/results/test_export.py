@@ -174,7 +174,12 @@ def test_the_best_are_exported_best_first_each_configuration_once(swept, tmp_pat
     expected = [f"small-{key}" for key in results.distinct(2)["trial"]]
     assert [folder.name for folder in folders] == expected
     assert sorted(path.name for path in (tmp_path / "students").iterdir()) == sorted(expected)
-    assert sorted(path.name for path in folders[0].iterdir()) == ["README.md", "config.json", "model.py", "model.safetensors"]
+    assert sorted(path.name for path in folders[0].iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.py",
+        "model.safetensors",
+    ]
 
 
 # What is in the files

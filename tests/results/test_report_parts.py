@@ -108,10 +108,8 @@ def test_the_workers_are_in_the_navigation(made_up):
 
 def test_methods_with_few_random_trials_share_a_curve_and_are_counted(tmp_path):
     methods = ["kd", "dkd", "dist", "nkd", "none"]
-    spec = spec_of(
-        tmp_path, space={"method": methods, "width": 1, "alpha": {"uniform": [0.1, 0.9]}, "temperature": {"uniform": [1, 9]}},
-        search={"sampler": "tpe", "trials": 30, "startup_trials": 14},
-    )  # fmt: skip
+    space = {"method": methods, "width": 1, "alpha": {"uniform": [0.1, 0.9]}, "temperature": {"uniform": [1, 9]}}
+    spec = spec_of(tmp_path, space=space, search={"sampler": "tpe", "trials": 30, "startup_trials": 14})
     begin(spec)
     run_trials(spec)
     results = load_results(spec.sweep_dir.root)

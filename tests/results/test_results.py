@@ -460,7 +460,9 @@ def test_results_are_printed_with_the_best_student_and_its_verdict(made_up):
     )
     assert lines[1].startswith(f"best {best['trial']}: {best['method']}, width 1, ")
     assert lines[2] == f"     val_accuracy {best['val_accuracy']:.2%} (teacher 98.00%), 16,000 parameters"
-    assert lines[3].startswith("     confirmed: test_accuracy 91.00% over 3 seeds; over its plain twin: +3.00 points (95 % CI ")
+    assert lines[3].startswith(
+        "     confirmed: test_accuracy 91.00% over 3 seeds; over its plain twin: +3.00 points (95 % CI "
+    )
     assert lines[3].endswith(verdict_of(judged, "kd_gain").conclusion("accuracy"))
     assert lines[4] == f"frames: trials (40 rows), epochs ({len(results.epochs)}), confirmed (2)"
     page = results._repr_html_()

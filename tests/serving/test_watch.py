@@ -141,7 +141,10 @@ def test_the_comparison_says_which_sweeps_are_finished(made_up, tmp_path):
     results = load_results(made_up.root)
     assert state_of(results) == "finished"
     assert state_of(results, running=True) == "running"
-    for sections, state in (({}, "stopped"), ({"search": {"sampler": "random", "trials": 40, "max_hours": 1}}, "ended")):
+    for sections, state in (
+        ({}, "stopped"),
+        ({"search": {"sampler": "random", "trials": 40, "max_hours": 1}}, "ended"),
+    ):
         spec = spec_of(tmp_path / state, **sections)
         begin(spec)
         run_trials(spec, trials=3)

@@ -57,13 +57,11 @@ def port():
 def serving(folder: Path, port: int):
     """Run a server on loopback, with its store and files in a folder; yields its address."""
     address = f"http://127.0.0.1:{port}"
-    command = [program(), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-               "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]  # fmt: skip
+    places = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
+    command = [program(), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *places]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         until = time.monotonic() + SECONDS
         while not answers(address):

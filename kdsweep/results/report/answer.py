@@ -10,13 +10,13 @@ from typing import Any
 
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.gains import Verdict
-from kdsweep.results.plots import STATES
 from kdsweep.results.report.charts.gains import BASELINES
 from kdsweep.results.report.charts.size import COSTS
 from kdsweep.results.report.charts.style import named, words
-from kdsweep.results.speed import within_noise
 from kdsweep.results.report.found import Found, measured_trials, settings_text
+from kdsweep.results.speed import within_noise
 from kdsweep.search.baseline import PLAIN
+from kdsweep.search.trial import STATE_WORDS, State
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 
 ENDED = ("COMPLETE", "PRUNED", "FAILED")
@@ -185,7 +185,9 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
     confirmed = {} if found.confirmed.empty else {row["trial"]: row for row in found.confirmed.to_dict("records")}
     objectives = [goal.column, *(one.column for one in found.spec.goals[1:] if not one.is_cost)]
     values = [words(name) for name in (*objectives, *([goal.test_column] if confirmed else []))]
-    table = Leaderboard(values, [*columns, "epochs"], [f"gain {name}" for name in BASELINES.values()] if confirmed else [])
+    table = Leaderboard(
+        values, [*columns, "epochs"], [f"gain {name}" for name in BASELINES.values()] if confirmed else []
+    )
     records = [*best.to_dict("records"), *others.to_dict("records")]
     for row in records[:most]:
         judged = confirmed.get(row["trial"], {})
@@ -193,7 +195,7 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
         table.rows.append(
             Row(
                 trial=str(row["trial"]),
-                state=STATES.get(str(row["state"]), str(row["state"])),
+                state=STATE_WORDS[State(row["state"])],
                 method=named(str(row["method"])),
                 settings=settings_text(row["config"]),
                 values=[*told, *([_mean(judged, goal.test_column, goal.name)] if confirmed else [])],

@@ -31,6 +31,6 @@ def shortened(text: str) -> str:
 
     def short(found: re.Match[str]) -> str:
         path = found["path"].rstrip()
-        return f"{found['scheme']}.../{PurePosixPath(path).name}{found['path'][len(path):]}"
+        return f"{found['scheme']}.../{PurePosixPath(path).name}{found['path'][len(path) :]}"
 
     return _ABSOLUTE.sub(short, text)

@@ -84,7 +84,9 @@ def tuning(found: Found, n: int = MOST_TRIALS, width: float | None = None) -> Ch
     figure.update_xaxes(title={"text": "number of random trials"}, type="linear", rangemode="tozero")
     figure.update_yaxes(title={"text": f"expected best {words(goal.column)}"}, tickformat=value_format(goal.name))
     _limit(figure, curves)
-    alone = "" if any((curves["method"] == name).any() for name in methods if name != PLAIN) else "Of plain students only. "
+    alone = (
+        "" if any((curves["method"] == name).any() for name in methods if name != PLAIN) else "Of plain students only. "
+    )
     return Chart(figure, f"{alone}Expected best: {'; '.join(told)}.{_missing(found, few, counts)}")
 
 

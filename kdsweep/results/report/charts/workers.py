@@ -48,7 +48,9 @@ def utilisation(environment: Mapping[str, Any]) -> Chart:
     for number, workers, stages in rows:
         plural = "s" if workers != 1 else ""
         about = [f"{stage.name} {stage.length:.0f} s, {stage.busy:.0%} busy" for stage in stages]
-        told.append(f"{f'Run {number}' if len(runs) > 1 else 'One run'} with {workers} worker{plural}: {'; '.join(about)}.")
+        told.append(
+            f"{f'Run {number}' if len(runs) > 1 else 'One run'} with {workers} worker{plural}: {'; '.join(about)}."
+        )
         names += [text(f"{stage.name} (run {number})" if len(runs) > 1 else stage.name) for stage in stages]
         shown += [(offset + stage.begin, stage) for stage in stages]
         offset += max(stage.begin + stage.length for stage in stages)

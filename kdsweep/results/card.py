@@ -104,7 +104,7 @@ def _metadata(config: StudentConfig) -> str:
 
 _HEADING = """| file | call | size | same prediction | largest difference of a logit | measured with |
 |---|---|---|---|---|---|"""
-_ALONE = """`model.py` is the student in plain PyTorch; it needs `torch` and `safetensors`, and normalises its input too.
+_ALONE = """`model.py` is the student in plain PyTorch. It needs `torch` and `safetensors`, and normalises its input.
 Read it before you run it, like any code. With `huggingface_hub`, `Student.from_pretrained(".")` does the same.
 
 ```python

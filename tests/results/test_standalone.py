@@ -45,8 +45,8 @@ def run_alone(*folders):
 def config_of(name, shape, **changes):
     return StudentConfig(
         model=name, width=0.5, options={}, head={}, input_shape=shape, class_names=tuple("abcdefg"),
-        mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), parameters=1, size_mb=1.0, dataset={"name": "x"}, seed=0, settings={}, confirmed={},
-        teacher={}, sweep="s", trial="t", kdsweep="0", val_accuracy=0.5,
+        mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), parameters=1, size_mb=1.0, dataset={"name": "x"}, seed=0,
+        settings={}, confirmed={}, teacher={}, sweep="s", trial="t", kdsweep="0", val_accuracy=0.5,
     ).model_copy(update=changes)  # fmt: skip
 
 

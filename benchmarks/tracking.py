@@ -1,9 +1,9 @@
 """Measure what trackers cost the driver: processor time per epoch late in a sweep, and per look at logs without news.
 
 A synthetic sweep of 100 and of 5,000 trials whose runs have all ended is continued by 20 trials of 20 epochs. The
-feed passes each epoch of the 20 to the tracker: TensorBoard's event files, an SQLite store of MLflow, and a tracker that does
-nothing, which is the cost of following the logs alone. The feed looks once per second while a sweep runs, in a thread
-of the driver.
+feed passes each epoch of the 20 to the tracker: TensorBoard's event files, an SQLite store of MLflow, and a tracker
+that does nothing, which is the cost of following the logs alone. The feed looks once per second while a sweep runs,
+in a thread of the driver.
 
     python benchmarks/tracking.py [--trials 100 5000] [--trackers none tensorboard mlflow]
 """

@@ -56,7 +56,12 @@ def test_accuracy_stands_before_state_and_settings(made_up, unconfirmed):
 
     own = headings(made_up)
     assert own[:4] == ["#", "trial", "validation accuracy", "test accuracy"]
-    assert own.index("gain over the tuned plain student") < own.index("parameters") < own.index("state")
+    assert (
+        own.index("gain over the tuned plain student")
+        < own.index("settings")
+        < own.index("parameters")
+        < own.index("state")
+    )
     without = headings(unconfirmed)
     assert without[:4] == ["#", "trial", "validation accuracy", "method"]
     assert not [name for name in without if name.startswith("gain")]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from kdsweep.errors import InputError, KdsweepError, printable
 from kdsweep.serving import commands as serving
@@ -163,7 +166,7 @@ def confirm(
 @app.command()
 def results(
     directory: DirArgument,
-    where: Annotated[str, typer.Option("--where", metavar="EXPR", help=WHERE_HELP)] = "",
+    where: Annotated[str | None, typer.Option("--where", metavar="EXPR", help=WHERE_HELP)] = None,
     sort: Annotated[str, typer.Option("--sort", metavar="COL", help="Sort by a column; -COL: descending.")] = "",
     top: Annotated[
         int,
@@ -192,6 +195,8 @@ def results(
     from kdsweep.results.importance import LEAST_TRIALS
     from kdsweep.terminal import tables
 
+    if where is not None and not where.strip():
+        raise InputError("--where: found nothing; accepted: a condition such as \"method == 'kd' and width <= 0.5\"")
     file_format = tables.format_of(output.value if output else "", out)
     found = load_results(directory)
     if epochs + confirmed + importance > 1:
@@ -203,7 +208,7 @@ def results(
         errors.print(f"based on the {complete} complete trials of {len(found.trials)}", highlight=False)
         if everything.empty:
             errors.print(f"each setting needs at least {LEAST_TRIALS} complete trials that drew it", highlight=False)
-    frame = tables.select(everything, where=where, sort=sort, top=top)
+    frame = tables.select(everything, where=where or "", sort=sort, top=top)
     if where and frame.empty and not everything.empty and file_format == "table" and out is None:
         message = printable(f"no rows: none of the {len(everything)} has {where}")
         errors.print(message, highlight=False, markup=False, soft_wrap=True)
@@ -242,7 +247,10 @@ def export(
         raise InputError("--top and --trial cannot be combined; use only one of them")
     _add_cwd_to_path()
     found = load_results(directory)
-    made = found.export_to(out, top=top or 3, trial=trial, onnx=onnx, torch_export=torch_export, quantize=quantize)
+    with _steps() as tell:
+        made = found.export_to(
+            out, top=top or 3, trial=trial, onnx=onnx, torch_export=torch_export, quantize=quantize, tell=tell
+        )
     for one in made:
         typer.echo(one.place)
         for line in agreement(one.config):
@@ -301,7 +309,7 @@ app.command()(serving.dashboard)
 def evaluate(
     student: StudentArgument,
     dataset: Annotated[str, typer.Option("--dataset", help="Data set. Default: the student's own.")] = "",
-    split: Annotated[str, typer.Option("--split", help="Split: test, val or train.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="Split: test, val or train. Default: test.")] = "",
     root: Annotated[str, typer.Option("--root", help="Directory of the data set, a path or a URI.")] = "",
     trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow importing the student's user code.")] = False,
     latency: Annotated[
@@ -316,10 +324,13 @@ def evaluate(
     ] = 0,
 ) -> None:
     """Evaluate an exported student on a data set, or measure its speed."""
-    from kdsweep.results.student import evaluate_student
+    from kdsweep.results.student import evaluate_student, trained_by
     from kdsweep.terminal import tables
 
     if latency:
+        given = [name for name, value in (("--dataset", dataset), ("--split", split), ("--root", root)) if value]
+        if given:
+            raise InputError(f"{given[0]} has no effect with --latency, which measures on random samples; leave it out")
         from kdsweep.results.speed import student_speed
 
         _add_cwd_to_path()
@@ -327,10 +338,12 @@ def evaluate(
         return
     if device != "cpu" or threads:
         raise InputError("--device and --threads measure the speed; accepted: together with --latency")
+    split = split or "test"
     if split not in ("test", "val", "train"):
         raise InputError(f"--split {split!r}: unknown split; accepted: test, val, train")
     _add_cwd_to_path()
     tables.print_facts(evaluate_student(student, split, dataset, root, trust_code=trust_code))
+    errors.print(printable(trained_by(student)), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -430,6 +443,16 @@ def _add_cwd_to_path() -> None:
     from kdsweep.registry import import_from
 
     import_from(str(Path.cwd()))
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[[str], object]]:
+    """Show the step that is under way: in place on a terminal, else one line per step."""
+    if errors.is_terminal:
+        with errors.status("export") as status:
+            yield lambda line: status.update(escape(printable(line)))
+    else:
+        yield lambda line: errors.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _attach(found: Results, places: list[Place]) -> None:

@@ -437,6 +437,37 @@ def test_one_trial_is_exported_by_number(kdsweep, swept, tmp_path):
     assert err.startswith("trial '99': no trial matches; accepted: a key or number such as 0000-")
 
 
+def test_more_students_than_were_kept_are_refused_with_their_number(kdsweep, swept, tmp_path):
+    kept = tmp_path / "kept"
+    shutil.copytree(swept, kept)
+    order = load_results(kept).distinct(100)["trial"].tolist()
+    for key in order[3:]:
+        shutil.rmtree(kept / "trials" / key, ignore_errors=True)
+    code, out, err = kdsweep("export", kept, "--out", tmp_path / "out", "--top", "5")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(
+        "--top 5: the weights of the best 3 trials were kept (search.keep_weights: 10); accepted: --top 3 or less"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_evaluation_says_which_training_it_measured(kdsweep, swept, tmp_path):
+    _, out, _ = kdsweep("export", swept, "--out", tmp_path, "--top", "1")
+    code, out, err = kdsweep("evaluate", out.strip(), "--split", "val")
+    assert code == 0
+    (row,) = load_results(swept).confirmed.to_dict("records")
+    assert err == (
+        "these weights are from the search, one training with seed 0; on 2 fresh seeds, its settings reached a mean "
+        f"test accuracy of {row['test_accuracy']:.2%}\n"
+    )
+
+
+def test_an_empty_condition_is_refused(kdsweep, swept):
+    code, out, err = kdsweep("results", swept, "--where", " ")
+    assert (code, out) == (2, "")
+    assert err.startswith("--where: found nothing; accepted: a condition such as ")
+
+
 # validate
 
 

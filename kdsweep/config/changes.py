@@ -24,9 +24,9 @@ from kdsweep.storage.paths import SweepDir
 # Trials that began before a change of these settings are comparable with those that begin after it. The data
 # set may move, because its content is compared.
 CHANGEABLE = (
-    "search.trials", "search.max_hours", "search.max_epochs", "search.plain_share", "space", "confirm.top",
-    "confirm.seeds", "confirm.trainings", "confirm.margin", "resources", "dataset.root", "dataset.download",
-    "dataset.skip_unreadable", "teacher.cache_gb", "tracking",
+    "search.trials", "search.max_hours", "search.max_epochs", "search.plain_share", "search.keep_weights", "space",
+    "confirm.top", "confirm.seeds", "confirm.trainings", "confirm.margin", "resources", "dataset.root",
+    "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb", "tracking",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from kdsweep import tasks
 from kdsweep.errors import printable
 from kdsweep.results.confirmed import judged_seeds, verdict_of
+from kdsweep.results.standalone import stands_alone
 from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
@@ -41,7 +42,7 @@ def card(config: StudentConfig) -> str:
 
 # {_text(config.model)} trained on {_text(config.dataset["name"])}
 
-{config.parameters:,} parameters, {config.size_mb:.3f} MB{smaller}. Trial {config.trial} of the sweep
+{config.parameters:,} parameters, {config.size_mb:.3f} MiB{smaller}. Trial {config.trial} of the sweep
 {_text(config.sweep)}, made with kdsweep {config.kdsweep}.
 
 ## Load it
@@ -66,7 +67,7 @@ the logits: {", ".join(_text(name) for name in config.class_names)}.
 ## How it was trained
 
 Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("origin", "")))}), \
-{teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MB.
+{teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MiB.
 {start}{skipped}
 | setting | value |
 |---|---|
@@ -101,6 +102,16 @@ def _metadata(config: StudentConfig) -> str:
     return text.getvalue()
 
 
+_HEADING = """| file | call | size | same prediction | largest difference of a logit | measured with |
+|---|---|---|---|---|---|"""
+_ALONE = """`model.py` is the student in plain PyTorch. It needs `torch` and `safetensors`, and normalises its input.
+Read it before you run it, like any code. With `huggingface_hub`, `Student.from_pretrained(".")` does the same.
+
+```python
+from model import load
+
+student = load(".")  # this folder
+```"""
 _RUN_BY = {
     ONNX: ("onnxruntime", 'onnxruntime.InferenceSession("model.onnx").run(None, {"input": array})'),
     TORCH_EXPORT: ("torch", 'torch.export.load("model.pt2").module()(tensor)'),
@@ -109,26 +120,23 @@ _RUN_BY = {
 
 
 def _files(config: StudentConfig) -> str:
-    """Section on the further files; empty if there are none."""
-    if not config.files:
-        return ""
-    noun = tasks.get(config.task).noun
-    rows = "\n".join(
-        f"| `{name}` | `{_RUN_BY[name][1]}` | {facts.size_mb:.3f} MB | {facts.equal} of {facts.compared} "
-        f"| {facts.max_difference:.2g} | {_RUN_BY[name][0]} {_text(facts.versions[_RUN_BY[name][0]])} |"
-        for name, facts in config.files.items()
-    )
-    quantized = "".join(f"\n{_quantized(name, facts)}\n" for name, facts in config.files.items() if facts.metrics)
-    return f"""
-## Without kdsweep
-
-These files normalise their input too, and take batches of any size. Each was compared with the student above over
-all validation {noun}.
-
-| file | call | size | same prediction | largest difference of a logit | measured with |
-|---|---|---|---|---|---|
-{rows}
-{quantized}"""
+    """Section on the files that run without kdsweep; empty if there are none."""
+    parts = []
+    if stands_alone(config):
+        parts.append(_ALONE)
+    if config.files:
+        noun = tasks.get(config.task).noun
+        rows = "\n".join(
+            f"| `{name}` | `{_RUN_BY[name][1]}` | {facts.size_mb:.3f} MiB | {facts.equal} of {facts.compared} "
+            f"| {facts.max_difference:.2g} | {_RUN_BY[name][0]} {_text(facts.versions[_RUN_BY[name][0]])} |"
+            for name, facts in config.files.items()
+        )
+        parts.append(
+            "The files below normalise their input too, and take batches of any size. Each was compared with the "
+            f"student above\nover all validation {noun}.\n\n{_HEADING}\n{rows}"
+        )
+        parts += [_quantized(name, facts) for name, facts in config.files.items() if facts.metrics]
+    return "\n## Without kdsweep\n\n{}\n".format("\n\n".join(parts)) if parts else ""
 
 
 def _quantized(name: str, facts: FileFacts) -> str:

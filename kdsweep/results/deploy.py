@@ -19,42 +19,26 @@ from kdsweep.datasets import get as dataset_named
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import InputError
 from kdsweep.lazy import nn, torch
+from kdsweep.results.runtime import INPUT, OUTPUT, OnnxStudent
 from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig, exported, rebuilt
 from kdsweep.storage import weights
 from kdsweep.tasks import Samples
 from kdsweep.training.evaluate import evaluate
 
 OPSET = 20
-INPUT, OUTPUT = "input", "logits"
 # Without pooling and padding: the padding of a maximum pool is -3.4e38, which would set the range of an int8 scale.
 QUANTIZED_OPERATORS = ("Conv", "Gemm", "MatMul", "Add", "Relu")
 CALIBRATION_SAMPLES = 512
 BATCH = 128
 
 
-class OnnxStudent(nn.Module):
-    """An ONNX file in onnxruntime on the CPU, called like the student that it was made from.
-
-    Args:
-        content: The file.
-    """
-
-    def __init__(self, content: bytes):
-        super().__init__()
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
-        """Logits [B, classes] for samples [B, ...] on the CPU."""
-        (logits,) = self._session.run([OUTPUT], {INPUT: samples.numpy()})
-        return torch.from_numpy(logits)
-
-
 def deployed(
-    config: StudentConfig, state: weights.State, spec: DatasetSpec, wanted: Container[str], where: str
+    config: StudentConfig,
+    state: weights.State,
+    spec: DatasetSpec,
+    wanted: Container[str],
+    where: str,
+    tell: Callable[[str], object],
 ) -> dict[str, tuple[bytes, FileFacts]]:
     """Make the wanted files and compare each with the student over the whole validation split.
 
@@ -64,6 +48,7 @@ def deployed(
         spec: The `dataset` section of the sweep.
         wanted: Names of the files.
         where: Name of the student in error messages.
+        tell: Receives a line before each step.
 
     Returns:
         Content and measurements by file name.
@@ -76,23 +61,28 @@ def deployed(
     student = exported(config, model, where).eval().requires_grad_(False)
     task = tasks.get(config.task)
     example = task.input_spec(config.input_shape).example(2)
+    tell("reading the validation split")
     val = task.exported_split(spec, config.seed, "val")
     found: dict[str, tuple[bytes, FileFacts]] = {}
 
     def add(name: str, content: bytes, run: Callable[[torch.Tensor], torch.Tensor], **facts: float) -> None:
+        tell(f"comparing {name} with the student over {len(val)} validation {task.noun}")
         found[name] = content, _facts(f"{where}: {name}", content, student, run, val, facts)
 
     if TORCH_EXPORT in wanted:
+        tell(f"converting to {TORCH_EXPORT}")
         with _explained(f"{where}: torch.export"):
             content = torch_program(student, example)
             program = torch.export.load(io.BytesIO(content)).module()
         add(TORCH_EXPORT, content, program)
     if ONNX in wanted or INT8 in wanted:
+        tell(f"converting to {ONNX}")
         with _explained(f"{where}: ONNX"):
             content = onnx_model(student, example)
         if ONNX in wanted:
             add(ONNX, content, OnnxStudent(content))
         if INT8 in wanted:
+            tell(f"quantising to {INT8}")
             with _explained(f"{where}: int8"):
                 quantized = int8_model(content, task.exported_split(spec, config.seed, "train"))
             run = OnnxStudent(quantized)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from kdsweep.storage import weights
 from kdsweep.storage.files import read_json
 from kdsweep.storage.jsonl import read_lines
 from kdsweep.storage.paths import SweepDir
+
+_DATA = "without it, a change of the data set since the sweep began is not noticed"
+_CODE = "without it, an edit of your own code since the sweep began is not noticed"
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,11 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     yield from logs
     if sweep.specs.is_file():
         yield _looked_at(
-            sweep, sweep.specs, lambda: _count(len(list(read_lines(sweep.specs))), "version") + " of spec.yaml"
+            sweep,
+            sweep.specs,
+            lambda: _count(len(list(read_lines(sweep.specs))), "version") + " of spec.yaml",
+            "it only detects edits of spec.yaml and numbers changed search spaces; if spec.yaml was not edited, delete "
+            "it, and kdsweep resume writes it again",
         )
     if sweep.search_time.is_file():
         yield _looked_at(sweep, sweep.search_time, lambda: _count(len(list(read_lines(sweep.search_time))), "line"))
@@ -85,13 +93,35 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     for path in sorted(sweep.tracking.glob("*.jsonl")):
         advice = "without it, kdsweep resume logs all trials again, as new runs"
         yield _looked_at(sweep, path, partial(_lines, path), advice)
-    for path in (sweep.data, sweep.code, sweep.warm_start):
+    for path, advice in ((sweep.data, _DATA), (sweep.code, _CODE), (sweep.warm_start, "")):
         if path.is_file():
-            yield _looked_at(sweep, path, partial(_json, path))
-    of_trial = "its trial cannot be exported; if the trial is unfinished, kdsweep resume restarts it"
+            yield _looked_at(sweep, path, partial(_json, path), advice)
     for path in sorted([*sweep.teacher.glob("*.safetensors"), *sweep.trials.glob("*/*.safetensors")]):
-        advice = of_trial if path.is_relative_to(sweep.trials) else "the next kdsweep resume rebuilds it"
-        yield _looked_at(sweep, path, partial(_weights, path), advice)
+        finding = _looked_at(sweep, path, partial(_weights, path))
+        if finding.state == "damaged":
+            advice = "the next kdsweep resume rebuilds it"
+            if path.is_relative_to(sweep.trials):
+                advice = _of_trial(sweep, path.parent.name)
+            finding = replace(finding, note=f"{finding.note}; {advice}")
+        yield finding
+
+
+def _of_trial(sweep: SweepDir, key: str) -> str:
+    """What to do about the damaged weights of a trial."""
+    try:
+        row = Results.from_logs(sweep).trial(key)
+    except (KdsweepError, OSError, ValueError):
+        return "its trial cannot be exported"
+    if row["state"] == "RUNNING":
+        return "kdsweep resume restarts its trial"
+    if row["state"] == "FAILED":
+        return "its trial failed; delete the file"
+    point = row["config"].replace("'", "\\u0027")  # JSON, in quotes of the shell
+    return (
+        "its trial cannot be exported; other students can; to train this one again, from the same seed: kdsweep run "
+        f"{shlex.quote(str(sweep.spec))} --name {shlex.quote(f'{sweep.root.name}-{key}')} --set search.trials=1 "
+        f"--set search.plain_share=0 --set confirm.top=0 --set 'search.points=[{point}]'"
+    )
 
 
 def _looked_at(sweep: SweepDir, path: Path, look: Callable[[], str], advice: str = "") -> Finding:

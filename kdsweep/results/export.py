@@ -1,9 +1,12 @@
-"""Export students as files anyone can load: safetensors, JSON and a model card, without pickle or code."""
+"""Export students as files anyone can load: safetensors, JSON and a model card, without pickle.
+
+kdsweep itself loads no code from a student; `model.py` is for those who do not have kdsweep.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,6 +21,7 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import CheckpointError, InputError
 from kdsweep.results.card import card
 from kdsweep.results.confirmed import GAIN_COLUMNS
+from kdsweep.results.standalone import MODEL, model_file, stands_alone
 from kdsweep.results.student import (
     CONFIG,
     INT8,
@@ -41,6 +45,8 @@ CARD = "README.md"
 FURTHER = (ONNX, TORCH_EXPORT, INT8)
 QUANTIZATIONS = {"int8": INT8}
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+Tell = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ def export_students(
     teacher: dict[str, Any],
     out: Place,
     wanted: Wanted,
+    tell: Tell,
 ) -> list[Exported]:
     """Export the students of some trials; see `Results.export`.
 
@@ -109,6 +116,7 @@ def export_students(
         teacher: Description of the teacher.
         out: Output directory, local or in an object store.
         wanted: Further files to write.
+        tell: Receives a line before each step that takes time.
 
     Returns:
         The students, in the order of the rows.
@@ -127,9 +135,31 @@ def export_students(
             spec.dataset,
             out / f"{spec.name}-{row['trial']}",
             wanted.names,
+            lambda line, place=place: tell(f"student {place} of {len(rows)}: {line}"),  # type: ignore[misc]
         )
-        for row in rows
+        for place, row in enumerate(rows, 1)
     ]
+
+
+def check_kept(sweep: SweepDir, keys: Sequence[str], keep_weights: int) -> None:
+    """Check that the weights of the best trials were kept.
+
+    Args:
+        sweep: The sweep's directory.
+        keys: The trials, best first.
+        keep_weights: The sweep's `search.keep_weights`.
+
+    Raises:
+        InputError: If those of one were not; the message says of how many they were.
+    """
+    kept = [sweep.trial(key).best.is_file() for key in keys]
+    if not all(kept):
+        raise InputError(
+            f"--top {len(keys)}: the weights of the best {kept.index(False)} trials were kept "
+            f"(search.keep_weights: {keep_weights}); accepted: --top {kept.index(False)} or less, or --trial KEY. "
+            f"--set search.keep_weights={len(keys)} keeps more in a new sweep, or of the trials that "
+            f"kdsweep resume {sweep.root} --trials N adds"
+        )
 
 
 def _need_weights(sweep: SweepDir, key: str) -> None:
@@ -143,20 +173,21 @@ def _need_weights(sweep: SweepDir, key: str) -> None:
 
 
 def _export(
-    trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder: Place, wanted: Sequence[str]
+    trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder: Place, wanted: Sequence[str], tell: Tell
 ) -> Exported:
     where = f"weights of trial {config.trial}"
     try:
-        rebuilt(config, weights.load(trial.best), where)
+        model = rebuilt(config, weights.load(trial.best), where)
     except CheckpointError as error:
         raise InputError(f"{error}; the weights must be as the sweep wrote them") from error
-    further = _further(config, dataset, weights.load(trial.best), wanted)
+    further = _further(config, dataset, weights.load(trial.best), wanted, tell)
     config = config.model_copy(update={"files": {name: facts for name, (_, facts) in further.items()}})
     as_json = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
     files = {WEIGHTS: trial.best.read_bytes(), CONFIG: as_json.encode(), CARD: card(config).encode()}
     files |= {name: content for name, (content, _) in further.items()}
+    files |= {MODEL: model_file(config, model).encode()} if stands_alone(config) else {}
     try:
-        removed = folder.write_files(files, stale=FURTHER, last=CONFIG)
+        removed = folder.write_files(files, stale=(*FURTHER, MODEL), last=CONFIG)
     except OSError as error:
         raise InputError(
             f"--out {folder}: cannot be written: {reason_of(error)}; choose a writable directory with free space"
@@ -165,13 +196,13 @@ def _export(
 
 
 def _further(
-    config: StudentConfig, dataset: DatasetSpec, state: weights.State, wanted: Sequence[str]
+    config: StudentConfig, dataset: DatasetSpec, state: weights.State, wanted: Sequence[str], tell: Tell
 ) -> dict[str, tuple[bytes, FileFacts]]:
     if not wanted:
         return {}
     from kdsweep.results.deploy import deployed
 
-    return deployed(config, state, dataset, wanted, f"trial {config.trial}")
+    return deployed(config, state, dataset, wanted, f"trial {config.trial}", tell)
 
 
 def config_of(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from operator import index
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import pandas as pd
 
@@ -136,7 +137,15 @@ class Results(Plots):
 
         With several objectives, the trials of the front come first, and those of one rank are ordered by the first one.
         Confirmed trials are ordered among themselves by their mean on the validation split over the fresh seeds.
+
+        Args:
+            top: Number of trials.
+
+        Raises:
+            InputError: If `top` is not a whole number from 0 on.
         """
+        if not isinstance(top, SupportsIndex) or index(top) < 0:
+            raise InputError(f"best: found {top!r}; accepted: a number of trials, such as 5")
         ordered = self._by_search() if len(self.goals) == 1 else several.ranked(self._by_search(), self.goals)
         return by_confirmation(ordered, self.confirmed, self.goal, self.group_by).head(top)
 
@@ -206,7 +215,9 @@ class Results(Plots):
         groups = counted.groupby(["width", "method"], as_index=False)
         return groups.agg(trials=("trial", "size"), complete=("complete", "sum"), epochs=("epochs", "sum"))
 
-    def tuning_curves(self, n: int = 32, width: float | None = None, confidence: float = 0.95) -> pd.DataFrame:
+    def tuning_curves(
+        self, n: int = 32, width: float | None = None, confidence: float = 0.95, *, pooled: bool = False
+    ) -> pd.DataFrame:
         """How good the best of 1 to n random trials of each method is expected to be.
 
         Compares methods, and plain students, at equal tuning effort. Only trials drawn at random are used: all of the
@@ -217,6 +228,7 @@ class Results(Plots):
             n: Length of the curves.
             width: Only trials of this width; None uses all.
             confidence: Confidence of the band, for a whole curve.
+            pooled: Whether all methods except plain students make one curve, named `any method`.
 
         Returns:
             One row per method and number of trials: method, n, expected_best, low, high, trials (the number of random
@@ -226,7 +238,7 @@ class Results(Plots):
         from kdsweep.results.tuning import tuning_curves
 
         trials = self.trials if width is None else self.trials[self.trials["width"] == width]
-        return tuning_curves(trials, self.spec, n, confidence)
+        return tuning_curves(trials, self.spec, n, confidence, pooled=pooled)
 
     def importance(self) -> pd.DataFrame:
         """Importance of each setting, based on the complete trials: parameter, importance, trials."""
@@ -238,7 +250,7 @@ class Results(Plots):
         """The configuration of one trial.
 
         Args:
-            key: The trial's key, number or key prefix.
+            key: As for `trial`.
 
         Raises:
             InputError: If no trial matches, or more than one does.
@@ -248,16 +260,20 @@ class Results(Plots):
         return dict(drawn)
 
     def trial(self, key: str) -> dict[str, Any]:
-        """The row of one trial, given its key, number or key prefix.
+        """The row of one trial.
+
+        Args:
+            key: Its key or number, such as `0007-3fa2c1`, `7` or `0007`, or a prefix of its key beyond the number.
 
         Raises:
             InputError: If no trial matches, or more than one does.
         """
         trials = self.trials
         named = trials[trials["trial"] == key]
-        if named.empty and key.isdecimal():
-            named = trials[trials["number"] == int(key)]
-        if named.empty:
+        if key.isdecimal():
+            numbers = trials["trial"].str.partition("-")[0] if len(trials) else trials["trial"]
+            named = trials[(trials["number"].astype(str) == key) | (numbers == key)]
+        elif named.empty:
             named = trials[trials["trial"].str.startswith(key)]
         if len(named) != 1:
             found = "no trial matches" if named.empty else f"{len(named)} trials match"
@@ -274,6 +290,7 @@ class Results(Plots):
         onnx: bool = False,
         torch_export: bool = False,
         quantize: str = "",
+        tell: Callable[[str], object] = len,
     ) -> list[Path]:
         """Export the best students, or the student of one trial, as files anyone can load.
 
@@ -284,6 +301,7 @@ class Results(Plots):
             onnx: Whether to write `model.onnx` too; needs the extra `onnx`.
             torch_export: Whether to write `model.pt2`, a program of torch.export, too.
             quantize: `int8` to write `model.int8.onnx` too; needs the extra `onnx`.
+            tell: Receives a line before each step that takes time.
 
         Each further file is compared with the student over the whole validation split; the model card tells the result.
 
@@ -295,7 +313,7 @@ class Results(Plots):
                 missing, or `out` is a URI, which `export_to` takes.
         """
         folder = Place.of(out).local("export writes to this machine; results.export_to takes a URI")
-        made = self.export_to(folder, top, trial, onnx=onnx, torch_export=torch_export, quantize=quantize)
+        made = self.export_to(folder, top, trial, onnx=onnx, torch_export=torch_export, quantize=quantize, tell=tell)
         return [Path(out) / one.place.name for one in made]
 
     def export_to(
@@ -307,20 +325,23 @@ class Results(Plots):
         onnx: bool = False,
         torch_export: bool = False,
         quantize: str = "",
+        tell: Callable[[str], object] = len,
     ) -> list[Exported]:
         """Export students as `export` does, to a directory or to a URI such as s3://bucket/students.
 
         Returns:
             The students with their places, best first. In an object store, config.json is written last.
         """
-        from kdsweep.results.export import Wanted, export_students
+        from kdsweep.results.export import Wanted, check_kept, export_students
 
         wanted = Wanted(onnx, torch_export, quantize)
         wanted.check()
         chosen = [self.trial(trial)] if trial else self.distinct(top).to_dict("records")
+        if not trial:
+            check_kept(self.sweep, [row["trial"] for row in chosen], self.spec.search.keep_weights)
         if not chosen:
             raise InputError(f"{self.path}: no trial has finished an epoch yet; export once one has")
-        return export_students(self.sweep, chosen, self.confirmed, self.teacher, Place.of(out), wanted)
+        return export_students(self.sweep, chosen, self.confirmed, self.teacher, Place.of(out), wanted, tell)
 
     @classmethod
     def from_logs(cls, sweep: SweepDir) -> Results:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 LEAST_TRIALS = 10
 BEST_SHARE = 0.25
+VERSUS_FANOVA = (
+    "kdsweep's report computes PED-ANOVA, what sets the best quarter of the complete trials apart, and Optuna's "
+    "dashboard fANOVA, what varies the result over all of them, so their importances differ."
+)
 
 
 def importance(trials: Sequence[FrozenTrial], direction: Direction) -> pd.DataFrame:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, cast
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
-from kdsweep.errors import InputError, did_you_mean, printable
+import pandas as pd
+
+from kdsweep.errors import InputError, KdsweepError, did_you_mean, printable
+from kdsweep.results.confirmed import verdict_of
+from kdsweep.search.trial import STATE_WORDS
+from kdsweep.tasks.metrics import shown
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -39,11 +46,25 @@ class Plots:
 
         return gains.gains(self._found).figure
 
-    def plot_tuning_curves(self) -> Figure:
-        """Expected best result of n random trials of each method, with confidence bands."""
+    def plot_tuning_curves(self, n: int = 32, width: float | None = None) -> Figure:
+        """Expected best result of n random trials of each method, with confidence bands.
+
+        Args:
+            n: Length of the curves; each ends earlier where its method has fewer random trials.
+            width: Only trials of this width; None uses all.
+
+        Raises:
+            InputError: If n is not a whole number above 0, or no trial has this width.
+        """
         from kdsweep.results.report.charts import curves
 
-        return curves.tuning(self._found).figure
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise InputError(f"n: found {n!r}; accepted: a whole number above 0")
+        widths = sorted(self._found.trials["width"].unique())
+        if width is not None and width not in widths:
+            listed = ", ".join(f"{known:g}" for known in widths[:10]) or "none, because no trial has begun"
+            raise InputError(f"width: found {width!r}; accepted: {listed}")
+        return curves.tuning(self._found, n, width).figure
 
     def plot_learning_curves(self) -> Figure:
         """The objective by epoch of every trial, by state, with the rungs."""
@@ -111,12 +132,77 @@ class Plots:
     def _found(self) -> Found:
         return cast("Found", self)
 
-    def _repr_html_(self) -> str:
-        """A short table for notebooks: the best students."""
+    def __repr__(self) -> str:
+        """The sweep, its best student, what was confirmed of it, and where the rows are."""
         found = self._found
-        best = found.best(_ROWS)
+        try:
+            return "\n".join(_summary(found))
+        except KdsweepError as error:
+            return f"Results({str(found.path)!r}): {error}"
+
+    def _repr_html_(self) -> str:
+        """A short table for notebooks: the best students, with what was confirmed of them."""
+        found = self._found
+        best, confirmed = found.best(_ROWS), _judged(found)
         wanted = dict.fromkeys([*_TABLE, *(goal.column for goal in found.spec.goals)])
         columns = [name for name in wanted if name in best.columns]
+        table = pd.DataFrame({name: [_cell(name, value) for value in best[name]] for name in columns})
+        if confirmed:
+            rows = [confirmed.get(key, {}) for key in best["trial"]]
+            test = found.goal.test_column
+            table[test] = [shown(test, row[test]) if row else "" for row in rows]
+            table["gain over the plain twin"] = [_verdict(row, found.goal.name) for row in rows]
         title = f"{printable(found.spec.name)}: the best {len(best)} of {len(found.trials)} trials"
-        table = best[columns].map(lambda value: printable(value) if isinstance(value, str) else value)
-        return f"<p>{html.escape(title)}</p>{table.to_html(index=False, na_rep='', border=0, float_format='%.4g')}"
+        return f"<p>{html.escape(title)}</p>{table.to_html(index=False, border=0)}"
+
+
+def _summary(found: Found) -> list[str]:
+    trials, goal, best = found.trials, found.goal, found.best().to_dict("records")
+    counts = trials["state"].value_counts().to_dict()
+    told = ", ".join(f"{counts[name]} {word}" for name, word in STATE_WORDS.items() if name in counts)
+    lines = [f"Results({str(found.path)!r}): {len(trials)} trials{f' ({told})' if told else ''}"]
+    if best:
+        row = best[0]
+        teacher = found.teacher.get(goal.column)
+        beside = "" if teacher is None else f" (teacher {shown(goal.column, teacher)})"
+        settings = {key: value for key, value in json.loads(row["config"]).items() if key != "method"}
+        text = ", ".join(f"{key} {_cell(key, value)}" for key, value in settings.items())
+        lines.append(f"best {row['trial']}: {row['method']}, {text}")
+        lines.append(
+            f"     {goal.column} {shown(goal.column, row[goal.column])}{beside}, {int(row['parameters']):,} parameters"
+        )
+        judged = _judged(found).get(row["trial"])
+        if judged:
+            test = goal.test_column
+            gain = _verdict(judged, goal.name)
+            lines.append(
+                f"     confirmed: {test} {shown(test, judged[test])} over {int(judged['seeds'])} seeds"
+                + (f"; over its plain twin: {gain}" if gain else "")
+            )
+    lines.append(
+        f"frames: trials ({len(trials)} rows), epochs ({len(found.epochs)}), confirmed ({len(found.confirmed)})"
+    )
+    return [printable(line) for line in lines]
+
+
+def _judged(found: Found) -> dict[str, dict[str, Any]]:
+    """The confirmed trials by key."""
+    confirmed = found.confirmed
+    if confirmed.empty:
+        return {}
+    return {
+        str(row["trial"]): {str(name): value for name, value in row.items()} for row in confirmed.to_dict("records")
+    }
+
+
+def _verdict(row: Mapping[str, Any], metric: str) -> str:
+    verdict = verdict_of(row, "kd_gain") if row else None
+    return verdict.text(metric) if verdict else ""
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return shown(name, value)
+    return f"{value:,}" if name == "parameters" else printable(str(value))

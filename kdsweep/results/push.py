@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdsweep.errors import InputError, KdsweepError
 from kdsweep.results.export import CARD
+from kdsweep.results.standalone import MODEL, stands_alone
 from kdsweep.results.student import CONFIG, WEIGHTS, read_config
 from kdsweep.storage.fetched import local_copy
 from kdsweep.storage.places import Place
@@ -31,7 +32,8 @@ def push_student(student: str | Path | Place, repo: str, private: bool = False) 
         KdsweepError: If the Hub cannot be reached or refuses the upload.
     """
     folder = local_copy(student, "student")
-    names = [CARD, CONFIG, WEIGHTS, *read_config(folder).files]
+    config = read_config(folder)
+    names = [CARD, CONFIG, WEIGHTS, *config.files, *([MODEL] if stands_alone(config) else [])]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise InputError(f"{folder}: {missing[0]} is missing; export the student again")

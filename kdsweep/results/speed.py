@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,18 @@ from kdsweep.storage.places import Place
 from kdsweep.worker.latency import BATCH, measured
 
 MOST_SECONDS = 3.0
+
+
+def within_noise(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the interquartile ranges of two latencies overlap, so that their difference may be noise.
+
+    Args:
+        one: latency_ms and latency_iqr_ms (NaN or missing: unknown, taken as 0) of a student or the teacher.
+        other: The same.
+    """
+    spreads = [float(row.get("latency_iqr_ms", 0.0)) for row in (one, other)]
+    spread = sum(value for value in spreads if not math.isnan(value)) / 2
+    return abs(float(one["latency_ms"]) - float(other["latency_ms"])) <= spread
 
 
 def student_speed(

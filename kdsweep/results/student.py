@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,10 +16,12 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError, InputError, KdsweepError
 from kdsweep.lazy import nn, torch
 from kdsweep.registry import is_user_object
+from kdsweep.results.confirmed import judged_seeds
 from kdsweep.results.gains import Outcome
 from kdsweep.storage import weights
 from kdsweep.storage.fetched import local_copy
 from kdsweep.storage.places import Place
+from kdsweep.tasks.metrics import shown, shown_gain
 from kdsweep.training.evaluate import evaluate
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -143,6 +146,8 @@ def read_config(folder: Path) -> StudentConfig:
         InputError: If it is missing, unreadable or invalid.
     """
     path = folder / CONFIG
+    if folder.is_file():
+        raise InputError(f"{folder}: a file; accepted: the student's folder, {folder.parent}, or an ONNX file in it")
     try:
         text = path.read_text(encoding="utf-8")
         config = StudentConfig.model_validate(
@@ -168,9 +173,21 @@ def agreement(config: StudentConfig) -> list[str]:
     noun = tasks.get(config.task).noun
     return [
         f"{name}: {facts.equal} of {facts.compared} validation {noun} predicted as by the student, largest difference "
-        f"of a logit {facts.max_difference:.2g}"
+        f"of a logit {facts.max_difference:.2g}{_cost_of(facts)}"
         for name, facts in config.files.items()
     ]
+
+
+def _cost_of(facts: FileFacts) -> str:
+    """The accuracies of a quantised file, and how far they are from the student's; empty for other files."""
+    parts = []
+    for split, label in (("val", "validation"), ("test", "test")):
+        name = f"{split}_accuracy"
+        if name in facts.metrics:
+            own, student = facts.metrics[name], facts.metrics[f"float_{name}"]
+            change = f"{shown_gain('accuracy', own - student)} points"
+            parts.append(f"{label} accuracy {shown(name, own)}, the student's {shown(name, student)} ({change})")
+    return f"; {'; '.join(parts)}" if parts else ""
 
 
 def _finite(literal: str) -> float:
@@ -220,7 +237,8 @@ def evaluate_student(
     """Evaluate a student on a data set.
 
     Args:
-        student: The student's folder, as for `load_student`.
+        student: The student's folder, as for `load_student`, or an ONNX file in a local one, which is then run by
+            onnxruntime.
         split: `test`, `val` or `train`; the last two as in the student's sweep.
         dataset: Name of a data set; empty for the one the student was trained on.
         root: Directory of the data set; empty for `data`, the default in sweep files.
@@ -233,9 +251,11 @@ def evaluate_student(
     Raises:
         InputError: If the student or the data set cannot be read, or if they do not fit each other.
     """
-    folder = local_copy(student, "student")
+    path = local_copy(student, "student")
+    onnx = path.suffix == ".onnx" and path.is_file()
+    folder = path.parent if onnx else path
     config = read_config(folder)
-    model = load_student(folder, trust_code=trust_code)
+    model = _onnx_student(path, config) if onnx else load_student(folder, trust_code=trust_code)
     given = {"name": dataset} if dataset else {}
     given |= {"root": Place.of(root).text} if root else {}
     try:
@@ -267,6 +287,34 @@ def evaluate_student(
     metrics = task.measured((), len(config.class_names))
     measured = evaluate(model.to(memory_format=torch.channels_last), samples, metrics)
     return {"student": str(student), "dataset": spec.name, "split": split, task.noun: len(samples), **measured}
+
+
+def trained_by(student: str | Path | Place) -> str:
+    """Which training the weights of a student are from, in a sentence: always the one of the search."""
+    path = local_copy(student, "student")
+    config = read_config(path.parent if path.is_file() else path)
+    told = f"these weights are from the search, one training with seed {config.seed}"
+    seeds = judged_seeds(config.confirmed) if config.confirmed else 0
+    for name, value in config.confirmed.items():
+        if name.startswith("test_") and not name.endswith("_std"):
+            plural = "s" if seeds != 1 else ""
+            told += f"; on {seeds} fresh seed{plural}, its settings reached a mean {name.replace('_', ' ')} of "
+            told += shown(name, float(value))
+    return told
+
+
+def _onnx_student(file: Path, config: StudentConfig) -> nn.Module:
+    if file.name not in config.files:
+        listed = ", ".join(name for name in config.files if name.endswith(".onnx")) or "none"
+        raise InputError(f"{file}: not a file of this student; accepted: its folder, or its ONNX files ({listed})")
+    if find_spec("onnxruntime") is None:
+        raise InputError(f"{file}: needs onnxruntime: pip install 'kdsweep[onnx]'")
+    from kdsweep.results.runtime import OnnxStudent
+
+    try:
+        return OnnxStudent(file.read_bytes())
+    except Exception as error:  # onnxruntime's own exceptions
+        raise InputError(f"{file}: damaged: {str(error).splitlines()[0]}; export the student again") from error
 
 
 def rebuilt(config: StudentConfig, state: weights.State, where: str) -> nn.Module:

@@ -20,6 +20,7 @@ from kdsweep.tasks.metrics import is_fraction
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95
+POOLED = "any method"
 
 _COLUMNS = ("method", "n", "expected_best", "low", "high", "trials")
 _SAMPLES = 20_000
@@ -82,7 +83,9 @@ def _expected_best(points: Floats, below: Floats, trials: NDArray[np.int_]) -> F
     return np.asarray(points[-1] - below[None, :] ** trials[:, None] @ np.diff(points))
 
 
-def tuning_curves(trials: pd.DataFrame, spec: SweepSpec, n: int, confidence: float) -> pd.DataFrame:
+def tuning_curves(
+    trials: pd.DataFrame, spec: SweepSpec, n: int, confidence: float, *, pooled: bool = False
+) -> pd.DataFrame:
     """Tuning curves of every method; see `Results.tuning_curves`.
 
     Args:
@@ -90,8 +93,11 @@ def tuning_curves(trials: pd.DataFrame, spec: SweepSpec, n: int, confidence: flo
         spec: The sweep.
         n: Length of the curves.
         confidence: Confidence of the bands.
+        pooled: Whether all methods except plain students count as one, `POOLED`.
     """
     goal = spec.goal
+    if pooled:
+        trials = trials.assign(method=trials["method"].where(trials["method"] == PLAIN, POOLED))
     ended = trials[trials["state"].isin(["COMPLETE", "PRUNED"]) & trials[goal.column].notna()]
     curves = []
     for method, rows in ended[ended["trial"].isin(random_trials(trials, spec))].groupby("method"):

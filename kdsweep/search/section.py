@@ -13,6 +13,8 @@ from kdsweep.section import Count, PartName, Section, Weight
 from kdsweep.storage.section import PlaceText
 from kdsweep.tasks import Goal
 
+KEPT_WEIGHTS = 10
+
 
 def _unlimited(written: object) -> object:
     """Read a missing limit as 0."""
@@ -35,6 +37,7 @@ class SearchSection(Section):
             sampler learns from.
         max_hours: Limit of the search's wall time over all sessions; 0 or null means unlimited.
         max_epochs: Limit of the trained epochs over all trials, likewise.
+        keep_weights: Number of best trials whose weights are kept for export.
     """
 
     sampler: PartName = "tpe"
@@ -46,6 +49,7 @@ class SearchSection(Section):
     warm_start: list[PlaceText] = Field(default_factory=list)
     max_hours: Annotated[Weight, BeforeValidator(_unlimited)] = 0.0
     max_epochs: Annotated[int, Field(ge=0), BeforeValidator(_unlimited)] = 0
+    keep_weights: Count = KEPT_WEIGHTS
 
 
 class SchedulerSection(Section):

@@ -19,7 +19,7 @@ from kdsweep.errors import SweepDirError
 from kdsweep.search.baseline import PlainLeaders, is_plain, stopping_group
 from kdsweep.search.budget import Budget
 from kdsweep.search.journal import BatchedJournal, name_objectives
-from kdsweep.search.keeping import KEPT_WEIGHTS, worth_keeping
+from kdsweep.search.keeping import worth_keeping
 from kdsweep.search.objectives import Objectives
 from kdsweep.search.plan import Plan, rule_of
 from kdsweep.search.prior import Prior
@@ -427,5 +427,6 @@ class Study:
 
     def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
         if self._objectives.several:
-            return self._objectives.worth_keeping(trials, KEPT_WEIGHTS)
-        return worth_keeping(trials, self._goal, self.space, self.spec.train.epochs)
+            return self._objectives.worth_keeping(trials, self.spec.search.keep_weights)
+        search, epochs = self.spec.search, self.spec.train.epochs
+        return worth_keeping(trials, self._goal, self.space, epochs, search.keep_weights)

@@ -19,6 +19,14 @@ class State(StrEnum):
     FAILED = "FAILED"
 
 
+STATE_WORDS = {
+    State.COMPLETE: "complete",
+    State.PRUNED: "stopped early",
+    State.FAILED: "failed",
+    State.RUNNING: "running",
+}
+
+
 @dataclass
 class Trial:
     """A trial: one configuration and its results so far.

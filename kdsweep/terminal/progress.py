@@ -178,6 +178,7 @@ class Pace:
     def __init__(self, clock: Callable[[], float]):
         self._clock = clock
         self._begin = clock()
+        self._noted = self._begin
         self._first: float | None = None
         self._done = 0.0
         self._epochs: deque[tuple[float, int]] = deque([(self._begin, 0)])
@@ -187,6 +188,8 @@ class Pace:
         now = self._clock()
         if self._first is None:
             self._first = done
+        if done != self._done:
+            self._noted = now
         self._done = done
         self._epochs.append((now, epochs))
         while len(self._epochs) > 2 and self._epochs[1][0] <= now - RECENT_SECONDS:
@@ -206,9 +209,15 @@ class Pace:
 
     @property
     def left(self) -> float:
-        """Estimated seconds until all is done; NaN before anything is done."""
+        """Estimated seconds until all is done; NaN before anything is done, and once the estimate was too low.
+
+        The estimate is made when something is done, and counts down until the next.
+        """
         done = self._done - (self._first or 0.0)
-        return self.elapsed * (1 - self._done) / done if done > 0 else math.nan
+        if done <= 0:
+            return math.nan
+        estimate = (self._noted - self._begin) * (1 - self._done) / done - (self._clock() - self._noted)
+        return estimate if estimate >= 0 else math.nan
 
     def times(self) -> str:
         """The time so far, and the time left if it can be estimated."""

@@ -95,7 +95,7 @@ def _columns(
     settings = Column("settings", "settings", [", ".join(row.settings) for row in rows], left=True)
     titles = {
         "parameters": "parameters",
-        "size": "MB",
+        "size": "MiB",
         "smaller": "smaller",
         "epochs": "epochs",
         "val": "\n".join(goal.column.split("_", 1)),

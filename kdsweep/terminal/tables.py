@@ -27,11 +27,13 @@ from kdsweep.terminal.layout import GAP, Column, fitting, table
 FILE_WIDTH = 240  # columns where there is no terminal
 FORMATS = ("csv", "json", "parquet")  # each is also a file ending
 SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
+COSTS = ("size_mb", "flops", "latency_ms", "latency_iqr_ms", "throughput")
 SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds", "judged_seeds")
 
 # The columns that a narrow table keeps longest, after the trial, the objective and the test value.
-IMPORTANT = ("kd_gain", "verdict", "method", "state", "width", "kd_gain_tuned", "verdict_tuned", "parameters", "lr",
-             "temperature", "alpha", "epochs", "kd_gain_low", "kd_gain_high")  # fmt: skip
+IMPORTANT = ("kd_gain", "verdict", "kd_gain_low", "kd_gain_high", "method", "state", "width", "kd_gain_tuned",
+             "verdict_tuned", "kd_gain_tuned_low", "kd_gain_tuned_high", "parameters", "lr", "temperature", "alpha",
+             "epochs", "latency_ms", "size_mb", "flops", "throughput", "latency_iqr_ms")  # fmt: skip
 _WHOLE = ("trial", "state", "verdict", "verdict_tuned", "model", "dataset")  # text that is never broken
 
 
@@ -195,6 +197,8 @@ def _print_frame(frame: pd.DataFrame, keep: str = "") -> None:
     if left_out:
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         sys.stderr.write(f"columns that do not fit: {', '.join(left_out[:5])}{more}; --format csv has all\n")
+    elif len(names) < len(frame.columns):
+        sys.stderr.write(f"{len(frame.columns) - len(names)} more columns: --format csv has all\n")
     tested = _tested(frame)
     if _gains(names) and is_fraction(tested.removesuffix("_std")):
         sys.stderr.write("gains and margins are in percentage points\n")
@@ -258,8 +262,12 @@ def _worth_showing(frame: pd.DataFrame, keep: str) -> list[str]:
         spreads = [name for name in measured if name.endswith("_std") and ("plain" in name or name in GAIN_COLUMNS)]
         chosen = {*SHOWN_CONFIRMED, *measured}.difference(spreads)
     else:
-        chosen = {*SHOWN, _objective(frame), "latency_ms"}
+        chosen = {*SHOWN, _objective(frame), *_known(frame, COSTS)}
     return [column for column in frame.columns if column in chosen or column in own or column == keep]
+
+
+def _known(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in frame.columns and frame[name].notna().any()]
 
 
 def _shown_gain(name: str, metric: str, value: float) -> str:
@@ -273,6 +281,8 @@ def _shown_gain(name: str, metric: str, value: float) -> str:
 def _shown(name: str, value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)) or value is pd.NA:
         return ""
+    if isinstance(value, float) and name == "throughput":
+        return f"{value:,.0f}"
     if isinstance(value, float):
         return shown(name.removesuffix("_std"), value)
     if isinstance(value, int) and name in ("parameters", "flops"):

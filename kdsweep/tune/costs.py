@@ -43,6 +43,7 @@ class Costs:
         self._written = written
         self._new = False
         self._work: Work | None = None
+        self._total = 0
         self.done = False
 
     def begin(self) -> None:
@@ -56,7 +57,10 @@ class Costs:
                 chosen.setdefault((float(width), str(method)), str(trial))
         measured = results.trials.set_index("trial").loc[list(chosen.values()), "latency_ms"]
         self.done = bool(measured.notna().all())
+        self._total = len(chosen) + 1
         self._work = MeasureCosts(self._place.result(), [results.config(trial) for trial in chosen.values()])
+        if not self.done:
+            self._tell(0)
 
     def next(self) -> Work | None:
         """Return the single piece of work."""
@@ -67,6 +71,8 @@ class Costs:
         """Store the measurements."""
         if "failure" in report:
             self._give_up(str(report["failure"]))
+        for place in report.get("measuring", ()):
+            self._tell(place)
         for measured in report.get("costs", ()):
             write_json(self._sweep.costs, measured)
             self._new = True
@@ -87,6 +93,10 @@ class Costs:
         """Write the frames with the measurements."""
         if self._new:
             write_frames(self._sweep)
+
+    def _tell(self, done: int) -> None:
+        """Show how many students are measured; one worker does it while the others wait, so that it measures truly."""
+        self._progress.counted("costs", done, self._total, "latency and memory, on one worker while the others wait")
 
     def _give_up(self, reason: str) -> None:
         self._progress.phase("costs", f"not measured: {reason}")

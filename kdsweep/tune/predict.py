@@ -36,6 +36,7 @@ class Prediction:
         """Find out whether there is anything to predict."""
         self.done = not wanted(load_results(self._sweep.root))
         if not self.done:
+            self._progress.phase("predict", "the best students and the teacher, on the test split")
             self._waiting = [Predict(self._place.result())]
 
     def next(self) -> Work | None:

@@ -113,7 +113,7 @@ class Preparation:
     def _take(self, card: TeacherCard, probe: Probe, device: str) -> None:
         self.card, self.probe = card, probe
         self._on_prepared(device)
-        size = f"{card.parameters:,} parameters, {card.size_mb:.3f} MB"
+        size = f"{card.parameters:,} parameters, {card.size_mb:.3f} MiB"
         self._progress.phase("teacher", f"{card.origin}, {self._shown(card.measured)}, {size}")
         if probe.step_ms:
             steps = ", ".join(f"{name} {milliseconds:g}" for name, milliseconds in probe.step_ms.items())

@@ -274,7 +274,7 @@ class Predict(Work):
 
 
 class MeasureCosts(Work):
-    """Measure latency, throughput and memory of students and of the teacher. Reports `costs`.
+    """Measure latency, throughput and memory of students and of the teacher. Reports `measuring` and then `costs`.
 
     Args:
         place: The sweep's paths for workers.
@@ -293,10 +293,12 @@ class MeasureCosts(Work):
         bench, sweep = warm_workbench(self._place, self.alone), self._place.sweep
         samples = bench.samples(latency.BATCH)
         students: list[dict[str, Any]] = []
-        for config in self._configs:
+        for place, config in enumerate(self._configs):
+            yield Report("measuring", place)
             model = bench.training(config, 0, sweep.root / "none").inference
             measured = latency.costs(sweep, model, samples)
             students.append({"width": config["width"], "method": config["method"], **measured})
+        yield Report("measuring", len(self._configs))
         teacher = latency.costs(sweep, bench.teacher.model, samples)
         teacher["flops"] = count_flops(bench.teacher.model, samples[:1])
         where = {"device": bench.device.type, "threads": torch.get_num_threads(), "machine": device_name(bench.device)}

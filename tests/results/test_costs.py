@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +18,9 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError
 from kdsweep.models import InputSpec
 from kdsweep.results.frames import load_results
-from kdsweep.results.speed import student_speed
+from kdsweep.results.report import answer
+from kdsweep.results.report.charts import size
+from kdsweep.results.speed import student_speed, within_noise
 from kdsweep.results.student import read_config
 from kdsweep.storage.paths import SweepDir
 
@@ -118,6 +122,53 @@ def test_a_device_that_is_not_there_is_refused(student):
     for device in ("tpu", "meta", "cpu:7", "cuda:99", ""):
         with refused(COMMAND, InputError, match="^--device: found .*; accepted: cpu"):
             student_speed(student, device)
+
+
+def test_options_of_an_evaluation_are_refused_with_latency(student, monkeypatch, capsys):
+    for option, value in (("--split", "test"), ("--dataset", "mnist_mini"), ("--root", "data")):
+        monkeypatch.setattr(sys, "argv", ["kdsweep", "evaluate", str(student), "--latency", option, value])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert stopped.value.code == 2
+        assert capsys.readouterr().err.startswith(f"{option} has no effect with --latency")
+
+
+@pytest.mark.parametrize(
+    ("latencies", "ranges", "noise"),
+    [((0.14, 0.15), (0.02, 0.01), True), ((0.14, 0.18), (0.02, 0.01), False), ((0.14, 0.14), (0.0, 0.0), True),
+     ((0.14, 0.18), (math.nan, 0.1), True), ((0.14, 0.18), (math.nan, math.nan), False)],
+)  # fmt: skip
+def test_a_difference_of_latencies_within_their_ranges_is_noise(latencies, ranges, noise):
+    rows = [
+        {"latency_ms": latency, "latency_iqr_ms": spread} for latency, spread in zip(latencies, ranges, strict=True)
+    ]
+    assert within_noise(*rows) is noise
+    assert within_noise(*reversed(rows)) is noise
+
+
+def test_the_report_calls_a_latency_that_may_be_the_teachers_noise():
+    row = {"parameters": 1000, "size_mb": 0.1, "latency_ms": 0.15, "latency_iqr_ms": 0.04}
+    teacher = {"model": "big", "parameters": 2000, "size_mb": 0.2, "latency_ms": 0.16, "latency_iqr_ms": 0.02}
+    found = SimpleNamespace(teacher=teacher)
+    assert answer._cost(found, row).endswith(
+        "takes 0.15 ms per sample; the difference from the teacher's 0.16 ms is within the noise of the measurement "
+        "(interquartile ranges 0.04 and 0.02 ms)."
+    )
+    assert answer._cost(SimpleNamespace(teacher=teacher | {"latency_ms": 1.5}), row).endswith(
+        "and takes 0.15 ms per sample instead of 1.5 ms."
+    )
+
+
+def test_the_chart_of_latencies_has_their_ranges_and_counts_those_as_fast_as_the_fastest(made_up, monkeypatch):
+    results = load_results(made_up.root)
+    monkeypatch.setattr(size.from_logs, "costs_of", lambda sweep: {"device": "cpu", "threads": 1})
+    results.trials = results.trials.assign(latency_ms=0.1 + results.trials["width"], latency_iqr_ms=0.3)
+    chart = size.pareto(results, "latency_ms")
+    assert "2 of 3 different students are as fast as the fastest within these ranges: noise." in chart.text
+    drawn = [trace for trace in chart.figure.data if trace.error_x.array is not None]
+    assert len(drawn) == 3
+    assert {value for trace in drawn for value in trace.error_x.array} == {0.15}
+    assert all(trace.error_x.array is None for trace in size.pareto(results, "parameters").figure.data)
 
 
 def test_options_of_the_speed_need_latency(student, monkeypatch, capsys):

@@ -19,13 +19,14 @@ from torch import nn
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from kdsweep import models
+from kdsweep import cli, models
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import InputError
 from kdsweep.models import MODELS
 from kdsweep.results import deploy
 from kdsweep.results.export import CARD, FURTHER, Wanted
 from kdsweep.results.frames import load_results
+from kdsweep.results.standalone import MODEL
 from kdsweep.results.student import (
     CONFIG,
     INT8,
@@ -33,6 +34,7 @@ from kdsweep.results.student import (
     TORCH_EXPORT,
     WEIGHTS,
     agreement,
+    evaluate_student,
     load_student,
     read_config,
 )
@@ -158,11 +160,56 @@ def test_the_card_tells_the_agreement_of_every_file(folder):
     assert agreement(folder)[1].startswith("model.onnx: 600 of 600 validation images predicted as by the student")
 
 
+def test_the_command_tells_what_int8_costs_and_each_step(swept, tmp_path, monkeypatch, capsys):
+    words = ["export", str(swept), "--out", str(tmp_path), "--top", "1", "--quantize", "int8"]
+    monkeypatch.setattr(sys, "argv", ["kdsweep", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    told = capsys.readouterr()
+    (folder,) = map(Path, told.out.splitlines())
+    metrics = read_config(folder).files[INT8].metrics
+    change = 100 * (metrics["test_accuracy"] - metrics["float_test_accuracy"])
+    assert (
+        f"test accuracy {metrics['test_accuracy']:.2%}, the student's {metrics['float_test_accuracy']:.2%} "
+        f"({change:+.2f} points)"
+    ) in told.err
+    steps = [line for line in told.err.splitlines() if line.startswith("student 1 of 1: ")]
+    assert [step.split(": ")[1].split()[0] for step in steps] == ["reading", "converting", "quantising", "comparing"]
+
+
+@pytest.mark.parametrize("name", [ONNX, INT8])
+def test_an_onnx_file_is_evaluated_like_its_student(name, folder):
+    images, labels = images_of_test()
+    found = evaluate_student(folder / name, "test")
+    assert found["accuracy"] == pytest.approx(
+        (run_onnx(folder / name, images).argmax(1) == labels).double().mean().item()
+    )
+    assert (found["student"], found["images"]) == (str(folder / name), len(labels))
+
+
+def test_other_files_are_not_evaluated(folder, tmp_path):
+    for name in (TORCH_EXPORT, CARD, WEIGHTS):
+        with refused(
+            STUDENT, InputError, match=f"{name}: a file; accepted: the student's folder, .*{folder.name}, or an ONNX"
+        ):
+            evaluate_student(folder / name, "test")
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    (copy / "other.onnx").write_bytes(b"x")
+    with refused(
+        STUDENT, InputError, match="other.onnx: not a file of this student; accepted: its folder, or its ONNX"
+    ):
+        evaluate_student(copy / "other.onnx", "test")
+    (copy / ONNX).write_bytes(b"damaged")
+    with refused(STUDENT, InputError, match="model.onnx: damaged: .*; export the student again"):
+        evaluate_student(copy / ONNX, "test")
+
+
 def test_an_export_without_further_files_removes_those_of_an_earlier_one(folder, swept, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
     (copy / "notes.txt").write_text("mine")
     assert load_results(swept).export(tmp_path, top=1) == [copy]
-    assert sorted(path.name for path in copy.iterdir()) == [CARD, CONFIG, WEIGHTS, "notes.txt"]
+    assert sorted(path.name for path in copy.iterdir()) == [CARD, CONFIG, MODEL, WEIGHTS, "notes.txt"]
     assert read_config(copy).files == {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -14,11 +15,15 @@ from inputs import SWEEP, either, refused
 from pandas.testing import assert_frame_equal
 
 from kdsweep import cli
+from kdsweep.config.load import load_spec
 from kdsweep.config.spec import read_spec
+from kdsweep.config.yaml import parse_value
 from kdsweep.errors import SweepDirError
 from kdsweep.results.doctor import examine
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks.image.splits import prepare
+from kdsweep.tune.origins import record_data
 
 FINISHED = Path(__file__).parents[1] / "data" / "finished_0.1.0"
 
@@ -190,6 +195,49 @@ def test_damage_that_cannot_be_repaired_is_reported_and_left_as_it_is(name, kind
     assert found[name].state == "damaged"
     assert "\n" not in found[name].note
     assert (sweep.root / name).read_bytes() == content
+
+
+def test_damaged_weights_of_a_complete_trial_come_with_the_command_that_trains_it_again(sweep):
+    key = next(path.parent.name for path in sorted(sweep.trials.glob("*/best.safetensors")))
+    damage(sweep.trial(key).best, "noise")
+    (found,) = (finding for finding in examine(sweep) if finding.state == "damaged")
+    assert "other students can; to train this one again, from the same seed: kdsweep run " in found.note
+    words = shlex.split(found.note.partition("same seed: kdsweep run ")[2])
+    assert words[:3] == [str(sweep.spec), "--name", f"sweep-{key}"]
+    values = dict(word.split("=", 1) for word in words[4::2])
+    spec = load_spec(words[0], {name: parse_value(value, name) for name, value in values.items()})
+    assert [dict(point) for point in spec.search.points] == [load_results(sweep.root).config(key)]
+    assert (spec.seed, spec.search.trials, spec.confirm.top) == (read_spec(sweep).seed, 1, 0)
+
+
+def test_weights_of_other_trials_have_an_advice_too(sweep):
+    results = load_results(sweep.root)
+    assert results.trials["state"].isin(["COMPLETE", "PRUNED"]).all()
+    stray = sweep.trials / "9999-abcdef" / "best.safetensors"
+    stray.parent.mkdir()
+    stray.write_bytes(b"x")
+    (found,) = (finding for finding in examine(sweep) if finding.state == "damaged")
+    assert found.note.endswith("its trial cannot be exported")
+
+
+def test_the_ways_forward_for_data_and_specs_lead_to_a_whole_sweep(sweep):
+    spec = read_spec(sweep)
+    spec.save(sweep.spec)
+    data = prepare(spec.dataset, spec.seed, sweep.store)
+    record_data(sweep, data, scores=False)
+    assert set(states(sweep).values()) == {"whole"}
+    for name, advice in (
+        ("data.json", "or delete it and run kdsweep resume"),
+        ("specs.jsonl", "delete it, and kdsweep resume"),
+    ):
+        (sweep.root / name).write_bytes(b"\x00\xff\n")
+        found = {finding.file: finding for finding in examine(sweep)}
+        assert advice in found[name].note
+        (sweep.root / name).unlink()
+        spec.save(sweep.spec)  # as resume does
+        record_data(sweep, data, scores=False)
+        assert set(states(sweep).values()) == {"whole"}
+        assert (sweep.root / name).is_file()
 
 
 def test_an_edited_spec_is_the_only_damage(sweep):

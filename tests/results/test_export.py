@@ -188,7 +188,12 @@ def test_the_best_are_exported_best_first_each_configuration_once(swept, tmp_pat
     expected = [f"small-{key}" for key in results.distinct(2)["trial"]]
     assert [folder.name for folder in folders] == expected
     assert sorted(path.name for path in (tmp_path / "students").iterdir()) == sorted(expected)
-    assert sorted(path.name for path in folders[0].iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in folders[0].iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.py",
+        "model.safetensors",
+    ]
 
 
 # What is in the files
@@ -403,7 +408,7 @@ def test_an_export_does_not_write_through_links(made, tmp_path):
     shutil.rmtree(folder)
     folder.symlink_to(real)
     made.export(tmp_path / "students", top=1)
-    assert sorted(path.name for path in real.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(path.name for path in real.iterdir()) == ["README.md", "config.json", "model.py", "model.safetensors"]
 
 
 def test_weights_that_were_not_kept_end_in_a_line_that_lists_those_that_were(made, tmp_path):

@@ -77,7 +77,7 @@ def test_the_answer_names_the_best_student_its_verdict_and_its_size(page, made_u
     assert "91.00% ± 1.00 over 3 fresh seeds (teacher 97.00%)" in told
     verdict = "undecided: about 1 more seed (95 % interval +0.52 to +5.48)"
     assert f"; compared with the same student without the teacher: {verdict}." in told
-    assert "It has 16,000 parameters (0.16 MB), 90.0% smaller than the teacher" in told
+    assert "It has 16,000 parameters (0.16 MiB), 90.0% smaller than the teacher" in told
 
 
 def test_the_answer_compares_with_both_plain_students():
@@ -122,7 +122,8 @@ def test_only_students_with_weights_have_an_export_command(tmp_path):
     folder.root.mkdir(parents=True)
     folder.best.touch()
     commands = [text for text in rendered(spec).texts["code"] if "--trial" in text]
-    assert commands == [f"kdsweep export {spec.sweep_dir.root} --out students --trial {keys[1]}"]
+    command = f"kdsweep export made-up --out students --trial {keys[1]}"
+    assert commands == [command, f"{command} --onnx"]
 
 
 def test_every_chart_has_a_sentence_with_its_numbers(page):
@@ -264,7 +265,7 @@ def test_an_unconfirmed_sweep_of_one_method_that_was_interrupted(tmp_path):
     page = rendered(spec)
     texts = " ".join(page.texts["p"])
     assert "measured on the one seed of the search and not confirmed" in texts
-    assert f"The sweep stopped after 4 of 40 trials. To continue it: kdsweep resume {spec.sweep_dir.root}" in texts
+    assert "The sweep stopped after 4 of 40 trials. To continue it: kdsweep resume made-up" in texts
     assert "No student has been confirmed on fresh seeds." in texts
 
 

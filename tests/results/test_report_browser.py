@@ -51,6 +51,19 @@ def test_it_opens_without_an_error_with_all_charts_and_without_a_horizontal_bar(
     assert label.value_of_css_property("fill") == ink
 
 
+def test_on_a_narrow_page_the_leaderboard_begins_with_the_accuracy(driver, page, made_up):
+    best = load_results(made_up.root).best().iloc[0]
+    show(driver, page.as_uri(), 400)
+    script = """
+      const cells = [...document.querySelectorAll('#board tbody tr:first-child td')];
+      return cells.map((cell) => [cell.textContent, cell.getBoundingClientRect().right]);
+    """
+    cells = driver.execute_script(script)
+    places = dict(cells[:4])
+    assert places[best["trial"]] < 400
+    assert places[f"{best['val_accuracy']:.2%}"] < 400
+
+
 def test_hostile_texts_are_text(driver, page):
     show(driver, page.as_uri())
     assert driver.title == "made-up: kdsweep report"

@@ -19,6 +19,7 @@ from pandas.testing import assert_frame_equal
 import kdsweep
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError, SweepDirError
+from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
@@ -428,6 +429,9 @@ def test_a_trial_is_found_by_key_number_and_beginning(told):
         ("99", "no trial matches"),
         ("x", "no trial matches"),
         ("", "7 trials match"),
+        ("00", "no trial matches"),
+        ("000", "no trial matches"),
+        ("01", "no trial matches"),
         ("²", "no trial matches"),
         ("../../etc", "no trial matches"),
     ],
@@ -437,6 +441,43 @@ def test_a_name_of_no_trial_or_of_several_is_refused(name, message, told):
     with refused(SWEEP, InputError, match="accepted: a key or number such as 0000-") as caught:
         results.config(name)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("top", ["a", -1, 2.5, None])
+def test_a_number_of_best_trials_that_is_none_is_refused(top, told):
+    with pytest.raises(InputError, match="^best: found .*; accepted: a number of trials, such as 5$"):
+        load_results(told.root).best(top)
+
+
+def test_results_are_printed_with_the_best_student_and_its_verdict(made_up):
+    results = load_results(made_up.root)
+    best, judged = results.best().iloc[0], results.confirmed.iloc[0]
+    lines = repr(results).splitlines()
+    counts = results.trials["state"].value_counts()
+    assert lines[0] == (
+        f"Results({str(made_up.root)!r}): 40 trials ({counts['COMPLETE']} complete, {counts['PRUNED']} stopped early, "
+        f"{counts['FAILED']} failed)"
+    )
+    assert lines[1].startswith(f"best {best['trial']}: {best['method']}, width 1, ")
+    assert lines[2] == f"     val_accuracy {best['val_accuracy']:.2%} (teacher 98.00%), 16,000 parameters"
+    assert lines[3].startswith(
+        "     confirmed: test_accuracy 91.00% over 3 seeds; over its plain twin: +3.00 points (95 % CI "
+    )
+    assert lines[3].endswith(verdict_of(judged, "kd_gain").conclusion("accuracy"))
+    assert lines[4] == f"frames: trials (40 rows), epochs ({len(results.epochs)}), confirmed (2)"
+    page = results._repr_html_()
+    assert f"<td>{best['val_accuracy']:.2%}</td>" in page
+    assert f"<td>{verdict_of(judged, 'kd_gain').text('accuracy')}</td>" in page
+
+
+def test_results_without_trials_or_with_a_damaged_journal_are_printed(tmp_path, told):
+    told.trials_frame.unlink(missing_ok=True)
+    told.epochs_frame.unlink(missing_ok=True)
+    told.journal.write_text("no journal\n")
+    text = repr(load_results(told.root))
+    assert text.startswith(f"Results({str(told.root)!r}): ")
+    assert "not a readable journal" in text
+    assert "\n" not in text
 
 
 def test_what_is_no_sweep_is_refused_in_one_line(tmp_path, told):

@@ -12,7 +12,7 @@ from studies import opened
 
 from kdsweep.config.load import load_spec
 from kdsweep.errors import SweepDirError
-from kdsweep.search.keeping import KEPT_WEIGHTS
+from kdsweep.search.section import KEPT_WEIGHTS
 from kdsweep.search.stopping.asha import ASHA
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
@@ -203,6 +203,18 @@ def test_weights_are_kept_for_the_best_and_for_the_best_of_each_size(spec):
     assert len(kept) == KEPT_WEIGHTS + 1
     assert any(key.startswith("0003-") for key in kept)
     assert not list(study.sweep.trials.glob("*/state.safetensors"))
+
+
+def test_the_sweep_file_says_how_many_weights_are_kept(spec):
+    study = opened(spec.replaced(search=spec.search.model_copy(update={"trials": 8, "keep_weights": 3})))
+    for number in range(8):
+        trial = study.ask()
+        folder = study.sweep.trial(trial.key)
+        folder.root.mkdir(parents=True)
+        folder.best.touch()
+        study.report(trial.key, {**metrics(1, number / 100), "parameters": 1000})
+        study.finish(trial.key, State.PRUNED)
+    assert {path.parent.name[:4] for path in study.sweep.trials.glob("*/best.safetensors")} == {"0005", "0006", "0007"}
 
 
 def test_weights_are_kept_for_the_best_complete_plain_trial_of_each_width(spec):

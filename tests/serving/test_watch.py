@@ -13,6 +13,8 @@ from plotly.offline import get_plotlyjs
 from served import served, wait_for
 
 from kdsweep.errors import SweepDirError
+from kdsweep.results.frames import load_results
+from kdsweep.results.report.compare import summary_of
 from kdsweep.serving import pages
 from kdsweep.serving.pages import Followed
 from kdsweep.serving.watch import watch_app
@@ -130,6 +132,25 @@ def test_all_sweeps_of_a_storage_are_compared(tmp_path, quick):
         (moved / "epochs.jsonl").write_text("not json\n")
         page = wait_for(lambda: client.get("/")[2], lambda page: "cannot be read" in page)
         assert "8 of 40" in page
+
+
+def test_the_comparison_says_which_sweeps_are_finished(made_up, tmp_path):
+    def state_of(found, running=False):
+        return summary_of(found, "", running).state
+
+    results = load_results(made_up.root)
+    assert state_of(results) == "finished"
+    assert state_of(results, running=True) == "running"
+    for sections, state in (
+        ({}, "stopped"),
+        ({"search": {"sampler": "random", "trials": 40, "max_hours": 1}}, "ended"),
+    ):
+        spec = spec_of(tmp_path / state, **sections)
+        begin(spec)
+        run_trials(spec, trials=3)
+        assert state_of(load_results(spec.sweep_dir.root)) == state
+    (spec.sweep_dir.root / "epochs.jsonl").write_text("not json\n")
+    assert state_of(load_results(spec.sweep_dir.root)) == ""
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_a_student_takes_one_line_where_it_fits(results, swept, monkeypatch, cap
 
 
 def test_columns_are_left_out_in_turn(results, monkeypatch, capsys):
-    titles = ["parameters", "MB", "smaller", "epochs"]
+    titles = ["parameters", "MiB", "smaller", "epochs"]
     seen = []
     for width in range(110, 40, -1):
         out = printed(results, width, monkeypatch, capsys)

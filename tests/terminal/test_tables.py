@@ -56,6 +56,24 @@ def test_the_most_important_columns_are_kept_longest(made_up, monkeypatch, capsy
     assert {"val_loss", "val_accuracy"} <= set(head.split())
 
 
+def test_at_80_columns_a_confirmed_gain_has_its_interval(made_up, monkeypatch, capsys):
+    (head, *_) = shown(load_results(made_up.root).confirmed, 80, monkeypatch, capsys).out.splitlines()
+    assert {"trial", "test_accuracy", "kd_gain", "kd_gain_low", "kd_gain_high", "verdict"} <= set(head.split())
+
+
+def test_what_students_cost_is_shown_where_there_is_room_and_the_rest_is_counted(made_up, monkeypatch, capsys):
+    frame = tables.ranked(load_results(made_up.root)).assign(
+        flops=1_234_567, latency_ms=0.1, latency_iqr_ms=0.01, throughput=28238.9
+    )
+    wide = shown(frame, 200, monkeypatch, capsys)
+    head = wide.out.splitlines()[0].split()
+    assert {"size_mb", "flops", "latency_ms", "latency_iqr_ms", "throughput"} <= set(head)
+    assert {"1,234,567", "28,239"} <= cells(wide.out)
+    assert f"{len(frame.columns) - len(head)} more columns: --format csv has all" in wide.err
+    narrow = shown(frame, 120, monkeypatch, capsys)
+    assert "columns that do not fit: " in narrow.err
+
+
 def test_the_column_that_a_table_is_sorted_by_is_kept(made_up, monkeypatch, capsys):
     frame = tables.select(tables.ranked(load_results(made_up.root)), sort="train_seconds")
     assert "train_seconds" in shown(frame, 60, monkeypatch, capsys, "train_seconds").out

@@ -95,11 +95,11 @@ def tensorboard(sweep) -> dict[str, Run]:
     return runs
 
 
-def mlflow(sweep) -> dict[str, Run]:
-    """Read every run of every experiment in the store beside the sweeps."""
+def mlflow(sweep, uri: str = "") -> dict[str, Run]:
+    """Read every run of every experiment of a server, or of the store beside the sweeps."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(store(sweep))
+    client = MlflowClient(uri or store(sweep))
     experiments = {one.experiment_id: one.name for one in client.search_experiments() if one.name != "Default"}
     runs = {}
     for found in client.search_runs(list(experiments)):

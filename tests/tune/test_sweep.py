@@ -23,7 +23,7 @@ import kdsweep
 from kdsweep.config.spec import ConstraintsSection
 from kdsweep.errors import InputError, SweepDirError, SweepError
 from kdsweep.results.gains import judge
-from kdsweep.search.keeping import KEPT_WEIGHTS
+from kdsweep.search.section import KEPT_WEIGHTS
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tune import lanes
 from kdsweep.tune.driver import resume, run

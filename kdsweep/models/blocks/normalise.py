@@ -27,9 +27,14 @@ class Normalise(nn.Module):
         Raises:
             DataError: If they are neither floating point nor uint8.
         """
-        if images.dtype == torch.uint8:
-            images = images / 255
-        elif not images.is_floating_point():
-            found = str(images.dtype).removeprefix("torch.")
-            raise DataError(f"found images of type {found}; accepted: floating point in 0..1, or uint8")
-        return (images - self.mean) / self.std
+        return normalise(images, self.mean, self.std)
+
+
+def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """(images - mean) / std for images [B, C, H, W] and statistics [C, 1, 1]; uint8 images are divided by 255 first."""
+    if images.dtype == torch.uint8:
+        images = images / 255
+    elif not images.is_floating_point():
+        found = str(images.dtype).removeprefix("torch.")
+        raise DataError(f"found images of type {found}; accepted: floating point in 0..1, or uint8")
+    return (images - mean) / std

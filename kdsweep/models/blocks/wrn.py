@@ -44,10 +44,19 @@ class WideResNet(nn.Module):
         num_classes: Number of logits.
         blocks: Blocks per stage.
         channels: Channels of the stem and of each of the three stages.
+
+    Attributes:
+        arguments: The arguments above by name, for the source of an exported student.
     """
 
     def __init__(self, image_channels: int, num_classes: int, blocks: int, channels: Sequence[int]):
         super().__init__()
+        self.arguments = {
+            "image_channels": image_channels,
+            "num_classes": num_classes,
+            "blocks": blocks,
+            "channels": tuple(channels),
+        }
         stem, *stages = channels
         self.conv1 = nn.Conv2d(image_channels, stem, 3, padding=1, bias=False)
         self.block1 = _stage(stem, stages[0], blocks, 1)

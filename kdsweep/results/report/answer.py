@@ -10,14 +10,16 @@ from typing import Any
 
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.gains import Verdict
+from kdsweep.results.report.charts.gains import BASELINES
 from kdsweep.results.report.charts.size import COSTS
 from kdsweep.results.report.charts.style import named, words
 from kdsweep.results.report.found import Found, measured_trials, settings_text
+from kdsweep.results.speed import within_noise
 from kdsweep.search.baseline import PLAIN
+from kdsweep.search.trial import STATE_WORDS, State
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 
 ENDED = ("COMPLETE", "PRUNED", "FAILED")
-_STATES = {"COMPLETE": "complete", "PRUNED": "stopped early", "FAILED": "failed", "RUNNING": "running"}
 
 
 def answer(found: Found) -> tuple[str, str]:
@@ -76,7 +78,7 @@ def _compared(verdict: Verdict, baseline: str, metric: str) -> str:
 
 def _cost(found: Found, row: Mapping[str, Any]) -> str:
     teacher = found.teacher
-    size = f"It has {int(row['parameters']):,} parameters ({row['size_mb']:.3g} MB)"
+    size = f"It has {int(row['parameters']):,} parameters ({row['size_mb']:.3g} MiB)"
     if not teacher:
         return f"{size}."
     smaller = 1 - row["size_mb"] / teacher["size_mb"]
@@ -85,8 +87,20 @@ def _cost(found: Found, row: Mapping[str, Any]) -> str:
     speed = row.get("latency_ms", math.nan)
     if isinstance(speed, float) and not math.isnan(speed):
         text += f", and takes {speed:.3g} ms per sample"
-        text += f" instead of {teacher['latency_ms']:.3g} ms" if teacher.get("latency_ms") else ""
+        text += _than_teacher(row, teacher) if teacher.get("latency_ms") else ""
     return f"{text}."
+
+
+def _than_teacher(row: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
+    """The latency beside that of the teacher; a difference that their spreads explain is called noise."""
+    if not within_noise(row, teacher):
+        return f" instead of {teacher['latency_ms']:.3g} ms"
+    spreads = [row.get("latency_iqr_ms", math.nan), teacher.get("latency_iqr_ms", math.nan)]
+    ranges = " and ".join(f"{value:.2g}" for value in spreads)
+    return (
+        f"; the difference from the teacher's {teacher['latency_ms']:.3g} ms is within the noise of the measurement "
+        f"(interquartile ranges {ranges} ms)"
+    )
 
 
 def _teacher_value(found: Found, column: str) -> str:
@@ -111,6 +125,15 @@ def status(found: Found, running: bool, path: str, now: str, live: bool = False)
     return ""
 
 
+@dataclass(frozen=True)
+class Gain:
+    """A confirmed gain in the leaderboard: the mean, its interval and the verdict; empty where there is none."""
+
+    mean: str = ""
+    interval: str = ""
+    verdict: str = ""
+
+
 @dataclass
 class Row:
     """One row of the leaderboard."""
@@ -119,9 +142,9 @@ class Row:
     state: str
     method: str
     settings: str
-    numbers: list[str]
-    gain: str = ""
-    verdict: str = ""
+    values: list[str]
+    costs: list[str]
+    gains: list[Gain]
     export: str = ""
 
 
@@ -130,12 +153,16 @@ class Leaderboard:
     """The leaderboard.
 
     Attributes:
-        columns: Headings of `Row.numbers`.
+        values: Headings of `Row.values`: the objectives and the test value.
+        costs: Headings of `Row.costs`.
+        gains: Headings of `Row.gains`; empty if no trial is confirmed.
         rows: The trials, best first, then those without a value.
         left_out: Number of trials that are not in the table.
     """
 
-    columns: list[str]
+    values: list[str]
+    costs: list[str]
+    gains: list[str]
     rows: list[Row] = field(default_factory=list)
     left_out: int = 0
 
@@ -153,27 +180,27 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
     others = trials[~trials["trial"].isin(set(best["trial"]))].sort_values(["state", "number"], ascending=[False, True])
     costs = [name for name in ("size_mb", *COSTS) if name in trials.columns and trials[name].notna().any()]
     costs.sort(key=lambda name: name != "parameters")
-    columns = [{"size_mb": "MB"}.get(name, COSTS.get(name, name)) for name in costs]
+    columns = [{"size_mb": "MiB"}.get(name, COSTS.get(name, name)) for name in costs]
     kept = {file.parent.name for file in found.sweep.trials.glob("*/best.safetensors")}
     confirmed = {} if found.confirmed.empty else {row["trial"]: row for row in found.confirmed.to_dict("records")}
-    further = [one.column for one in found.spec.goals[1:] if not one.is_cost]
-    values = [words(name) for name in (goal.column, *further, goal.test_column)]
-    table = Leaderboard([*columns, "epochs", *values])
+    objectives = [goal.column, *(one.column for one in found.spec.goals[1:] if not one.is_cost)]
+    values = [words(name) for name in (*objectives, *([goal.test_column] if confirmed else []))]
+    table = Leaderboard(
+        values, [*columns, "epochs"], [f"gain {name}" for name in BASELINES.values()] if confirmed else []
+    )
     records = [*best.to_dict("records"), *others.to_dict("records")]
     for row in records[:most]:
         judged = confirmed.get(row["trial"], {})
-        numbers = [_cost_text(name, row[name]) for name in costs]
-        numbers += [str(row["epochs"]), *(shown(name, float(row[name])) for name in (goal.column, *further))]
-        numbers.append(_mean(judged, goal.test_column, goal.name))
+        told = [shown(name, float(row[name])) for name in objectives]
         table.rows.append(
             Row(
                 trial=str(row["trial"]),
-                state=_STATES.get(str(row["state"]), str(row["state"])),
+                state=STATE_WORDS[State(row["state"])],
                 method=named(str(row["method"])),
                 settings=settings_text(row["config"]),
-                numbers=numbers,
-                gain=gain_of(judged, goal.name),
-                verdict=verdict_word(judged),
+                values=[*told, *([_mean(judged, goal.test_column, goal.name)] if confirmed else [])],
+                costs=[*(_cost_text(name, row[name]) for name in costs), str(row["epochs"])],
+                gains=[_gain(judged, gain, goal.name) for gain in BASELINES] if confirmed else [],
                 export=f"kdsweep export {path} --out students --trial {shlex.quote(str(row['trial']))}"
                 if row["trial"] in kept
                 else "",
@@ -192,6 +219,15 @@ def _cost_text(name: str, value: Any) -> str:
 def _mean(judged: Mapping[str, Any], column: str, metric: str) -> str:
     value, spread = judged.get(column, math.nan), judged.get(f"{column}_std", math.nan)
     return shown(column, value) + ("" if math.isnan(spread) else f" ± {shown_gain(metric, spread).removeprefix('+')}")
+
+
+def _gain(judged: Mapping[str, Any], gain: str, metric: str) -> Gain:
+    mean = judged.get(gain, math.nan)
+    if math.isnan(mean):
+        return Gain()
+    verdict = verdict_of(judged, gain)
+    interval = f"{verdict.ends(metric)}" if verdict and verdict.seeds > 1 else ""
+    return Gain(shown_gain(metric, mean), interval, verdict.verdict if verdict else "")
 
 
 def gain_of(judged: Mapping[str, Any], metric: str) -> str:

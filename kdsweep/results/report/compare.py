@@ -32,8 +32,8 @@ from kdsweep.results.report.charts.style import (
 )
 from kdsweep.results.report.found import Found, complete_trials, measured_trials, methods_of, settings_text
 from kdsweep.results.report.page import assembled
+from kdsweep.results.report.places import shortest
 from kdsweep.search.baseline import PLAIN
-from kdsweep.storage.places import shortest
 from kdsweep.tasks import Goal
 from kdsweep.tasks.metrics import shown
 
@@ -48,6 +48,8 @@ class Entry:
         name: Name of the sweep.
         link: Address of its own page, relative to this one.
         running: Whether it is still running.
+        state: running, finished, stopped (with trials left) or ended (perhaps because its budget was spent); empty if
+            it cannot be read.
         problem: Why it cannot be read; the other values are then empty.
         goal: The objective.
         trials: Trials that have ended, and all trials, in words.
@@ -63,6 +65,7 @@ class Entry:
     name: str
     link: str
     running: bool
+    state: str = ""
     problem: str = ""
     goal: Goal = field(default_factory=Goal)
     trials: str = ""
@@ -81,7 +84,8 @@ def summary_of(found: Found, link: str, running: bool) -> Entry:
     try:
         _fill(entry, found)
     except (KdsweepError, OSError, ValueError, KeyError) as error:
-        return Entry(found.path.name, link, running, " ".join(str(error).split()) or type(error).__name__)
+        problem = " ".join(str(error).split()) or type(error).__name__
+        return Entry(found.path.name, link, running, problem=problem)
     return entry
 
 
@@ -89,6 +93,7 @@ def _fill(entry: Entry, found: Found) -> None:
     goal = entry.goal = found.goal
     ended = int(found.trials["state"].isin(answer.ENDED).sum())
     entry.trials = f"{ended} of {found.spec.search.trials}"
+    entry.state = "running" if entry.running else _over(found, ended)
     best = measured_trials(found)
     if len(best):
         entry.best = {str(name): value for name, value in best.iloc[0].items()}
@@ -107,6 +112,13 @@ def _fill(entry: Entry, found: Found) -> None:
     front = front_of(complete[complete["parameters"].notna()], "parameters", goal)
     entry.front = pd.DataFrame({"parameters": front["parameters"].astype(float), "value": front[goal.column]})
     entry.progress = _progress(found.epochs, goal)
+
+
+def _over(found: Found, ended: int) -> str:
+    search = found.spec.search
+    if ended >= search.trials:
+        return "finished"
+    return "ended" if search.max_hours or search.max_epochs else "stopped"
 
 
 def _progress(epochs: pd.DataFrame, goal: Goal) -> pd.DataFrame:
@@ -155,7 +167,7 @@ def _row(entry: Entry) -> dict[str, str]:
     row = {
         "name": entry.name,
         "link": entry.link,
-        "state": "running" if entry.running else "",
+        "state": entry.state,
         "trials": entry.trials,
         "objective": "",
         "best": "",

@@ -62,7 +62,9 @@ class Found(Protocol):
     def effort(self) -> pd.DataFrame:
         """Trials, complete trials and epochs per width and method."""
 
-    def tuning_curves(self, n: int = 32, width: float | None = None, confidence: float = 0.95) -> pd.DataFrame:
+    def tuning_curves(
+        self, n: int = 32, width: float | None = None, confidence: float = 0.95, *, pooled: bool = False
+    ) -> pd.DataFrame:
         """Expected best of n trials per method."""
 
     def importance(self) -> pd.DataFrame:

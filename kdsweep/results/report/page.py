@@ -21,13 +21,14 @@ from plotly.offline import get_plotlyjs
 
 from kdsweep.errors import InputError, printable
 from kdsweep.results.confirmed import verdict_of
-from kdsweep.results.report import answer, tested
+from kdsweep.results.importance import VERSUS_FANOVA
+from kdsweep.results.report import answer, places, tested
 from kdsweep.results.report.charts import curves, gains, settings, size, workers
 from kdsweep.results.report.charts.style import Chart, words
 from kdsweep.results.report.found import Found
 from kdsweep.results.report.section import Section
 from kdsweep.storage.paths import SweepDir
-from kdsweep.storage.places import Place, reason_of, shortest
+from kdsweep.storage.places import Place, reason_of
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 
 MOST_ROWS = 2000  # of the leaderboard
@@ -93,7 +94,7 @@ def render(found: Found, running: bool, live: str = "") -> str:
         live: Version of a page that a server keeps up to date; empty for a page that loads nothing.
     """
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    path = shortest(found.path)
+    path = places.shortest(found.path)
     environment = _read(found.sweep.environment)
     sections = [*_sections(found), *tested.sections(found, path, running)]
     busy = workers.utilisation(environment)
@@ -113,13 +114,14 @@ def render(found: Found, running: bool, live: str = "") -> str:
         facts=_facts(found),
         board=answer.leaderboard(found, path, MOST_ROWS),
         shown_rows=SHOWN_ROWS,
+        points=is_fraction(found.goal.name),
         sections=sections,
         busy=busy,
         failures=answer.failures(found),
         notes=answer.notes(found),
         environment=_environment(environment),
         data_facts=_data(found),
-        spec=found.sweep.spec.read_text(encoding="utf-8", errors="replace"),
+        spec=places.shortened(found.sweep.spec.read_text(encoding="utf-8", errors="replace")),
         commands=_commands(found, path),
     )
 
@@ -174,7 +176,8 @@ def _sections(found: Found) -> list[Section]:
         Section(
             "tuning", "Tuning curves",
             "How good the best of n random trials of each method is expected to be: methods compared at equal tuning "
-            "effort, with 95 % confidence bands.", {"tuning": curves.tuning(found)},
+            "effort, with 95 % confidence bands. Trials that a sampler chose by earlier results do not count.",
+            {"tuning": curves.tuning(found)},
         ),
         Section(
             "learning", "Learning curves",
@@ -193,7 +196,8 @@ def _sections(found: Found) -> list[Section]:
         ),
         Section(
             "importance", "Importance of the settings",
-            "PED-ANOVA: how much a setting differs between the best quarter of the complete trials and all of them.",
+            "PED-ANOVA: how much a setting differs between the best quarter of the complete trials and all of them. "
+            f"{VERSUS_FANOVA}",
             {"importance": settings.importance(found)},
         ),
     ]  # fmt: skip
@@ -262,13 +266,14 @@ def _data(found: Found) -> list[tuple[str, str]]:
 
 
 def _commands(found: Found, path: str) -> list[tuple[str, str]]:
-    spec = shortest(found.sweep.spec)
+    spec = places.of_file(found.sweep.spec)
     name = f"{found.spec.name}-again"
     return [
         ("repeat the sweep", f"kdsweep run {spec} --name {name}"),
         ("list the trials", f"kdsweep results {path} --top 10"),
         ("confirm more students", f"kdsweep confirm {path} --top 5 --seeds 6"),
         ("export the best students", f"kdsweep export {path} --out students --top 3"),
+        ("export them as ONNX too", f"kdsweep export {path} --out students --top 3 --onnx"),
         ("make this page again", f"kdsweep report {path}"),
     ]
 

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from kdsweep.params import named as part_name
 from kdsweep.results.report.charts.style import (
     BLUE,
     GREEN,
@@ -27,6 +28,7 @@ from kdsweep.results.report.charts.style import (
     words,
 )
 from kdsweep.results.report.found import Found, measured_trials, methods_of
+from kdsweep.results.tuning import POOLED
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import shown
 
@@ -44,17 +46,31 @@ STATES = {
 MOST_CURVES = 1000
 
 
-def tuning(found: Found) -> Chart:
-    """Expected best result after n random trials of each method, with 95 % bands."""
-    curves = found.tuning_curves(min(MOST_TRIALS, max(2, found.spec.search.trials)))
+def tuning(found: Found, n: int = MOST_TRIALS, width: float | None = None) -> Chart:
+    """Expected best result after up to n random trials of each method, with 95 % bands.
+
+    Where a method has too few random trials for a curve of its own, all methods together have one.
+
+    Args:
+        found: The results.
+        n: Length of the curves.
+        width: Only trials of this width; None uses all.
+    """
+    most = min(n, max(2, found.spec.search.trials))
+    curves = found.tuning_curves(most, width)
+    methods, counts = methods_of(found), dict(zip(curves["method"], curves["trials"], strict=True))
+    few = [name for name in methods if counts.get(name, 0) < LEAST_TRIALS]
+    if [name for name in few if name != PLAIN]:
+        pooled = found.tuning_curves(most, width, pooled=True)
+        curves = pd.concat([curves, pooled[pooled["method"] == POOLED]], ignore_index=True)
+        methods = [*(name for name in methods if name != PLAIN), POOLED, PLAIN]
     # More trials than were drawn at random would be a guess.
     curves = curves[(curves["trials"] >= LEAST_TRIALS) & (curves["n"] <= curves["trials"])]
-    few = [name for name in methods_of(found) if not (curves["method"] == name).any()]
     if curves.empty:
         return nothing(f"No method has {LEAST_TRIALS} trials drawn at random, so there are no tuning curves.")
     goal, figure, told = found.goal, new_figure(), []
-    styles = method_style(methods_of(found))
-    for place, method in enumerate(name for name in methods_of(found) if (curves["method"] == name).any()):
+    styles = method_style(methods)
+    for place, method in enumerate(name for name in methods if (curves["method"] == name).any()):
         rows = curves[curves["method"] == method].sort_values("n")
         colour, dash = styles[method][0], "dot" if method == PLAIN else _DASHES[place % len(_DASHES)]
         _add_band(figure, rows, method, colour)
@@ -68,8 +84,22 @@ def tuning(found: Found) -> Chart:
     figure.update_xaxes(title={"text": "number of random trials"}, type="linear", rangemode="tozero")
     figure.update_yaxes(title={"text": f"expected best {words(goal.column)}"}, tickformat=value_format(goal.name))
     _limit(figure, curves)
-    missing = f" With fewer than {LEAST_TRIALS} random trials: {', '.join(map(named, few))}." if few else ""
-    return Chart(figure, f"Expected best: {'; '.join(told)}.{missing}")
+    alone = (
+        "" if any((curves["method"] == name).any() for name in methods if name != PLAIN) else "Of plain students only. "
+    )
+    return Chart(figure, f"{alone}Expected best: {'; '.join(told)}.{_missing(found, few, counts)}")
+
+
+def _missing(found: Found, few: list[str], counts: dict[str, int]) -> str:
+    """Why some methods have no curve of their own, and what would give them one."""
+    if not few:
+        return ""
+    told = ", ".join(f"{named(name)} {counts.get(name, 0)}" for name in few)
+    more = "; a larger search.startup_trials draws more" if part_name(found.spec.search.sampler)[0] == "tpe" else ""
+    return (
+        f" A curve needs {LEAST_TRIALS} trials that were drawn at random, which leaves out given points and what the "
+        f"sampler chose by earlier results{more}. Too few: {told}."
+    )
 
 
 def _add_band(figure: go.Figure, rows: pd.DataFrame, method: str, colour: str) -> None:

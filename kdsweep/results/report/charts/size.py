@@ -23,6 +23,7 @@ from kdsweep.results.report.charts.style import (
     words,
 )
 from kdsweep.results.report.found import Found, complete_trials, measured_trials, methods_of, settings_text
+from kdsweep.results.speed import within_noise
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks import Goal
 from kdsweep.tasks.metrics import shown
@@ -54,7 +55,7 @@ def pareto(found: Found, cost: str = "parameters") -> Chart:
     trials = trials[trials[cost].notna()]
     if trials.empty:
         return nothing("No trial has finished an epoch.")
-    name, styles = COSTS.get(cost, words(cost)), method_style(methods_of(found))
+    name, styles = COSTS.get(cost, words(cost).replace(" mb", " (MiB)")), method_style(methods_of(found))
     figure = new_figure()
     front = front_of(trials, cost, goal)
     figure.add_trace(go.Scatter(
@@ -85,7 +86,16 @@ def _measured(found: Found, trials: pd.DataFrame, cost: str) -> str:
         return ""
     threads, spread = where["threads"], float(trials["latency_iqr_ms"].max())
     told = f" Median times on {where['device']} with {threads} thread{'s' if threads != 1 else ''}"
-    return f"{told}; interquartile range at most {spread:.3g} ms." if spread > 0 else f"{told}."
+    if not spread > 0:
+        return f"{told}."
+    distinct = trials.drop_duplicates(["latency_ms", "latency_iqr_ms"])
+    distinct = distinct[distinct["latency_ms"].notna()].to_dict("records")
+    fastest = min(distinct, key=lambda row: float(row["latency_ms"]))
+    alike = sum(within_noise(row, fastest) for row in distinct)
+    noise = ""
+    if alike > 1:
+        noise = f" {alike} of {len(distinct)} different students are as fast as the fastest within these ranges: noise."
+    return f"{told}; bars are interquartile ranges, at most {spread:.3g} ms.{noise}"
 
 
 def front_of(trials: pd.DataFrame, cost: str, goal: Goal) -> pd.DataFrame:
@@ -103,10 +113,19 @@ def _students(rows: pd.DataFrame, method: str, cost: str, name: str, goal: Goal,
     ]
     return go.Scatter(
         x=numbers(rows[cost]), y=numbers(rows[goal.column]), mode="markers", name=text(named(method)), text=hover,
+        error_x=_spread(rows, cost, colour),
         marker={"color": colour, "symbol": marker, "size": 9 if method != PLAIN else 8, "opacity": 0.8,
                 "line": {"width": 2 if method == PLAIN else 0}},
         hovertemplate=f"%{{text}}<br>%{{y:{hover_format(goal.name)}}}, %{{x:,.4~g}} {name}<extra></extra>",
     )  # fmt: skip
+
+
+def _spread(rows: pd.DataFrame, cost: str, colour: str) -> dict[str, object] | None:
+    """Half the interquartile range of a latency to either side; None for costs without a spread."""
+    if cost != "latency_ms" or "latency_iqr_ms" not in rows or rows["latency_iqr_ms"].isna().all():
+        return None
+    half = numbers(rows["latency_iqr_ms"].fillna(0) / 2)
+    return {"type": "data", "array": half, "thickness": 1, "width": 3, "color": colour}
 
 
 def _amount(value: float) -> str:

@@ -137,22 +137,47 @@
     });
   };
 
-  // One chart at a time, so that the text can be read and scrolled meanwhile.
-  const drawAll = () => [...document.querySelectorAll(".chart")].reduce(
-    (before, element) => before.then(() => draw(element)).then(() => new Promise((next) => setTimeout(next))), Promise.resolve());
+  // One chart at a time, those in view first, so that the text can be read and scrolled meanwhile.
+  let waiting = [], round = 0;
+  const pause = window.requestIdleCallback
+    ? () => new Promise((next) => requestIdleCallback(next, { timeout: 100 }))
+    : () => new Promise((next) => setTimeout(next));
+
+  const isInView = (element) => {
+    const box = element.getBoundingClientRect();
+    return box.bottom > 0 && box.top < innerHeight;
+  };
+
+  const drawAll = async () => {
+    const mine = ++round; // a later call, such as that of an update, takes over
+    waiting = [...document.querySelectorAll(".chart")];
+    let opened = false;
+    while (waiting.length) {
+      const place = waiting.findIndex(isInView);
+      if (place < 0 && !opened) {
+        opened = true;
+        performance.mark("charts in view drawn");
+      }
+      const [element] = waiting.splice(Math.max(0, place), 1);
+      await draw(element);
+      if (element.dataset.chart === "parallel") brushed(element);
+      await pause();
+      if (mine !== round) return;
+    }
+    if (!opened) performance.mark("charts in view drawn");
+    performance.mark("charts drawn");
+    document.documentElement.dataset.ready = "true";
+  };
 
   const open = () => {
     figures = JSON.parse(document.getElementById("figures").textContent);
     drawn.clear();
     openBoard();
     for (const element of document.querySelectorAll(".chart")) element.style.minHeight = `${element.dataset.height}px`;
-    return drawAll().then(() => {
-      if (drawn.has("parallel")) brushed(drawn.get("parallel"));
-      performance.mark("charts drawn");
-      document.documentElement.dataset.ready = "true";
-    });
+    drawAll();
   };
 
+  addEventListener("beforeprint", () => waiting.splice(0).forEach(draw));
   open();
   document.addEventListener("kdsweep-replaced", open);
   dark.addEventListener("change", drawAll);

@@ -13,12 +13,14 @@ from ray.exceptions import RayError
 from ray.tune import TuneError
 
 from kdsweep.config.changes import changed_spec
+from kdsweep.config.load import load_spec
 from kdsweep.config.several import confirm_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
-from kdsweep.terminal.progress import Progress, Silent
+from kdsweep.terminal.live import shown
+from kdsweep.terminal.progress import Progress
 from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
 from kdsweep.tune.origins import record_code
@@ -26,19 +28,31 @@ from kdsweep.tune.phases import run_phases
 from kdsweep.tune.signals import terminable
 
 
-def run(spec: SweepSpec, address: str | None = None, progress: Progress | None = None) -> Results:
+def run(
+    spec: SweepSpec | str | Path | Mapping[str, Any],
+    address: str | None = None,
+    progress: Progress | bool = True,
+    overrides: Mapping[str, Any] | None = None,
+) -> Results:
     """Run a sweep to its end.
 
     Args:
-        spec: The sweep, from `load_spec`.
+        spec: The sweep, from `load_spec`; or what that takes: a sweep file, or a dict with the keys of one.
         address: Address of a Ray cluster; None starts a local one.
-        progress: Receives status updates.
+        progress: Whether to show it: redrawn in place on a terminal and in a notebook, else as plain lines on standard
+            error. Or an object of one's own that receives it.
+        overrides: Values by dotted path, as for `load_spec`.
 
     Raises:
+        SpecError: If the sweep file or the dict is not valid; one line per fault.
         SweepDirError: If the directory already holds a sweep, or another process is running it.
         Interrupted: After Ctrl-C or SIGTERM. The sweep can be resumed.
         KdsweepError: If the sweep cannot continue.
     """
+    if not isinstance(spec, SweepSpec):
+        spec = load_spec(spec, overrides)
+    elif overrides:
+        raise InputError("overrides: found some for a loaded spec; accepted: pass them to load_spec")
     spec.tracking.check()
     sweep = spec.sweep_dir
     if _has_begun(sweep):
@@ -49,14 +63,14 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         _clear_failed_start(sweep)
         spec.save(sweep.spec)
         record_code(spec, sweep)
-        return _drive(spec, sweep, address, progress or Silent())
+        return _drive(spec, sweep, address, shown(progress))
 
 
 def resume(
     path: str | Path,
     trials: int | None = None,
     address: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = True,
     overrides: Mapping[str, Any] | None = None,
 ) -> Results:
     """Resume a sweep from its directory alone.
@@ -65,7 +79,7 @@ def resume(
         path: The sweep's directory.
         trials: New total number of trials, to extend the sweep; None keeps the total.
         address: Address of a Ray cluster; None starts a local one.
-        progress: Receives status updates.
+        progress: Whether to show it, or what receives it; as for `run`.
         overrides: New values by dotted path, for the settings that leave trials comparable, such as
             `{"resources.max_concurrent": 2}`.
 
@@ -79,7 +93,7 @@ def resume(
         spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
         spec.tracking.check()
         record_code(spec, sweep)
-        return _drive(spec, sweep, address, progress or Silent())
+        return _drive(spec, sweep, address, shown(progress))
 
 
 def confirm(
@@ -87,7 +101,7 @@ def confirm(
     top: int | None = None,
     seeds: int | Literal["auto"] | None = None,
     address: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = True,
     trainings: int | None = None,
 ) -> Results:
     """Retrain the best configurations and plain students on fresh seeds, and score them on the test split.
@@ -99,7 +113,7 @@ def confirm(
         top: Number of configurations to confirm; None uses the sweep file's value.
         seeds: Number of seeds for each, or `auto`; None uses the sweep file's value.
         address: Address of a Ray cluster; None starts a local one.
-        progress: Receives status updates.
+        progress: Whether to show it, or what receives it; as for `run`.
         trainings: Most trainings with `auto`, including plain students; None uses the sweep file's value.
 
     Raises:
@@ -121,7 +135,7 @@ def confirm(
             raise InputError(f"--{key}: {message}")
         spec.tracking.check()
         record_code(spec, sweep)
-        return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)
+        return _drive(spec.replaced(confirm=wanted), sweep, address, shown(progress), search=False)
 
 
 def _moved(spec: SweepSpec, sweep: SweepDir) -> SweepSpec:

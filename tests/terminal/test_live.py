@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from kdsweep.terminal.live import LiveView, for_console
+from kdsweep.terminal.live import LiveView, NotebookView, for_console
 from kdsweep.terminal.progress import PlainLines, SearchStatus
 
 CONFIG = {"method": "kd+hint", "width": 0.5, "temperature": 4.123456, "alpha": 0.9, "lr": 3e-3, "hint.weight": 12.5,
@@ -176,9 +176,7 @@ def test_only_a_terminal_that_can_redraw_gets_the_live_view(monkeypatch):
     assert isinstance(for_console(console(force_terminal=True)), LiveView)
     assert isinstance(for_console(console(force_terminal=False)), PlainLines)
     assert isinstance(for_console(console(force_terminal=True, _environ={"TERM": "dumb"})), PlainLines)
-    notebook = for_console(console(force_jupyter=True))
-    assert isinstance(notebook, PlainLines)
-    notebook.phase("data", "x")
+    assert isinstance(for_console(console(force_jupyter=True)), NotebookView)
 
 
 def test_no_color_leaves_the_colours_out():

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from kdsweep.config import shipped
 from kdsweep.errors import InputError, KdsweepError, printable
 from kdsweep.serving import commands as serving
 from kdsweep.terminal import lists
+from kdsweep.terminal.init import init
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -30,7 +32,8 @@ WHERE_HELP = "Rows to show, such as \"method == 'kd' and width <= 0.5\"."
 
 
 SpecArgument = Annotated[
-    Path, typer.Argument(metavar="SPEC", help="A sweep file, such as search_spaces/quickstart.yaml.")
+    Path,
+    typer.Argument(metavar="SPEC", help=f"A sweep file, or one that comes with kdsweep: {', '.join(shipped.names())}."),
 ]
 DirArgument = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep directory, such as runs/quickstart.")]
 SetOption = Annotated[
@@ -50,6 +53,9 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     PARQUET = "parquet"
+
+
+app.command()(init)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from kdsweep.config.fitting import SHIPPED, checkpoint_path, dataset_info, fault
 from kdsweep.config.objective import objective_faults, with_modes
 from kdsweep.config.several import several_faults
 from kdsweep.config.shapes import Repair, repaired, schema_faults
+from kdsweep.config.shipped import sweep_file
 from kdsweep.config.sizes import batch_note, subset_fault, training_files
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.yaml import Document, Keys
@@ -46,7 +47,8 @@ def load_spec(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
     """Read and check a sweep file, or the same keys as a dict.
 
     Args:
-        given: The YAML file, or a dict with the keys of one; relative paths in it are taken from the current directory.
+        given: The YAML file, the name of one that comes with kdsweep (`quickstart`), or a dict with the keys of one;
+            relative paths in it are taken from the current directory.
         overrides: Values by dotted path, such as `{"search.trials": 8}`.
 
     Returns:
@@ -58,8 +60,9 @@ def load_spec(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
     if isinstance(given, Mapping):
         document = Document(given)
     else:
-        document = Document(Path(given))
-        document.values.setdefault("name", Path(given).stem)
+        path = sweep_file(given)
+        document = Document(path)
+        document.values.setdefault("name", path.stem)
     for dotted, value in (overrides or {}).items():
         document.override(dotted, value)
     import_from(str(Path.cwd()))

@@ -28,8 +28,10 @@ def test_values_of_numpy_and_pathlib_are_taken_and_the_dict_is_left_as_it_was(va
     }
     spec = kdsweep.load_spec(given, {"search.trials": np.int32(4), "dataset.root": tmp_path})
     assert (spec.seed, spec.search.trials, spec.storage) == (3, 4, str(tmp_path / "elsewhere"))
-    assert spec.space["width"] == {"choice": [0.25, 0.5]} and spec.space["lr"] == [1e-3, 3e-3]
-    assert spec.dataset.root == str(tmp_path) and given["search"]["trials"] == 10
+    assert spec.space["width"] == {"choice": [0.25, 0.5]}
+    assert spec.space["lr"] == [1e-3, 3e-3]
+    assert spec.dataset.root == str(tmp_path)
+    assert given["search"]["trials"] == 10
     spec.save(spec.sweep_dir.spec)  # nothing in it that YAML cannot hold
 
 

@@ -40,7 +40,8 @@ def test_a_running_search_is_redrawn():
     (cell,) = executed(CELL.replace("print(", "view._show(); print("))
     text = cell.outputs[0].data["text/plain"].splitlines()
     assert text[0] == "data    <b>1200</b> training images"
-    assert text[1].startswith("search") and "4/4 trials" in text[1]
+    assert text[1].startswith("search")
+    assert "4/4 trials" in text[1]
     assert text[3].split() == ["best", "50.00%", "(teacher", "90.00%)"]
 
 

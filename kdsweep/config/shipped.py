@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import kdsweep
 from kdsweep.errors import SpecError, did_you_mean
 
 
@@ -45,6 +44,6 @@ def sweep_file(given: str | Path) -> Path:
 
 def _folder() -> Path:
     """Return the directory of the files: in the package once it is installed, beside it in a checkout."""
-    package = Path(kdsweep.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "search_spaces"
     return inside if inside.is_dir() else package.parent / "search_spaces"

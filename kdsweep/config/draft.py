@@ -65,7 +65,7 @@ class Draft:
         try:
             load_spec({"name": self.path.stem, **parse_value(text, str(self.path))})
         except SpecError as error:
-            raise SpecError([_with_option(fault) for fault in error.faults]) from error
+            raise error.renamed(OPTIONS) from error
         try:
             with self.path.open("x", encoding="utf-8") as file:
                 file.write(text)
@@ -182,9 +182,3 @@ def _quoted(text: str) -> str:
 
 def _beside(comment: str) -> str:
     return f"   # {comment}"
-
-
-def _with_option(fault: str) -> str:
-    """Name the option that a fault is about, instead of the key."""
-    path, colon, rest = fault.partition(": ")
-    return f"{OPTIONS.get(path, path)}{colon}{rest}"

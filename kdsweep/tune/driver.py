@@ -25,6 +25,7 @@ from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
 from kdsweep.tune.origins import record_code
 from kdsweep.tune.phases import run_phases
+from kdsweep.tune.shipping import names, need_objects
 from kdsweep.tune.signals import terminable
 
 
@@ -55,7 +56,7 @@ def run(
         raise InputError("overrides: found some for a loaded spec; accepted: pass them to load_spec")
     spec.tracking.check()
     sweep = spec.sweep_dir
-    if _has_begun(sweep):
+    if has_begun(sweep):
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
     _refuse_other_files(sweep)
@@ -90,6 +91,7 @@ def resume(
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
         extended = {} if trials is None else {"search.trials": trials}
+        need_objects(read_spec(sweep), sweep)
         spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
         spec.tracking.check()
         record_code(spec, sweep)
@@ -123,6 +125,7 @@ def confirm(
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
         spec = _moved(read_spec(sweep), sweep)
+        need_objects(spec, sweep)
         asked = {"top": top, "seeds": seeds, "trainings": trainings}
         if seeds not in (None, "auto") and trainings is None:
             asked["trainings"] = "auto"  # a fixed number of seeds replaces the sweep file's number of trainings
@@ -154,7 +157,7 @@ def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
     return f"{sweep.root} contains a different sweep ({shown}); choose another --name, or continue it: {resume_it}"
 
 
-def _has_begun(sweep: SweepDir) -> bool:
+def has_begun(sweep: SweepDir) -> bool:
     """Whether the directory contains a sweep whose search has begun."""
     return sweep.spec.is_file() and sweep.journal.is_file() and sweep.journal.stat().st_size > 0
 
@@ -202,6 +205,8 @@ def _only_driver(sweep: SweepDir) -> Iterator[None]:
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
     hint = f"progress is saved; continue with: kdsweep resume {sweep.root}"
+    if names(spec):
+        hint = "progress is saved; continue with the same call of kdsweep.sweep"
     if not search:  # the number of students and seeds may differ from the sweep file's, by which resume goes
         hint = "progress is saved; continue with the same kdsweep confirm"
     tracking = tracked(spec.tracking, sweep, spec.goal, lambda line: progress.phase("tracking", line))

@@ -121,13 +121,18 @@ def is_given(name: str) -> bool:
     return name.startswith(f"{OBJECTS}:")
 
 
+def is_lost(name: str) -> bool:
+    """Whether `name` refers to an object that another process was given."""
+    return is_given(name) and name not in _given
+
+
 def given(name: str) -> Any:
     """Return a given object.
 
     Raises:
         UnknownNameError: If this process was not given it.
     """
-    if name not in _given:
+    if is_lost(name):
         raise UnknownNameError(
             f"{name!r} is a Python object that this process does not have; in Python, repeat the same call of "
             "kdsweep.sweep, which returns the results, or pass the object to kdsweep.load_student"

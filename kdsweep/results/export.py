@@ -16,6 +16,7 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.datasets import Dataset
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import CheckpointError, InputError
+from kdsweep.registry import is_lost
 from kdsweep.results.card import card
 from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.student import (
@@ -129,10 +130,12 @@ def _need_weights(sweep: SweepDir, key: str) -> None:
 def _export(trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder: Path, wanted: Sequence[str]) -> Path:
     where = f"weights of trial {config.trial}"
     try:
-        rebuilt(config, weights.load(trial.best), where)
+        state = weights.load(trial.best)
+        if not is_lost(config.model):
+            rebuilt(config, state, where)
     except CheckpointError as error:
         raise InputError(f"{error}; the weights must be as the sweep wrote them") from error
-    further = _further(config, dataset, weights.load(trial.best), wanted)
+    further = _further(config, dataset, state, wanted)
     config = config.model_copy(update={"files": {name: facts for name, (_, facts) in further.items()}})
     as_json = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
     files = {WEIGHTS: trial.best.read_bytes(), CONFIG: as_json.encode(), CARD: card(config).encode()}

@@ -25,7 +25,7 @@ from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
 from kdsweep.tune.origins import record_code
 from kdsweep.tune.phases import run_phases
-from kdsweep.tune.shipping import names, need_objects
+from kdsweep.tune.shipping import need_objects
 from kdsweep.tune.signals import terminable
 
 
@@ -205,7 +205,7 @@ def _only_driver(sweep: SweepDir) -> Iterator[None]:
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
     hint = f"progress is saved; continue with: kdsweep resume {sweep.root}"
-    if names(spec):
+    if spec.given_objects:
         hint = "progress is saved; continue with the same call of kdsweep.sweep"
     if not search:  # the number of students and seeds may differ from the sweep file's, by which resume goes
         hint = "progress is saved; continue with the same kdsweep confirm"

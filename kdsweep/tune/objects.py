@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.changes import changeable
 from kdsweep.config.fitting import widths
@@ -26,7 +26,9 @@ from kdsweep.terminal.progress import Progress
 from kdsweep.tune.driver import has_begun, resume, run
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch.utils.data import Dataset
+
+    Samples = Dataset[Any] | Sequence[tuple[Any, Any]]
 
 METHODS = ("kd", "dkd", "dist", "none")
 SPACE = {"temperature": {"loguniform": [1, 16]}, "lr": {"loguniform": [3e-4, 1e-2]}}
@@ -37,14 +39,6 @@ ARGUMENTS = {
     "dataset.root": "train", "dataset.augment": "augment", "space.method": "methods", "train.epochs": "epochs",
     "search.trials": "trials",
 }  # fmt: skip
-
-
-class Samples(Protocol):
-    """A map-style data set, such as `torch.utils.data.Dataset`: pairs of a sample and a class number."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> tuple[Any, int | Tensor]: ...
 
 
 def sweep(
@@ -126,7 +120,7 @@ def sweep(
         "student": {"model": _given_student(factory, data, searched)},
         "space": searched,
         "train": {"epochs": epochs},
-        "search": {"trials": trials, "startup_trials": max(1, min(10, trials // 3))},
+        "search": {"trials": trials},
         "confirm": {"top": confirm},
         "storage": root,
     }

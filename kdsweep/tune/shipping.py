@@ -10,13 +10,8 @@ from ray import cloudpickle
 
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError, SweepDirError
-from kdsweep.registry import extend_path, give, given, import_from, is_given
+from kdsweep.registry import extend_path, give, given, import_from
 from kdsweep.storage.paths import SweepDir
-
-
-def names(spec: SweepSpec) -> list[str]:
-    """Names of the Python objects of a sweep; empty if it was made from a sweep file or a dict."""
-    return sorted(filter(is_given, [spec.teacher.model, spec.student.model]))
 
 
 def packed(spec: SweepSpec) -> bytes:
@@ -25,8 +20,7 @@ def packed(spec: SweepSpec) -> bytes:
     Raises:
         InputError: If an object cannot be pickled.
     """
-    roles = {spec.teacher.model: "teacher", spec.student.model: "student"}
-    found = {name: (roles[name], _pickled(roles[name], name)) for name in names(spec)}
+    found = {name: (role, _pickled(role, name)) for role, name in spec.given_objects.items()}
     return cloudpickle.dumps((_code_folders(), found)) if found else b""
 
 
@@ -58,11 +52,12 @@ def need_objects(spec: SweepSpec, sweep: SweepDir) -> None:
         SweepDirError: If it lacks one.
     """
     try:
-        for name in names(spec):
+        for name in spec.given_objects.values():
             given(name)
     except InputError:
+        made_from = ", ".join(f"{role} {name.partition(':')[2]}" for role, name in spec.given_objects.items())
         raise SweepDirError(
-            f"{sweep.root}: was made from Python objects ({', '.join(names(spec))}); continue it with the same call of "
+            f"{sweep.root}: was made from Python objects ({made_from}); continue it with the same call of "
             f"kdsweep.sweep(..., name={spec.name!r})"
         ) from None
 

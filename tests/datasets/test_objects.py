@@ -9,10 +9,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 from torchvision.transforms import v2
 
-from kdsweep import datasets
+from kdsweep import datasets, tasks
 from kdsweep.datasets import Source
 from kdsweep.datasets.objects import store
+from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError
+from kdsweep.storage.paths import Store
 
 DRAW = np.random.default_rng(0)
 IMAGES = DRAW.integers(0, 256, (10, 3, 8, 6), dtype=np.uint8)
@@ -153,3 +155,28 @@ def test_splits_of_different_shapes_are_refused(tmp_path):
 def test_files_that_are_gone_are_said_to_be_gone(tmp_path):
     with pytest.raises(DataError, match="pass the data set to kdsweep.sweep again"):
         datasets.get("stored_images").describe(Source(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)]),
+        v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.2] * 3)]),
+    ],
+    ids=["in 0..1", "normalised"],
+)
+def test_models_get_the_samples_that_the_data_set_returns(tmp_path, transform):
+    data = Pairs(pictures(), transform=transform)
+    found = store({"train": data, "val": data}, tmp_path, lambda line: None)
+    normalize = "none" if found.name == "stored_images" else "dataset"
+    spec = DatasetSpec(name=found.name, root=str(found.root), normalize=normalize)
+    with pytest.raises(DataError, match="are also in 'train'"):
+        tasks.of(spec).prepare(spec, 0, Store(tmp_path))
+    found = store({"train": data}, tmp_path, lambda line: None)
+    spec = DatasetSpec(name=found.name, root=str(found.root), normalize=normalize, val_fraction=0.5)
+    split = tasks.of(spec).prepare(spec, 0, Store(tmp_path)).split("train", torch.device("cpu"))
+    batch = split.batch(torch.arange(len(split)))
+    samples = torch.stack([data[index][0] for index in range(len(data))])
+    nearest = (batch[:, None] - samples).abs().amax(dim=(2, 3, 4)).min(dim=1).values
+    assert len(split) == 5
+    assert nearest.max() <= 1e-6

@@ -22,7 +22,7 @@ from kdsweep.terminal.progress import Silent
 MARK = "a text that no file of the sweep may contain"
 FILE_SWEEP = """\
 name: from_file
-dataset: {{name: mnist_mini, val_fraction: 0.5, subset: 400}}
+dataset: {{name: mnist_mini, val_fraction: 0.5, subset: 400, normalize: none}}
 teacher: {{model: mnist_teacher, width: 0.25, checkpoint: "kdsweep:mnist_mini_teacher"}}
 student: {{model: mnist_student}}
 space:
@@ -71,8 +71,8 @@ def called(storage, **changes):
         "methods": ["kd", "hint", "none"], "storage": storage, "name": "from_objects", "progress": Marked(),
         "space": {"width": {"choice": [0.25, 0.5]}, "temperature": {"loguniform": [2, 8]},
                   "lr": {"loguniform": [1e-3, 1e-2]}},
-        "overrides": {"dataset.val_fraction": 0.5, "dataset.subset": 400, "dataset.normalize": "dataset",
-                      "train.batch_size": 64, "search.sampler": "random", "scheduler.name": "none"},
+        "overrides": {"dataset.val_fraction": 0.5, "dataset.subset": 400, "train.batch_size": 64,
+                      "search.sampler": "random", "scheduler.name": "none"},
     }  # fmt: skip
     results = kdsweep.sweep(**arguments | changes)
     assert arguments["progress"].looked

@@ -42,7 +42,7 @@ class _NotPixelsError(Exception):
     """A sample is no image of 8 bits, so all samples have to be kept as they are."""
 
 
-def store(splits: Mapping[str, Any], folder: Path, tell: Callable[[str], None]) -> StoredObjects:
+def store(splits: Mapping[str, Any], folder: Path, tell: Callable[[int, int, str], None]) -> StoredObjects:
     """Read each split once and store it, unless the same samples are stored already.
 
     Images of 8 bits, also those scaled to 0..1 as by torchvision's ToTensor, become `stored_images`; other samples are
@@ -51,7 +51,7 @@ def store(splits: Mapping[str, Any], folder: Path, tell: Callable[[str], None]) 
     Args:
         splits: Map-style data sets by split; `train` is required.
         folder: Directory of all stored data sets.
-        tell: Receives lines for the user.
+        tell: Receives how many samples of how many have been read, and what they are.
 
     Raises:
         DataError: If one is not a map-style data set of labelled samples of one shape, or a transform is random.
@@ -60,11 +60,10 @@ def store(splits: Mapping[str, Any], folder: Path, tell: Callable[[str], None]) 
         _check(split, data)
     kinds = ("image", "tensors") if _is_floating(_sample(splits["train"], "train", 0)[0]) else ("image", "integers")
     for kind in kinds:
-        tell(f"reading {', '.join(f'{len(data)} of {split}' for split, data in splits.items())} as {STORED[kind]}")
         partial = folder / f".{os.getpid()}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            digest = _write(splits, kind, partial)
+            digest = _write(splits, kind, partial, tell)
             root = folder / digest
             if not all(has_array(root / f"{split}_samples.bin") for split in splits):
                 shutil.rmtree(root, ignore_errors=True)
@@ -99,11 +98,11 @@ def _check(split: str, data: Any) -> None:
             )
 
 
-def _write(splits: Mapping[str, Any], kind: str, root: Path) -> str:
+def _write(splits: Mapping[str, Any], kind: str, root: Path, tell: Callable[[int, int, str], None]) -> str:
     """Write all splits. Return the digest of their content."""
     hashed = hashlib.sha256(kind.encode())
     shape: tuple[int, ...] = ()
-    classes = 0
+    classes, done, total = 0, 0, sum(map(len, splits.values()))
     for split, data in splits.items():
         hashed.update(split.encode())
         writers = [ArrayWriter(root / f"{split}_{part}.bin") for part in ("samples", "labels")]
@@ -114,6 +113,8 @@ def _write(splits: Mapping[str, Any], kind: str, root: Path) -> str:
                     found = f"found shape {shown(samples.shape[1:])} after {shown(shape)}"
                     raise DataError(f"{split}: {found}; accepted: samples of one shape (add a resize to the transform)")
                 classes = max(classes, int(labels.max()) + 1)
+                done += len(labels)
+                tell(done, total, f"samples read as {STORED[kind].removeprefix('stored_')}")
                 for writer, rows in zip(writers, (samples, labels), strict=True):
                     writer.append_array(rows)
                     hashed.update(np.ascontiguousarray(rows).data)

@@ -96,7 +96,8 @@ def sweep(
     root = Path(storage).expanduser().absolute()
     store = SweepDir(root / name).store
     given = {split: data for split, data in (("train", train), ("val", val), ("test", test)) if data is not None}
-    data = objects.store(given, store.objects, lambda line: view.phase("data", line))
+    with view:
+        data = objects.store(given, store.objects, lambda done, total, text: view.counted("data", done, total, text))
     is_image = data.name == STORED["image"]
     if augment and not is_image:
         raise InputError(

@@ -36,6 +36,10 @@ class Pairs:
         return self.transform(self.samples[index]), self.labels[index]
 
 
+def ignore(done, total, text):
+    """Ignore the progress."""
+
+
 def pictures(mode="RGB"):
     return [Image.fromarray(image.transpose(1, 2, 0)).convert(mode) for image in IMAGES]
 
@@ -43,7 +47,9 @@ def pictures(mode="RGB"):
 def stored(folder, **splits):
     """The name of the stored data set, and what it reads for each split."""
     told = []
-    found = store(splits, folder, told.append)
+    found = store(splits, folder, lambda done, total, text: told.append((done, total, text)))
+    total = sum(map(len, splits.values()))
+    assert told[-1] == (total, total, f"samples read as {found.name.removeprefix('stored_')}")
     dataset = datasets.get(found.name)
     source = Source(found.root)
     read = dataset.load if found.name == "stored_images" else dataset.read
@@ -142,14 +148,14 @@ def noise(sample):
 )
 def test_what_cannot_be_taken_is_said_in_one_line(tmp_path, data, message):
     with pytest.raises(DataError, match=f"^{message}") as raised:
-        store({"train": data}, tmp_path, lambda line: None)
+        store({"train": data}, tmp_path, ignore)
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_splits_of_different_shapes_are_refused(tmp_path):
     with pytest.raises(DataError, match="^test: found shape 3 x 4 x 6 after 3 x 8 x 6; accepted: samples of one shape"):
-        store({"train": Pairs(IMAGES), "test": Pairs(IMAGES[:, :, :4])}, tmp_path, lambda line: None)
+        store({"train": Pairs(IMAGES), "test": Pairs(IMAGES[:, :, :4])}, tmp_path, ignore)
 
 
 def test_files_that_are_gone_are_said_to_be_gone(tmp_path):
@@ -167,12 +173,12 @@ def test_files_that_are_gone_are_said_to_be_gone(tmp_path):
 )
 def test_models_get_the_samples_that_the_data_set_returns(tmp_path, transform):
     data = Pairs(pictures(), transform=transform)
-    found = store({"train": data, "val": data}, tmp_path, lambda line: None)
+    found = store({"train": data, "val": data}, tmp_path, ignore)
     normalize = "none" if found.name == "stored_images" else "dataset"
     spec = DatasetSpec(name=found.name, root=str(found.root), normalize=normalize)
     with pytest.raises(DataError, match="are also in 'train'"):
         tasks.of(spec).prepare(spec, 0, Store(tmp_path))
-    found = store({"train": data}, tmp_path, lambda line: None)
+    found = store({"train": data}, tmp_path, ignore)
     spec = DatasetSpec(name=found.name, root=str(found.root), normalize=normalize, val_fraction=0.5)
     split = tasks.of(spec).prepare(spec, 0, Store(tmp_path)).split("train", torch.device("cpu"))
     batch = split.batch(torch.arange(len(split)))

@@ -209,3 +209,14 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end():
     )
     assert written[-1].startswith("search  64/64 trials")
     assert "left" not in written[-1]
+
+
+def test_a_view_serves_the_reading_of_objects_and_then_their_sweep():
+    screen = Screen()
+    with screen.view as view:
+        view.counted("data", 256, 512, "samples read as images")
+    with screen.view as view:
+        view.phase("data", "512 training images")
+        view.search(status(complete=3))
+        assert "3/64 trials" in "".join(screen.lines())
+    assert "data    512 training images" in screen.permanent()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kdsweep.results.frames import Results, load_results
     from kdsweep.results.student import load_student
     from kdsweep.tune.driver import confirm, resume, run
+    from kdsweep.tune.objects import sweep
 
 _HOMES = {
     "METHODS": "kdsweep.methods",
@@ -37,6 +38,7 @@ _HOMES = {
     "load_student": "kdsweep.results.student",
     "resume": "kdsweep.tune.driver",
     "run": "kdsweep.tune.driver",
+    "sweep": "kdsweep.tune.objects",
 }
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "load_student",
     "resume",
     "run",
+    "sweep",
 ]
 
 

@@ -13,10 +13,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from kdsweep.config import shipped
 from kdsweep.errors import InputError, KdsweepError, printable
 from kdsweep.serving import commands as serving
 from kdsweep.storage.places import Place, of_ray
 from kdsweep.terminal import lists
+from kdsweep.terminal.init import init
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -58,14 +60,22 @@ def spec_path(given: str) -> Path:
 
 SpecArgument = Annotated[
     Path,
-    typer.Argument(metavar="SPEC", parser=spec_path, help="A sweep file, such as search_spaces/quickstart.yaml."),
+    typer.Argument(
+        metavar="SPEC",
+        parser=spec_path,
+        help=f"A sweep file, or one that comes with kdsweep: {', '.join(shipped.names())}.",
+    ),
 ]
 DirArgument = Annotated[
     Place, typer.Argument(metavar="DIR", parser=Place.of, help="A sweep directory, such as runs/quickstart.")
 ]
 StudentArgument = Annotated[
     Place,
-    typer.Argument(metavar="STUDENT", parser=Place.of, help="A folder written by kdsweep export, a path or a URI."),
+    typer.Argument(
+        metavar="STUDENT",
+        parser=Place.of,
+        help="A folder written by kdsweep export, a path or a URI, or an ONNX file in it.",
+    ),
 ]
 SetOption = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8.")
@@ -89,6 +99,9 @@ class Format(StrEnum):
     CSV = "csv"
     JSON = "json"
     PARQUET = "parquet"
+
+
+app.command()(init)
 
 
 @app.command()

@@ -18,7 +18,7 @@ KdsweepError                 exit 1: failed while running
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 
@@ -43,6 +43,11 @@ class SpecError(InputError):
     def __init__(self, faults: Sequence[str]):
         self.faults = tuple(map(_on_one_line, faults))
         KdsweepError.__init__(self, "\n".join(self.faults))
+
+    def renamed(self, names: Mapping[str, str]) -> SpecError:
+        """Return the error with other names for the keys that the faults begin with."""
+        parts = (fault.partition(":") for fault in self.faults)
+        return SpecError([f"{names.get(key, key)}{colon}{rest}" for key, colon, rest in parts])
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[str, ...]]]:
         return type(self), (self.faults,)

@@ -102,16 +102,62 @@ def is_user_object(name: str) -> bool:
     return ":" in name
 
 
+OBJECTS = "object"  # stands in place of a module for objects that a program passed to kdsweep
+
+_given: dict[str, Any] = {}
+
+
+def give(name: str, value: Any) -> str:
+    """Let `object:NAME` refer to an object of the running program. Return that name.
+
+    The name must identify the object, since results that another object made would be mistaken for its own.
+    """
+    _given[f"{OBJECTS}:{name}"] = value
+    return f"{OBJECTS}:{name}"
+
+
+def is_given(name: str) -> bool:
+    """Whether `name` has the form of a given object, whether or not this process has it."""
+    return name.startswith(f"{OBJECTS}:")
+
+
+def is_lost(name: str) -> bool:
+    """Whether `name` refers to an object that another process was given."""
+    return is_given(name) and name not in _given
+
+
+def given(name: str) -> Any:
+    """Return a given object.
+
+    Raises:
+        UnknownNameError: If this process was not given it.
+    """
+    if is_lost(name):
+        raise UnknownNameError(
+            f"{name!r} is a Python object that this process does not have; in Python, repeat the same call of "
+            "kdsweep.sweep, which returns the results, or pass the object to kdsweep.load_student"
+        )
+    return _given[name]
+
+
 def load_user_object(name: str, kind: str) -> Any:
     """Import the object that `package.module:attribute` refers to.
 
     Modules are searched for in the installed packages first, then in the directories given to `import_from`.
 
     Raises:
-        UnknownNameError: If the module cannot be imported or lacks the attribute.
+        UnknownNameError: If the module cannot be imported or lacks the attribute, or if it is `__main__`, which is
+            another module in each process.
     """
+    if is_given(name):
+        return given(name)
     module_name, _, attribute = name.partition(":")
-    _extend_path()
+    if module_name == "__main__":
+        raise UnknownNameError(
+            f"{kind} {name!r}: workers cannot import __main__; accepted: a module of its own, such as "
+            f"my_code:{attribute}, or in Python the object itself, passed to kdsweep.sweep"
+        )
+    extend_path()
     try:
         module = import_module(module_name)
     except (Exception, SystemExit) as error:  # importing the user's module may raise anything
@@ -123,7 +169,7 @@ def load_user_object(name: str, kind: str) -> Any:
     return getattr(module, attribute)
 
 
-def _extend_path() -> None:
+def extend_path() -> None:
     """Let `sys.path` end with the registered directories, except those that it contains anyway."""
     end = len(sys.path)
     while end and sys.path[end - 1] in _code_folders:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kdsweep.registry import load_user_object
+from kdsweep.registry import is_given, load_user_object
 from kdsweep.seeds import digest_of
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -32,12 +32,15 @@ def source_digest(name: str) -> str:
     """Hash the module of `package.module:attribute`, and the modules of the same directory that it imports.
 
     Returns:
-        The digest; empty if the module belongs to an installed package.
+        The digest; empty if the module belongs to an installed package, or for an object of the running program, whose
+        name identifies it.
 
     Raises:
         UnknownNameError: If the object cannot be imported.
     """
     load_user_object(name, "object")
+    if is_given(name):
+        return ""
     module_name = name.partition(":")[0]
     found = getattr(sys.modules[module_name], "__file__", None)
     if not found or _is_installed(Path(found)):

@@ -14,7 +14,7 @@ from kdsweep.config.several import several_faults
 from kdsweep.config.shapes import schema_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec
 from kdsweep.config.yaml import Document, Keys
-from kdsweep.errors import SpecError
+from kdsweep.errors import SpecError, SweepDirError
 from kdsweep.params import named
 from kdsweep.registry import import_from, is_user_object
 from kdsweep.search.parsing import SpaceError, parsed
@@ -73,6 +73,31 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
     if faults:
         raise SpecError(faults)
     return spec
+
+
+def changeable(before: SweepSpec, after: SweepSpec) -> dict[str, Any]:
+    """Return the new values of the settings that may change and differ, by dotted path.
+
+    Raises:
+        SweepDirError: If the specs differ in another setting.
+    """
+    there, here = before.comparable(), after.comparable()
+    changed = {key: _at(here, key) for key in CHANGEABLE if _at(there, key) != _at(here, key)}
+    others = [
+        one
+        for one in differences(there, here)
+        if not one.startswith(tuple(f"{key}{end}" for key in CHANGEABLE for end in ":."))
+    ]
+    if others:
+        shown = "; ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        raise SweepDirError(f"{after.sweep_dir.root} contains a different sweep ({shown}); choose another name")
+    return changed
+
+
+def _at(values: Mapping[str, Any], dotted: str) -> Any:
+    for key in dotted.split("."):
+        values = values[key]
+    return values
 
 
 def _refusal(change: str, before: SweepSpec) -> str:

@@ -68,12 +68,12 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     yield from metric_faults(spec, len(info.class_names))
     input_spec = task.input_spec(info.input_shape)
     found: dict[str, list[models.Described]] = {}
-    widths = {"teacher": (spec.teacher.width,), "student": _widths(spec.search_space)}
+    tried = {"teacher": (spec.teacher.width,), "student": widths(spec.search_space)}
     for who, section in (("teacher", spec.teacher), ("student", spec.student)):
         try:
             found[who] = [
                 models.describe(section.model, input_spec, len(info.class_names), width, **section.options)
-                for width in widths[who]
+                for width in tried[who]
             ]
         except InputError as error:
             yield (who, "model"), str(error)
@@ -98,7 +98,7 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
             yield ("space", "method"), f"{method}: {error}"
 
 
-def _widths(space: SearchSpace) -> tuple[float, ...]:
+def widths(space: SearchSpace) -> tuple[float, ...]:
     """Return every width of a choice, or the bounds of a range."""
     width = space.shared["width"]
     if isinstance(width, Choice):

@@ -1,4 +1,4 @@
-"""Read a sweep file and report every fault in it at once.
+"""Read a sweep file, or a dict, and report every fault in it at once.
 
 Cheap checks run first: the YAML, the types of each section, then cross-section and environment checks. The models are
 checked only when all of those pass.
@@ -17,6 +17,7 @@ from kdsweep.config.fitting import SHIPPED, checkpoint_path, dataset_info, fault
 from kdsweep.config.objective import objective_faults, with_modes
 from kdsweep.config.several import several_faults
 from kdsweep.config.shapes import Repair, repaired, schema_faults
+from kdsweep.config.shipped import sweep_file
 from kdsweep.config.sizes import batch_note, subset_fault, training_files
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.yaml import Document, Keys
@@ -42,21 +43,26 @@ MOST_FILES = 20  # unreadable image files that are listed
 CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
 
 
-def load_spec(path: str | Path, overrides: Mapping[str, Any] | None = None) -> SweepSpec:
-    """Read and check a sweep file.
+def load_spec(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> SweepSpec:
+    """Read and check a sweep file, or the same keys as a dict.
 
     Args:
-        path: The YAML file; relative paths in it are taken from the current directory.
+        given: The YAML file, the name of one that comes with kdsweep (`quickstart`), or a dict with the keys of one;
+            relative paths in it are taken from the current directory.
         overrides: Values by dotted path, such as `{"search.trials": 8}`.
 
     Returns:
         The spec, its paths absolute.
 
     Raises:
-        SpecError: With one line per fault.
+        SpecError: With one line per fault: `FILE:LINE: PATH: ...`, or `PATH: ...` for a dict.
     """
-    document = Document(Path(path))
-    document.values.setdefault("name", Path(path).stem)
+    if isinstance(given, Mapping):
+        document = Document(given)
+    else:
+        path = sweep_file(given)
+        document = Document(path)
+        document.values.setdefault("name", path.stem)
     for dotted, value in (overrides or {}).items():
         document.override(dotted, value)
     import_from(str(Path.cwd()))

@@ -14,6 +14,7 @@ from kdsweep import tasks
 from kdsweep.config import yaml as document
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import SpecError
+from kdsweep.registry import is_given
 from kdsweep.search.section import Objective, ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.section import Count, Rate, Section, Weight
@@ -191,6 +192,12 @@ class SweepSpec(Section):
         if self.confirm.margin != "auto":
             return self.confirm.margin
         return tasks.of(self.dataset).metric(self.objectives[0].metric).margin
+
+    @property
+    def given_objects(self) -> dict[str, str]:
+        """Names of the Python objects that the sweep was made from, by role; empty for sweeps from files and dicts."""
+        models = {"teacher": self.teacher.model, "student": self.student.model}
+        return {role: name for role, name in models.items() if is_given(name)}
 
     @property
     def sweep_dir(self) -> SweepDir:

@@ -1,12 +1,14 @@
-"""YAML documents that remember the line of every key."""
+"""Mappings from YAML or from Python that remember where every key is."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -20,20 +22,21 @@ TOO_LARGE = "found a whole number above 1e308; accepted: numbers that fit a floa
 
 
 class Document:
-    """A mapping read from YAML 1.2, as plain Python values.
+    """A mapping as plain Python values: read from YAML 1.2, or given as a dict.
 
     Args:
-        path: The file.
+        given: The file, or the mapping, which is copied.
 
     Raises:
-        SpecError: If the file is missing or unreadable, is not a mapping, repeats a key, or contains a tag or an alias.
+        SpecError: If the file is missing or unreadable, is not a mapping, repeats a key, or contains a tag or an alias;
+            or if the mapping contains anything but plain values.
     """
 
-    def __init__(self, path: Path):
-        self.source = str(path)
-        self._lines: dict[Keys, int] = {}
+    def __init__(self, given: Path | Mapping[str, Any]):
+        self.source = "" if isinstance(given, Mapping) else str(given)
+        self._lines: dict[Keys, int] = {}  # in a mapping from Python: the position of the key
         self._overridden: set[Keys] = set()
-        self.values: dict[str, Any] = self._read(path)
+        self.values: dict[str, Any] = self._copied(given, ()) if isinstance(given, Mapping) else self._read(given)
 
     def override(self, dotted: str, value: Any) -> None:
         """Set the value at a dotted path, creating missing mappings on the way.
@@ -41,31 +44,34 @@ class Document:
         Raises:
             SpecError: If the path goes through a value that is not a mapping.
         """
-        keys = dotted.split(".")
+        keys, shown = dotted.split("."), self._option(dotted)
         if not all(keys):
-            raise SpecError([f"--set {dotted}: accepted: a dotted path such as search.trials"])
+            raise SpecError([f"{shown}: accepted: a dotted path such as search.trials"])
         inner = self.values
         for key in keys[:-1]:
             if inner.get(key) is None:
                 inner[key] = {}
             inner = inner[key]
             if not isinstance(inner, dict):
-                raise SpecError([f"--set {dotted}: {key} is {inner!r}; accepted: a path whose keys all hold mappings"])
-        inner[keys[-1]] = value
+                raise SpecError([f"{shown}: {key} is {inner!r}; accepted: a path whose keys all hold mappings"])
+        inner[keys[-1]] = self._copied(value, tuple(keys))
         self._overridden.add(tuple(keys))
 
     def fault(self, keys: Keys, message: str) -> str:
-        """Return `FILE:LINE: PATH: message` as one line."""
+        """Return `FILE:LINE: PATH: message` as one line; `PATH: message` for a mapping from Python."""
         path = ".".join(str(key) for key in keys)
         shown = f"{path}: {message}" if path else message
-        if self._is_overridden(keys):
-            return f"--set {shown}"
+        if not self.source or self._is_overridden(keys):
+            return self._option(shown)
         return f"{self.source}:{self._line(keys)}: {shown}"
 
     def faults(self, found: Iterable[tuple[Keys, str]]) -> list[str]:
         """Return each fault once as one line, in the order of the file; those of `--set` options come last."""
         ordered = sorted(found, key=lambda fault: (self._is_overridden(fault[0]), self._line(fault[0])))
         return list(dict.fromkeys(self.fault(keys, message) for keys, message in ordered))
+
+    def _option(self, shown: str) -> str:
+        return f"--set {shown}" if self.source else shown
 
     def _is_overridden(self, keys: Keys) -> bool:
         return any(keys[:n] in self._overridden for n in range(1, len(keys) + 1))
@@ -96,6 +102,39 @@ class Document:
         plain: dict[str, Any] = self._plain(loaded, ())
         return plain
 
+    def _copied(self, given: Any, keys: Keys) -> Any:
+        """Return a copy of a value from Python, without tuples, paths and NumPy's types, none of which YAML can hold.
+
+        Raises:
+            SpecError: With every other value that YAML cannot hold.
+        """
+        found: list[tuple[Keys, str]] = []
+        try:
+            plain = self._of_python(given, keys, found)
+        except RecursionError:
+            found.append((keys, "found a value that contains itself; accepted: plain values"))
+        if found:
+            raise SpecError([self.fault(at, message) for at, message in found])
+        return plain
+
+    def _of_python(self, value: Any, keys: Keys, found: list[tuple[Keys, str]]) -> Any:
+        if not self.source:
+            self._lines[keys] = len(self._lines)
+        if isinstance(value, Mapping):
+            found += [
+                ((*keys, str(key)), f"found key {key!r}; accepted: text") for key in value if not isinstance(key, str)
+            ]
+            return {str(key): self._of_python(inner, (*keys, str(key)), found) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._of_python(inner, (*keys, index), found) for index, inner in enumerate(value)]
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        if isinstance(value, np.ndarray | np.generic):
+            return self._of_python(value.tolist(), keys, found)
+        if fault := _scalar_fault(value, "None, bool, numbers, text, lists and dicts"):
+            found.append((keys, fault))
+        return _scalar(value)
+
     def _plain(self, value: Any, keys: Keys) -> Any:
         if isinstance(value, CommentedMap):
             plain = {}
@@ -110,14 +149,9 @@ class Document:
             for index in range(len(value)):
                 self._lines[(*keys, index)] = value.lc.item(index)[0] + 1
             return [self._plain(inner, (*keys, index)) for index, inner in enumerate(value)]
-        if isinstance(value, bool) or value is None:
-            return value
-        if _is_too_large(value):
-            raise SpecError([self.fault(keys, TOO_LARGE)])
-        for kind in (int, float, str):
-            if isinstance(value, kind):
-                return kind(value)
-        raise SpecError([self.fault(keys, f"found {type(value).__name__} {value}; accepted: plain YAML values")])
+        if fault := _scalar_fault(value, "plain YAML values"):
+            raise SpecError([self.fault(keys, fault)])
+        return _scalar(value)
 
 
 def parse_value(text: str, option: str) -> Any:
@@ -168,6 +202,22 @@ def _parse(text: str, source: str) -> Any:
         raise SpecError([f"{source}:1: not readable as YAML: {first}"]) from error
 
 
+def _scalar_fault(value: Any, accepted: str) -> str:
+    """Return why a value is not a scalar that YAML can hold; empty if it is one."""
+    if _is_too_large(value):
+        return TOO_LARGE
+    if value is None or isinstance(value, bool | int | float | str):
+        return ""
+    return f"found {type(value).__name__} {value}; accepted: {accepted}"
+
+
+def _scalar(value: Any) -> Any:
+    """Return a number or text without its subclass."""
+    if isinstance(value, bool) or value is None:
+        return value
+    return next((kind(value) for kind in (int, float, str) if isinstance(value, kind)), str(value))
+
+
 def _is_too_large(value: Any) -> bool:
     return isinstance(value, int) and abs(value) > sys.float_info.max
 
@@ -179,9 +229,4 @@ def _bare(value: Any, option: str) -> Any:
         return [_bare(inner, option) for inner in value]
     if _is_too_large(value):
         raise SpecError([f"--set {option}: {TOO_LARGE}"])
-    if isinstance(value, bool) or value is None:
-        return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return str(value)
+    return _scalar(value)

@@ -11,6 +11,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from kdsweep import tasks
 from kdsweep.errors import printable
+from kdsweep.registry import OBJECTS, is_given
 from kdsweep.results.confirmed import judged_seeds, verdict_of
 from kdsweep.results.standalone import stands_alone
 from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig
@@ -40,7 +41,7 @@ def card(config: StudentConfig) -> str:
     return f"""---
 {_metadata(config)}---
 
-# {_text(config.model)} trained on {_text(config.dataset["name"])}
+# {_text(config.model.removeprefix(f"{OBJECTS}:"))} trained on {_text(config.dataset["name"])}
 
 {config.parameters:,} parameters, {config.size_mb:.3f} MiB{smaller}. Trial {config.trial} of the sweep
 {_text(config.sweep)}, made with kdsweep {config.kdsweep}.
@@ -50,11 +51,11 @@ def card(config: StudentConfig) -> str:
 ```python
 import kdsweep
 
-student = kdsweep.load_student(".")  # this folder
+{_load(config)}
 {task.exported_call(config.input_shape)}
 ```
 
-{task.exported_note(config.model_dump())} Classes, in the order of
+{_without_code(config)}{task.exported_note(config.model_dump())} Classes, in the order of
 the logits: {", ".join(_text(name) for name in config.class_names)}.
 {_files(config)}
 ## {metric.replace("_", " ").capitalize()}
@@ -73,6 +74,26 @@ Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("
 |---|---|
 {settings}
 """
+
+
+def _load(config: StudentConfig) -> str:
+    """The line of Python that loads the student."""
+    if is_given(config.model):
+        return 'student = kdsweep.load_student(".", student=build)  # this folder, and the function described below'
+    return 'student = kdsweep.load_student(".")  # this folder'
+
+
+def _without_code(config: StudentConfig) -> str:
+    """How a student loads whose model was a Python object; else empty."""
+    if not is_given(config.model):
+        return ""
+    names = "its state dict" if not config.head else "its state dict, below `student.`"
+    return (
+        "The model was defined by the program that ran the sweep; this folder holds no code. `build` is the function\n"
+        f"that was passed to `kdsweep.sweep` as `student`, called with width {config.width:g}. The names in\n"
+        f"`model.safetensors` are those of {names}, so the weights also load without kdsweep. Files exported with\n"
+        "`onnx=True` or `torch_export=True` need no code at all.\n\n"
+    )
 
 
 def _metadata(config: StudentConfig) -> str:

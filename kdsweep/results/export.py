@@ -19,6 +19,7 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.datasets import Dataset
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import CheckpointError, InputError
+from kdsweep.registry import is_lost
 from kdsweep.results.card import card
 from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.standalone import MODEL, model_file, stands_alone
@@ -177,15 +178,17 @@ def _export(
 ) -> Exported:
     where = f"weights of trial {config.trial}"
     try:
-        model = rebuilt(config, weights.load(trial.best), where)
+        state = weights.load(trial.best)
+        model = None if is_lost(config.model) else rebuilt(config, state, where)
     except CheckpointError as error:
         raise InputError(f"{error}; the weights must be as the sweep wrote them") from error
-    further = _further(config, dataset, weights.load(trial.best), wanted, tell)
+    further = _further(config, dataset, state, wanted, tell)
     config = config.model_copy(update={"files": {name: facts for name, (_, facts) in further.items()}})
     as_json = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
     files = {WEIGHTS: trial.best.read_bytes(), CONFIG: as_json.encode(), CARD: card(config).encode()}
     files |= {name: content for name, (content, _) in further.items()}
-    files |= {MODEL: model_file(config, model).encode()} if stands_alone(config) else {}
+    if model is not None and stands_alone(config):
+        files[MODEL] = model_file(config, model).encode()
     try:
         removed = folder.write_files(files, stale=(*FURTHER, MODEL), last=CONFIG)
     except OSError as error:

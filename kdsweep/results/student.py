@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +16,8 @@ from kdsweep.datasets import Dataset
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError, InputError, KdsweepError
 from kdsweep.lazy import nn, torch
-from kdsweep.registry import is_user_object
+from kdsweep.models.given import GivenFactory
+from kdsweep.registry import give, given, is_given, is_user_object
 from kdsweep.results.confirmed import judged_seeds
 from kdsweep.results.gains import Outcome
 from kdsweep.storage import weights
@@ -203,12 +205,16 @@ def _integer(literal: str) -> int:
     return int(literal)
 
 
-def load_student(path: str | Path | Place, *, trust_code: bool = False) -> nn.Module:
+def load_student(
+    path: str | Path | Place, *, trust_code: bool = False, student: Callable[..., nn.Module] | None = None
+) -> nn.Module:
     """Load an exported student.
 
     Args:
         path: The student's folder; one at a URI is copied to a local cache first.
         trust_code: Whether to import user code (`package.module:function`) that the student refers to.
+        student: The function that builds the student, as passed to `kdsweep.sweep`; needed in another process than the
+            sweep's, because the folder holds no code.
 
     Returns:
         A module in eval mode that takes samples and returns logits [B, classes]. An image student takes images
@@ -221,14 +227,37 @@ def load_student(path: str | Path | Place, *, trust_code: bool = False) -> nn.Mo
     folder = local_copy(path, "student")
     config = read_config(folder)
     kind = str(config.head.get("kind", ""))
+    if is_given(config.model):
+        _provide(config, student, folder)
+    elif student is not None:
+        raise InputError(
+            f"{folder}: its model is {config.model!r}; accepted: without student, which is for kdsweep.sweep"
+        )
     for what, name in (("model", config.model), ("head", kind), ("task", config.task)):
-        if is_user_object(name) and not trust_code:
+        if is_user_object(name) and not is_given(name) and not trust_code:
             raise InputError(
                 f"{folder}: its {what} is user code, {name!r}; pass trust_code=True (--trust-code) if you trust it"
             )
     where = f"student {folder / WEIGHTS}"
     model = rebuilt(config, weights.load(folder / WEIGHTS), where)
     return exported(config, model, where).eval()
+
+
+def _provide(config: StudentConfig, student: Callable[..., nn.Module] | None, folder: Path) -> None:
+    """Let the model of a student that was made from a Python object be built by the user's function.
+
+    Raises:
+        InputError: If there is none, and the process does not have the object.
+    """
+    if student is not None:
+        give(config.model.partition(":")[2], GivenFactory(student))
+    try:
+        given(config.model)
+    except InputError:
+        raise InputError(
+            f"{folder}: its model is a Python object, so the folder holds its weights but no code; load it in Python: "
+            "kdsweep.load_student(folder, student=...) with the function that was passed to kdsweep.sweep"
+        ) from None
 
 
 def evaluate_student(

@@ -83,6 +83,18 @@ def map_array(path: Path) -> torch.Tensor:
     return torch.from_file(str(path), shared=False, size=math.prod(shape), dtype=getattr(torch, dtype)).reshape(shape)
 
 
+def read_array(path: Path) -> NDArray[Any]:
+    """Read an array into memory, without torch.
+
+    Raises:
+        DataError: If the file is missing or has the wrong size for its shape.
+    """
+    if not has_array(path):
+        raise DataError(f"{path}: missing or truncated")
+    shape, dtype = _described(path)
+    return np.fromfile(path, dtype).reshape(shape)
+
+
 def has_array(path: Path) -> bool:
     """Whether the array exists and has its full size."""
     if not path.is_file() or not _sidecar(path).is_file():

@@ -245,6 +245,11 @@ class Store:
         """Folder of a trained teacher."""
         return self.root / "teachers" / digest
 
+    @property
+    def objects(self) -> Path:
+        """Data sets and teachers that were passed to kdsweep.sweep as Python objects."""
+        return self.root / "objects"
+
     def outputs(self, digest: str) -> Path:
         """Folder of one teacher's outputs on one data set."""
         return self.root / "outputs" / digest

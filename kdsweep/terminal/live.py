@@ -1,10 +1,13 @@
-"""The live view of a running sweep. It is redrawn by its own clock, so that times move between events."""
+"""Live views of a running sweep: on a terminal, and in a notebook."""
 
 from __future__ import annotations
 
+import io
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -19,6 +22,7 @@ from kdsweep.terminal.progress import (
     PlainLines,
     Progress,
     SearchStatus,
+    Silent,
     best_text,
     config_parts,
     counts_text,
@@ -30,6 +34,8 @@ REDRAWS_PER_SECOND = 2
 NAMES = 8  # width of the phases' names
 HEADING = "bold cyan"
 LONGEST_BAR, SHORTEST_BAR = 30, 8
+NOTEBOOK_WIDTH = 100
+NOTEBOOK_STYLE = "white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace"
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class _Counted:
 
 
 class LiveView:
-    """Redraws a few lines in place.
+    """Redraws a few lines in place, by its own clock, so that times move between events.
 
     Args:
         console: A terminal.
@@ -128,9 +134,74 @@ class LiveView:
         self._live.stop()
 
 
+class NotebookView:
+    """The same lines as one output of a notebook's cell, replaced as the sweep proceeds.
+
+    Args:
+        clock: Returns the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._lines = _page()
+        self._view = LiveView(self._lines, clock)
+        self._output: Any = None
+        self._next = -math.inf
+
+    def phase(self, name: str, text: str) -> None:
+        self._view.phase(name, text)
+        self._show()
+
+    def counted(self, name: str, done: int, total: int, text: str) -> None:
+        self._view.counted(name, done, total, text)
+        if done == total or self._clock() >= self._next:
+            self._show()
+
+    def search(self, status: SearchStatus) -> None:
+        self._view.search(status)
+        if status.over or self._clock() >= self._next:
+            self._show()
+
+    def _show(self, *, running: bool = True) -> None:
+        self._next = self._clock() + 1 / REDRAWS_PER_SECOND
+        moving = _page()
+        if running:
+            moving.print(self._view.view())
+        pages = (self._lines, moving)
+        text = "".join(page.export_text(clear=False) for page in pages)
+        html = "".join(page.export_html(clear=False, inline_styles=True, code_format="{code}") for page in pages)
+        bundle = {"text/plain": text, "text/html": f'<pre style="{NOTEBOOK_STYLE}">{html}</pre>'}
+        if self._output is None:
+            from IPython.display import display
+
+            self._output = display(bundle, raw=True, display_id=True)
+        else:
+            self._output.update(bundle, raw=True)
+
+    def __enter__(self) -> NotebookView:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._show(running=False)
+
+
 def for_console(console: Console) -> Progress:
-    """Return a live view for a terminal that can redraw lines, plain lines otherwise, also in a notebook."""
+    """Return a live view for a terminal that can redraw lines or for a notebook, plain lines otherwise."""
+    if console.is_jupyter:
+        return NotebookView()
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else PlainLines(console)
+
+
+def shown(progress: Progress | bool) -> Progress:
+    """Return what receives the progress of a sweep from Python: the default view, nothing, or the caller's own."""
+    if isinstance(progress, bool):
+        return for_console(Console(stderr=True)) if progress else Silent()
+    return progress
+
+
+def _page() -> Console:
+    """Return a console that only records."""
+    return Console(file=io.StringIO(), width=NOTEBOOK_WIDTH, record=True, force_jupyter=False, legacy_windows=False)
 
 
 def _heading(name: str) -> Text:

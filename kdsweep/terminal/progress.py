@@ -94,7 +94,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Shows nothing; the default for sweeps run from Python."""
+    """Shows nothing."""
 
     def phase(self, name: str, text: str) -> None:
         pass

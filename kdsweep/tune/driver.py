@@ -13,36 +13,51 @@ from ray.exceptions import RayError
 from ray.tune import TuneError
 
 from kdsweep.config.changes import changed_spec
+from kdsweep.config.load import load_spec
 from kdsweep.config.several import confirm_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place
-from kdsweep.terminal.progress import Progress, Silent
+from kdsweep.terminal.live import shown
+from kdsweep.terminal.progress import Progress
 from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
 from kdsweep.tune.origins import record_code
 from kdsweep.tune.phases import run_phases
+from kdsweep.tune.shipping import need_objects
 from kdsweep.tune.signals import terminable
 
 
-def run(spec: SweepSpec, address: str | None = None, progress: Progress | None = None) -> Results:
+def run(
+    spec: SweepSpec | str | Path | Mapping[str, Any],
+    address: str | None = None,
+    progress: Progress | bool = True,
+    overrides: Mapping[str, Any] | None = None,
+) -> Results:
     """Run a sweep to its end.
 
     Args:
-        spec: The sweep, from `load_spec`.
+        spec: The sweep, from `load_spec`; or what that takes: a sweep file, or a dict with the keys of one.
         address: Address of a Ray cluster, or `local` for a new one; None is RAY_ADDRESS, and `local` without it.
-        progress: Receives status updates.
+        progress: Whether to show it: redrawn in place on a terminal and in a notebook, else as plain lines on standard
+            error. Or an object of one's own that receives it.
+        overrides: Values by dotted path, as for `load_spec`.
 
     Raises:
+        SpecError: If the sweep file or the dict is not valid; one line per fault.
         SweepDirError: If the directory already holds a sweep, or another process is running it.
         Interrupted: After Ctrl-C or SIGTERM. The sweep can be resumed.
         KdsweepError: If the sweep cannot continue.
     """
+    if not isinstance(spec, SweepSpec):
+        spec = load_spec(spec, overrides)
+    elif overrides:
+        raise InputError("overrides: found some for a loaded spec; accepted: pass them to load_spec")
     spec.tracking.check()
     sweep = spec.sweep_dir
-    if _has_begun(sweep):
+    if has_begun(sweep):
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
     _refuse_other_files(sweep)
@@ -50,14 +65,14 @@ def run(spec: SweepSpec, address: str | None = None, progress: Progress | None =
         _clear_failed_start(sweep)
         spec.save(sweep.spec)
         record_code(spec, sweep)
-        return _drive(spec, sweep, address, progress or Silent())
+        return _drive(spec, sweep, address, shown(progress))
 
 
 def resume(
     path: str | Path | Place,
     trials: int | None = None,
     address: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = True,
     overrides: Mapping[str, Any] | None = None,
 ) -> Results:
     """Resume a sweep from its directory alone.
@@ -66,7 +81,7 @@ def resume(
         path: The sweep's directory.
         trials: New total number of trials, to extend the sweep; None keeps the total.
         address: Address of a Ray cluster, or `local` for a new one; None is RAY_ADDRESS, and `local` without it.
-        progress: Receives status updates.
+        progress: Whether to show it, or what receives it; as for `run`.
         overrides: New values by dotted path, for the settings that leave trials comparable, such as
             `{"resources.max_concurrent": 2}`.
 
@@ -77,10 +92,11 @@ def resume(
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
         extended = {} if trials is None else {"search.trials": trials}
+        need_objects(read_spec(sweep), sweep)
         spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
         spec.tracking.check()
         record_code(spec, sweep)
-        return _drive(spec, sweep, address, progress or Silent())
+        return _drive(spec, sweep, address, shown(progress))
 
 
 def confirm(
@@ -88,7 +104,7 @@ def confirm(
     top: int | None = None,
     seeds: int | Literal["auto"] | None = None,
     address: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool = True,
     trainings: int | None = None,
 ) -> Results:
     """Retrain the best configurations and plain students on fresh seeds, and score them on the test split.
@@ -100,7 +116,7 @@ def confirm(
         top: Number of configurations to confirm; None uses the sweep file's value.
         seeds: Number of seeds for each, or `auto`; None uses the sweep file's value.
         address: Address of a Ray cluster, or `local` for a new one; None is RAY_ADDRESS, and `local` without it.
-        progress: Receives status updates.
+        progress: Whether to show it, or what receives it; as for `run`.
         trainings: Most trainings with `auto`, including plain students; None uses the sweep file's value.
 
     Raises:
@@ -110,6 +126,7 @@ def confirm(
     sweep = SweepDir.existing(path)
     with _only_driver(sweep):
         spec = _moved(read_spec(sweep), sweep)
+        need_objects(spec, sweep)
         asked = {"top": top, "seeds": seeds, "trainings": trainings}
         if seeds not in (None, "auto") and trainings is None:
             asked["trainings"] = "auto"  # a fixed number of seeds replaces the sweep file's number of trainings
@@ -122,7 +139,7 @@ def confirm(
             raise InputError(f"--{key}: {message}")
         spec.tracking.check()
         record_code(spec, sweep)
-        return _drive(spec.replaced(confirm=wanted), sweep, address, progress or Silent(), search=False)
+        return _drive(spec.replaced(confirm=wanted), sweep, address, shown(progress), search=False)
 
 
 def _moved(spec: SweepSpec, sweep: SweepDir) -> SweepSpec:
@@ -141,7 +158,7 @@ def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
     return f"{sweep.root} contains a different sweep ({shown}); choose another --name, or continue it: {resume_it}"
 
 
-def _has_begun(sweep: SweepDir) -> bool:
+def has_begun(sweep: SweepDir) -> bool:
     """Whether the directory contains a sweep whose search has begun."""
     return sweep.spec.is_file() and sweep.journal.is_file() and sweep.journal.stat().st_size > 0
 
@@ -189,6 +206,8 @@ def _only_driver(sweep: SweepDir) -> Iterator[None]:
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
     hint = f"progress is saved; continue with: kdsweep resume {sweep.root}"
+    if spec.given_objects:
+        hint = "progress is saved; continue with the same call of kdsweep.sweep"
     if not search:  # the number of students and seeds may differ from the sweep file's, by which resume goes
         hint = "progress is saved; continue with the same kdsweep confirm"
     tracking = tracked(spec.tracking, sweep, spec.goal, lambda line: progress.phase("tracking", line))

@@ -22,7 +22,7 @@ from kdsweep.tune.work import Wait, Work
 T = TypeVar("T")
 
 
-def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path) -> Outcome:
+def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path, objects: bytes) -> Outcome:
     """Run an agenda to its end.
 
     Args:
@@ -30,13 +30,16 @@ def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path) -> 
         part: Resources per lane and number of lanes.
         max_failures: How often a piece of work may lose its worker and continue on another.
         scratch: Directory for Ray Tune's files; not needed afterwards.
+        objects: The Python objects of the sweep, which Ray keeps in memory; may be empty.
 
     Returns:
         How the agenda ended. An exception within the agenda aborts it.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.slots)
     tuner = tune.Tuner(
-        tune.with_resources(Lane, {"cpu": part.cpus, "gpu": part.gpus}),
+        tune.with_resources(
+            tune.with_parameters(Lane, objects=objects) if objects else Lane, {"cpu": part.cpus, "gpu": part.gpus}
+        ),
         tune_config=tune.TuneConfig(
             search_alg=LaneSearcher(agenda, part.slots),
             scheduler=LaneScheduler(agenda),

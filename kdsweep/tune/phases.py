@@ -22,7 +22,7 @@ from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.files import write_json
 from kdsweep.tasks import Prepared
 from kdsweep.terminal.progress import Progress
-from kdsweep.tune import origins
+from kdsweep.tune import origins, shipping
 from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
 from kdsweep.tune.cluster import Address, Share, cluster_size, connected, share
 from kdsweep.tune.confirm import Confirmation, most_trainings
@@ -62,6 +62,7 @@ class _Phases:
         self._environment = describe_environment(sys.argv)
         self._has_test: Background[bool] | None = None
         self._space: SearchSpace | None = None
+        self._objects = shipping.packed(spec)
         progress.phase("data", spec.dataset.name)
         self._data = Background(self._read_data)
         self._place = Background(lambda: WorkerPlace(self._sweep, self._data.result().root, Path.cwd()))
@@ -133,7 +134,7 @@ class _Phases:
         resources = self._spec.resources
         self._timeline.workers = part.slots
         agenda = Agenda(stages, part.slots, resources.cpus_per_trial, self._timeline)
-        return run_lanes(agenda, part, resources.max_failures, self._sweep.tune)
+        return run_lanes(agenda, part, resources.max_failures, self._sweep.tune, self._objects)
 
     def _share(self, probe: capacity.Probe | None, search: bool) -> Share:
         """Return the resources per lane and the number of lanes, at most one lane per piece of work."""

@@ -16,6 +16,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from kdsweep.errors import KdsweepError
+from kdsweep.tune import shipping
 from kdsweep.tune.work import Report, Work
 from kdsweep.worker import gpu
 
@@ -39,8 +40,14 @@ class Lane(tune.Trainable):
 
     _broken = False
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Take the first work. It starts in the first step, which can report errors."""
+    def setup(self, config: dict[str, Any], objects: bytes = b"") -> None:
+        """Take the first work. It starts in the first step, which can report errors.
+
+        Args:
+            config: The first `work`.
+            objects: The Python objects of the sweep, from `shipping.packed`.
+        """
+        self._objects = objects
         self._begin(config["work"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -104,6 +111,9 @@ class Lane(tune.Trainable):
 
     def _run_steps(self, report: dict[str, Any]) -> None:
         started = time.monotonic()
+        if self._objects:
+            shipping.unpack(self._objects)
+            self._objects = b""
         for one in self._steps:
             report.setdefault(one.kind, []).append(one.value)
             if one.pause or time.monotonic() - started > TOGETHER_SECONDS:

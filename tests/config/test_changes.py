@@ -10,10 +10,10 @@ import pytest
 from inputs import SET, SWEEP, refused
 from PIL import Image
 
-from kdsweep.config.changes import changed_spec
+from kdsweep.config.changes import changeable, changed_spec
 from kdsweep.config.load import load_spec
 from kdsweep.config.spec import differences, read_spec
-from kdsweep.errors import SpecError
+from kdsweep.errors import SpecError, SweepDirError
 from kdsweep.results.frames import load_results
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tune.driver import resume
@@ -145,3 +145,13 @@ def test_other_settings_and_wrong_values_are_refused_in_one_line(overrides, line
     assert line in str(caught.value)
     assert len(caught.value.faults) <= 2
     assert (sweep.spec.read_bytes(), sweep.specs.read_bytes()) == before
+
+
+def test_what_a_call_changes_in_the_sweep_that_it_continues(sweep_file):
+    before = load_spec(sweep_file)
+    assert changeable(before, load_spec(sweep_file)) == {}
+    after = load_spec(sweep_file, {"search.trials": 12, "confirm.top": 2, "space.width": {"choice": [0.25, 0.5, 1.0]}})
+    expected = {"search.trials": 12, "confirm.top": 2, "space": after.search_space.written()}
+    assert changeable(before, after) == expected
+    with pytest.raises(SweepDirError, match=r"a different sweep \(train.lr: 0.001 -> 0.01\); choose another name"):
+        changeable(before, load_spec(sweep_file, {"train.lr": 0.01, "search.trials": 12}))

@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from kdsweep.terminal.live import LiveView, for_console
+from kdsweep.terminal.live import LiveView, NotebookView, for_console
 from kdsweep.terminal.progress import PlainLines, SearchStatus
 
 CONFIG = {"method": "kd+hint", "width": 0.5, "temperature": 4.123456, "alpha": 0.9, "lr": 3e-3, "hint.weight": 12.5,
@@ -177,9 +177,7 @@ def test_only_a_terminal_that_can_redraw_gets_the_live_view(monkeypatch):
     assert isinstance(for_console(console(force_terminal=True)), LiveView)
     assert isinstance(for_console(console(force_terminal=False)), PlainLines)
     assert isinstance(for_console(console(force_terminal=True, _environ={"TERM": "dumb"})), PlainLines)
-    notebook = for_console(console(force_jupyter=True))
-    assert isinstance(notebook, PlainLines)
-    notebook.phase("data", "x")
+    assert isinstance(for_console(console(force_jupyter=True)), NotebookView)
 
 
 def test_no_color_leaves_the_colours_out():
@@ -212,3 +210,14 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end():
     )
     assert written[-1].startswith("search  64/64 trials")
     assert "left" not in written[-1]
+
+
+def test_a_view_serves_the_reading_of_objects_and_then_their_sweep():
+    screen = Screen()
+    with screen.view as view:
+        view.counted("data", 256, 512, "samples read as images")
+    with screen.view as view:
+        view.phase("data", "512 training images")
+        view.search(status(complete=3))
+        assert "3/64 trials" in "".join(screen.lines())
+    assert "data    512 training images" in screen.permanent()

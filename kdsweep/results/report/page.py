@@ -268,10 +268,15 @@ def _data(found: Found) -> list[tuple[str, str]]:
 def _commands(found: Found, path: str) -> list[tuple[str, str]]:
     spec = places.of_file(found.sweep.spec)
     name = f"{found.spec.name}-again"
+    repeat, confirm = f"kdsweep run {spec} --name {name}", f"kdsweep confirm {path} --top 5 --seeds 6"
+    if found.spec.given_objects:
+        in_python = "  # in Python, with the same objects"
+        repeat = f"kdsweep.sweep(..., name={name!r}){in_python}"
+        confirm = f"kdsweep.sweep(..., name={found.spec.name!r}, confirm=5){in_python}"
     return [
-        ("repeat the sweep", f"kdsweep run {spec} --name {name}"),
+        ("repeat the sweep", repeat),
         ("list the trials", f"kdsweep results {path} --top 10"),
-        ("confirm more students", f"kdsweep confirm {path} --top 5 --seeds 6"),
+        ("confirm more students", confirm),
         ("export the best students", f"kdsweep export {path} --out students --top 3"),
         ("export them as ONNX too", f"kdsweep export {path} --out students --top 3 --onnx"),
         ("make this page again", f"kdsweep report {path}"),

@@ -1,0 +1,193 @@
+"""Sweeps over the Python objects of a program: modules and map-style data sets, taken as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdsweep.config.changes import changeable
+from kdsweep.config.fitting import widths
+from kdsweep.config.load import load_spec
+from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.datasets import objects
+from kdsweep.datasets.stored import DESCRIPTION, STORED
+from kdsweep.errors import InputError, SpecError
+from kdsweep.lazy import nn
+from kdsweep.models.given import GivenFactory, give_student, give_teacher, unwrapped
+from kdsweep.results.frames import Results
+from kdsweep.search.parsing import SpaceError
+from kdsweep.search.space import SearchSpace
+from kdsweep.storage import weights
+from kdsweep.storage.files import read_json
+from kdsweep.storage.paths import SweepDir
+from kdsweep.terminal.live import shown
+from kdsweep.terminal.progress import Progress
+from kdsweep.tune.driver import has_begun, resume, run
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    Samples = Dataset[Any] | Sequence[tuple[Any, Any]]
+
+METHODS = ("kd", "dkd", "dist", "none")
+SPACE = {"temperature": {"loguniform": [1, 16]}, "lr": {"loguniform": [3e-4, 1e-2]}}
+WIDTHS = {"choice": [0.5, 1.0]}
+# The argument behind each key that a fault can be about.
+ARGUMENTS = {
+    "teacher.model": "teacher", "teacher.checkpoint": "teacher", "student.model": "student", "dataset.name": "train",
+    "dataset.root": "train", "dataset.augment": "augment", "space.method": "methods", "train.epochs": "epochs",
+    "search.trials": "trials",
+}  # fmt: skip
+
+
+def sweep(
+    teacher: nn.Module | Mapping[str, nn.Module],
+    student: Callable[..., nn.Module],
+    train: Samples,
+    val: Samples | None = None,
+    test: Samples | None = None,
+    *,
+    methods: str | Sequence[str] = METHODS,
+    space: Mapping[str, Any] | None = None,
+    augment: str | Sequence[str] = (),
+    epochs: int = 20,
+    trials: int = 32,
+    confirm: int = 3,
+    seed: int = 0,
+    storage: str | Path = "runs",
+    name: str = "sweep",
+    overrides: Mapping[str, Any] | None = None,
+    address: str | None = None,
+    progress: Progress | bool = True,
+) -> Results:
+    """Run a sweep over the objects of this program. The same call again continues the sweep, or extends it.
+
+    The data sets are read once and stored below `storage`. The teacher and the student's function are sent to workers
+    in memory; the teacher's weights are stored as safetensors, and nothing is pickled to a file.
+
+    Args:
+        teacher: The trained teacher, which maps a batch of samples to logits [B, classes]; or {name: teacher}.
+        student: Returns a new, untrained student; called with those of `width`, `input_shape` and `num_classes` that
+            it takes. A class of modules will do, and so does a lambda.
+        train: The training data: pairs of a sample and a class number from 0. Samples are PIL images, uint8 images, or
+            tensors of one shape. Images reach the models as float32 in 0..1, other samples as they are.
+        val: Validation data; without it, a tenth of `train` is held out.
+        test: Test data, on which the best students are confirmed.
+        methods: Names of methods; `none` is the plain student.
+        space: Further keys of a sweep file's `space`, such as `{"width": {"choice": [0.25, 0.5]}}`.
+        augment: Augmentation of training images, drawn anew in each epoch: `flip` or `crop_flip`.
+        epochs: Full budget of a trial.
+        trials: Number of trials.
+        confirm: Number of best students to train again on fresh seeds; 0 skips that.
+        seed: Seed of the sweep.
+        storage: Directory of the sweeps.
+        name: Name of the sweep.
+        overrides: Other keys of a sweep file by dotted path, such as `{"train.batch_size": 64}`.
+        address: Address of a Ray cluster; None starts a local one.
+        progress: Whether to show it, or what receives it; as for `run`.
+
+    Raises:
+        InputError: If an object cannot be used, or something is wrong with the settings; one line per fault.
+        Interrupted: After Ctrl-C or SIGTERM.
+        KdsweepError: If the sweep cannot continue.
+    """
+    view = shown(progress)
+    root = Path(storage).expanduser().absolute()
+    store = SweepDir(root / name).store
+    given = {split: data for split, data in (("train", train), ("val", val), ("test", test)) if data is not None}
+    with view:
+        data = objects.store(given, store.objects, lambda done, total, text: view.counted("data", done, total, text))
+    is_image = data.name == STORED["image"]
+    if augment and not is_image:
+        raise InputError(
+            "augment: samples are no images of 8 bits; accepted: nothing, or images without normalisation, which then "
+            "belongs into the modules: nn.Sequential(Normalize(...), model)"
+        )
+    factory = _factory(student)
+    width = {"width": WIDTHS if factory.has_width else 1.0}
+    searched = {"method": _listed(methods), **width, **SPACE, **(space or {})}
+    teacher_name, checkpoint = _given_teacher(teacher, store.objects)
+    values = {
+        "name": name,
+        "seed": seed,
+        "dataset": {
+            "name": data.name,
+            "root": data.root,
+            "augment": _augment(_listed(augment)),
+            "normalize": "none" if is_image else "dataset",
+        },
+        "teacher": {"model": teacher_name, "checkpoint": checkpoint},
+        "student": {"model": _given_student(factory, data, searched)},
+        "space": searched,
+        "train": {"epochs": epochs},
+        "search": {"trials": trials},
+        "confirm": {"top": confirm},
+        "storage": root,
+    }
+    try:
+        spec = load_spec(values, overrides)
+    except SpecError as error:
+        raise error.renamed(ARGUMENTS) from error
+    if not has_begun(spec.sweep_dir):
+        return run(spec, address, view)
+    return resume(spec.sweep_dir.root, address=address, progress=view, overrides=_extended(spec))
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _augment(names: list[str]) -> str | list[str]:
+    """Return the names as a sweep file has them."""
+    return names if len(names) > 1 else (names or ["none"])[0]
+
+
+def _extended(spec: SweepSpec) -> dict[str, Any]:
+    """Return the settings by which a call differs from the sweep that it continues.
+
+    Raises:
+        SweepDirError: If it is another sweep.
+    """
+    return changeable(read_spec(spec.sweep_dir), spec)
+
+
+def _given_teacher(teacher: nn.Module | Mapping[str, nn.Module], folder: Path) -> tuple[str, str]:
+    """Make the teacher known as a model and store its weights. Return its name and the file."""
+    if isinstance(teacher, nn.Module):
+        module = unwrapped(teacher)
+        label = type(module).__name__
+    elif isinstance(teacher, Mapping) and len(teacher) == 1:
+        ((label, named),) = teacher.items()
+        module = unwrapped(named)
+    elif isinstance(teacher, Mapping):
+        found = f"{len(teacher)} teachers ({', '.join(map(str, teacher))})"
+        raise InputError(f"teacher: found {found}; accepted: one, because a sweep cannot search over teachers yet")
+    else:
+        raise InputError(f"teacher: found a {type(teacher).__name__}; accepted: a torch.nn.Module, or {{name: module}}")
+    if not str(label).isidentifier():
+        raise InputError(f"teacher: found the name {label!r}; accepted: letters, digits and '_', such as big_net")
+    name = give_teacher(module, label)
+    path = folder / f"{name.partition(':')[2]}.safetensors"
+    if not path.is_file():
+        weights.save(module.state_dict(), path)
+    return name, str(path)
+
+
+def _factory(student: object) -> GivenFactory:
+    if callable(student) and not isinstance(student, nn.Module):
+        return GivenFactory(student)
+    built = ", which is built already" if isinstance(student, nn.Module) else ""
+    found = f"a {type(student).__name__}{built}"
+    raise InputError(f"student: found {found}; accepted: a function that builds one, such as lambda width: Net(width)")
+
+
+def _given_student(factory: GivenFactory, data: objects.StoredObjects, searched: Mapping[str, Any]) -> str:
+    known = read_json(data.root / DESCRIPTION)
+    try:
+        tried = widths(SearchSpace.parse(searched))
+    except SpaceError:
+        tried = (1.0,)  # what is wrong with the space is reported with the other faults
+    if not factory.has_width and set(tried) != {1.0}:
+        raise InputError("space.width: found widths, but student takes none; accepted: 1.0, or a student(width=...)")
+    return give_student(factory, tuple(known["input_shape"]), len(known["class_names"]), tried)

@@ -1,0 +1,178 @@
+"""Sweeps over Python objects."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import kdsweep
+from kdsweep.datasets import DATASETS, Source, embedded
+from kdsweep.errors import InputError, SpecError, SweepDirError
+from kdsweep.terminal.progress import Silent
+
+MARK = "a text that no file of the sweep may contain"
+FILE_SWEEP = """\
+name: from_file
+dataset: {{name: mnist_mini, val_fraction: 0.5, subset: 400, normalize: none}}
+teacher: {{model: mnist_teacher, width: 0.25, checkpoint: "kdsweep:mnist_mini_teacher"}}
+student: {{model: mnist_student}}
+space:
+  method: [kd, hint, none]
+  width: {{choice: [0.25, 0.5]}}
+  temperature: {{loguniform: [2, 8]}}
+  lr: {{loguniform: [1e-3, 1e-2]}}
+train: {{epochs: 2, batch_size: 64}}
+search: {{trials: 4, sampler: random}}
+scheduler: {{name: none}}
+confirm: {{top: 0}}
+storage: {storage}
+"""
+
+
+def digits(split):
+    images, labels = DATASETS["mnist_mini"].load(Source(Path("/nowhere")), split)
+    return TensorDataset(torch.from_numpy(images), torch.from_numpy(labels))
+
+
+def tutor():
+    model = kdsweep.models.build("mnist_teacher", (1, 28, 28), 10, 0.25)
+    model.load_state_dict(load_file(embedded.path("mnist_mini_teacher.safetensors")))
+    return model
+
+
+def small(width):
+    return kdsweep.models.build("mnist_student", (1, 28, 28), 10, width)
+
+
+def called(storage, **changes):
+    """Call kdsweep.sweep like the file above, with a function and a class that only this call knows."""
+
+    class Marked(Silent):
+        looked, pickled = 0, ()
+
+        def search(self, status):
+            self.looked += 1
+            self.pickled += tuple(path for path in files(storage) if is_marked(path))
+
+    def student(width):
+        return small(width) if MARK else None
+
+    arguments = {
+        "teacher": tutor(), "student": student, "train": digits("train"), "epochs": 2, "trials": 4, "confirm": 0,
+        "methods": ["kd", "hint", "none"], "storage": storage, "name": "from_objects", "progress": Marked(),
+        "space": {"width": {"choice": [0.25, 0.5]}, "temperature": {"loguniform": [2, 8]},
+                  "lr": {"loguniform": [1e-3, 1e-2]}},
+        "overrides": {"dataset.val_fraction": 0.5, "dataset.subset": 400, "train.batch_size": 64,
+                      "search.sampler": "random", "scheduler.name": "none"},
+    }  # fmt: skip
+    results = kdsweep.sweep(**arguments | changes)
+    assert arguments["progress"].looked
+    assert arguments["progress"].pickled == ()
+    return results
+
+
+def files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def is_marked(path):
+    """Whether a file holds the mark, also as Ray Tune writes pickled objects: in hexadecimal."""
+    with suppress(FileNotFoundError):  # replaced meanwhile
+        content = path.read_bytes()
+        return MARK.encode() in content or MARK.encode().hex().encode() in content
+    return False
+
+
+def test_a_sweep_from_objects_gives_the_trials_of_the_same_sweep_from_a_file(local_ray, tmp_path, capfd):
+    path = tmp_path / "from_file.yaml"
+    path.write_text(FILE_SWEEP.format(storage=tmp_path / "files"))
+    expected = kdsweep.run(path)
+    assert "4/4 trials" in capfd.readouterr().err  # progress is shown by default
+
+    storage = tmp_path / "objects"
+    assert len(called(storage, trials=2).trials) == 2
+    found = called(storage)  # the same call with more trials extends the sweep
+    curves = ["trial", "epoch", "train_loss", "val_loss", "val_accuracy"]
+    for one, other in ((expected.trials, found.trials), (expected.epochs, found.epochs)):
+        columns = [name for name in curves if name in one] + (["config", "parameters"] if "config" in one else [])
+        order = ["trial", *(["epoch"] if "epoch" in one else [])]
+        left, right = (frame[columns].sort_values(order, ignore_index=True) for frame in (one, other))
+        assert left.equals(right)
+    assert (found.trials["state"] == "COMPLETE").all()
+    assert capfd.readouterr().err == ""
+
+    (folder,) = found.export(tmp_path / "students", top=1)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model"].startswith("object:")
+    assert "student=build" in (folder / "README.md").read_text()
+    images = digits("test")[:8][0] / 255
+    assert kdsweep.load_student(folder)(images).shape == (8, 10)  # this process has the function
+    with pytest.raises(InputError, match="different"):
+        called(storage, teacher=nn.Sequential(tutor()))
+    check_elsewhere(folder, found.path)
+
+
+def check_elsewhere(folder, sweep):
+    """What another process, which was given no objects, says and does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdsweep.registry._given", {})
+        with pytest.raises(SweepDirError, match=r"was made from Python objects .*kdsweep.sweep\(.*name='from_objects'"):
+            kdsweep.resume(sweep)
+        with pytest.raises(InputError, match="holds its weights but no code; load it in Python"):
+            kdsweep.load_student(folder)
+        found = kdsweep.load_results(sweep)
+        assert len(found.trials) == 4
+        (again,) = found.export(folder.parent / "again", top=1)
+        assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+        with pytest.raises(InputError, match="is a Python object that this process does not have"):
+            found.export(folder.parent / "onnx", top=1, onnx=True)
+        student = kdsweep.load_student(folder, student=small)
+        assert student(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+def refused(error=InputError, **changes):
+    given = {"teacher": tutor(), "student": small, "train": digits("test"), "progress": False}
+    with pytest.raises(error) as raised:
+        kdsweep.sweep(**given | changes)
+    return raised.value
+
+
+def test_what_cannot_be_used_is_said_in_one_line_before_anything_starts(tmp_path):
+    def refuse(message, **changes):
+        assert re.match(message, str(refused(storage=tmp_path, **changes)))
+
+    refuse(r"^teacher: found 2 teachers \(a, b\); accepted: one", teacher={"a": tutor(), "b": tutor()})
+    refuse("^teacher: found the name 'my net'; accepted: letters, digits and '_'", teacher={"my net": tutor()})
+    refuse("^teacher: found a str; accepted: a torch.nn.Module", teacher="resnet18")
+    refuse("^student: found a Sequential, which is built already; accepted: a function", student=small(1))
+    refuse("^student: found a str; accepted: a function that builds one", student="lightnn")
+    refuse("^space.width: found widths, but student takes none", student=lambda: small(1), space={"width": [0.5, 1]})
+    floats = [(torch.randn(4), index % 2) for index in range(40)]
+    refuse("^augment: samples are no images of 8 bits", train=floats, augment=["flip"])
+    refuse("^test: found a str without|^test: found no|^test.0.: found a", test="abc")
+    lock = threading.Lock()
+    refuse("^student: cannot be sent to workers: cannot pickle", student=lambda width: small(width) if lock else None)
+    assert not list(tmp_path.glob("*/trials"))
+
+
+def test_faults_of_the_settings_name_the_arguments_all_at_once(tmp_path):
+    error = refused(SpecError, methods="kdd", epochs=0, trials=0, augment="spin", storage=tmp_path, name="a/b")
+    assert [fault.split(":")[0] for fault in error.faults] == ["name", "augment", "methods", "epochs", "trials"]
+    error = refused(SpecError, student=lambda width: nn.Flatten(), storage=tmp_path)
+    assert [fault.split(":")[0] for fault in error.faults] == ["student"]
+
+
+def test_a_sweep_file_cannot_name_what_only_one_process_has(sweep_file):
+    for name in ("__main__:student", "object:Net_12345678"):
+        with pytest.raises(SpecError, match=r"student.model: .*kdsweep\.sweep") as raised:
+            kdsweep.load_spec(sweep_file, {"student.model": name})
+        assert len(raised.value.faults) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from pathlib import Path
 
 import pytest
 from made_up import begin, confirm, run_trials, spec_of
@@ -195,11 +197,18 @@ def test_absolute_paths_in_a_sweep_file_are_shortened(written, shown):
 
 
 def test_the_report_and_the_dashboard_say_why_their_importances_differ(made_up):
-    from kdsweep.results.importance import VERSUS_FANOVA
+    from kdsweep.results.importance import VERSUS_DASHBOARD
     from kdsweep.serving.dashboard import _note_of_sweep
 
     results = load_results(made_up.root)
-    assert "PED-ANOVA" in VERSUS_FANOVA
-    assert "dashboard fANOVA" in VERSUS_FANOVA
-    assert VERSUS_FANOVA.replace("'", "&#39;") in render(results, running=False)
-    assert VERSUS_FANOVA in _note_of_sweep(results)
+    from optuna.importance import PedAnovaImportanceEvaluator
+
+    from kdsweep.results.importance import BEST_SHARE
+
+    default = inspect.signature(PedAnovaImportanceEvaluator).parameters["target_quantile"].default
+    assert (default, BEST_SHARE) == (0.1, 0.25)  # "the best tenth", "the best quarter"
+    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    source = (Path(optuna_dashboard.__file__).parent / "_importance.py").read_text()
+    assert "evaluator=PedAnovaImportanceEvaluator()," in source
+    assert VERSUS_DASHBOARD.replace("'", "&#39;") in render(results, running=False)
+    assert VERSUS_DASHBOARD in _note_of_sweep(results)

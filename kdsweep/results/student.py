@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -144,7 +145,7 @@ def read_config(folder: Path) -> StudentConfig:
         InputError: If it is missing, unreadable or invalid.
     """
     path = folder / CONFIG
-    if folder.is_file():
+    if os.path.isfile(folder):  # unlike Path.is_file, it is False for names that are too long
         raise InputError(f"{folder}: a file; accepted: the student's folder, {folder.parent}, or an ONNX file in it")
     try:
         text = path.read_text(encoding="utf-8")
@@ -249,7 +250,7 @@ def evaluate_student(
     Raises:
         InputError: If the student or the data set cannot be read, or if they do not fit each other.
     """
-    onnx, shown_as = folder.suffix == ".onnx" and folder.is_file(), str(folder)
+    onnx, shown_as = folder.suffix == ".onnx" and os.path.isfile(folder), str(folder)
     folder, file = (folder.parent, folder) if onnx else (folder, folder)
     config = read_config(folder)
     student = _onnx_student(file, config) if onnx else load_student(folder, trust_code=trust_code)
@@ -288,7 +289,7 @@ def evaluate_student(
 
 def trained_by(path: Path) -> str:
     """Which training the weights of a student are from, in a sentence: always the one of the search."""
-    config = read_config(path.parent if path.is_file() else path)
+    config = read_config(path.parent if os.path.isfile(path) else path)
     told = f"these weights are from the search, one training with seed {config.seed}"
     seeds = judged_seeds(config.confirmed) if config.confirmed else 0
     for name, value in config.confirmed.items():

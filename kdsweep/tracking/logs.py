@@ -12,6 +12,7 @@ from kdsweep.storage.paths import SweepDir
 
 if TYPE_CHECKING:
     from optuna.storages import JournalStorage
+    from optuna.trial import FrozenTrial
 
 _STATES = {"COMPLETE": "COMPLETE", "PRUNED": "PRUNED", "FAIL": "FAILED"}
 
@@ -43,6 +44,7 @@ class SweepLogs:
     def __init__(self, sweep: SweepDir):
         self._sweep = sweep
         self._journal: JournalStorage | None = None
+        self._ended: dict[int, LoggedTrial] = {}  # they change no more; a large sweep has many
         self._offset = 0
         self._confirmed: tuple[int, int] | None = None
 
@@ -61,16 +63,21 @@ class SweepLogs:
             for study in self._journal.get_all_studies()
             for trial in self._journal.get_all_trials(study._study_id, deepcopy=False)
         ]
-        return [
-            LoggedTrial(
-                trial.user_attrs["key"],
-                trial.user_attrs["config"],
-                _STATES.get(trial.state.name, ""),
-                trial.user_attrs.get("summary", {}).get("error", ""),
-            )
-            for trial in trials
-            if "key" in trial.user_attrs
-        ]
+        return [self._logged(trial) for trial in trials if "key" in trial.user_attrs]
+
+    def _logged(self, trial: FrozenTrial) -> LoggedTrial:
+        known = self._ended.get(trial._trial_id)
+        if known is not None:
+            return known
+        found = LoggedTrial(
+            trial.user_attrs["key"],
+            trial.user_attrs["config"],
+            _STATES.get(trial.state.name, ""),
+            trial.user_attrs.get("summary", {}).get("error", ""),
+        )
+        if found.state:
+            self._ended[trial._trial_id] = found
+        return found
 
     def new_epochs(self) -> Iterator[dict[str, Any]]:
         """Yield the epochs that were logged since the last call."""

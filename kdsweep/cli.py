@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from kdsweep.config import shipped
 from kdsweep.errors import InputError, KdsweepError, printable
@@ -255,12 +252,13 @@ def export(
     """Export the best students: safetensors, a JSON description and a model card; also ONNX and torch.export."""
     from kdsweep.results.frames import load_results
     from kdsweep.results.student import agreement
+    from kdsweep.terminal.steps import steps
 
     if top is not None and trial:
         raise InputError("--top and --trial cannot be combined; use only one of them")
     _add_cwd_to_path()
     found = load_results(directory)
-    with _steps() as tell:
+    with steps(errors, "export") as tell:
         made = found.export_to(
             out, top=top or 3, trial=trial, onnx=onnx, torch_export=torch_export, quantize=quantize, tell=tell
         )
@@ -456,16 +454,6 @@ def _add_cwd_to_path() -> None:
     from kdsweep.registry import import_from
 
     import_from(str(Path.cwd()))
-
-
-@contextmanager
-def _steps() -> Iterator[Callable[[str], object]]:
-    """Show the step that is under way: in place on a terminal, else one line per step."""
-    if errors.is_terminal:
-        with errors.status("export") as status:
-            yield lambda line: status.update(escape(printable(line)))
-    else:
-        yield lambda line: errors.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _attach(found: Results, places: list[Place]) -> None:

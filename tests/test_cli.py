@@ -417,7 +417,8 @@ def test_export_prints_the_folders_and_evaluate_their_recorded_accuracy(kdsweep,
     best = load_results(swept).distinct(2)
     assert folders == [tmp_path / "students" / f"small-{key}" for key in best["trial"]]
     code, out, err = kdsweep("evaluate", folders[0], "--split", "val")
-    assert (code, err) == (0, "")
+    assert (code, err.count("\n")) == (0, 1)
+    assert err.startswith("these weights are from the search, one training with seed 1")
     told = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert told["accuracy"] == f"{best['val_accuracy'][0]:.2%}" == f"{read_config(folders[0]).val_accuracy:.2%}"
     assert (told["dataset"], told["split"], told["images"]) == ("mnist_mini", "val", "600")
@@ -457,7 +458,7 @@ def test_an_evaluation_says_which_training_it_measured(kdsweep, swept, tmp_path)
     assert code == 0
     (row,) = load_results(swept).confirmed.to_dict("records")
     assert err == (
-        "these weights are from the search, one training with seed 0; on 2 fresh seeds, its settings reached a mean "
+        "these weights are from the search, one training with seed 1; on 2 fresh seeds, its settings reached a mean "
         f"test accuracy of {row['test_accuracy']:.2%}\n"
     )
 

@@ -143,7 +143,7 @@ def export_students(
 
 
 def check_kept(sweep: SweepDir, keys: Sequence[str], keep_weights: int) -> None:
-    """Check that the weights of the best trials were kept.
+    """Check that the weights of so many best trials were kept.
 
     Args:
         sweep: The sweep's directory.
@@ -154,10 +154,12 @@ def check_kept(sweep: SweepDir, keys: Sequence[str], keep_weights: int) -> None:
         InputError: If those of one were not; the message says of how many they were.
     """
     kept = [sweep.trial(key).best.is_file() for key in keys]
-    if not all(kept):
+    most = sum(kept)
+    # Otherwise, those of a better trial were lost, which is told when it is exported.
+    if 0 < most < len(keys) and all(kept[:most]):
         raise InputError(
-            f"--top {len(keys)}: the weights of the best {kept.index(False)} trials were kept "
-            f"(search.keep_weights: {keep_weights}); accepted: --top {kept.index(False)} or less, or --trial KEY. "
+            f"--top {len(keys)}: the weights of the best {most} trials were kept "
+            f"(search.keep_weights: {keep_weights}); accepted: --top {most} or less, or --trial KEY. "
             f"--set search.keep_weights={len(keys)} keeps more in a new sweep, or of the trials that "
             f"kdsweep resume {sweep.root} --trials N adds"
         )

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 LOGS = b"kdsweep.logs"  # metadata key of a frame: the fingerprint of the logs it was built from
 
 
+def _ignore(line: str) -> None:
+    """Do nothing with a line."""
+
+
 class Results(Plots):
     """The results of a sweep.
 
@@ -290,7 +294,7 @@ class Results(Plots):
         onnx: bool = False,
         torch_export: bool = False,
         quantize: str = "",
-        tell: Callable[[str], object] = len,
+        tell: Callable[[str], object] = _ignore,
     ) -> list[Path]:
         """Export the best students, or the student of one trial, as files anyone can load.
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 LEAST_TRIALS = 10
 BEST_SHARE = 0.25
-VERSUS_FANOVA = (
-    "kdsweep's report computes PED-ANOVA, what sets the best quarter of the complete trials apart, and Optuna's "
-    "dashboard fANOVA, what varies the result over all of them, so their importances differ."
+VERSUS_DASHBOARD = (
+    "Optuna's dashboard differs: it compares the best tenth with all complete trials, and only settings that every "
+    "trial has; kdsweep compares the best quarter, for each setting among the trials that have it."
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -148,7 +149,7 @@ def read_config(folder: Path) -> StudentConfig:
         InputError: If it is missing, unreadable or invalid.
     """
     path = folder / CONFIG
-    if folder.is_file():
+    if os.path.isfile(folder):  # unlike Path.is_file, it is False for names that are too long
         raise InputError(f"{folder}: a file; accepted: the student's folder, {folder.parent}, or an ONNX file in it")
     try:
         text = path.read_text(encoding="utf-8")
@@ -281,7 +282,7 @@ def evaluate_student(
         InputError: If the student or the data set cannot be read, or if they do not fit each other.
     """
     path = local_copy(student, "student")
-    onnx = path.suffix == ".onnx" and path.is_file()
+    onnx = path.suffix == ".onnx" and os.path.isfile(path)
     folder = path.parent if onnx else path
     config = read_config(folder)
     model = _onnx_student(path, config) if onnx else load_student(folder, trust_code=trust_code)
@@ -321,7 +322,7 @@ def evaluate_student(
 def trained_by(student: str | Path | Place) -> str:
     """Which training the weights of a student are from, in a sentence: always the one of the search."""
     path = local_copy(student, "student")
-    config = read_config(path.parent if path.is_file() else path)
+    config = read_config(path.parent if os.path.isfile(path) else path)
     told = f"these weights are from the search, one training with seed {config.seed}"
     seeds = judged_seeds(config.confirmed) if config.confirmed else 0
     for name, value in config.confirmed.items():

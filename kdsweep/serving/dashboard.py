@@ -19,7 +19,7 @@ from kdsweep.errors import InputError, SweepDirError
 from kdsweep.results.confirmed import GAINS, verdict_of
 from kdsweep.results.frames import Results, load_results
 from kdsweep.results.from_logs import frozen_trials
-from kdsweep.results.importance import VERSUS_FANOVA
+from kdsweep.results.importance import VERSUS_DASHBOARD
 from kdsweep.results.report.answer import answer
 from kdsweep.results.report.places import shortest
 from kdsweep.search.journal import name_objectives
@@ -145,7 +145,7 @@ def _note_of_sweep(found: Results) -> str:
     told = " ".join(filter(None, answer(found)))
     return (
         f"{_as_text(told)}\n\nThis is a copy of the sweep in memory: it follows the sweep, and changes are refused. "
-        f"The whole report: `kdsweep watch {path}`. {VERSUS_FANOVA}"
+        f"The whole report: `kdsweep watch {path}`. Importance of the settings: {VERSUS_DASHBOARD}"
     )
 
 

@@ -197,7 +197,7 @@ def _print_frame(frame: pd.DataFrame, keep: str = "") -> None:
     if left_out:
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         sys.stderr.write(f"columns that do not fit: {', '.join(left_out[:5])}{more}; --format csv has all\n")
-    elif len(names) < len(frame.columns):
+    elif is_bounded(out) and len(names) < len(frame.columns):
         sys.stderr.write(f"{len(frame.columns) - len(names)} more columns: --format csv has all\n")
     tested = _tested(frame)
     if _gains(names) and is_fraction(tested.removesuffix("_std")):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from pathlib import Path
 
 import pytest
 from made_up import begin, confirm, run_trials, spec_of
@@ -19,8 +21,9 @@ STAGES = {
     "confirm": {"begin": 12.0, "first_step": 12.5, "end": None, "busy": 4.0},
 }
 WORKED = {"timeline": {"workers": 2, "first_epoch": 4.0, "end": 16.0, "stages": STAGES}}
-IDLE = {"timeline": {"workers": 2, "first_epoch": None, "end": 1.0, "stages": {
-    "search": {"begin": 0.0, "first_step": None, "end": 1.0, "busy": 0.0}}}}  # fmt: skip
+PREPARED = {"prepare": {"begin": 0.0, "first_step": 0.1, "end": 4.0, "busy": 4.0}}
+UNUSED = {"search": {"begin": 4.0, "first_step": None, "end": 5.0, "busy": 0.0}}
+IDLE = {"timeline": {"workers": 2, "first_epoch": None, "end": 1.0, "stages": PREPARED | UNUSED}}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,8 @@ def test_every_stage_is_drawn_with_the_share_of_time_that_its_workers_worked():
 
 
 def test_a_resume_that_had_nothing_to_do_leaves_the_runs_before_it():
+    chart = utilisation({"starts": [WORKED, IDLE], "workers": [{"start": 0, "node": "a"}], **WORKED})
+    assert chart.text == utilisation(WORKED).text
     chart = utilisation({"runs": [WORKED, IDLE, WORKED | {"host": "b"}], **IDLE})
     assert chart.text == utilisation(WORKED).text  # one record twice is one run
     later = {"timeline": WORKED["timeline"] | {"workers": 1, "end": 15.0}}
@@ -90,7 +95,11 @@ def test_a_resume_that_had_nothing_to_do_leaves_the_runs_before_it():
     assert chart.text.endswith("Run 2 with 1 worker: search 10 s, 100% busy; confirm 3 s, 100% busy.")
 
 
-@pytest.mark.parametrize("environment", [{}, {"timeline": None}, {"timeline": {"workers": "2"}}, IDLE, {"runs": [1]}])
+def test_while_a_sweep_prepares_its_preparation_is_shown():
+    assert utilisation(IDLE).text == "One run with 2 workers: prepare 4 s, 50% busy."
+
+
+@pytest.mark.parametrize("environment", [{}, {"timeline": None}, {"timeline": {"workers": "2"}}, {"runs": [1]}])
 def test_without_a_recorded_run_the_timeline_says_so(environment):
     chart = utilisation(environment)
     assert chart.empty
@@ -188,11 +197,18 @@ def test_absolute_paths_in_a_sweep_file_are_shortened(written, shown):
 
 
 def test_the_report_and_the_dashboard_say_why_their_importances_differ(made_up):
-    from kdsweep.results.importance import VERSUS_FANOVA
+    from kdsweep.results.importance import VERSUS_DASHBOARD
     from kdsweep.serving.dashboard import _note_of_sweep
 
     results = load_results(made_up.root)
-    assert "PED-ANOVA" in VERSUS_FANOVA
-    assert "dashboard fANOVA" in VERSUS_FANOVA
-    assert VERSUS_FANOVA.replace("'", "&#39;") in render(results, running=False)
-    assert VERSUS_FANOVA in _note_of_sweep(results)
+    from optuna.importance import PedAnovaImportanceEvaluator
+
+    from kdsweep.results.importance import BEST_SHARE
+
+    default = inspect.signature(PedAnovaImportanceEvaluator).parameters["target_quantile"].default
+    assert (default, BEST_SHARE) == (0.1, 0.25)  # "the best tenth", "the best quarter"
+    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    source = (Path(optuna_dashboard.__file__).parent / "_importance.py").read_text()
+    assert "evaluator=PedAnovaImportanceEvaluator()," in source
+    assert VERSUS_DASHBOARD.replace("'", "&#39;") in render(results, running=False)
+    assert VERSUS_DASHBOARD in _note_of_sweep(results)

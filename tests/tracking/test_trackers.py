@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -212,7 +213,9 @@ def test_confirmed_gains_and_exported_students_are_added_to_the_runs_that_ended(
     assert lines[1].startswith(f"{name}: warning: not attached: no finished run of {running}")
     assert len(lines) == 2
     assert name != "mlflow" or list((tmp_path / "mlruns" / "followed").rglob("student/README.md"))
-    run = read(spec.sweep_dir)[best]
+    until = time.monotonic() + 30  # W&B's service may write the end of its log after the run has finished
+    while not (run := read(spec.sweep_dir)[best]).files and time.monotonic() < until:
+        time.sleep(0.1)
     assert set(run.files) == ({"README.md"} if name == "tensorboard" else {"README.md", "config.json"})
     assert name != "tensorboard" or run.texts["student"] == f"Exported to followed-{best}\n\n# The card"
     assert gains(run) == pytest.approx(confirmed | {"seeds": 5})

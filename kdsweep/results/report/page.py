@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 
 from kdsweep.errors import InputError, printable
 from kdsweep.results.confirmed import verdict_of
-from kdsweep.results.importance import VERSUS_FANOVA
+from kdsweep.results.importance import VERSUS_DASHBOARD
 from kdsweep.results.report import answer, places, tested
 from kdsweep.results.report.charts import curves, gains, settings, size, workers
 from kdsweep.results.report.charts.style import Chart, words
@@ -197,7 +197,7 @@ def _sections(found: Found) -> list[Section]:
         Section(
             "importance", "Importance of the settings",
             "PED-ANOVA: how much a setting differs between the best quarter of the complete trials and all of them. "
-            f"{VERSUS_FANOVA}",
+            f"{VERSUS_DASHBOARD}",
             {"importance": settings.importance(found)},
         ),
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from kdsweep.results.report.charts.style import BLUE, GREY, Chart, new_figure, nothing, text, tinted
 
+_PREPARE = "prepare"
 _ROWS = 40  # most rows; the earliest runs are left out
 
 
@@ -38,6 +39,8 @@ def utilisation(environment: Mapping[str, Any]) -> Chart:
             runs that had nothing to do are left out.
     """
     runs = [(workers, stages) for workers, stages in _runs(environment) if stages]
+    # A run without work prepares all the same; if there is nothing else yet, that is shown.
+    runs = [run for run in runs if any(stage.name != _PREPARE for stage in run[1])] or runs[-1:]
     if not runs:
         return nothing("No run has recorded the times of its workers.")
     first = sum(len(stages) for _, stages in runs) - _ROWS

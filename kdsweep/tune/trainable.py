@@ -34,6 +34,8 @@ class Lane(tune.Trainable):
         error: The KdsweepError behind `failure`, if it is one.
     """
 
+    _objects = b""
+
     def setup(self, config: dict[str, Any], objects: bytes = b"") -> None:
         """Take the first work. It starts in the first step, which can report errors.
 

@@ -31,8 +31,8 @@ def test_the_notebook_ends_with_a_chart_and_an_exported_student(notebook, tmp_pa
     (progress,) = search
     assert "report  " in progress.data["text/plain"]
     assert "tutorial" in progress.data["text/html"]
-    assert trials[0].data["text/plain"].count("\n") == 8
-    assert "plain_test_accuracy" in confirmed[0].data["text/plain"]
+    assert trials[0].data["text/html"].count("<tr") == 9
+    assert "plain_test_accuracy" in confirmed[0].data["text/html"]
     assert chart[0].data["application/vnd.plotly.v1+json"]["data"]
     files, accuracy = ast.literal_eval(student[-1].data["text/plain"])
     assert files == ["README.md", "config.json", "model.safetensors"]

@@ -25,3 +25,5 @@ for _name, _value in _SETTINGS.items():
 # kdsweep reports failures and full disks itself, and never restores Ray Tune's own state.
 for _name in ("ray.tune.tune", "ray.tune.execution.experiment_state"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
+# In a notebook without ipywidgets, Ray asks for it when it is imported; nothing of kdsweep needs it.
+logging.getLogger("ray.widgets").setLevel(logging.ERROR)

@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.widgets.util import in_notebook
 
 from kdsweep.errors import SweepError
 from kdsweep.tune.agenda import Agenda, Outcome
@@ -55,6 +56,8 @@ def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path, obj
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
+            # In a notebook, Tune would replace kdsweep's own output by its table of lanes.
+            progress_reporter=Untold() if in_notebook() else None,
         ),
     )
     try:
@@ -62,6 +65,14 @@ def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path, obj
     finally:
         agenda.close()
     return agenda.outcome
+
+
+class Untold(tune.ProgressReporter):
+    """Reports nothing: kdsweep shows its own progress."""
+
+    def should_report(self, trials: list[TuneTrial], done: bool = False) -> bool:
+        """Return False."""
+        return False
 
 
 class AgendaStopper(tune.Stopper):

@@ -39,6 +39,7 @@ class Lane(tune.Trainable):
     """
 
     _broken = False
+    _objects = b""
 
     def setup(self, config: dict[str, Any], objects: bytes = b"") -> None:
         """Take the first work. It starts in the first step, which can report errors.

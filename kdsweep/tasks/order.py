@@ -12,4 +12,4 @@ def on_device(indices: Sequence[torch.Tensor], device: torch.device) -> Sequence
     if device.type == "cpu" or not indices:
         return indices
     moved = torch.cat(list(indices)).to(device)
-    return list(moved.split([len(index) for index in indices]))  # type: ignore[no-untyped-call]
+    return list(moved.split([len(index) for index in indices]))

@@ -235,8 +235,8 @@ FAULTS = {
     "more than one GPU for a trial": (
         "scheduler:",
         "resources: {gpus_per_trial: 2}\nscheduler:",
-        ":13: resources.gpus_per_trial: found 2; accepted: auto, or at most 1: a trial trains on one GPU, and more trials "
-        "at a time use more GPUs",
+        ":13: resources.gpus_per_trial: found 2; accepted: auto, or at most 1: a trial trains on one GPU, and more "
+        "trials at a time use more GPUs",
     ),
     "no trials at a time": (
         "scheduler:",

@@ -153,6 +153,10 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     yield from _storage_faults(spec)
     yield from tracking_faults(spec)
     yield from _dataset_faults(spec)
+    gpus = spec.resources.gpus_per_trial
+    if gpus != "auto" and gpus > 1:
+        accepted = "auto, or at most 1: a trial trains on one GPU, and more trials at a time use more GPUs"
+        yield ("resources",), ("resources", "gpus_per_trial"), f"found {gpus:g}; accepted: {accepted}"
     for keys, message in objective_faults(spec):
         yield ("objective", "dataset", "metrics"), keys, message
     for keys, message in several_faults(spec):

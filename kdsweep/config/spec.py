@@ -111,7 +111,7 @@ class ResourcesSection(Section):
 
     Attributes:
         cpus_per_trial: CPU cores, and PyTorch threads.
-        gpus_per_trial: Share of a GPU. `auto` packs trials by measured memory and cores; 0 without GPUs.
+        gpus_per_trial: Share of a GPU, at most 1. `auto` packs trials by measured memory and cores; 0 without GPUs.
         max_concurrent: Maximum number of trials at a time; `auto` fills the cluster.
         max_failures: How often a trial may lose its worker and continue on another one.
         step_timeout_seconds: An epoch that takes longer counts as hung: its worker is killed, and the trial continues

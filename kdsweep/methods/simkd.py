@@ -47,8 +47,7 @@ class ReusedClassifier(Method):
         size = smaller_size(ours, theirs)
         pooled = classifier.in_features == theirs.shape[1]
         read = theirs.mean((2, 3)) if pooled else pool(theirs, size).flatten(1)
-        difference = (read - teacher.embedding).float().norm()
-        if not difference <= 0.02 * teacher.embedding.float().norm():
+        if not _alike(read, teacher.embedding):
             raise _reads_otherwise(student.shapes(), teacher.shapes())
         self._head = TransferHead(ours.shape[1], theirs.shape[1], *size, pooled, classifier.out_features)
         self._head.classifier = classifier
@@ -60,6 +59,11 @@ class ReusedClassifier(Method):
 
     def inference_head(self) -> nn.Module:
         return self._head
+
+
+def _alike(read: torch.Tensor, embedding: torch.Tensor) -> bool:
+    """Whether the values that the classifier would read are those that it reads, up to rounding."""
+    return bool((read - embedding).float().norm() <= 0.02 * embedding.float().norm())
 
 
 def _reads_otherwise(student: Shapes, teacher: Shapes) -> MethodError:

@@ -25,7 +25,7 @@ from kdsweep.storage import weights
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.tasks.order import on_device as indices_on
-from kdsweep.training.evaluate import evaluate
+from kdsweep.training.evaluate import Evaluation
 from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.shapes import Factor
@@ -63,9 +63,8 @@ class Training:
         self.history: list[dict[str, float]] = []
         self.best_value = recipe.goal.worst
         self.best_epoch = 0
-        self._train, self._val, self._teacher = train, val, teacher
+        self._train, self._teacher = train, teacher
         self._task = data.task
-        self._metrics = self._task.measured((recipe.goal.metric, *recipe.metrics), data.num_classes)
         self._device = train.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         model = models.build(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)
@@ -80,6 +79,8 @@ class Training:
         self.method.cool(self._cooling.value)
         head = self.method.inference_head()
         self.inference = self.student if head is None else _headed(model, self._tapped.taps, head)
+        metrics = self._task.measured((recipe.goal.metric, *recipe.metrics), data.num_classes)
+        self._evaluation = Evaluation(self.inference, val, metrics)
         self._optimizer = recipe.optimization.make_optimizer([*self.student.parameters(), *self.method.parameters()])
         self._schedule = recipe.optimization.make_schedule()
         self._task_loss = LOSSES.create(recipe.task_loss, **recipe.task_loss_params)
@@ -107,7 +108,7 @@ class Training:
         losses = self._train_epoch()
         if not math.isfinite(losses["train_loss"]):
             raise DivergedError(f"the training loss became {losses['train_loss']} in epoch {self.epoch}")
-        measured = evaluate(self.inference, self._val, self._metrics)
+        measured = self._evaluation.run()
         goal = self.recipe.goal
         value = measured[goal.name]
         if not math.isfinite(value):

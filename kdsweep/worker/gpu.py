@@ -25,16 +25,18 @@ def set_up() -> None:
     """Set up this process for CUDA, before its first use.
 
     In `float32`, convolutions use TF32 (10 bits of mantissa) on GPUs that have it, and matrix products do not: these
-    are PyTorch's defaults, set here so that they do not depend on its version. Convolutions use one deterministic
-    algorithm, chosen without timing, because a resumed trial must repeat the numbers of an uninterrupted one.
+    are PyTorch's defaults, set here so that they do not depend on its version. A resumed trial must repeat the numbers
+    of an uninterrupted one, so operations are deterministic where PyTorch has such an algorithm; otherwise it warns.
     """
     if "PYTORCH_ALLOC_CONF" not in os.environ:  # the new name of PYTORCH_CUDA_ALLOC_CONF
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
     torch.backends.cudnn.allow_tf32 = True
     torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False  # it chooses by time, so differently in every process
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False  # a check for reads of it, which costs a kernel per tensor
 
 
 def limit_memory(device: torch.device, share: float) -> None:

@@ -64,6 +64,8 @@ def measure(spec: SweepSpec, bench: Workbench) -> Probe:
     try:
         step_ms = _step_ms(spec, bench, plain, choices) if len(choices) > 1 else {}
     except (KdsweepError, RuntimeError):
+        if gpu.fault():
+            raise  # another process measures again
         return Probe("float32", {})
     faster = bool(step_ms) and step_ms["float32"] > WORTH * step_ms["bfloat16"]
     precision = "bfloat16" if faster or choices == ("bfloat16",) else "float32"

@@ -232,6 +232,12 @@ FAULTS = {
         "resources: {gpus_per_trial: lots}\nscheduler:",
         ":13: resources.gpus_per_trial: found 'lots'; accepted: auto or a number",
     ),
+    "more than one GPU for a trial": (
+        "scheduler:",
+        "resources: {gpus_per_trial: 2}\nscheduler:",
+        ":13: resources.gpus_per_trial: found 2; accepted: auto, or at most 1: a trial trains on one GPU, and more "
+        "trials at a time use more GPUs",
+    ),
     "no trials at a time": (
         "scheduler:",
         "resources: {max_concurrent: 0}\nscheduler:",

@@ -584,6 +584,7 @@ def test_the_reference_matches_the_declarations():
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_a_step_on_a_gpu_does_not_wait_for_it(name):
     method = make(name).to(torch.device("cuda"))
     student, teacher = (mapped(outputs(who), lambda part: part.cuda().bfloat16()) for who in ("student", "teacher"))

@@ -55,14 +55,14 @@ class Greedy(Simple):
     '''Needs 60 % of the GPU.'''
 
     def act(self):
-        self.taken = torch.empty(int(0.6 * 8 * 2**30), dtype=torch.uint8, device="cuda")
+        torch.empty(int(0.6 * 8 * 2**30), dtype=torch.uint8, device="cuda")
 
 
 class TooGreedy(Simple):
     '''Needs more than there is.'''
 
     def act(self):
-        self.taken = torch.empty(9 * 2**30, dtype=torch.uint8, device="cuda")
+        torch.empty(9 * 2**30, dtype=torch.uint8, device="cuda")
 """
 
 

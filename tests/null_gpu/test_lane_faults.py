@@ -127,7 +127,7 @@ def devices(shares: list[float]) -> list[list[Any]]:
         found.append([device.type, round(limits, 4), gpu.described(device).get("name", "")])
     torch.empty(1 << 20, device=GPU)
     segments = torch.cuda.memory.memory_snapshot()
-    return [*found, [segment["is_expandable"] for segment in segments], [torch.backends.cudnn.deterministic]]
+    return [*found, [segment["is_expandable"] for segment in segments], [torch.are_deterministic_algorithms_enabled()]]
 
 
 def test_a_lease_gives_its_share_of_the_memory_and_without_one_the_device_is_the_cpu(on_null_gpu):

@@ -24,7 +24,7 @@ def left_by_trials(root: str) -> dict[str, int]:
             before = torch.cuda.memory_allocated()
             training = begun(bench, method=method)
             training.run_epoch()
-            training.save(Path(root) / "state", Path(root) / "best")
+            training.save(Path(root) / "state.safetensors", Path(root) / "best")
             training.restore_best()
             del training
         found[method] = torch.cuda.memory_allocated() - before

@@ -174,6 +174,7 @@ print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 @pytest.mark.parametrize("name", ["adam", "adamw", "amsgrad", "sgd"])
 def test_a_step_does_not_wait_for_a_gpu(name):
     weights = [nn.Parameter(torch.ones(4, device="cuda"))]

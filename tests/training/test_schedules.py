@@ -214,6 +214,7 @@ def test_a_scheduled_run_goes_on_bit_for_bit(tmp_path, method, optimizer):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_a_scheduled_step_does_not_wait_for_a_gpu():
     device = torch.device("cuda")
     factor = Factor("cosine", device)

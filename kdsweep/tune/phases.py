@@ -22,7 +22,7 @@ from kdsweep.storage.environment import describe_environment
 from kdsweep.storage.files import write_json
 from kdsweep.tasks import Prepared
 from kdsweep.terminal.progress import Progress
-from kdsweep.tune import origins, shipping
+from kdsweep.tune import origins, packing
 from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
 from kdsweep.tune.cluster import Address, Share, cluster_size, connected, share
 from kdsweep.tune.confirm import Confirmation, most_trainings
@@ -62,7 +62,7 @@ class _Phases:
         self._environment = describe_environment(sys.argv)
         self._has_test: Background[bool] | None = None
         self._space: SearchSpace | None = None
-        self._objects = shipping.packed(spec)
+        self._objects = packing.packed(spec)
         progress.phase("data", spec.dataset.name)
         self._data = Background(self._read_data)
         self._place = Background(lambda: WorkerPlace(self._sweep, self._data.result().root, Path.cwd()))

@@ -16,7 +16,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from kdsweep.errors import KdsweepError
-from kdsweep.tune import shipping
+from kdsweep.tune import packing
 from kdsweep.tune.work import Report, Work
 from kdsweep.worker import gpu
 
@@ -46,7 +46,7 @@ class Lane(tune.Trainable):
 
         Args:
             config: The first `work`.
-            objects: The Python objects of the sweep, from `shipping.packed`.
+            objects: The Python objects of the sweep, from `packing.packed`.
         """
         self._objects = objects
         self._begin(config["work"])
@@ -113,7 +113,7 @@ class Lane(tune.Trainable):
     def _run_steps(self, report: dict[str, Any]) -> None:
         started = time.monotonic()
         if self._objects:
-            shipping.unpack(self._objects)
+            packing.unpack(self._objects)
             self._objects = b""
         for one in self._steps:
             report.setdefault(one.kind, []).append(one.value)

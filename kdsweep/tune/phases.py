@@ -18,8 +18,7 @@ from kdsweep.errors import InputError
 from kdsweep.results import earlier
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.study import Study
-from kdsweep.storage.environment import describe_environment
-from kdsweep.storage.files import write_json
+from kdsweep.storage.environment import EnvironmentFile, describe_environment, utc_now
 from kdsweep.tasks import Prepared
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune import origins
@@ -59,7 +58,7 @@ class _Phases:
         self._address = Address.chosen(address)
         self._progress = progress
         self._timeline = Timeline()
-        self._environment = describe_environment(sys.argv)
+        self._environment = EnvironmentFile(self._sweep.environment, describe_environment(sys.argv))
         self._has_test: Background[bool] | None = None
         self._space: SearchSpace | None = None
         progress.phase("data", spec.dataset.name)
@@ -112,12 +111,13 @@ class _Phases:
                 outcome = self._run_lanes(stages, part)
             except BaseException:
                 with suppress(Exception):  # the user must see the original error
+                    self._end_environment()
                     if searching is not None:
                         searching.finish()
                 raise
+            self._end_environment()
             if searching is not None:
                 searching.finish()
-            self._write_environment()
             self._progress.phase("time", self._timeline.text())
         shutil.rmtree(self._sweep.tune, ignore_errors=True)
         return outcome
@@ -126,12 +126,13 @@ class _Phases:
         """Say which cluster is used, if not one of our own."""
         if self._address.text:
             told = self._address.source.removeprefix("--address ")
+            self._environment.add(address=self._address.text)
             self._progress.phase("cluster", f"joined {told}: {cluster_size()}")
 
     def _run_lanes(self, stages: Sequence[Stage], part: Share) -> Outcome:
         resources = self._spec.resources
         self._timeline.workers = part.slots
-        agenda = Agenda(stages, part.slots, resources.cpus_per_trial, self._timeline)
+        agenda = Agenda(stages, part.slots, resources.cpus_per_trial, self._timeline, self._environment.add_worker)
         return run_lanes(agenda, part, resources.max_failures, self._sweep.tune)
 
     def _share(self, probe: capacity.Probe | None, search: bool) -> Share:
@@ -161,7 +162,7 @@ class _Phases:
         return data
 
     def _on_prepared(self, device: str) -> None:
-        self._environment |= {"gpus": [device] if device else []}
+        self._environment.add(gpus=[device] if device else [])
         self._write_environment()
         if self._spec.confirm.top:
             data = self._data.result()
@@ -179,8 +180,12 @@ class _Phases:
             self._progress.phase("search", line)
         return Study(self._spec, self._sweep, space)
 
+    def _end_environment(self) -> None:
+        self._environment.add(ended=utc_now())
+        self._write_environment()
+
     def _write_environment(self) -> None:
-        write_json(self._sweep.environment, self._environment | {"timeline": self._timeline.described()})
+        self._environment.write(self._timeline.described(), self._timeline.trained)
 
 
 def check_sizes(spec: SweepSpec, data: Prepared, progress: Progress) -> None:

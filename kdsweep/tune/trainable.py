@@ -16,6 +16,7 @@ from ray import tune
 
 from kdsweep.errors import KdsweepError
 from kdsweep.lazy import torch
+from kdsweep.tune.lease import describe_worker
 from kdsweep.tune.work import Report, Work
 
 # Batch short epochs: Ray's per-report overhead exceeds the epoch.
@@ -31,6 +32,8 @@ class Lane(tune.Trainable):
         failure: One line saying why this work cannot continue.
         storage: One line saying why the whole sweep cannot continue.
         error: The KdsweepError behind `failure`, if it is one.
+
+    Every step tells the `node` and `device` of its worker; the first one after a start describes the `worker` in full.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -63,12 +66,19 @@ class Lane(tune.Trainable):
             report["failure"] = _described(error)
         finally:
             faulthandler.cancel_dump_traceback_later()
-        return report | {"seconds": time.monotonic() - started}
+        return report | self._described_worker() | {"seconds": time.monotonic() - started}
 
     def cleanup(self) -> None:
         """Save the progress before the worker stops."""
         with suppress(OSError):
             self._work.save()
+
+    def _described_worker(self) -> dict[str, Any]:
+        if hasattr(self, "_where"):
+            return self._where
+        worker = describe_worker()
+        self._where: dict[str, Any] = {name: worker[name] for name in ("node", "device")}
+        return self._where | {"worker": worker}
 
     def _begin(self, work: Work) -> None:
         # Ray Tune sends the configuration back with every result, so opened files must be held by a copy.

@@ -74,7 +74,7 @@ class Agenda:
         lanes: Number of concurrent lanes.
         threads: PyTorch threads per lane.
         timeline: Receives the times of the stages.
-        on_worker: Receives a description of each worker process.
+        note: Receives every report, before its stage does.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class Agenda:
         lanes: int,
         threads: int,
         timeline: Timeline,
-        on_worker: Callable[[Mapping[str, Any]], None] = lambda worker: None,
+        note: Callable[[Mapping[str, Any]], None] = lambda report: None,
     ):
         self._stages = list(stages)
         self._lanes = lanes
         self._threads = threads
         self._timeline = timeline
-        self._on_worker = on_worker
+        self._note = note
         self._waits = 0
         self._begun = False
         self._reason: Exception | None = None
@@ -121,8 +121,7 @@ class Agenda:
 
     def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Process a report from a lane. Return whether its work continues."""
-        if "worker" in report:
-            self._on_worker(report["worker"])
+        self._note(report)
         if self.aborted:
             return False
         if "storage" in report:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kdsweep import tasks
 from kdsweep.config.constraints import within_constraints
@@ -35,6 +36,8 @@ from kdsweep.tune.timeline import Timeline
 from kdsweep.worker import capacity
 from kdsweep.worker.place import WorkerPlace
 
+RECORD_SECONDS = 10.0  # how often the times are written to environment.json
+
 
 def run_phases(spec: SweepSpec, address: str | None, progress: Progress, search: bool) -> Outcome:
     """Run a sweep to its end.
@@ -59,6 +62,7 @@ class _Phases:
         self._progress = progress
         self._timeline = Timeline()
         self._environment = EnvironmentFile(self._sweep.environment, describe_environment(sys.argv))
+        self._written = 0.0
         self._has_test: Background[bool] | None = None
         self._space: SearchSpace | None = None
         progress.phase("data", spec.dataset.name)
@@ -132,7 +136,7 @@ class _Phases:
     def _run_lanes(self, stages: Sequence[Stage], part: Share) -> Outcome:
         resources = self._spec.resources
         self._timeline.workers = part.slots
-        agenda = Agenda(stages, part.slots, resources.cpus_per_trial, self._timeline, self._environment.add_worker)
+        agenda = Agenda(stages, part.slots, resources.cpus_per_trial, self._timeline, self._note)
         return run_lanes(agenda, part, resources.max_failures, self._sweep.tune)
 
     def _share(self, probe: capacity.Probe | None, search: bool) -> Share:
@@ -180,11 +184,19 @@ class _Phases:
             self._progress.phase("search", line)
         return Study(self._spec, self._sweep, space)
 
+    def _note(self, report: Mapping[str, Any]) -> None:
+        """Record new workers, and now and then the times, so that a driver that is killed leaves them behind."""
+        for worker in report.get("worker", ()):
+            self._environment.add_worker(worker)
+        if "worker" in report or self._timeline.now - self._written > RECORD_SECONDS:
+            self._write_environment()
+
     def _end_environment(self) -> None:
         self._environment.add(ended=utc_now())
         self._write_environment()
 
     def _write_environment(self) -> None:
+        self._written = self._timeline.now
         self._environment.write(self._timeline.described(), self._timeline.trained)
 
 

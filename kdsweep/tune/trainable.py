@@ -78,7 +78,7 @@ class Lane(tune.Trainable):
             return self._where
         worker = describe_worker()
         self._where: dict[str, Any] = {name: worker[name] for name in ("node", "device")}
-        return self._where | {"worker": worker}
+        return self._where | {"worker": [worker]}  # Ray Tune flattens dicts, but not in lists
 
     def _begin(self, work: Work) -> None:
         # Ray Tune sends the configuration back with every result, so opened files must be held by a copy.

@@ -41,7 +41,10 @@ def submit(
         list[Path], typer.Option("--code", metavar="PATH", help="Send a further .py file, or a directory of them.")
     ] = [],  # noqa: B006 - Typer copies it
     driver_cpus: Annotated[
-        float, typer.Option("--driver-cpus", metavar="N", min=0, help="CPU cores to reserve for the driver.")
+        float,
+        typer.Option(
+            "--driver-cpus", metavar="N", min=0, show_default=False, help="CPU cores to reserve for the driver."
+        ),
     ] = 0,
     driver_resources: Annotated[
         list[str], typer.Option("--driver-resource", metavar="K=N", help="Custom resource of the driver's node.")

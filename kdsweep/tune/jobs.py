@@ -78,12 +78,12 @@ class Jobs:
         self._address = address
         _need_dashboard_address(address)
         _use_token()
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # they tell every upload
         with _explained(address):
             try:
                 from ray.job_submission import JobSubmissionClient
 
+                for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+                    logging.getLogger(name).setLevel(logging.WARNING)  # they tell every upload
                 self._client = JobSubmissionClient(address)
             except (ImportError, RuntimeError) as error:
                 if "ray[default]" not in str(error) and not isinstance(error, ImportError):

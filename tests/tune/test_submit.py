@@ -43,7 +43,8 @@ class Quiet(Method):
     def term(self, student, teacher, labels):
         return student.logits.sum() * 0
 """
-START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats",
+         "--dashboard-agent-listen-port=0"]  # fmt: skip
 
 
 def free_port() -> int:
@@ -67,16 +68,18 @@ def cluster(tmp_path):
         head = [*START, "--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={short}/ray",
                 "--num-cpus=1", "--num-gpus=0", f"--ray-client-server-port={free_port()}"]  # fmt: skip
         node = [*START, f"--address=127.0.0.1:{port}", "--num-cpus=1", "--num-gpus=0"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
-        started = [subprocess.Popen(head, **quiet)]
+        log = (tmp_path / "cluster.log").open("w")
+        logged = {"stdout": log, "stderr": subprocess.STDOUT, "env": environment}
+        started = [subprocess.Popen(head, **logged)]
         try:
             wait_for(lambda: listens(dashboard), started[0])
-            started.append(subprocess.Popen(node, **quiet))
+            started.append(subprocess.Popen(node, **logged))
             yield f"http://127.0.0.1:{dashboard}", environment
         finally:
             for process in reversed(started):
                 process.terminate()
                 process.wait(60)
+            log.close()
 
 
 def listens(port: int) -> bool:
@@ -117,8 +120,9 @@ def test_a_submitted_sweep_is_killed_and_resumed_and_equals_one_that_was_not(clu
             words, cwd=tmp_path, env=environment | variables, capture_output=True, text=True, check=False
         )
 
+    wait_for(lambda: command("jobs").returncode == 0)  # the dashboard listens before it can answer
     refused = command("jobs", RAY_AUTH_TOKEN="0" * 64)
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
     assert "the cluster refuses the token" in refused.stderr
 
     sent = command("submit", "sent.yaml", "--storage", str(storage), "--no-wait")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -43,7 +44,7 @@ class Quiet(Method):
     def term(self, student, teacher, labels):
         return student.logits.sum() * 0
 """
-START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats",
+START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats", "--num-cpus=1", "--num-gpus=0",
          "--dashboard-agent-listen-port=0"]  # fmt: skip
 
 
@@ -64,32 +65,28 @@ def cluster(tmp_path):
     environment = os.environ | {"HOME": str(home), "RAY_AUTH_MODE": "token", "PATH": f"{python}:{os.environ['PATH']}"}
     environment.pop("RAY_ADDRESS", None)
     port, dashboard = free_port(), free_port()
-    with tempfile.TemporaryDirectory(prefix="kds-", dir="/tmp") as short:  # paths of sockets are limited
+    with tempfile.TemporaryDirectory(prefix="kds-", dir="/tmp", ignore_cleanup_errors=True) as short:  # for sockets
         head = [*START, "--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={short}/ray",
-                "--num-cpus=1", "--num-gpus=0", f"--ray-client-server-port={free_port()}"]  # fmt: skip
-        node = [*START, f"--address=127.0.0.1:{port}", "--num-cpus=1", "--num-gpus=0"]
-        log = (tmp_path / "cluster.log").open("w")
-        logged = {"stdout": log, "stderr": subprocess.STDOUT, "env": environment}
-        started = [subprocess.Popen(head, **logged)]
+                f"--ray-client-server-port={free_port()}"]  # fmt: skip
         try:
-            wait_for(lambda: listens(dashboard), started[0])
-            started.append(subprocess.Popen(node, **logged))
+            for command in (head, [*START, f"--address=127.0.0.1:{port}"]):
+                started = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                assert started.returncode == 0, started.stdout + started.stderr
             yield f"http://127.0.0.1:{dashboard}", environment
         finally:
-            for process in reversed(started):
-                process.terminate()
-                process.wait(60)
-            log.close()
+            end_all(home)
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
+def end_all(home: Path) -> None:
+    """End the daemons of the cluster, which are those with its HOME; `ray stop` would end those of others too."""
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("HOME") == str(home):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
-def wait_for(reached, process=None) -> None:
+def wait_for(reached) -> None:
     while not reached():
-        assert process is None or process.poll() is None, "it has ended"
         time.sleep(0.2)
 
 

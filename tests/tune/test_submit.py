@@ -86,7 +86,9 @@ def end_all(home: Path) -> None:
 
 
 def wait_for(reached) -> None:
+    until = time.monotonic() + 600
     while not reached():
+        assert time.monotonic() < until, "not reached within ten minutes"
         time.sleep(0.2)
 
 

@@ -31,7 +31,7 @@ train: {epochs: 60, batch_size: 32}
 search: {trials: 3}
 scheduler: {name: none}
 confirm: {top: 0}
-resources: {max_concurrent: 1}
+resources: {max_concurrent: 1, gpus_per_trial: 0}
 """
 OWN = """\
 from kdsweep.methods import Method

@@ -16,6 +16,7 @@ from kdsweep.serving import commands as serving
 from kdsweep.storage.places import Place, of_ray
 from kdsweep.terminal import lists
 from kdsweep.terminal.init import init
+from kdsweep.tune import commands as jobs
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -135,6 +136,7 @@ def resume(
     address: AddressOption = "",
 ) -> None:
     """Continue an interrupted sweep, or extend a finished one."""
+    from kdsweep.config.yaml import parsed_overrides
     from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.live import for_console
 
@@ -142,7 +144,7 @@ def resume(
     from kdsweep.tune.driver import resume as resume_sweep
 
     _add_cwd_to_path()
-    _summary(resume_sweep(directory, trials, address or None, for_console(errors), _parsed(overrides)))
+    _summary(resume_sweep(directory, trials, address or None, for_console(errors), parsed_overrides(overrides)))
 
 
 @app.command()
@@ -398,8 +400,8 @@ def validate(
         typer.echo(f"{loaded.name}: logged to {', '.join(places)}")
 
 
-for listing in lists.COMMANDS:
-    app.command()(listing)
+for command in (*jobs.COMMANDS, *lists.COMMANDS):
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:
@@ -421,23 +423,12 @@ def _options(
 
 def _load(path: Path, overrides: list[str], name: str, storage: str) -> SweepSpec:
     from kdsweep.config.load import load_spec
+    from kdsweep.config.yaml import parsed_overrides
 
-    values = _parsed(overrides)
+    values = parsed_overrides(overrides)
     values |= {"name": name} if name else {}
     values |= {"storage": storage} if storage else {}
     return load_spec(path, values)
-
-
-def _parsed(overrides: list[str]) -> dict[str, Any]:
-    from kdsweep.config.yaml import parse_value
-
-    values: dict[str, Any] = {}
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise InputError(f"--set {override}: no '='; accepted: KEY=VALUE, such as search.trials=8")
-        values[key.strip()] = parse_value(value, key)
-    return values
 
 
 def _seeds(asked: str) -> int | Literal["auto"] | None:

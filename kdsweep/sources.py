@@ -38,20 +38,32 @@ def source_digest(name: str) -> str:
     Raises:
         UnknownNameError: If the object cannot be imported.
     """
+    files = source_files(name)
+    hashes = {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in files.items()}
+    return digest_of(hashes) if hashes else ""
+
+
+def source_files(name: str) -> dict[str, Path]:
+    """Return the files of the module of `package.module:attribute`, and of those below its directory that it imports.
+
+    Returns:
+        The files by their path below the directory of the top-level module; empty if the module belongs to an
+        installed package, or for an object of the running program.
+
+    Raises:
+        UnknownNameError: If the object cannot be imported.
+    """
     load_user_object(name, "object")
     if is_given(name):
-        return ""
+        return {}
     module_name = name.partition(":")[0]
     found = getattr(sys.modules[module_name], "__file__", None)
     if not found or _is_installed(Path(found)):
-        return ""
+        return {}
     path = Path(found)
     depth = module_name.count(".") + (path.name == "__init__.py")
     root = path.parents[depth]
-    return digest_of({
-        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(_with_imports(path, root))
-    })  # fmt: skip
+    return {str(file.relative_to(root)): file for file in sorted(_with_imports(path, root))}
 
 
 def _is_installed(path: Path) -> bool:

@@ -22,7 +22,8 @@ from kdsweep.terminal import tables
 SCRIPT = Path(sys.executable).with_name("kdsweep")
 LISTS = ("methods", "models", "datasets", "optimizers", "schedules", "losses", "samplers", "schedulers")
 COMMANDS = (
-    "init", "run", "resume", "confirm", "results", "report", "export", "push", "evaluate", "doctor", "validate", *LISTS,
+    "init", "run", "resume", "confirm", "results", "report", "export", "push", "evaluate", "doctor", "validate",
+    "submit", "jobs", "logs", "stop", *LISTS,
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from kdsweep.errors import SpecError
+from kdsweep.errors import InputError, SpecError
 
 Keys = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
@@ -165,6 +165,21 @@ def parse_value(text: str, option: str) -> Any:
     except SpecError as error:  # the value is on one line, so its number says nothing
         here = f"--set {option}"
         raise SpecError([fault.replace(f"{here}:1: ", f"{here}: ", 1) for fault in error.faults]) from None
+
+
+def parsed_overrides(options: Iterable[str]) -> dict[str, Any]:
+    """Parse `--set` options of the form KEY=VALUE.
+
+    Raises:
+        InputError: If one has another form, or its value is not valid YAML.
+    """
+    values: dict[str, Any] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise InputError(f"--set {option}: no '='; accepted: KEY=VALUE, such as search.trials=8")
+        values[key.strip()] = parse_value(value, key)
+    return values
 
 
 def dump(values: Mapping[str, Any], path: Path, header: str) -> None:

@@ -48,9 +48,10 @@ class Results(Plots):
             methods, rung.N (the best value of the objective up to epoch N, where trials are compared), epochs, the best
             value of the objective, its last value (with the suffix _last), the other metrics at the best epoch,
             parameters, size_mb, train_seconds, space (number of the search space that it was drawn from; 0 until the
-            space is changed), error, and config (the configuration as JSON).
+            space is changed), node and device that trained it last, started_at and ended_at (ISO 8601, UTC), error, and
+            config (the configuration as JSON).
         epochs: One row per trial and epoch: trial, epoch, train_loss, task_loss, distill_loss, each metric as val_NAME,
-            lr, seconds, parameters, size_mb.
+            lr, seconds, parameters, size_mb, node, device.
         confirmed: One row per confirmed trial, see `tune.confirm`; empty before confirmation.
         predictions: One row per sample of the test split; empty before the end of the sweep.
         teacher: Description of the teacher.
@@ -83,7 +84,7 @@ class Results(Plots):
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
         kept = self._kept(self.sweep.trials_frame)
-        if kept is None or "space" not in kept:  # version 0.1.0 wrote no such column
+        if kept is None or not {"space", "node"} <= set(kept.columns):  # version 0.1.0 wrote no such columns
             return trials_frame(self.sweep, self.epochs)
         return kept
 

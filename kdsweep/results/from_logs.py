@@ -30,6 +30,8 @@ _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha
 _SIZES = ("parameters", "size_mb", "flops")  # version 0.1.0 did not write flops
 SPEEDS = ("latency_ms", "latency_iqr_ms", "throughput", "activation_mb")
 _COSTS = (*_SIZES, *SPEEDS, "train_seconds")
+PLACES = ("node", "device")  # where an epoch was trained; earlier versions did not write them
+_TIMES = ("started_at", "ended_at")  # ISO 8601, UTC
 LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
 
 
@@ -54,10 +56,16 @@ def epochs_frame(sweep: SweepDir) -> pd.DataFrame:
 def in_order(epochs: pd.DataFrame) -> pd.DataFrame:
     """Put the columns of `epochs` in a fixed order, and add those that are missing."""
     metrics = _metrics(epochs)
-    last = [*metrics, "lr", "seconds", *_costs(epochs)]
+    last = [*metrics, "lr", "seconds", *_costs(epochs), *PLACES]
     known = ["trial", "epoch", *LOSSES, *last]
     parts = [name for name in epochs.columns if name not in known]
-    return epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *last])
+    ordered = epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *last])
+    return ordered.assign(**{name: _texts(ordered[name]) for name in PLACES})
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """Return a column of text; what is missing is empty."""
+    return column.astype(object).where(column.notna(), "").astype(str)
 
 
 def _costs(epochs: pd.DataFrame) -> list[str]:
@@ -97,9 +105,11 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
         frame["flops"] = frame["trial"].map(last["flops"]).astype("Int64")
         if "latency_ms" in epochs:  # it is an objective
             frame["latency_ms"] = frame["trial"].map(last["latency_ms"])
+        for name in PLACES:
+            frame[name] = frame[name].where(frame[name] != "", frame["trial"].map(last[name]))
         frame["train_seconds"] = frame["trial"].map(epochs.groupby("trial")["seconds"].sum())
     frame = _with_speeds(frame, costs_of(sweep))
-    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "space", "error"]
+    measured = ["epochs", goal.column, last_value, *others, *_COSTS, "space", *PLACES, *_TIMES, "error"]
     frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *measured])))
     own = sorted(set(frame.columns) - {*_LEADING, *measured, "config"})
     rungs = _rung_columns(sweep, frame["trial"], epochs, goal)
@@ -108,7 +118,8 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     frame[numeric] = frame[numeric].astype(float)
     frame["epochs"] = frame["epochs"].fillna(0).astype(int)
     frame["space"] = frame["space"].fillna(0).astype(int)
-    frame["error"] = frame["error"].fillna("").astype(str)
+    for name in (*PLACES, *_TIMES, "error"):
+        frame[name] = _texts(frame[name])
     if skipped := _skipped(sweep):
         frame["skipped_images"] = sum(skipped.values())
         measured.append("skipped_images")
@@ -180,7 +191,9 @@ def _row(frozen: FrozenTrial) -> dict[str, Any]:
         "trial": frozen.user_attrs["key"], "number": frozen.number, "state": _STATES[frozen.state.name], **config,
     }  # fmt: skip
     row.setdefault("temperature", own[0] if own else None)
-    row["error"] = frozen.user_attrs.get("summary", {}).get("error", "")
+    summary = frozen.user_attrs.get("summary", {})
+    row |= {name: summary.get(name, "") for name in (*PLACES, "ended_at", "error")}
+    row["started_at"] = frozen.user_attrs.get("started_at", "")
     row["space"] = frozen.user_attrs.get("space", 0)
     row["config"] = json.dumps(config)
     return row

@@ -29,6 +29,7 @@ from kdsweep.search.stopping.base import Value
 from kdsweep.search.trial import State, Trial
 from kdsweep.search.versions import space_version
 from kdsweep.seeds import digest_of
+from kdsweep.storage.environment import utc_now
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.logs import no_epochs, no_journal, no_trial
 from kdsweep.storage.paths import SweepDir
@@ -177,7 +178,8 @@ class Study:
             state=TrialState.RUNNING,
             params=drawn.params,
             distributions=drawn.distributions,
-            user_attrs={"key": key, "config": config} | ({"space": self._version} if self._version else {}),
+            user_attrs={"key": key, "config": config, "started_at": utc_now()}
+            | ({"space": self._version} if self._version else {}),
         )
         self._storage.create_new_trial(self._study_id, entry)
         trial = Trial(number, key, config)
@@ -204,6 +206,15 @@ class Study:
         self._epochs.append({"trial": key, **metrics})
         self.budget.tick()
         return self._note(trial, metrics)
+
+    def locate(self, key: str, where: Mapping[str, str]) -> None:
+        """Note where a trial runs.
+
+        Args:
+            key: The trial's key.
+            where: `node` and `device`, or nothing if they are not known.
+        """
+        self.running[key].where = dict(where)
 
     def leave(self, key: str) -> None:
         """Stop a trial for which `report` returned True, or pause it if the stopping rule promotes.
@@ -232,6 +243,7 @@ class Study:
         self._epochs.sync()
         with self._backend.batch():
             summary = {"parameters": trial.parameters, "train_seconds": round(trial.train_seconds, 4), "error": error}
+            summary |= {"ended_at": utc_now(), **trial.where}
             trial_id = self._id_of(trial)
             self._storage.set_trial_user_attr(trial_id, "summary", summary)
             # Optuna takes an intermediate value of a stopped trial for its only objective.

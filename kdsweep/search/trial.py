@@ -41,6 +41,7 @@ class Trial:
         paused_at: The last epoch at which it paused; 0 if it never did.
         until: It does not pause up to this epoch, because it was promoted.
         scores: With several objectives, the scores of the best epoch so far, after each finished epoch.
+        where: `node` and `device` of its last report; empty before.
     """
 
     number: int
@@ -52,6 +53,7 @@ class Trial:
     paused_at: int = 0
     until: int = 0
     scores: list[Scores] = field(default_factory=list)
+    where: dict[str, str] = field(default_factory=dict)
 
     @property
     def best(self) -> float:

@@ -77,13 +77,22 @@ class Agenda:
         lanes: Number of concurrent lanes.
         threads: PyTorch threads per lane.
         timeline: Receives the times of the stages.
+        note: Receives every report, before its stage does.
     """
 
-    def __init__(self, stages: Sequence[Stage], lanes: int, threads: int, timeline: Timeline):
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        lanes: int,
+        threads: int,
+        timeline: Timeline,
+        note: Callable[[Mapping[str, Any]], None] = lambda report: None,
+    ):
         self._stages = list(stages)
         self._lanes = lanes
         self._threads = threads
         self._timeline = timeline
+        self._note = note
         self._waits = 0
         self._begun = False
         self._reason: Exception | None = None
@@ -118,6 +127,7 @@ class Agenda:
 
     def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Process a report from a lane. Return whether its work continues."""
+        self._note(report)
         if self.aborted:
             return False
         if "storage" in report:

@@ -25,8 +25,8 @@ from kdsweep.terminal.progress import Progress
 from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
 from kdsweep.tune.origins import record_code
+from kdsweep.tune.packing import need_objects
 from kdsweep.tune.phases import run_phases
-from kdsweep.tune.shipping import need_objects
 from kdsweep.tune.signals import terminable
 
 

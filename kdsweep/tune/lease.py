@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import ray
 
 from kdsweep.errors import DeviceError
 from kdsweep.lazy import torch
+from kdsweep.storage.environment import describe_process, processor, utc_now
 from kdsweep.worker import gpu, process
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import Workbench, open_workbench
@@ -64,6 +67,26 @@ def warm_workbench(place: WorkerPlace, alone: bool) -> Workbench:
 def device_name(device: torch.device) -> str:
     """Return the name of a GPU; empty for the CPU."""
     return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else ""
+
+
+def describe_worker() -> dict[str, Any]:
+    """Return where this worker process runs, on which device, and with which versions."""
+    context = ray.get_runtime_context()
+    worker = {
+        "node": ray.util.get_node_ip_address(),
+        "node_id": context.get_node_id(),
+        "worker": context.get_worker_id(),
+        "pid": os.getpid(),
+        "started": utc_now(),
+        "device": "cpu",
+        "processor": processor(),
+        **describe_process(),
+    }
+    gpus = ray.get_gpu_ids()
+    if not gpus:
+        return worker
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "GPU not usable"
+    return worker | {"device": device, "gpu_ids": list(gpus), "cuda": torch.version.cuda, "driver": nvidia_driver()}
 
 
 def nvidia_driver() -> str:

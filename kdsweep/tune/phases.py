@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kdsweep import tasks
 from kdsweep.config.constraints import within_constraints
@@ -18,8 +19,7 @@ from kdsweep.errors import InputError
 from kdsweep.results import earlier
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.study import Study
-from kdsweep.storage.environment import describe_environment
-from kdsweep.storage.files import write_json
+from kdsweep.storage.environment import EnvironmentFile, describe_environment, utc_now
 from kdsweep.tasks import Prepared
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune import origins, packing
@@ -35,6 +35,8 @@ from kdsweep.tune.signals import terminable
 from kdsweep.tune.timeline import Timeline
 from kdsweep.worker import capacity
 from kdsweep.worker.place import WorkerPlace
+
+RECORD_SECONDS = 10.0  # how often the times are written to environment.json
 
 
 def run_phases(spec: SweepSpec, address: str | None, progress: Progress, search: bool) -> Outcome:
@@ -59,7 +61,8 @@ class _Phases:
         self._address = Address.chosen(address)
         self._progress = progress
         self._timeline = Timeline()
-        self._environment = describe_environment(sys.argv)
+        self._environment = EnvironmentFile(self._sweep.environment, describe_environment(sys.argv))
+        self._written = 0.0
         self._has_test: Background[bool] | None = None
         self._space: SearchSpace | None = None
         self._objects = packing.packed(spec)
@@ -114,12 +117,13 @@ class _Phases:
                 outcome = self._run_lanes(stages, part)
             except BaseException:
                 with suppress(Exception):  # the user must see the original error
+                    self._end_environment()
                     if searching is not None:
                         searching.finish()
                 raise
+            self._end_environment()
             if searching is not None:
                 searching.finish()
-            self._write_environment()
             self._progress.phase("time", self._timeline.text())
         shutil.rmtree(self._sweep.tune, ignore_errors=True)
         return outcome
@@ -128,12 +132,13 @@ class _Phases:
         """Say which cluster is used, if not one of our own."""
         if self._address.text:
             told = self._address.source.removeprefix("--address ")
+            self._environment.add(address=self._address.text)
             self._progress.phase("cluster", f"joined {told}: {cluster_size()}")
 
     def _run_lanes(self, stages: Sequence[Stage], part: Share) -> Outcome:
         resources = self._spec.resources
         self._timeline.workers = part.slots
-        agenda = Agenda(stages, part.slots, resources.cpus_per_trial, self._timeline)
+        agenda = Agenda(stages, part.slots, resources.cpus_per_trial, self._timeline, self._note)
         return run_lanes(agenda, part, resources.max_failures, self._sweep.tune, self._objects)
 
     def _share(self, probe: capacity.Probe | None, search: bool) -> Share:
@@ -163,7 +168,7 @@ class _Phases:
         return data
 
     def _on_prepared(self, device: str) -> None:
-        self._environment |= {"gpus": [device] if device else []}
+        self._environment.add(gpus=[device] if device else [])
         self._write_environment()
         if self._spec.confirm.top:
             data = self._data.result()
@@ -181,8 +186,20 @@ class _Phases:
             self._progress.phase("search", line)
         return Study(self._spec, self._sweep, space)
 
+    def _note(self, report: Mapping[str, Any]) -> None:
+        """Record new workers, and now and then the times, so that a driver that is killed leaves them behind."""
+        for worker in report.get("worker", ()):
+            self._environment.add_worker(worker)
+        if "worker" in report or self._timeline.now - self._written > RECORD_SECONDS:
+            self._write_environment()
+
+    def _end_environment(self) -> None:
+        self._environment.add(ended=utc_now())
+        self._write_environment()
+
     def _write_environment(self) -> None:
-        write_json(self._sweep.environment, self._environment | {"timeline": self._timeline.described()})
+        self._written = self._timeline.now
+        self._environment.write(self._timeline.described(), self._timeline.trained)
 
 
 def check_sizes(spec: SweepSpec, data: Prepared, progress: Progress) -> None:

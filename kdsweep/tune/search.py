@@ -129,8 +129,10 @@ class Search:
         """Record a report about a trial, in chronological order. Return whether the trial continues."""
         study = self._study
         trial, columns = study.running[key], [goal.column for goal in self._spec.goals]
+        where = {name: report[name] for name in ("node", "device") if name in report}
+        study.locate(key, where)
         unseen = [metrics for metrics in report.get("before", ()) if metrics["epoch"] > len(trial.values)]
-        for metrics in [*unseen, *report.get("epochs", ())]:
+        for metrics in [*unseen, *({**epoch, **where} for epoch in report.get("epochs", ()))]:
             for column in columns:
                 if not math.isfinite(metrics[column]):
                     self._fail(key, f"{column} is {metrics[column]}", expected=True)

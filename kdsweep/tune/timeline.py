@@ -7,6 +7,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+TRAINING = ("search", "confirm")  # the stages in which students are trained
+
 
 @dataclass
 class StageTimes:
@@ -69,6 +71,11 @@ class Timeline:
     def end(self, stage: str) -> None:
         """Record that a stage has ended."""
         self.stages[stage].end = self.now
+
+    @property
+    def trained(self) -> bool:
+        """Whether workers have trained students."""
+        return any(self.stages[name].busy > 0 for name in TRAINING if name in self.stages)
 
     def load(self, stage: str) -> float:
         """Share of the workers' time since the stage began that was spent on its work; NaN before the first report."""

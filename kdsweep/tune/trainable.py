@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError
 
 from kdsweep.errors import KdsweepError
 from kdsweep.tune import packing
+from kdsweep.tune.lease import describe_worker
 from kdsweep.tune.work import Report, Work
 from kdsweep.worker import gpu
 
@@ -36,6 +37,8 @@ class Lane(tune.Trainable):
         out_of_memory: Present if it failed because the GPU's memory was exhausted.
         broken: The CUDA error after which this process can use its GPU no more, if there is one. The next step moves
             the work to another process.
+
+    Every step tells the `node` and `device` of its worker; the first one after a start describes the `worker` in full.
     """
 
     _broken = False
@@ -79,12 +82,19 @@ class Lane(tune.Trainable):
             faulthandler.cancel_dump_traceback_later()
         if "failure" in report:
             report |= self._recover()
-        return report | {"seconds": time.monotonic() - started}
+        return report | self._described_worker() | {"seconds": time.monotonic() - started}
 
     def cleanup(self) -> None:
         """Save the progress before the worker stops."""
         with suppress(OSError):
             self._work.save()
+
+    def _described_worker(self) -> dict[str, Any]:
+        if hasattr(self, "_where"):
+            return self._where
+        worker = describe_worker()
+        self._where: dict[str, Any] = {name: worker[name] for name in ("node", "device")}
+        return self._where | {"worker": [worker]}  # Ray Tune flattens dicts, but not in lists
 
     def _begin(self, work: Work) -> None:
         # Ray Tune sends the configuration back with every result, so opened files must be held by a copy.

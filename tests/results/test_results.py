@@ -40,6 +40,10 @@ MEASURED = [
     "activation_mb",
     "train_seconds",
     "space",
+    "node",
+    "device",
+    "started_at",
+    "ended_at",
     "error",
 ]
 EPOCHS = [
@@ -55,6 +59,8 @@ EPOCHS = [
     "parameters",
     "size_mb",
     "flops",
+    "node",
+    "device",
 ]
 NUMBERS = {
     "number": "int64", "width": "float64", "temperature": "float64", "alpha": "float64", "lr": "float64",
@@ -162,6 +168,29 @@ def test_a_row_tells_the_best_epoch_the_last_one_and_the_time_of_all(told):
     assert row["train_seconds"] == 0.75
     assert (row["parameters"], row["size_mb"]) == (100, 0.25)
     assert (row["temperature"], row["alpha"], row["lr"], row["width"]) == (4.0, 0.5, 1.0, 1.0)
+
+
+def test_a_trial_tells_where_and_when_it_ran(tmp_path):
+    spec = spec_of(tmp_path)
+    spec.save(spec.sweep_dir.spec)
+    study = Study(spec, spec.sweep_dir, spec.search_space)
+    keys = [study.ask().key for _ in range(3)]
+    for key, node in zip(keys[:2], ("10.0.0.1", "10.0.0.2"), strict=True):
+        where = {"node": node, "device": "NVIDIA H100"}
+        study.locate(key, where)
+        study.report(key, line(1, 1, 0.5) | where)
+    study.locate(keys[2], {"node": "10.0.0.3", "device": "cpu"})
+    study.finish(keys[0], State.PRUNED)
+    study.finish(keys[2], State.FAILED, "out of GPU memory: 2 GiB")  # before its first epoch
+    study.close()
+    results = load_results(spec.sweep_dir.root)
+    trials = results.trials
+    assert trials["node"].tolist() == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    assert trials["device"].tolist() == ["NVIDIA H100", "NVIDIA H100", "cpu"]
+    assert trials["started_at"].str.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]{12}\+00:00").all()
+    assert (trials["ended_at"] >= trials["started_at"]).tolist() == [True, False, True]
+    assert trials["ended_at"][1] == ""
+    assert results.epochs["node"].tolist() == ["10.0.0.1", "10.0.0.2"]
 
 
 def test_what_a_trial_does_not_have_is_missing_and_errors_are_text(told):

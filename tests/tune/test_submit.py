@@ -1,0 +1,157 @@
+"""Sweeps submitted to a real Ray cluster of two nodes with token authentication."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+import kdsweep
+
+pytestmark = pytest.mark.cluster
+
+SPEC = """\
+name: sent
+dataset: {name: mnist_mini, subset: 1000, val_fraction: 0.5}
+teacher: {model: mnist_teacher, width: 0.25, checkpoint: "kdsweep:mnist_mini_teacher"}
+student: {model: mnist_student}
+space: {method: [kd, "sent_own:Quiet"], width: 0.25}
+train: {epochs: 60, batch_size: 32}
+search: {trials: 3}
+scheduler: {name: none}
+confirm: {top: 0}
+resources: {max_concurrent: 1, gpus_per_trial: 0}
+"""
+OWN = """\
+from kdsweep.methods import Method
+
+class Quiet(Method):
+    formula = "0"
+    source = "this test"
+    needs = frozenset({"logits"})
+
+    def term(self, student, teacher, labels):
+        return student.logits.sum() * 0
+"""
+START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats", "--num-cpus=1", "--num-gpus=0",
+         "--dashboard-agent-listen-port=0"]  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """The address of the dashboard, and the environment of a process that knows the token."""
+    pytest.importorskip("aiohttp_cors")  # ray[default]
+    home = tmp_path / "home"
+    (home / ".ray").mkdir(parents=True)
+    (home / ".ray/auth_token").write_text(secrets.token_hex(32))
+    python = Path(sys.executable).parent
+    environment = os.environ | {"HOME": str(home), "RAY_AUTH_MODE": "token", "PATH": f"{python}:{os.environ['PATH']}"}
+    environment.pop("RAY_ADDRESS", None)
+    port, dashboard = free_port(), free_port()
+    with tempfile.TemporaryDirectory(prefix="kds-", dir="/tmp", ignore_cleanup_errors=True) as short:  # for sockets
+        head = [*START, "--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={short}/ray",
+                f"--ray-client-server-port={free_port()}"]  # fmt: skip
+        try:
+            for command in (head, [*START, f"--address=127.0.0.1:{port}"]):
+                started = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                assert started.returncode == 0, started.stdout + started.stderr
+            yield f"http://127.0.0.1:{dashboard}", environment
+        finally:
+            end_all(home)
+
+
+def end_all(home: Path) -> None:
+    """End the daemons of the cluster, which are those with its HOME; `ray stop` would end those of others too."""
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("HOME") == str(home):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def wait_for(reached) -> None:
+    until = time.monotonic() + 600
+    while not reached():
+        assert time.monotonic() < until, "not reached within ten minutes"
+        time.sleep(0.2)
+
+
+def drivers(storage: Path) -> list[psutil.Process]:
+    """The processes that run the sweep: the shell of the job, and Python."""
+    found = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
+    return [process for process in found if "-m kdsweep" in (line := " ".join(process.info["cmdline"]))
+            and str(storage) in line and " submit " not in line]  # fmt: skip
+
+
+def lines_of(log: Path) -> int:
+    return log.read_bytes().count(b"\n") if log.is_file() else 0
+
+
+def comparable(results):
+    return results.trials[["trial", "state", "config", "epochs", "val_accuracy", "val_loss"]].to_dict("records")
+
+
+def test_a_submitted_sweep_is_killed_and_resumed_and_equals_one_that_was_not(cluster, tmp_path, monkeypatch):
+    address, environment = cluster
+    (tmp_path / "sent.yaml").write_text(SPEC)
+    (tmp_path / "sent_own.py").write_text(OWN)
+    storage = tmp_path / "shared"
+
+    def command(*arguments, **variables) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "kdsweep", *arguments, "--address", address]
+        return subprocess.run(
+            words, cwd=tmp_path, env=environment | variables, capture_output=True, text=True, check=False
+        )
+
+    wait_for(lambda: command("jobs").returncode == 0)  # the dashboard listens before it can answer
+    refused = command("jobs", RAY_AUTH_TOKEN="0" * 64)
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+    assert "the cluster refuses the token" in refused.stderr
+
+    sent = command("submit", "sent.yaml", "--storage", str(storage), "--no-wait")
+    assert sent.returncode == 0, sent.stderr
+    assert f"2 files sent, results in {storage}/sent" in sent.stderr
+    again = command("submit", "sent.yaml", "--storage", str(storage), "--no-wait")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "is running it already" in again.stderr
+
+    wait_for(lambda: lines_of(storage / "sent/epochs.jsonl") >= 3)
+    for process in drivers(storage):
+        process.send_signal(signal.SIGKILL)
+    wait_for(lambda: "FAILED" in command("jobs").stdout)
+
+    resumed = command("submit", "sent.yaml", "--storage", str(storage), "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "cluster joined RAY_ADDRESS=" in resumed.stdout
+    assert "resuming 1 after" in resumed.stdout
+    assert f"kdsweep results {storage}/sent" in resumed.stdout  # an absolute path
+    assert command("jobs").stdout.count("SUCCEEDED") == 1
+    stopped = command("stop", "sent")
+    assert (stopped.returncode, "has ended already" in stopped.stderr) == (2, True)
+
+    monkeypatch.chdir(tmp_path)
+    found = kdsweep.load_results(storage / "sent")
+    alone = kdsweep.run(kdsweep.load_spec(tmp_path / "sent.yaml", {"storage": str(tmp_path / "alone")}), "local")
+    assert comparable(found) == comparable(alone)
+    assert not found.epochs.duplicated(["trial", "epoch"]).any()
+    assert (found.trials["node"] != "").all()
+    recorded = json.loads(found.sweep.environment.read_text())
+    assert len(recorded["starts"]) == 2
+    assert recorded["starts"][1]["trained"]
+    assert {(worker["start"], worker["device"]) for worker in recorded["workers"]} >= {(0, "cpu"), (1, "cpu")}

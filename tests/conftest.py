@@ -26,7 +26,7 @@ space:
   lr: {{loguniform: [1e-3, 1e-2]}}
 train: {{epochs: 4, batch_size: 64}}
 search: {{trials: 10, startup_trials: 5, points: [{{method: kd, width: 0.5, temperature: 4, alpha: 0.9, lr: 3e-3}}]}}
-scheduler: {{grace_epochs: 1}}
+scheduler: {{name: asha, grace_epochs: 1}}
 confirm: {{top: 1, seeds: 2}}
 storage: {storage}
 """

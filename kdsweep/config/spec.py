@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdsweep import tasks
 from kdsweep.config import yaml as document
@@ -17,6 +17,7 @@ from kdsweep.errors import SpecError
 from kdsweep.registry import is_given
 from kdsweep.search.section import Objective, ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
+from kdsweep.search.stopping.asha import ASHA
 from kdsweep.section import Count, Rate, Section, Weight
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
@@ -144,6 +145,17 @@ class SweepSpec(Section):
     resources: ResourcesSection = ResourcesSection()
     tracking: TrackingSection = TrackingSection()
     storage: PlaceText = "runs"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rule_of_several(cls, written: Any) -> Any:
+        """Use a stopping rule that handles several objectives, if the sweep has several and names no rule."""
+        if not isinstance(written, dict) or not isinstance(written.get("objective"), list):
+            return written
+        scheduler = written.get("scheduler", {})
+        if len(written["objective"]) < 2 or not isinstance(scheduler, dict) or "name" in scheduler:
+            return written
+        return {**written, "scheduler": {**scheduler, "name": ASHA.name}}
 
     @cached_property
     def search_space(self) -> SearchSpace:

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from kdsweep.search.samplers import SAMPLERS, Sampler
 from kdsweep.search.samplers.tpe import TPE
-from kdsweep.search.stopping.asha import ASHA
+from kdsweep.search.stopping.asha_promotion import ASHAPromotion
 from kdsweep.section import Count, PartName, Section, Weight
 from kdsweep.storage.section import PlaceText
 from kdsweep.tasks import Goal
@@ -56,15 +56,17 @@ class SchedulerSection(Section):
     """When trials are stopped early.
 
     Attributes:
-        name: The stopping rule, see `kdsweep schedulers`. It receives the keys that it declares as parameters.
-        grace_epochs: The first rung; 0 means a ninth of the budget.
+        name: The stopping rule, see `kdsweep schedulers`. It receives the keys that it declares as parameters. With
+            several objectives, `asha` is the default.
+        grace_epochs: The first rung; 0 leaves it to the rule: an eighteenth of the budget for `asha-promotion`, a ninth
+            for `asha`.
         reduction_factor: The top 1/reduction_factor of each group continues.
         group_by: Trials are compared only if these settings are equal.
     """
 
-    name: PartName = "asha"
-    grace_epochs: Annotated[int, Field(ge=0)] = ASHA.grace_epochs.default
-    reduction_factor: Annotated[int, Field(ge=2)] = ASHA.reduction_factor.default
+    name: PartName = ASHAPromotion.name
+    grace_epochs: Annotated[int, Field(ge=0)] = ASHAPromotion.grace_epochs.default
+    reduction_factor: Annotated[int, Field(ge=2)] = ASHAPromotion.reduction_factor.default
     group_by: list[str] = Field(default_factory=lambda: ["width"])
 
 

@@ -150,8 +150,8 @@ FAULTS = {
         ":12: search.sampler: unknown sampler 'tpee'; did you mean 'tpe'?",
     ),
     "unknown stopping rule": (
-        "grace_epochs: 1",
-        "name: asha2",
+        "name: asha,",
+        "name: asha2,",
         ":13: scheduler.name: unknown scheduler 'asha2'; did you mean 'asha'?",
     ),
     "a part that is no name": (

@@ -36,11 +36,11 @@ SPACE = {
 }
 
 
-def spec_of(root, seed=0, **search):
+def spec_of(root, seed=0, rule="asha", **search):
     return SweepSpec.model_validate({
         "name": "synthetic", "dataset": {"name": "mnist_mini"}, "teacher": {"model": "mnist_teacher"},
         "student": {"model": "mnist_student"}, "seed": seed, "space": SPACE, "train": {"epochs": EPOCHS},
-        "search": {"trials": 64} | search, "storage": str(root),
+        "search": {"trials": 64} | search, "scheduler": {"name": rule}, "storage": str(root),
     })  # fmt: skip
 
 
@@ -73,8 +73,10 @@ def search(study, workers=8):
         noise = 0.003 * np.random.default_rng([study.spec.seed, trial.number, epoch]).standard_normal()
         accuracy = accuracy_of(trial.config) - 0.3 * math.exp(-epoch / 5) + noise
         stop = study.report(trial.key, line(epoch, accuracy))
-        if stop or epoch == EPOCHS:
-            study.finish(trial.key, State.PRUNED if stop else State.COMPLETE)
+        if stop:
+            study.leave(trial.key)
+        elif epoch == EPOCHS:
+            study.finish(trial.key, State.COMPLETE)
         start(now, study.ask() if stop or epoch == EPOCHS else trial)
 
 
@@ -87,10 +89,11 @@ def searched(spec):
     return load_results(spec.sweep_dir.root)
 
 
-def test_every_width_has_complete_plain_trials_and_as_many_as_the_best_served_method(tmp_path):
+@pytest.mark.parametrize(("rule", "seeds"), [("asha", 4), ("asha-promotion", 2)])
+def test_every_width_has_complete_plain_trials_and_as_many_as_the_best_served_method(tmp_path, rule, seeds):
     # Without plain_share and own groups, these sweeps left 0.8, 0.0 and 0.0 complete plain trials per width.
-    for seed in range(4):
-        results = searched(spec_of(tmp_path / str(seed), seed))
+    for seed in range(seeds):
+        results = searched(spec_of(tmp_path / str(seed), seed, rule))
         effort = results.effort().set_index(["width", "method"])
         assert effort["trials"].sum() == 64
         assert effort["epochs"].sum() == results.trials["epochs"].sum()

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdsweep.search.stopping.base import STOPPING_RULES
 from kdsweep.search.stopping.ranking import Rung
-from kdsweep.search.stopping.rungs import Halving
+from kdsweep.search.stopping.rungs import Halving, first_rung
 
 
 @STOPPING_RULES.declare
@@ -22,6 +22,8 @@ class ASHAPromotion(Halving):
 
     name = "asha-promotion"
     promotes = True
+    # A trial that was paused early by mistake can still go on, so it costs less to look early.
+    first_rung = first_rung("eighteenth")
 
     def __init__(self, epochs: int, **params: Any):
         super().__init__(epochs, **params)

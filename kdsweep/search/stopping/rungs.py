@@ -16,7 +16,15 @@ FIRST_RUNGS: dict[str, Callable[[int], int]] = {
     "ninth": lambda epochs: math.ceil(epochs / 9),
     "eighteenth": lambda epochs: max(1, epochs // 18),
 }
-FIRST_RUNG = "ninth"
+
+
+def first_rung(default: str) -> Param[str]:
+    """Declare where the first rung is if `grace_epochs` is 0."""
+    return Param(
+        default,
+        "the first rung if grace_epochs is 0: a ninth of the budget, rounded up, or an eighteenth, rounded down",
+        valid=Choice(tuple(FIRST_RUNGS)),
+    )
 
 
 class Halving(StoppingRule):
@@ -31,11 +39,7 @@ class Halving(StoppingRule):
         "the top 1/reduction_factor of each group continues; also the ratio between rungs",
         valid=RandInt(2, 1_000_000),
     )
-    first_rung = Param(
-        FIRST_RUNG,
-        "the first rung if grace_epochs is 0: a ninth of the budget, rounded up, or an eighteenth, rounded down",
-        valid=Choice(tuple(FIRST_RUNGS)),
-    )
+    first_rung = first_rung("ninth")
     pooled = Param(
         False, "compare the trials of all groups with each other, by value minus the mean of the group", valid=SWITCH
     )

@@ -12,9 +12,9 @@ class Average:
     """The exponential moving average of a model's weights and of its batch-norm statistics.
 
     After step n (from 0), `average += (1 - d) * (weights - average)` with `d = min(decay, (1 + n) / (10 + n))`: the
-    decay rises to its value, so that the initial weights are soon forgotten (TensorFlow's ExponentialMovingAverage with
-    `num_updates`). Running means and variances are averaged like weights, as in timm's ModelEmaV3. Whole-number buffers,
-    such as the number of batches seen, are the model's own.
+    decay rises to its value, so that the initial weights are soon forgotten (as TensorFlow's ExponentialMovingAverage
+    does with `num_updates`). Running means and variances are averaged like weights, as in timm's ModelEmaV3. Buffers of
+    whole numbers, such as the number of batches seen, are the model's own.
 
     Args:
         model: The model, on its device.

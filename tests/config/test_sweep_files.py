@@ -217,7 +217,7 @@ FAULTS = {
     "a scaling that is not there": (
         "epochs: 4",
         "lr_scaling: lin, epochs: 4",
-        ":11: train.lr_scaling: found 'lin'; accepted: ",
+        ":11: train.lr_scaling: found 'lin'; did you mean 'linear'? accepted: linear, none, sqrt",
     ),
     "an average that never moves": (
         "epochs: 4",

@@ -33,6 +33,8 @@ def check_drop_path(name: str) -> None:
 def drop_paths(name: str, model: nn.Module, rate: float) -> None:
     """Let training drop residual branches: the last of L with probability `rate`, the l-th with `rate` * l / L.
 
+    Each branch gets a `DropPath` of its own, so models that differ only in the rate print alike.
+
     Args:
         name: The model's name.
         model: The model; its blocks contain `kdsweep.models.blocks.DropPath` or `torchvision.ops.StochasticDepth`.
@@ -47,11 +49,12 @@ def drop_paths(name: str, model: nn.Module, rate: float) -> None:
     kinds: tuple[type[nn.Module], ...] = (DropPath,)
     if is_user_object(name) or "/" in name:
         kinds = (DropPath, import_torchvision("ops").StochasticDepth)
-    branches = [module for module in model.modules() if isinstance(module, kinds)]
+    branches = [path for path, module in model.named_modules() if isinstance(module, kinds)]
     if not branches:
         raise ModelError(
             f"model {name!r} has no residual branches to drop; accepted: blocks with kdsweep.models.blocks.DropPath or "
             "torchvision.ops.StochasticDepth"
         )
-    for number, branch in enumerate(branches, 1):
-        branch.p = rate * number / len(branches)  # type: ignore[assignment]
+    # The printed form of torchvision's module contains its rate, by which latencies would know a student.
+    for number, path in enumerate(branches, 1):
+        model.set_submodule(path, DropPath(rate * number / len(branches)))

@@ -234,7 +234,8 @@ data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
 card = provide_teacher(spec, spec.sweep_dir, data, cpu, print)
 bench = Workbench(spec, spec.sweep_dir, data, card, cpu)
 for optimizer in ("adam", "sgd", "muon", "lamb"):
-    config = {{"method": "kd", "width": 0.5, "lr": 1e-3, "alpha": 0.5, "temperature": 4.0, "optimizer": optimizer}}
+    config = {{"method": "kd", "width": 0.5, "lr": 1e-3, "alpha": 0.5, "temperature": 4.0, "optimizer": optimizer,
+        "clip_norm": 1.0, "ema_decay": 0.9}}
     training = bench.training(config, 0, spec.sweep_dir.root / "state")
     training.run_epoch()
     training.save(spec.sweep_dir.root / "state.safetensors")

@@ -17,8 +17,8 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError, ModelError
 from kdsweep.models.blocks import DropPath
 from kdsweep.search.space import SearchSpace
-from kdsweep.tasks.image.batches import Images
 from kdsweep.storage import weights
+from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData, prepare
 from kdsweep.teacher import build as teachers
 from kdsweep.training.averaging import Average
@@ -207,15 +207,14 @@ def test_a_teacher_that_is_trained_here_is_the_average_of_its_last_epoch(tmp_pat
     splits = [data.split(name, CPU) for name in ("train", "val")]
     run = Training(teacher_recipe(spec), data, *splits, NoTeacher(CPU))
     expected = [run.run_epoch() for _ in range(2)][-1]
-    making = teachers.make(spec, data, store, CPU)
-    with pytest.raises(StopIteration) as end:
-        while True:
-            next(making)
-    stored = weights.load(store.teacher(end.value.value.digest) / teachers.WEIGHTS)
+    epochs = list(teachers.make(spec, data, store, CPU))
+    folder = store.teacher(teachers.teacher_digest(spec, data))
+    stored = weights.load(folder / teachers.WEIGHTS)
     average = run._average.state_dict()
     assert all(torch.equal(tensor, average[name]) for name, tensor in stored.items())
     assert not torch.equal(stored[next(iter(stored))], next(run.student.parameters()))
-    assert end.value.value.measured["val_loss"] == expected["val_loss"]
+    measured = teachers.TeacherCard.read(folder / teachers.CARD).measured
+    assert measured["val_loss"] == expected["val_loss"] == epochs[-1]["val_loss"]
 
 
 @pytest.mark.parametrize("optimizer", ["lamb", "muon"])
@@ -255,8 +254,7 @@ def test_a_state_without_the_average_that_a_run_needs_is_begun_again(tmp_path):
 
 def test_a_dropped_branch_is_zero_and_a_kept_one_is_scaled_up():
     torch.manual_seed(0)
-    branch = DropPath()
-    branch.p = 0.25
+    branch = DropPath(0.25)
     maps = torch.ones(4000, 2, 3, 3)
     dropped = branch(maps)
     each = dropped.flatten(1)
@@ -270,10 +268,12 @@ def test_a_dropped_branch_is_zero_and_a_kept_one_is_scaled_up():
 def test_the_chance_to_drop_a_branch_rises_to_that_of_the_last(name):
     model = models.architecture(name, (3, 32, 32), 10, 1.0)
     models.drop_paths(name, model, 0.3)
-    chances = [module.p for module in model.modules() if type(module).__name__ in ("DropPath", "StochasticDepth")]
+    chances = [module.p for module in model.modules() if isinstance(module, DropPath)]
     assert len(chances) == {"resnet14": 6, "wrn_16_1": 6, "torchvision/convnext_tiny": 18}[name]
     assert chances[-1] == 0.3
     assert all(b - a == pytest.approx(0.3 / len(chances)) for a, b in pairwise([0, *chances]))
+    assert "StochasticDepth" not in str(model)
+    assert "0.3" not in str(model)
 
 
 def test_a_run_drops_paths_in_training_only(tmp_path):

@@ -11,13 +11,13 @@ class DropPath(nn.Module):
 
     A kept branch is divided by its probability of being kept, so that in evaluation the branch is used as it is.
 
-    Attributes:
-        p: Probability that a sample's branch is dropped; 0 until `models.drop_paths` sets it.
+    Args:
+        p: Probability that a sample's branch is dropped; 0 unless `models.drop_paths` sets it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, p: float = 0.0) -> None:
         super().__init__()
-        self.p = 0.0
+        self.p = p
 
     def forward(self, branch: torch.Tensor) -> torch.Tensor:
         """Map [B, ...] to the same shape."""

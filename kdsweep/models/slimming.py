@@ -10,8 +10,8 @@ from kdsweep.errors import ModelError
 from kdsweep.lazy import import_torchvision, nn
 
 # Width and depth multipliers, dropout and batch-norm settings of EfficientNet (Tan, Le 2019, arXiv:1905.11946).
-_NORM = {"eps": 1e-3, "momentum": 0.01}
-_EFFICIENTNETS: dict[str, tuple[float, float, float, dict[str, float]]] = {
+_NORM: dict[str, Any] = {"eps": 1e-3, "momentum": 0.01}
+_EFFICIENTNETS: dict[str, tuple[float, float, float, dict[str, Any]]] = {
     "efficientnet_b0": (1.0, 1.0, 0.2, {}),
     "efficientnet_b1": (1.0, 1.1, 0.2, {}),
     "efficientnet_b2": (1.1, 1.2, 0.3, {}),
@@ -75,7 +75,7 @@ def _even(channels: float) -> int:
 
 
 def _efficientnet(
-    efficientnet: Any, wide: float, deep: float, dropout: float, norm: dict[str, float], width: float
+    efficientnet: Any, wide: float, deep: float, dropout: float, norm: dict[str, Any], width: float
 ) -> nn.Module:
     setting = [efficientnet.MBConvConfig(*stage, width_mult=wide * width, depth_mult=deep) for stage in _STAGES]
     built: nn.Module = efficientnet.EfficientNet(setting, dropout, norm_layer=partial(nn.BatchNorm2d, **norm))

@@ -74,7 +74,7 @@ class OptimizationSpec(Section):
     @property
     def scaled_lr(self) -> float:
         """The learning rate for this batch size, before its schedule."""
-        return self.lr * (self.batch_size / REFERENCE_BATCH) ** SCALINGS[self.lr_scaling]
+        return self.lr * float((self.batch_size / REFERENCE_BATCH) ** SCALINGS[self.lr_scaling])
 
     def make_optimizer(self, weights: list[nn.Parameter]) -> Optimizer:
         name, params = self.part(OPTIMIZERS, self.optimizer)

@@ -187,7 +187,7 @@ FAULTS = {
     "searched momentum without an optimizer that takes it": (
         "  lr:",
         "  momentum: [0.5, 0.9]\n  lr:",
-        ":10: space.momentum: found momentum with optimizer adam; accepted: with sgd",
+        ":10: space.momentum: found momentum with optimizer adam; accepted: with muon, sgd",
     ),
     "label smoothing of a margin": (
         "epochs: 4",

@@ -22,7 +22,7 @@ from kdsweep.config.sizes import batch_note, subset_fault, training_files
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import Dataset
-from kdsweep.errors import InputError, SpecError, UnknownNameError, did_you_mean
+from kdsweep.errors import InputError, ModelError, SpecError, UnknownNameError, did_you_mean
 from kdsweep.params import Parts, named
 from kdsweep.registry import import_from, is_user_object
 from kdsweep.search.extent import configurations
@@ -165,6 +165,7 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     yield from _teacher_faults(spec)
     yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
     yield from _named_model_faults("student", spec.student.model, spec.student.options)
+    yield from _drop_path_faults(spec)
     part_faults = list(_part_faults(spec))
     yield from part_faults
     yield from _space_faults(spec, combined=not part_faults)
@@ -302,6 +303,28 @@ def _named_model_faults(who: str, name: str, options: Mapping[str, Any]) -> Iter
         models.check_options(name, options)
     except InputError as error:
         yield (who,), (who, "options"), str(error)
+
+
+def _drop_path_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Yield drop paths of models that have no paths to drop."""
+    space = spec.space.get("drop_path", 0)
+    asked: dict[Keys, tuple[str, object]] = {
+        ("teacher", "train", "drop_path"): (spec.teacher.model, spec.teacher.train.drop_path),
+        ("train", "drop_path"): (spec.student.model, spec.train.drop_path),
+        ("space", "drop_path"): (spec.student.model, space),
+    }
+    for keys, (model, rate) in asked.items():
+        if rate == 0:
+            continue
+        try:
+            models.exists(model)
+        except InputError:
+            continue  # reported as a fault of the model
+        try:
+            models.check_drop_path(model)
+        except ModelError as error:
+            sections = ("teacher",) if keys[0] == "teacher" else ("student", str(keys[0]))
+            yield sections, keys, str(error)
 
 
 def _part_faults(spec: SweepSpec) -> Iterator[Related]:

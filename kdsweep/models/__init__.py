@@ -25,6 +25,7 @@ from kdsweep.models.blueprint import EXAMPLES, Blueprint
 from kdsweep.models.cost import activation_mb, count_flops
 from kdsweep.models.foreign import check_logits, explained, undisturbed
 from kdsweep.models.normalisation import normalised
+from kdsweep.models.residual import check_drop_path, drop_paths
 from kdsweep.models.size import count_parameters, size_mb
 from kdsweep.models.tracing import find_taps
 from kdsweep.registry import is_user_object, load_user_object
@@ -42,11 +43,13 @@ __all__ = [
     "architecture",
     "blueprint",
     "build",
+    "check_drop_path",
     "check_options",
     "count",
     "count_flops",
     "count_parameters",
     "describe",
+    "drop_paths",
     "exists",
     "flops",
     "normalised",

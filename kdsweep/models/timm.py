@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
@@ -56,7 +57,10 @@ def build(
         accepted = f"did you mean {', '.join(near)}? " if near else ""
         raise UnknownNameError(f"unknown timm model {model!r}; {accepted}accepted: what timm.list_models() lists")
     if width != 1:
-        raise ModelError(f"model {name!r} has no width to vary, found {width}; accepted: 1")
+        family = re.compile(re.escape(model.rstrip("0123456789")) + r"\d+")
+        others = [f"timm/{other}" for other in timm.list_models() if family.fullmatch(other) and other != model]
+        siblings = f"; its sizes are models of their own: {', '.join(others)}" if others else ""
+        raise ModelError(f"model {name!r} has no width to vary, found {width}; accepted: 1{siblings}")
     with explained(f"model {name!r} cannot be made"):
         network: nn.Module = timm.create_model(
             model, pretrained=pretrained, num_classes=num_classes, in_chans=input_shape[0], **options

@@ -13,6 +13,7 @@ from kdsweep.errors import ModelError, UnknownNameError, did_you_mean
 from kdsweep.lazy import import_torchvision, nn
 from kdsweep.models.base import ImageShape, need_count
 from kdsweep.models.foreign import explained
+from kdsweep.models.slimming import slimmed
 
 _DECLARED = re.compile(r"^@register_model\(\)\n(?:[@ )].*\n)*def (\w+)", re.MULTILINE)
 _WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
@@ -49,7 +50,8 @@ def build(
         model: A name from `torchvision.models.list_models(module=torchvision.models)`.
         input_shape: (channels, height, width) of one image.
         num_classes: Number of logits.
-        width: Channel multiplier for mobilenet_v2, mobilenet_v3_* and mnasnet*; other models accept only 1.
+        width: Channel multiplier for mobilenet_v2, mobilenet_v3_*, mnasnet*, shufflenet_v2_* and efficientnet_b*; other
+            models accept only 1.
         weights: Name of pretrained weights (`DEFAULT`, `IMAGENET1K_V1`, ...); null initialises at random.
         head_hidden: Sizes of hidden layers in the new head, each followed by ReLU.
 
@@ -81,7 +83,7 @@ def _fresh(name: str, model: str, input_shape: ImageShape, width: float) -> nn.M
     builder: Callable[..., nn.Module] = models.get_model_builder(model)
     channels, *size = input_shape
     if width != 1:
-        builder = _widened(name, model, width, builder)
+        builder = slimmed(name, model, width)
     elif model in _WITH_AUXILIARY_HEADS:
         builder = partial(builder, aux_logits=False, init_weights=True)
     elif model.startswith("vit_") and size[0] == size[1]:
@@ -90,16 +92,6 @@ def _fresh(name: str, model: str, input_shape: ImageShape, width: float) -> nn.M
         builder = partial(builder, input_size=tuple(size))
     with explained(f"model {name!r} does not take {channels}x{size[0]}x{size[1]} images"):
         return builder()
-
-
-def _widened(name: str, model: str, width: float, builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    models = import_torchvision("models")
-
-    if model.startswith("mobilenet_"):
-        return partial(builder, width_mult=width)
-    if model.startswith("mnasnet"):
-        return partial(models.MNASNet, float(model.removeprefix("mnasnet").replace("_", ".")) * width)
-    raise ModelError(f"model {name!r} has no width to vary, found {width}; accepted: 1")
 
 
 def known_weights(model: str, weights: object) -> Mapping[str, Any]:

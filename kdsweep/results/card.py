@@ -19,6 +19,11 @@ from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.training.section import TrainSpec
 
+_AVERAGED = (
+    "These weights, and the statistics of batch normalisation, are an exponential moving average over training (decay "
+    "{decay:g} at each step); all scores are the average's."
+)
+
 
 def card(config: StudentConfig) -> str:
     """Write the model card (README.md) of a student."""
@@ -28,6 +33,7 @@ def card(config: StudentConfig) -> str:
     settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in used.items())
     teacher = config.teacher
     task = tasks.get(config.task)
+    averaged = f"\n{_AVERAGED.format(decay=train.ema_decay)}\n" if train.ema_decay else ""
     ((column, value),) = config.measured.items()
     metric = column.removeprefix("val_")
     rows = [f"| validation (selected by) | {shown(column, value)} |"]
@@ -69,7 +75,7 @@ the logits: {", ".join(_text(name) for name in config.class_names)}.
 
 Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("origin", "")))}), \
 {teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MiB.
-{start}{skipped}
+{averaged}{start}{skipped}
 | setting | value |
 |---|---|
 {settings}

@@ -12,6 +12,7 @@ from kdsweep.errors import InputError, UnknownNameError, did_you_mean
 from kdsweep.methods.base import TEMPERATURE
 from kdsweep.params import SWITCH, Parts
 from kdsweep.registry import is_user_object
+from kdsweep.section import MOST_EPOCHS
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.schedules import SCHEDULES
@@ -64,6 +65,11 @@ SHARED: dict[str, Valid] = {
     "nesterov": SWITCH,
     "label_smoothing": Uniform(0.0, 0.9999),
     "batch_size": RandInt(1, 1_000_000),
+    "warmup_epochs": Uniform(0.0, float(MOST_EPOCHS)),
+    "final_lr_fraction": Uniform(0.0, 1.0),
+    "clip_norm": Uniform(0.0, 1e9),
+    "ema_decay": Uniform(0.0, 0.999999),
+    "drop_path": Uniform(0.0, 0.9999),
     "optimizer": Names(OPTIMIZERS),
     "schedule": Names(SCHEDULES),
     "task_loss": Names(LOSSES),

@@ -31,6 +31,8 @@ DECIDED_BY = {
     "momentum": ("optimizer",),
     "dampening": ("optimizer", "momentum"),
     "nesterov": ("optimizer", "momentum", "dampening"),
+    "warmup_epochs": ("schedule",),
+    "final_lr_fraction": ("schedule",),
     "label_smoothing": ("task_loss",),
 }
 # Settings that apply only when distilling.

@@ -131,6 +131,7 @@ def make(
         train, teacher = data.split("train", device), teacher_recipe(spec)
         training = resumed(lambda: Training(teacher, data, train, val, NoTeacher(device)), state)
         yield from run_through(training, state)
+        training.use_average()
         model = training.student
         origin = "trained"
     else:

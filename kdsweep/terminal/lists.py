@@ -33,8 +33,14 @@ def models() -> None:
 
     rows = [{"model": key, "description": MODELS[key].summary} for key in MODELS]
     rows += [
-        {"model": "torchvision/<name>", "description": "any torchvision classifier, with a head for your classes"},
-        {"model": "timm/<name>", "description": "any timm model, if timm is installed"},
+        {
+            "model": "torchvision/<name>",
+            "description": "any torchvision classifier, with a head for your classes; some take a width",
+        },
+        {
+            "model": "timm/<name>",
+            "description": "any timm model, if timm is installed, such as timm/mobilenetv3_small_050",
+        },
         {"model": "package.module:function", "description": "your own: function(input_shape, num_classes, width, ...)"},
     ]
     tables.print_rows(rows)

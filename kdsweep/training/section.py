@@ -16,10 +16,23 @@ from kdsweep.tasks.losses.cross_entropy import CrossEntropy
 from kdsweep.training.optimizers import OPTIMIZERS, Optimizer
 from kdsweep.training.optimizers.sgd import SGD
 from kdsweep.training.schedules import SCHEDULES, Schedule
+from kdsweep.training.schedules.decay import Decay
 from kdsweep.training.schedules.step import Step
 
 Precision = Literal["auto", "float32", "bfloat16"]
-ADDED_LATER = ("dampening", "nesterov")
+ADDED_LATER = (
+    "dampening",
+    "nesterov",
+    "lr_scaling",
+    "warmup_epochs",
+    "final_lr_fraction",
+    "clip_norm",
+    "ema_decay",
+    "drop_path",
+)
+REFERENCE_BATCH = 128
+# Powers of batch_size / REFERENCE_BATCH that multiply the learning rate.
+SCALINGS = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}
 
 
 class OptimizationSpec(Section):
@@ -28,7 +41,14 @@ class OptimizationSpec(Section):
     Attributes:
         epochs: The full budget. It is also the horizon of the learning-rate schedule, even if a trial stops early.
         optimizer: See `kdsweep optimizers`. It receives the keys that it declares as parameters.
+        lr: The learning rate, for batches of `REFERENCE_BATCH` samples if `lr_scaling` is on.
+        lr_scaling: How the rate follows the batch size: `none`, `linear` (Goyal et al. 2017, arXiv:1706.02677) or
+            `sqrt` (Krizhevsky 2014, arXiv:1404.5997).
         schedule: The learning-rate schedule, see `kdsweep schedules`. It receives the keys that it declares.
+        clip_norm: Largest L2 norm of all gradients together; larger ones are scaled down to it. 0 means unlimited.
+        ema_decay: Decay of the moving average of the weights, which is then what is evaluated, kept and exported; 0
+            means none. See `training.averaging`.
+        drop_path: Probability of dropping the last residual branch; see `models.drop_paths`.
         precision: `auto` uses bfloat16 autocast if it is faster on the device.
     """
 
@@ -40,10 +60,21 @@ class OptimizationSpec(Section):
     momentum: Annotated[float, Field(ge=0, lt=1)] = SGD.momentum.default
     dampening: Annotated[float, Field(ge=0, le=1)] = SGD.dampening.default
     nesterov: bool = SGD.nesterov.default
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
     schedule: PartName = "cosine"
+    warmup_epochs: Weight = Schedule.warmup_epochs.default
+    final_lr_fraction: Annotated[float, Field(ge=0, le=1)] = Decay.final_lr_fraction.default
     milestones: list[Count] = Field(default_factory=lambda: list(Step.milestones.default))
     gamma: Annotated[float, Field(gt=0, le=1)] = Step.gamma.default
+    clip_norm: Weight = 0.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Precision = "auto"
+
+    @property
+    def scaled_lr(self) -> float:
+        """The learning rate for this batch size, before its schedule."""
+        return self.lr * float((self.batch_size / REFERENCE_BATCH) ** SCALINGS[self.lr_scaling])
 
     def make_optimizer(self, weights: list[nn.Parameter]) -> Optimizer:
         name, params = self.part(OPTIMIZERS, self.optimizer)

@@ -25,6 +25,7 @@ from kdsweep.storage import weights
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.tasks.order import on_device as indices_on
+from kdsweep.training.averaging import Average
 from kdsweep.training.evaluate import Evaluation
 from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
@@ -54,7 +55,8 @@ class Training:
         best_value: The best value of the objective so far.
         student: The student model.
         first_layer_norm: Norm of the first layer's initial weights. Equal seeds give equal norms.
-        inference: The model that is evaluated and exported: the student, plus the method's inference head if any.
+        inference: The model that is evaluated and exported: the student, plus the method's inference head if any. With
+            `ema_decay`, it is evaluated and exported with the moving average of its weights.
     """
 
     def __init__(self, recipe: Recipe, data: Prepared, train: Samples, val: Samples, teacher: TeacherSource):
@@ -68,6 +70,8 @@ class Training:
         self._device = train.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         model = models.build(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)
+        if recipe.optimization.drop_path:
+            models.drop_paths(recipe.model, model, recipe.optimization.drop_path)
         self.first_layer_norm = float(next(model.parameters()).detach().norm())
         self.student = on_device(model, self._device)
         self._tapped = self._task.tapped(self.student, models.taps(recipe.model, model, data.input_spec))
@@ -79,6 +83,7 @@ class Training:
         self.method.cool(self._cooling.value)
         head = self.method.inference_head()
         self.inference = self.student if head is None else _headed(model, self._tapped.taps, head)
+        self._average = Average(self.inference, recipe.optimization.ema_decay)
         metrics = self._task.measured((recipe.goal.metric, *recipe.metrics), data.num_classes)
         self._evaluation = Evaluation(self.inference, val, metrics)
         self._optimizer = recipe.optimization.make_optimizer([*self.student.parameters(), *self.method.parameters()])
@@ -108,14 +113,8 @@ class Training:
         losses = self._train_epoch()
         if not math.isfinite(losses["train_loss"]):
             raise DivergedError(f"the training loss became {losses['train_loss']} in epoch {self.epoch}")
-        measured = self._evaluation.run()
-        goal = self.recipe.goal
-        value = measured[goal.name]
-        if not math.isfinite(value):
-            raise DivergedError(f"{goal.column} became {value} in epoch {self.epoch}")
-        if goal.better(value, self.best_value):
-            self.best_value, self.best_epoch = value, self.epoch
-            self._best = {name: tensor.detach().clone() for name, tensor in self.inference.state_dict().items()}
+        with self._average.in_model():
+            measured = self._validate()
         self.history.append({
             "epoch": self.epoch,
             **losses,
@@ -124,6 +123,10 @@ class Training:
             "seconds": time.perf_counter() - started,
         })  # fmt: skip
         return self.history[-1]
+
+    def use_average(self) -> None:
+        """End training: load the moving average of the weights, if there is one, as of the last epoch."""
+        self._average.load_into_model()
 
     def restore_best(self) -> None:
         """Load the weights of the best epoch."""
@@ -135,7 +138,9 @@ class Training:
         tensors |= {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
         tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
+        tensors |= {f"average/{name}": tensor for name, tensor in self._average.state_dict().items()}
         counters = {"best_value": self.best_value, "best_epoch": self.best_epoch, "history": self.history}
+        counters["averaged_steps"] = self._average.steps
         if best is not None:
             head = self.method.inference_head()
             weights.save(self._best, best, {"head": json.dumps(head.options)} if head is not None else {})
@@ -153,6 +158,7 @@ class Training:
             self.student.load_state_dict(_under("student", tensors))
             self.method.load_state_dict(_under("method", tensors))
             self._optimizer.load_state_dict(_under("optimizer", tensors))
+            self._average.load_state_dict(_under("average", tensors), int(counters.get("averaged_steps", 0)))
             self._best = {name: tensor.to(self._device) for name, tensor in _under("best", tensors).items()}
             self.history = list(counters["history"])
             self.epoch = len(self.history)
@@ -160,6 +166,18 @@ class Training:
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
             what = str(error).splitlines()[0]
             raise CheckpointError(f"trial state {state}: not the state of this run: {what}") from error
+
+    def _validate(self) -> dict[str, float]:
+        """Measure the student on the validation split, and keep its weights if they are the best so far."""
+        measured = self._evaluation.run()
+        goal = self.recipe.goal
+        value = measured[goal.name]
+        if not math.isfinite(value):
+            raise DivergedError(f"{goal.column} became {value} in epoch {self.epoch}")
+        if goal.better(value, self.best_value):
+            self.best_value, self.best_epoch = value, self.epoch
+            self._best = {name: tensor.detach().clone() for name, tensor in self.inference.state_dict().items()}
+        return measured
 
     def _train_epoch(self) -> dict[str, float]:
         """Train one epoch. Return the mean of each loss part by name; the total is `train_loss`."""
@@ -179,14 +197,17 @@ class Training:
         samples = zip(indices_on(batches, self._device), self._train.sequence(batches, view), strict=True)
         for step, (index, batch) in enumerate(samples):
             progress = (self.epoch - 1 + step / len(batches)) / optimization.epochs
-            self._set_rate(progress)
+            self._set_rate(progress, 1 / (len(batches) * optimization.epochs))
             self._alpha.advance(progress)
             self._cooling.advance(progress)
             self.method.advance(progress, index)
             losses = self._losses(batch, self._train.labels[index], teacher(index, batch))
             self._optimizer.zero_grad()
             losses["train_loss"].backward()
+            if optimization.clip_norm:
+                nn.utils.clip_grad_norm_(self._optimizer.weights, optimization.clip_norm)
             self._optimizer.step()
+            self._average.update()
             names = tuple(losses)
             totals = totals + torch.stack([loss.detach() for loss in losses.values()]) * len(index)
         assert isinstance(totals, torch.Tensor)
@@ -208,8 +229,8 @@ class Training:
         loss = (1 - alpha) * task + alpha * self.method.weight * distill
         return {"train_loss": loss, **parts, "distill_loss": distill}
 
-    def _set_rate(self, progress: float) -> None:
-        self._optimizer.rate = self.recipe.optimization.lr * self._schedule.factor(progress)
+    def _set_rate(self, progress: float, step: float) -> None:
+        self._optimizer.rate = self.recipe.optimization.scaled_lr * self._schedule.multiplier(progress, step)
 
     def _order_seed(self) -> int:
         return derived_seed(self.recipe.seed, "order", self.epoch)

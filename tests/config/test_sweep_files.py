@@ -187,7 +187,7 @@ FAULTS = {
     "searched momentum without an optimizer that takes it": (
         "  lr:",
         "  momentum: [0.5, 0.9]\n  lr:",
-        ":10: space.momentum: found momentum with optimizer adam; accepted: with sgd",
+        ":10: space.momentum: found momentum with optimizer adam; accepted: with muon, sgd",
     ),
     "label smoothing of a margin": (
         "epochs: 4",
@@ -203,6 +203,36 @@ FAULTS = {
         "  lr: {loguniform: [1e-3, 1e-2]}\ntrain: {epochs",
         "  momentum: [0.0, 0.9]\n  weight_decay: [0, 1]\n  lr: 1e-3\ntrain: {optimizer: sgd, nesterov: true, epochs",
         ": train.nesterov: found true with momentum 0 and dampening 0; accepted: ",
+    ),
+    "a warmup longer than the budget": (
+        "epochs: 4",
+        "warmup_epochs: 4.5, epochs: 4",
+        ":11: train.warmup_epochs: found 4.5; accepted: at most the 4 epochs",
+    ),
+    "a final rate of a schedule that has none": (
+        "epochs: 4",
+        "schedule: constant, final_lr_fraction: 0.1, epochs: 4",
+        ":11: train.final_lr_fraction: found 0.1, which has no effect with schedule constant; accepted: 0.0, or leave",
+    ),
+    "a scaling that is not there": (
+        "epochs: 4",
+        "lr_scaling: lin, epochs: 4",
+        ":11: train.lr_scaling: found 'lin'; did you mean 'linear'? accepted: linear, none, sqrt",
+    ),
+    "an average that never moves": (
+        "epochs: 4",
+        "ema_decay: 1.0, epochs: 4",
+        ":11: train.ema_decay: found 1.0; accepted: ",
+    ),
+    "drop path of a student without branches": (
+        "epochs: 4",
+        "drop_path: 0.1, epochs: 4",
+        ":11: train.drop_path: model 'mnist_student' has no residual branches to drop; accepted: 0, or resnet, wrn",
+    ),
+    "searched drop path of a student without branches": (
+        "  lr:",
+        "  drop_path: [0, 0.1]\n  lr:",
+        ":10: space.drop_path: model 'mnist_student' has no residual branches to drop; accepted: 0, or resnet, wrn",
     ),
     "step without milestones, searched": (
         "  lr:",

@@ -21,6 +21,7 @@ from kdsweep.errors import InputError, ModelError, UnknownNameError
 from kdsweep.models import MODELS, Tapped
 from kdsweep.models import timm as timm_models
 from kdsweep.models import torchvision as torchvision_family
+from kdsweep.models.slimming import slimmed
 
 SMALLEST = {"convnet3": 37}
 SIDES = {"mnist_teacher": 28, "mnist_student": 28, "convnet3": 128}
@@ -562,6 +563,35 @@ def test_a_torchvision_model_with_a_width_takes_it(name, published):
     assert models.count_parameters(published) - models.count_parameters(half) == 990 * (head.in_features + 1)
 
 
+@pytest.mark.parametrize(
+    "name", ["efficientnet_b0", "efficientnet_b5", "shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x2_0"]
+)
+def test_a_slimmed_model_is_torchvisions_own_at_width_1(name):
+    with torch.device("meta"):
+        ours, theirs = slimmed(name, name, 1.0)(), torchvision_models.get_model(name)
+    assert {key: value.shape for key, value in ours.state_dict().items()} == {
+        key: value.shape for key, value in theirs.state_dict().items()
+    }
+    assert repr(ours) == repr(theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "embedding"), [("torchvision/efficientnet_b0", 4 * 160), ("torchvision/shufflenet_v2_x1_0", 512)]
+)
+def test_a_slimmed_model_is_narrower_everywhere_and_takes_images(name, embedding):
+    half = models.describe(name, (3, 32, 32), 10, 0.5)
+    assert half.shown.embedding.shape == (2, embedding)
+    whole, _ = models.count(name, (3, 32, 32), 10)
+    assert 0.2 < half.parameters / whole < 0.4
+    assert models.count(name, (3, 32, 32), 10, 0.05)[0] < half.parameters
+
+
+def test_a_model_with_fixed_channels_says_which_have_a_width():
+    expected = "because torchvision fixes its channels, found 0.5; accepted: 1; torchvision models with a width are mob"
+    with refused(CODE, ModelError, match=expected):
+        models.build("torchvision/efficientnet_v2_s", (3, 32, 32), 10, 0.5)
+
+
 def fake_download(monkeypatch, answer):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", answer)
 
@@ -605,6 +635,9 @@ def test_a_timm_model_is_built_and_tapped():
     assert stage_shapes("timm/resnet18", (1, 64, 64)) == [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
     with refused(CODE, UnknownNameError, match="did you mean resnet18"):
         models.build("timm/resnt18", (3, 64, 64), 10)
+    siblings = "sizes are models of their own: timm/mobilenetv3_small_050, timm/mobilenetv3_small_075"
+    with refused(CODE, ModelError, match=siblings):
+        models.build("timm/mobilenetv3_small_100", (3, 64, 64), 10, 0.5)
 
 
 # Names, options and what is refused

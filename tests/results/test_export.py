@@ -302,6 +302,9 @@ def test_the_card_lists_only_the_settings_that_were_used(student):
     listed = {line.split(" | ")[0].strip("| ") for line in card_of(changed).splitlines() if line.startswith("| ")}
     assert {"momentum", "dampening", "nesterov", "milestones", "gamma"} <= listed
     assert "label_smoothing" not in listed
+    assert "moving average" not in card_of(config)
+    averaged = config.model_copy(update={"settings": config.settings | {"ema_decay": 0.99}})
+    assert "are an exponential moving average over training (decay 0.99 at each step)" in card_of(averaged)
 
 
 def test_class_names_cannot_break_out_of_the_card(student):

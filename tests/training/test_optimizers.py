@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from inputs import CODE, refused
@@ -100,6 +102,76 @@ def test_momentum_of_a_weight_whose_gradient_comes_late_begins_with_that_gradien
     torch.testing.assert_close(optimizer.state_dict()["6/momentum_buffer"], model[-1].weight.grad)
 
 
+def matrices() -> list[nn.Parameter]:
+    draw = torch.Generator().manual_seed(5)
+    return [nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((6, 10), (12, 5))]
+
+
+def test_muon_moves_matrices_as_torch_does():
+    ours, theirs = matrices(), matrices()
+    optimizer = OPTIMIZERS.create("muon", ours, lr=0.02, weight_decay=0.1, momentum=0.95)
+    expected = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    for _ in range(10):
+        for weights, one in ((ours, optimizer), (theirs, expected)):
+            one.zero_grad()
+            sum(weight.sin().sum() + (weight**2).sum() for weight in weights).backward()
+            one.step()
+    for a, b, start in zip(ours, theirs, matrices(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(a, start, atol=0.01)
+
+
+def test_muon_takes_a_kernel_as_a_matrix_and_orthogonalises_its_step():
+    draw = torch.Generator().manual_seed(5)
+    gradient = torch.randn(4, 3, 3, 3, generator=draw)
+    kernel = nn.Parameter(torch.zeros(4, 3, 3, 3).to(memory_format=torch.channels_last))
+    kernel.grad = gradient.to(memory_format=torch.channels_last)
+    OPTIMIZERS.create("muon", [kernel], lr=0.5, momentum=0.0).step()
+    x = gradient.double().numpy().reshape(4, 27)
+    x /= np.linalg.norm(x)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    moved = -kernel.detach().double().numpy().reshape(4, 27) / (0.5 * 0.2 * math.sqrt(27))
+    np.testing.assert_allclose(moved, x, atol=0.03)  # the iteration is in bfloat16
+    values = np.linalg.svd(moved, compute_uv=False)
+    assert ((values > 0.5) & (values < 1.5)).all()
+
+
+def test_muon_leaves_biases_and_norms_to_adamw():
+    ours, theirs = student(), student()
+    optimizer = OPTIMIZERS.create("muon", list(ours.parameters()), lr=0.02, weight_decay=0.1)
+    expected = OPTIMIZERS.create("adamw", list(theirs.parameters()), lr=0.02, weight_decay=0.1)
+    for model, one in ((ours, optimizer), (theirs, expected)):
+        backward(model, 0, late=False)
+        one.step()
+    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b) is (a.ndim < 2), name
+
+
+def test_lamb_is_the_formula_written_out_in_float64():
+    (weight, _), rng = matrices(), np.random.default_rng(0)
+    optimizer = OPTIMIZERS.create("lamb", [weight], lr=0.1, weight_decay=0.01)
+    w, m, v = weight.detach().double().numpy().copy(), np.zeros((6, 10)), np.zeros((6, 10))
+    for step in range(1, 8):
+        g = rng.normal(size=(6, 10))
+        weight.grad = torch.tensor(g, dtype=torch.float32)
+        optimizer.step()
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        u = m / (1 - 0.9**step) / (np.sqrt(v / (1 - 0.999**step)) + 1e-6) + 0.01 * w
+        w -= 0.1 * np.linalg.norm(w) / np.linalg.norm(u) * u
+    np.testing.assert_allclose(weight.detach().numpy(), w, rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_step_of_lamb_is_the_rate_times_the_norm_and_adams_from_zero():
+    weight, zero = nn.Parameter(torch.tensor([3.0, 4.0])), nn.Parameter(torch.zeros(2))
+    for one in (weight, zero):
+        one.grad = torch.tensor([2.0, -2.0])
+    OPTIMIZERS.create("lamb", [weight, zero], lr=0.1).step()
+    assert weight.tolist() == pytest.approx([3 - 0.5 / math.sqrt(2), 4 + 0.5 / math.sqrt(2)])
+    assert zero.tolist() == pytest.approx([-0.1, 0.1])
+
+
 @pytest.mark.parametrize("name", ["torch.optim:RMSprop", "torch.optim:NAdam", "torch.optim:Adagrad"])
 def test_a_class_of_torch_optim_steps_as_it_does_and_resumes(name):
     cls = getattr(torch.optim, name.partition(":")[2])
@@ -161,8 +233,9 @@ cpu = torch.device("cpu")
 data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
 card = provide_teacher(spec, spec.sweep_dir, data, cpu, print)
 bench = Workbench(spec, spec.sweep_dir, data, card, cpu)
-for optimizer in ("adam", "sgd"):
-    config = {{"method": "kd", "width": 0.5, "lr": 1e-3, "alpha": 0.5, "temperature": 4.0, "optimizer": optimizer}}
+for optimizer in ("adam", "sgd", "muon", "lamb"):
+    config = {{"method": "kd", "width": 0.5, "lr": 1e-3, "alpha": 0.5, "temperature": 4.0, "optimizer": optimizer,
+        "clip_norm": 1.0, "ema_decay": 0.9}}
     training = bench.training(config, 0, spec.sweep_dir.root / "state")
     training.run_epoch()
     training.save(spec.sweep_dir.root / "state.safetensors")
@@ -175,9 +248,10 @@ print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in
 
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")
-@pytest.mark.parametrize("name", ["adam", "adamw", "amsgrad", "sgd"])
-def test_a_step_does_not_wait_for_a_gpu(name):
-    weights = [nn.Parameter(torch.ones(4, device="cuda"))]
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("shape", [(4,), (2, 2)])
+def test_a_step_does_not_wait_for_a_gpu(name, shape):
+    weights = [nn.Parameter(torch.ones(shape, device="cuda"))]
     optimizer = OPTIMIZERS.create(name, weights)
     rates = [0.1, torch.tensor(0.1, device="cuda")]
     weights[0].grad = torch.ones_like(weights[0])
@@ -209,6 +283,16 @@ class TestAMSGrad(OptimizerContract):
 class TestSGD(OptimizerContract):
     def make(self, weights) -> Optimizer:
         return OPTIMIZERS.create("sgd", weights, lr=0.02, nesterov=True)
+
+
+class TestMuon(OptimizerContract):
+    def make(self, weights) -> Optimizer:
+        return OPTIMIZERS.create("muon", weights, lr=0.02)
+
+
+class TestLamb(OptimizerContract):
+    def make(self, weights) -> Optimizer:
+        return OPTIMIZERS.create("lamb", weights, lr=0.02)
 
 
 class TestTorchClass(OptimizerContract):

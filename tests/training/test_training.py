@@ -220,6 +220,7 @@ def test_the_horizon_of_the_rate_is_the_whole_budget_step_by_step(bench):
         pytest.param(KD, {"dataset": {"augment": "crop_flip"}}, id="augmentation"),
         pytest.param(HINT | {"method": "crd", "crd.negatives": 64, "crd.dim": 16}, {}, id="memory"),
         pytest.param(HINT | {"method": "simkd"}, {}, id="head"),
+        pytest.param(HINT | {"method": "simkd", "ema_decay": 0.9}, {}, id="averaged head"),
         pytest.param(HINT | {"method": "ctkd"}, {}, id="trained temperature"),
         pytest.param(KD, {"student": {"model": "resnet", "options": {"depth": 8}}}, id="batch normalisation"),
         pytest.param(KD | {"lr": 0.03}, {"train": {"optimizer": "sgd"}}, id="momentum"),

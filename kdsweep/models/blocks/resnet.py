@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from kdsweep.models.blocks.drop_path import DropPath
 from kdsweep.models.blocks.initial import kaiming
 
 
@@ -23,6 +24,7 @@ class BasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(out)
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out)
+        self.drop_path = DropPath()
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or channels != out:
             self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
@@ -30,7 +32,7 @@ class BasicBlock(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Map [B, channels, H, W] to [B, out, H / stride, W / stride]."""
         inner = F.relu(self.bn1(self.conv1(maps)))
-        return F.relu(self.bn2(self.conv2(inner)) + self.downsample(maps))
+        return F.relu(self.drop_path(self.bn2(self.conv2(inner))) + self.downsample(maps))
 
 
 class CifarResNet(nn.Module):

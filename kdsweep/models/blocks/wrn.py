@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from kdsweep.models.blocks.drop_path import DropPath
 from kdsweep.models.blocks.initial import kaiming
 
 
@@ -25,6 +26,7 @@ class PreactivationBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out)
         self.relu2 = nn.ReLU()
         self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.drop_path = DropPath()
         self.projects = stride != 1 or channels != out
         if self.projects:
             self.convShortcut = nn.Conv2d(channels, out, 1, stride=stride, bias=False)
@@ -32,7 +34,7 @@ class PreactivationBlock(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Map [B, channels, H, W] to [B, out, H / stride, W / stride]."""
         active = self.relu1(self.bn1(maps))
-        inner: torch.Tensor = self.conv2(self.relu2(self.bn2(self.conv1(active))))
+        inner: torch.Tensor = self.drop_path(self.conv2(self.relu2(self.bn2(self.conv1(active)))))
         return inner + (self.convShortcut(active) if self.projects else maps)
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from kdsweep.training.schedules.base import SCHEDULES, Schedule
-from kdsweep.training.shapes import remaining
+from kdsweep.training.schedules.base import SCHEDULES
+from kdsweep.training.schedules.decay import Decay
 
 
 @SCHEDULES.declare
-class Cosine(Schedule):
-    """Cosine decay to 0 over the budget.
+class Cosine(Decay):
+    """Cosine decay over the budget, to 0 or to a fraction of the rate.
 
     Loshchilov, Hutter 2017, arXiv:1608.03983, without the restarts.
     """
 
     name = "cosine"
-
-    def factor(self, progress: float) -> float:
-        return remaining("cosine", progress)

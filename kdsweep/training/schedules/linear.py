@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from kdsweep.training.schedules.base import SCHEDULES, Schedule
-from kdsweep.training.shapes import remaining
+from kdsweep.training.schedules.base import SCHEDULES
+from kdsweep.training.schedules.decay import Decay
 
 
 @SCHEDULES.declare
-class Linear(Schedule):
-    """Linear decay to 0 over the budget."""
+class Linear(Decay):
+    """Linear decay over the budget, to 0 or to a fraction of the rate."""
 
     name = "linear"
-
-    def factor(self, progress: float) -> float:
-        return remaining("linear", progress)

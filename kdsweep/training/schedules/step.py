@@ -34,6 +34,7 @@ class Step(Schedule):
     @classmethod
     def faults(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Require at least one milestone."""
+        yield from super().faults(values)
         if not values["milestones"]:
             yield "milestones", "missing; accepted: the epochs at which schedule step lowers the rate"
 

@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from kdsweep.config import shipped
 from kdsweep.errors import InputError, KdsweepError, printable
 from kdsweep.serving import commands as serving
-from kdsweep.storage.places import Place, of_ray
-from kdsweep.terminal import lists
+from kdsweep.storage.places import Place
+from kdsweep.terminal import deployment, lists
+from kdsweep.terminal.arguments import (
+    AddressOption,
+    DirArgument,
+    NameOption,
+    SetOption,
+    SpecArgument,
+    StorageOption,
+    add_cwd_to_path,
+    errors,
+    out_place,
+)
 from kdsweep.terminal.init import init
 from kdsweep.tune import commands as jobs
 
@@ -29,65 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-errors = Console(stderr=True)
 WHERE_HELP = "Rows to show, such as \"method == 'kd' and width <= 0.5\"."
-
-
-def out_place(given: str) -> Place:
-    """Parse --out.
-
-    Raises:
-        InputError: If it is not a place, or one that does not last.
-    """
-    place = Place.of(given)
-    if reason := of_ray(place.text):
-        raise InputError(f"--out {place}: {reason}; accepted: an absolute path on shared storage, or s3://...")
-    return place
-
-
-def spec_path(given: str) -> Path:
-    """Parse SPEC.
-
-    Raises:
-        InputError: If it is a URI.
-    """
-    place = Place.of(given)
-    place.local("sweep files are read from this machine; copy it first")
-    return Path(given) if "://" not in given else Path(place.text)
-
-
-SpecArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="SPEC",
-        parser=spec_path,
-        help=f"A sweep file, or one that comes with kdsweep: {', '.join(shipped.names())}.",
-    ),
-]
-DirArgument = Annotated[
-    Place, typer.Argument(metavar="DIR", parser=Place.of, help="A sweep directory, such as runs/quickstart.")
-]
-StudentArgument = Annotated[
-    Place,
-    typer.Argument(
-        metavar="STUDENT",
-        parser=Place.of,
-        help="A folder written by kdsweep export, a path or a URI, or an ONNX file in it.",
-    ),
-]
-SetOption = Annotated[
-    list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8.")
-]
-NameOption = Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")]
-StorageOption = Annotated[str, typer.Option("--storage", help="Directory of the sweeps; every node must reach it.")]
-AddressOption = Annotated[
-    str,
-    typer.Option(
-        "--address",
-        metavar="A",
-        help="Ray cluster: auto, HOST:PORT or local. Default: RAY_ADDRESS, else start a local one.",
-    ),
-]
 
 
 class Format(StrEnum):
@@ -143,7 +94,7 @@ def resume(
     SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import resume as resume_sweep
 
-    _add_cwd_to_path()
+    add_cwd_to_path()
     _summary(resume_sweep(directory, trials, address or None, for_console(errors), parsed_overrides(overrides)))
 
 
@@ -171,7 +122,7 @@ def confirm(
     SweepDir.existing(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import confirm as confirm_sweep
 
-    _add_cwd_to_path()
+    add_cwd_to_path()
     _summary(confirm_sweep(directory, top, asked, address or None, for_console(errors), trainings))
 
 
@@ -233,60 +184,6 @@ def results(
 
 
 @app.command()
-def export(
-    directory: DirArgument,
-    out: Annotated[
-        Place,
-        typer.Option(
-            "--out", metavar="DIR", parser=out_place, help="Directory or s3://...; each student gets a folder in it."
-        ),
-    ],
-    top: Annotated[
-        int | None, typer.Option("--top", metavar="N", min=1, help="Number of students to export. Default: 3.")
-    ] = None,
-    trial: Annotated[str, typer.Option("--trial", metavar="KEY", help="Export only this trial: key or number.")] = "",
-    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx.")] = False,
-    torch_export: Annotated[bool, typer.Option("--torch-export", help="Also write model.pt2.")] = False,
-    quantize: Annotated[
-        str, typer.Option("--quantize", metavar="KIND", help="Also write a quantised ONNX file; int8.")
-    ] = "",
-) -> None:
-    """Export the best students: safetensors, a JSON description and a model card; also ONNX and torch.export."""
-    from kdsweep.results.frames import load_results
-    from kdsweep.results.student import agreement
-    from kdsweep.terminal.steps import steps
-
-    if top is not None and trial:
-        raise InputError("--top and --trial cannot be combined; use only one of them")
-    _add_cwd_to_path()
-    found = load_results(directory)
-    with steps(errors, "export") as tell:
-        made = found.export_to(
-            out, top=top or 3, trial=trial, onnx=onnx, torch_export=torch_export, quantize=quantize, tell=tell
-        )
-    for one in made:
-        typer.echo(one.place)
-        for line in agreement(one.config):
-            errors.print(line, highlight=False, markup=False, soft_wrap=True)
-    if removed := [file for one in made for file in one.removed]:
-        line = f"removed, because this export did not ask for them: {', '.join(removed)}"
-        errors.print(printable(line), highlight=False, markup=False, soft_wrap=True)
-    _attach(found, [one.place for one in made])
-
-
-@app.command()
-def push(
-    student: StudentArgument,
-    repo: Annotated[str, typer.Option("--repo", metavar="USER/NAME", help="Repository; created if it does not exist.")],
-    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
-) -> None:
-    """Upload an exported student to the Hugging Face Hub."""
-    from kdsweep.results.push import push_student
-
-    typer.echo(push_student(student, repo, private))
-
-
-@app.command()
 def report(
     directory: DirArgument,
     out: Annotated[
@@ -314,49 +211,11 @@ def report(
     typer.echo(place)
 
 
+app.command()(deployment.export)
+app.command()(deployment.push)
+app.command()(deployment.evaluate)
 app.command()(serving.watch)
 app.command()(serving.dashboard)
-
-
-@app.command()
-def evaluate(
-    student: StudentArgument,
-    dataset: Annotated[str, typer.Option("--dataset", help="Data set. Default: the student's own.")] = "",
-    split: Annotated[str, typer.Option("--split", help="Split: test, val or train. Default: test.")] = "",
-    root: Annotated[str, typer.Option("--root", help="Directory of the data set, a path or a URI.")] = "",
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Allow importing the student's user code.")] = False,
-    latency: Annotated[
-        bool, typer.Option("--latency", help="Measure its speed and memory on this machine instead of its accuracy.")
-    ] = False,
-    device: Annotated[str, typer.Option("--device", help="With --latency: cpu, cuda, cuda:1, ...")] = "cpu",
-    threads: Annotated[
-        int,
-        typer.Option(
-            "--threads", min=0, show_default=False, help="With --latency: PyTorch threads; 0: PyTorch's default."
-        ),
-    ] = 0,
-) -> None:
-    """Evaluate an exported student on a data set, or measure its speed."""
-    from kdsweep.results.student import evaluate_student, trained_by
-    from kdsweep.terminal import tables
-
-    if latency:
-        given = [name for name, value in (("--dataset", dataset), ("--split", split), ("--root", root)) if value]
-        if given:
-            raise InputError(f"{given[0]} has no effect with --latency, which measures on random samples; leave it out")
-        from kdsweep.results.speed import student_speed
-
-        _add_cwd_to_path()
-        tables.print_facts(student_speed(student, device, threads, trust_code=trust_code))
-        return
-    if device != "cpu" or threads:
-        raise InputError("--device and --threads measure the speed; accepted: together with --latency")
-    split = split or "test"
-    if split not in ("test", "val", "train"):
-        raise InputError(f"--split {split!r}: unknown split; accepted: test, val, train")
-    _add_cwd_to_path()
-    tables.print_facts(evaluate_student(student, split, dataset, root, trust_code=trust_code))
-    errors.print(printable(trained_by(student)), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -438,30 +297,6 @@ def _seeds(asked: str) -> int | Literal["auto"] | None:
     if asked.isdecimal() and 1 <= int(asked) <= 1000:
         return int(asked)
     raise InputError(f"--seeds {asked}: accepted: auto, or a number from 1 to 1000")
-
-
-def _add_cwd_to_path() -> None:
-    """Make modules in the current directory importable as `package.module:attribute`, as in `run`."""
-    from kdsweep.registry import import_from
-
-    import_from(str(Path.cwd()))
-
-
-def _attach(found: Results, places: list[Place]) -> None:
-    """Add exported students to the runs of a sweep that is tracked."""
-    if not found.spec.tracking.chosen():
-        return
-    from kdsweep.storage.fetched import local_copy
-    from kdsweep.tracking.session import attach
-
-    students = {place.name.removeprefix(f"{found.spec.name}-"): local_copy(place) for place in places}
-    attach(
-        found.spec.tracking,
-        found.sweep,
-        found.goal,
-        students,
-        lambda line: errors.print(printable(line), highlight=False, markup=False, soft_wrap=True),
-    )
 
 
 def _summary(found: Results) -> None:

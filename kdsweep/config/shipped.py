@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from kdsweep.errors import SpecError, did_you_mean
@@ -30,11 +31,11 @@ def sweep_file(given: str | Path) -> Path:
     """
     path = Path(given)
     bare = len(path.parts) == 1 and not path.suffix
-    if not bare or path.is_file():
+    if not bare or os.path.isfile(path):  # unlike Path.is_file, also of names that are too long
         return path
     if path.name in names():
         return _folder() / f"{path.name}.yaml"
-    if path.exists():
+    if os.path.exists(path):
         return path  # a directory, a device: reading it says what is wrong
     near = did_you_mean(path.name, names())
     raise SpecError(

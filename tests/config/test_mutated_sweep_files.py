@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from inputs import RANDOM, SET, SPEC, either, refused
 from PIL import Image
 
-from kdsweep import cli
 from kdsweep.config import yaml as document
 from kdsweep.config.load import load_spec, notes
 from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.yaml import parsed_overrides
 from kdsweep.errors import SpecError
 from kdsweep.search.extent import searched
 
@@ -139,7 +139,7 @@ TEXT = st.sampled_from([
 @given(path=st.sampled_from(PATHS) | st.text(max_size=8), text=TEXT, equals=st.sampled_from(["=", "=", "=", "==", ""]))
 def test_any_set_option_is_refused_or_resolves(path, text, equals, quick):
     overrides = [f"{path}{equals}{text}"]
-    either(SET, lambda: load_spec(quick, cli._parsed(overrides)), resolves)
+    either(SET, lambda: load_spec(quick, parsed_overrides(overrides)), resolves)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def quick(tmp_path_factory, minimal):
 def test_whole_numbers_that_fit_no_float_and_keys_with_line_breaks_are_one_line(quick, tmp_path):
     for value in ("9" * 400, "{loguniform: [1, " + "9" * 400 + "]}"):
         with refused(SET, SpecError, match="^--set train.lr: found a whole number above 1e308; accepted: "):
-            cli._parsed([f"train.lr={value}"])
+            parsed_overrides([f"train.lr={value}"])
     odd = tmp_path / "odd.yaml"
     odd.write_text(quick.read_text().replace("space:", '"a\\nb": 1\nspace:'))
     with refused(SPEC, SpecError, match=r"odd.yaml:5: a\\nb: unknown key 'a\\nb'"):

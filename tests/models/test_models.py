@@ -707,7 +707,7 @@ build = partial(models.build, input_shape=(3, 16, 16), num_classes=5)
         ({"name": "resnet20", "depth": 32}, r"no option 'depth'; it takes none"),
         ({"name": "wrn", "depth": 20}, r"depth is 20; accepted: 10, 16"),
         ({"name": "wrn", "widen_factor": 0}, r"widen_factor is 0; accepted: a whole number above 0"),
-        ({"name": "torchvision/resnet18", "width": 0.5}, r"no width to vary, found 0\.5; accepted: 1"),
+        ({"name": "torchvision/resnet18", "width": 0.5}, r"no width to vary, because .+, found 0\.5; accepted: 1;"),
         ({"name": "torchvision/resnet18", "weights": "V1"}, r"no weights 'V1'.*accepted: DEFAULT, IMAGENET1K_V1"),
         ({"name": "torchvision/resnet18", "weights": ["V1"]}, r"no weights \['V1'\]"),
         (

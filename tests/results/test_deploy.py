@@ -157,7 +157,9 @@ def test_the_card_tells_the_agreement_of_every_file(folder):
     metrics = facts[INT8].metrics
     assert f"validation accuracy {metrics['val_accuracy']:.2%} (the student's: " in card
     assert f"test accuracy {metrics['test_accuracy']:.2%} (the student's: " in card
-    assert agreement(folder)[1].startswith("model.onnx: 600 of 600 validation images predicted as by the student")
+    assert agreement(read_config(folder))[1].startswith(
+        "model.onnx: 600 of 600 validation images predicted as by the student"
+    )
 
 
 def test_the_command_tells_what_int8_costs_and_each_step(swept, tmp_path, monkeypatch, capsys):

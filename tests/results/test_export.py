@@ -34,6 +34,7 @@ from kdsweep.results.card import card as card_of
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.export import CARD
 from kdsweep.results.frames import load_results, write_frames
+from kdsweep.results.standalone import MODEL
 from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, evaluate_student, load_student, read_config
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
@@ -110,7 +111,7 @@ def test_a_student_is_exported_to_an_object_store_and_loaded_from_there(made, bu
     place = exported.place
     assert str(place) == f"s3://sweeps/students/byhand-{key_of(made, 'hint')}"
     files = {key.rsplit("/")[-1] for key in bucket.listed()} - {""}
-    assert files == {CONFIG, WEIGHTS, CARD}
+    assert files == {CONFIG, WEIGHTS, CARD, MODEL}
     local = load_student(made.export(Path(bucket.environment["KDSWEEP_CACHE"]) / "x", trial=exported.config.trial)[0])
     images = torch.rand(4, 1, 28, 28)
     assert torch.equal(load_student(str(place))(images), local(images))

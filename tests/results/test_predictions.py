@@ -275,7 +275,7 @@ def test_without_the_data_the_report_leaves_the_charts_out(sweep, monkeypatch, c
     assert note.startswith("note: no predictions of the test split: ")
     assert "nowhere" in note
     page = sweep.report.read_text()
-    assert f"where the data set can be read, they are made by: kdsweep report {sweep.root}" in page
+    assert f"where the data set can be read, they are made by: kdsweep report {sweep.root.name}" in page
     assert "chart-reliability" not in page
     assert load_results(sweep.root).plot_reliability().data == ()
 

@@ -12,6 +12,7 @@ from collections import Counter
 import optuna
 import pytest
 from optuna.trial import TrialState
+from studies import without_times
 
 from kdsweep.config.load import load_spec
 from kdsweep.results.frames import load_results
@@ -91,7 +92,10 @@ def drive(study, workers=1, crash_after=10**9, between=False):
 
 
 def outcome(study):
-    return [(t.number, t.state, t.user_attrs, t.params, t.intermediate_values) for t in study._study.get_trials()]
+    return [
+        (t.number, t.state, without_times(t.user_attrs), t.params, t.intermediate_values)
+        for t in study._study.get_trials()
+    ]
 
 
 def lengths(study):

@@ -101,7 +101,7 @@ def test_results_know_the_front_and_are_ordered_by_rank_then_by_the_first_object
     assert list(results.trials["latency_ms"]) == [latency for _, latency in STORY]
     columns = list(results.trials.columns)
     assert columns[columns.index("parameters") :][:4] == ["parameters", "size_mb", "flops", "latency_ms"]
-    assert list(results.epochs.columns)[-4:] == ["parameters", "size_mb", "flops", "latency_ms"]
+    assert list(results.epochs.columns)[-6:] == [*columns[columns.index("parameters") :][:4], "node", "device"]
     assert list(results.candidates(2)["number"]) == [0, 3]
     assert list(results.candidates(9)["number"]) == [0, 4, 3]
     assert results.importance().empty  # of too few trials, and without an error

@@ -17,6 +17,7 @@ from kdsweep.tune.timeline import Timeline
 from kdsweep.tune.work import Predict
 from kdsweep.worker.place import WorkerPlace
 
+BEGUN = ("predict", "the best students and the teacher, on the test split")
 FINISHED = Path(__file__).parents[1] / "data" / "finished_0.1.0"
 
 
@@ -52,7 +53,8 @@ def test_a_failure_is_a_warning_and_the_sweep_ends(agenda, sweep, progress):
     assert agenda.next() is None
     assert agenda.outcome.end is End.ENDED
     assert progress.texts == [
-        ("predict", f"warning: test split not predicted: out of memory; to try again: kdsweep report {sweep.root}")
+        BEGUN,
+        ("predict", f"warning: test split not predicted: out of memory; to try again: kdsweep report {sweep.root}"),
     ]
 
 
@@ -63,7 +65,7 @@ def test_a_worker_that_is_lost_too_often_is_a_warning(agenda, progress):
     agenda.on_lost(work)
     assert agenda.next() is None
     assert agenda.outcome.end is End.ENDED
-    assert "the worker was lost too often" in progress.texts[0][1]
+    assert "the worker was lost too often" in progress.texts[1][1]
 
 
 def test_predictions_that_cannot_be_made_are_a_warning(agenda, progress):
@@ -72,14 +74,14 @@ def test_predictions_that_cannot_be_made_are_a_warning(agenda, progress):
     assert agenda.outcome.end is End.INTERRUPTED  # until the lanes ask for the next work
     assert agenda.next() is None
     assert agenda.outcome.end is End.ENDED
-    assert [text[:50] for _, text in progress.texts] == ["warning: test split not predicted: no space left o"]
+    assert [text[:50] for _, text in progress.texts[1:]] == ["warning: test split not predicted: no space left o"]
 
 
 def test_made_predictions_end_the_stage_without_a_word(agenda, progress):
     work = agenda.next()
     assert agenda.on_report(work, {"predicted": [""], "seconds": 1.0}) is False
     assert agenda.next() is None
-    assert progress.texts == []
+    assert progress.texts == [BEGUN]
 
 
 def test_there_is_nothing_to_do_without_a_confirmed_student(agenda, sweep, progress):

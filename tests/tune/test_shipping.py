@@ -112,6 +112,7 @@ def test_further_code_is_sent_and_a_missing_one_refused(here):
         shipment(written(here), {}, [Path("none")], resume=False)
 
 
+@pytest.mark.cluster  # needs the extra of the same name
 @pytest.mark.parametrize(
     ("line", "refused"),
     [

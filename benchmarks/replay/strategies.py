@@ -66,42 +66,45 @@ def _ray(settings: Mapping[str, Any], setting: Setting) -> Strategy:
     return RayTuneSearch(setting.space, setting.seed, setting.epochs, **settings)
 
 
-# What variants of kdsweep change in a sweep file.
+# What variants of kdsweep change in a sweep file. "kdsweep" has the defaults: trials pause at rungs, first after an
+# eighteenth of the budget (epoch 1 of 18). "stopping" was the default before, with the first rung at a ninth.
 GRACE_1 = {"scheduler.grace_epochs": 1}
+GRACE_2 = {"scheduler.grace_epochs": 2}
 FACTOR_2 = {"scheduler.reduction_factor": 2}
 FACTOR_4 = {"scheduler.reduction_factor": 4}
-PROMOTION = {"scheduler.name": "asha-promotion"}
-POOLED = {"scheduler.pooled": True}
+STOPPING = {"scheduler.name": "asha"}
+POOLED = {"scheduler.name": {"name": "asha-promotion", "pooled": True}}
+POOLED_STOPPING = {"scheduler.name": {"name": "asha", "pooled": True}}
 BALANCE = {"search.balance": "width"}
 RANDOM = {"search.sampler": "random"}
 NO_SHARE = {"search.plain_share": 0}
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "kdsweep": {},
-    "kdsweep, grace 1": GRACE_1,
-    "kdsweep, factor 2": FACTOR_2,
+    "kdsweep, grace 2": GRACE_2,
     "kdsweep, factor 4": FACTOR_4,
-    "kdsweep, grace 1, factor 4": GRACE_1 | FACTOR_4,
-    "kdsweep, promotion": PROMOTION,
-    "kdsweep, promotion, grace 1": PROMOTION | GRACE_1,
-    "kdsweep, promotion, factor 4": PROMOTION | FACTOR_4,
-    "kdsweep, promotion, grace 1, factor 4": PROMOTION | GRACE_1 | FACTOR_4,
+    "kdsweep, grace 2, factor 4": GRACE_2 | FACTOR_4,
     "kdsweep, pooled": POOLED,
-    "kdsweep, promotion, grace 1, pooled": PROMOTION | GRACE_1 | POOLED,
     "kdsweep, balance": BALANCE,
-    "kdsweep, balance, grace 1": BALANCE | GRACE_1,
-    "kdsweep, balance, promotion": BALANCE | PROMOTION,
-    "kdsweep, balance, promotion, grace 1": BALANCE | PROMOTION | GRACE_1,
-    "kdsweep, startup 8": {"search.startup_trials": 8},
-    "kdsweep, startup 32": {"search.startup_trials": 32},
-    "kdsweep, plain_share 0": NO_SHARE,
-    "kdsweep, grace 1, plain_share 0": GRACE_1 | NO_SHARE,
+    "kdsweep, balance, grace 2": BALANCE | GRACE_2,
     "kdsweep, random": RANDOM,
-    "kdsweep, grace 1, random": RANDOM | GRACE_1,
-    "kdsweep, factor 2, random": RANDOM | FACTOR_2,
-    "kdsweep, factor 4, random": RANDOM | FACTOR_4,
-    "kdsweep, promotion, random": RANDOM | PROMOTION,
-    "kdsweep, promotion, grace 1, random": RANDOM | PROMOTION | GRACE_1,
+    "kdsweep, grace 2, random": RANDOM | GRACE_2,
+    "kdsweep, stopping": STOPPING,
+    "kdsweep, stopping, grace 1": STOPPING | GRACE_1,
+    "kdsweep, stopping, factor 2": STOPPING | FACTOR_2,
+    "kdsweep, stopping, factor 4": STOPPING | FACTOR_4,
+    "kdsweep, stopping, grace 1, factor 4": STOPPING | GRACE_1 | FACTOR_4,
+    "kdsweep, stopping, pooled": POOLED_STOPPING,
+    "kdsweep, stopping, balance": STOPPING | BALANCE,
+    "kdsweep, stopping, balance, grace 1": STOPPING | BALANCE | GRACE_1,
+    "kdsweep, stopping, startup 8": STOPPING | {"search.startup_trials": 8},
+    "kdsweep, stopping, startup 32": STOPPING | {"search.startup_trials": 32},
+    "kdsweep, stopping, plain_share 0": STOPPING | NO_SHARE,
+    "kdsweep, stopping, grace 1, plain_share 0": STOPPING | GRACE_1 | NO_SHARE,
+    "kdsweep, stopping, random": STOPPING | RANDOM,
+    "kdsweep, stopping, grace 1, random": STOPPING | RANDOM | GRACE_1,
+    "kdsweep, stopping, factor 2, random": STOPPING | RANDOM | FACTOR_2,
+    "kdsweep, stopping, factor 4, random": STOPPING | RANDOM | FACTOR_4,
     "kdsweep, no groups": {"scheduler.group_by": []},
     "kdsweep, no stopping": {"scheduler.name": "none"},
 }

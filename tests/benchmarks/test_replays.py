@@ -81,7 +81,7 @@ def test_a_replay_depends_on_its_seed_alone(replays, surrogate, name):
 
 def test_a_paused_trial_of_kdsweep_continues_at_its_next_epoch(replays, surrogate):
     setting = replays.strategies.Setting(surrogate.space, 0, 18, [150])
-    strategy = replays.strategies.STRATEGIES["kdsweep, promotion, grace 1, random"](setting)
+    strategy = replays.strategies.STRATEGIES["kdsweep, random"](setting)
     epochs = list(replays.workers.replay(strategy, surrogate, workers=4, budget=150))
     strategy.close()
     numbers, waits = {}, []

@@ -66,6 +66,8 @@ def test_each_example_is_found_and_passes_the_contract_of_its_kind(copy):
 
 
 @pytest.mark.slow
-def test_the_whole_suite_passes_with_the_examples(copy):
-    ran = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--deselect", "tests/test_contributing.py")
+def test_the_tests_of_parts_pass_with_the_examples(copy):
+    folders = [f"tests/{name}" for name in ("config", "datasets", "methods", "models", "search", "tasks", "training")]
+    top = [f"tests/{path.name}" for path in (copy / "tests").glob("test_*.py") if path.name != Path(__file__).name]
+    ran = run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", *folders, *top)
     assert ran.returncode == 0, ran.stdout[-5000:]

@@ -86,6 +86,7 @@ class CountingTeacher(TeacherInLoop):
 # Equal to a teacher in the loop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", ["none", "crop_flip"])
 def test_stored_outputs_give_the_curve_of_a_teacher_in_the_loop(augment, tmp_path):
     # Stage maps are kept in bfloat16, which has 8 bits of mantissa.

@@ -142,6 +142,7 @@ def test_a_student_takes_one_line_where_it_fits(results, swept, monkeypatch, cap
     assert not any(line.startswith(" ") for line in wide[wide.index("") + 3 :])
 
 
+@pytest.mark.slow
 def test_columns_are_left_out_in_turn(results, monkeypatch, capsys):
     titles = ["parameters", "MiB", "smaller", "epochs"]
     seen = []

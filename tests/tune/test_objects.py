@@ -92,6 +92,7 @@ def is_marked(path):
     return False
 
 
+@pytest.mark.slow
 def test_a_sweep_from_objects_gives_the_trials_of_the_same_sweep_from_a_file(local_ray, tmp_path, capfd):
     path = tmp_path / "from_file.yaml"
     path.write_text(FILE_SWEEP.format(storage=tmp_path / "files"))

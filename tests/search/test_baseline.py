@@ -89,7 +89,7 @@ def searched(spec):
     return load_results(spec.sweep_dir.root)
 
 
-@pytest.mark.parametrize(("rule", "seeds"), [("asha", 2), ("asha-promotion", 2)])
+@pytest.mark.parametrize(("rule", "seeds"), [("asha", 4), ("asha-promotion", 2)])
 def test_every_width_has_complete_plain_trials_and_as_many_as_the_best_served_method(tmp_path, rule, seeds):
     # Without plain_share and own groups, these sweeps left 0.8, 0.0 and 0.0 complete plain trials per width.
     for seed in range(seeds):

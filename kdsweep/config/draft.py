@@ -93,8 +93,8 @@ space:
   lr: {{loguniform: [3e-4, 1e-2]}}
 train: {{epochs: {self.epochs}, batch_size: {self._batch}, optimizer: adam, schedule: cosine}}
 search: {{sampler: tpe, trials: {self.trials}, startup_trials: {max(1, self.trials // 3)}}}
-# Weak trials are stopped early, compared with those of the same width.
-scheduler: {{name: asha, grace_epochs: {max(1, self.epochs // 8)}, reduction_factor: 3, group_by: [width]}}
+# Trials pause early, and the best of each width go on.
+scheduler: {{reduction_factor: 3, group_by: [width]}}
 # constraints: {{parameters: 100_000}}{_beside("a student above a limit is never trained")}
 # {self._confirmed}
 confirm: {{top: 3, seeds: 3}}

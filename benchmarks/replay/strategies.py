@@ -87,6 +87,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "kdsweep, pooled": POOLED,
     "kdsweep, balance": BALANCE,
     "kdsweep, balance, grace 2": BALANCE | GRACE_2,
+    "kdsweep, startup 8": {"search.startup_trials": 8},
+    "kdsweep, startup 64": {"search.startup_trials": 64},  # broad screening: TPE begins after 64 random trials
     "kdsweep, random": RANDOM,
     "kdsweep, grace 2, random": RANDOM | GRACE_2,
     "kdsweep, stopping": STOPPING,
@@ -112,6 +114,7 @@ PRUNERS: dict[str, Callable[[int], optuna.pruners.BasePruner]] = {
     "no pruner": lambda epochs: optuna.pruners.NopPruner(),
     "median": lambda epochs: optuna.pruners.MedianPruner(),
     "percentile 25": lambda epochs: optuna.pruners.PercentilePruner(25),
+    "patient percentile 25": lambda epochs: optuna.pruners.PatientPruner(optuna.pruners.PercentilePruner(25), 2),
     "halving": lambda epochs: optuna.pruners.SuccessiveHalvingPruner(min_resource=1),
     "hyperband": lambda epochs: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=epochs),
 }

@@ -143,7 +143,7 @@ def export_students(
 
 
 def check_kept(sweep: SweepDir, keys: Sequence[str], keep_weights: int) -> None:
-    """Check that the weights of so many best trials were kept.
+    """Check that the weights of the best trials were kept.
 
     Args:
         sweep: The sweep's directory.
@@ -151,7 +151,7 @@ def check_kept(sweep: SweepDir, keys: Sequence[str], keep_weights: int) -> None:
         keep_weights: The sweep's `search.keep_weights`.
 
     Raises:
-        InputError: If those of one were not; the message says of how many they were.
+        InputError: If one trial's were not; the message names the number that was kept.
     """
     kept = [sweep.trial(key).best.is_file() for key in keys]
     most = sum(kept)

@@ -13,7 +13,25 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages.journal import JournalFileBackend
 
+from kdsweep.errors import SweepDirError
 from kdsweep.storage.jsonl import cut_torn_line
+from kdsweep.storage.logs import no_journal
+from kdsweep.storage.paths import SweepDir
+
+
+@contextmanager
+def readable(sweep: SweepDir) -> Iterator[None]:
+    """Report a damaged journal as a one-line error.
+
+    Raises:
+        SweepDirError: If the journal cannot be read, or is missing or empty although trials have run.
+    """
+    if sweep.epochs_log.is_file() and not sweep.journal.stat().st_size:
+        raise no_journal(sweep)
+    try:
+        yield
+    except (KeyError, ValueError, AssertionError) as error:
+        raise SweepDirError(f"{sweep.journal}: damaged: {error}; accepted: the journal as kdsweep wrote it") from error
 
 
 class BatchedJournal(JournalFileBackend):

@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
+import shutil
+
 from kdsweep.search.baseline import is_plain, size_of
+from kdsweep.search.objectives import Objectives
+from kdsweep.search.plan import Plan
 from kdsweep.search.section import KEPT_WEIGHTS
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.trial import Trial
+from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
+
+
+class KeptWeights:
+    """The ended trials whose weights are on disk.
+
+    Args:
+        spec: The sweep's settings.
+        sweep: The sweep directory.
+        space: The space, whose widths are compared.
+        objectives: The objectives.
+
+    Attributes:
+        trials: The trials.
+    """
+
+    def __init__(self, spec: Plan, sweep: SweepDir, space: SearchSpace, objectives: Objectives):
+        self.trials: list[Trial] = []
+        self._spec, self._sweep, self._space, self._objectives = spec, sweep, space, objectives
+
+    def restore(self, ended: list[Trial]) -> None:
+        """Take the trials that ended in an earlier session; delete nothing."""
+        self.trials = self._worth_keeping(ended)
+
+    def end(self, trial: Trial) -> None:
+        """Delete the state of a trial that has ended, and all weights that are no longer worth keeping."""
+        folder = self._sweep.trial(trial.key)
+        for done_with in (folder.state, folder.hang):
+            done_with.unlink(missing_ok=True)
+        before = [*self.trials, trial]
+        self.trials = self._worth_keeping(before)
+        for other in before:
+            if other not in self.trials:
+                self.drop(other)
+
+    def drop(self, trial: Trial) -> None:
+        """Delete all files of a trial."""
+        shutil.rmtree(self._sweep.trial(trial.key).root, ignore_errors=True)
+
+    def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
+        best = self._spec.search.keep_weights
+        if self._objectives.several:
+            return self._objectives.worth_keeping(trials, best)
+        return worth_keeping(trials, self._spec.goal, self._space, self._spec.train.epochs, best)
 
 
 def worth_keeping(

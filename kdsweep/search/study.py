@@ -6,20 +6,17 @@ The driver is the only writer. The study knows nothing of Ray.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from kdsweep.errors import SweepDirError
 from kdsweep.search.baseline import PlainLeaders, is_plain, stopping_group
 from kdsweep.search.budget import Budget
-from kdsweep.search.journal import BatchedJournal, name_objectives
-from kdsweep.search.keeping import worth_keeping
+from kdsweep.search.journal import BatchedJournal, name_objectives, readable
+from kdsweep.search.keeping import KeptWeights
 from kdsweep.search.objectives import Objectives
 from kdsweep.search.plan import Plan, rule_of
 from kdsweep.search.prior import Prior
@@ -31,24 +28,8 @@ from kdsweep.search.versions import space_version
 from kdsweep.seeds import digest_of
 from kdsweep.storage.environment import utc_now
 from kdsweep.storage.jsonl import LineLog, read_lines
-from kdsweep.storage.logs import no_epochs, no_journal, no_trial
+from kdsweep.storage.logs import no_epochs, no_trial
 from kdsweep.storage.paths import SweepDir
-
-
-@contextmanager
-def _readable(sweep: SweepDir) -> Iterator[None]:
-    """Report a damaged journal as a one-line error.
-
-    Raises:
-        SweepDirError: If the journal cannot be read, or is missing or empty although trials have run.
-    """
-    if sweep.epochs_log.is_file() and not sweep.journal.stat().st_size:
-        raise no_journal(sweep)
-    try:
-        yield
-    except (KeyError, ValueError, AssertionError) as error:
-        raise SweepDirError(f"{sweep.journal}: damaged: {error}; accepted: the journal as kdsweep wrote it") from error
-
 
 _OPTUNA_STATES = {
     State.COMPLETE: TrialState.COMPLETE,
@@ -97,7 +78,7 @@ class Study:
         self._with_complete: set[Hashable] = set()
         self._goal = spec.goal
         self._objectives = Objectives(spec.goals)
-        self._kept: list[Trial] = []
+        self._kept = KeptWeights(spec, sweep, space, self._objectives)
         self._proposer = Proposer.of(
             spec.search, space, spec.seed, prior=Prior.recorded(sweep), objectives=len(spec.goals)
         )
@@ -105,7 +86,7 @@ class Study:
         sweep.journal.touch()
         self._backend = BatchedJournal(sweep.journal)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with self._backend.batch(), _readable(sweep):
+        with self._backend.batch(), readable(sweep):
             self._storage = JournalStorage(self._backend)
             # Never draws anything: every proposal comes with all its values.
             sampler = optuna.samplers.RandomSampler(seed=0)
@@ -260,9 +241,9 @@ class Study:
             self.last_error = error
         if state is State.FAILED:
             self._leaders.ignore(trial.key)
-            self._drop(trial)
+            self._kept.drop(trial)
         else:
-            self._keep(trial)
+            self._kept.end(trial)
 
     def close(self) -> None:
         """Sync and close the epoch log. Running and paused trials can be resumed later."""
@@ -400,16 +381,17 @@ class Study:
         lost = [key for key, frozen in ended.items() if frozen.state != TrialState.FAIL and not everyone[key].values]
         if lost:
             raise no_epochs(self.sweep, lost[0])
+        kept: list[Trial] = []
         for key, frozen in ended.items():
             if paused_at := everyone[key].paused_at:
                 self._proposer.pause(everyone[key].config, self._first_scores(everyone[key])[:paused_at])
             self._proposer.tell(everyone[key].config, frozen.state, self._scores(everyone[key]))
             self.counts[states[frozen.state]] += 1
             if frozen.state != TrialState.FAIL:
-                self._kept.append(everyone[key])
+                kept.append(everyone[key])
             if frozen.state == TrialState.COMPLETE:
                 self._with_complete.add(self._rule.compared_in(self._group(everyone[key])))
-        self._kept = self._worth_keeping(self._kept)
+        self._kept.restore(kept)
         self._epochs = LineLog(self.sweep.epochs_log)
         for key in list(self.running):
             trial = self.running[key]
@@ -423,22 +405,3 @@ class Study:
                 self._proposer.pause(trial.config, self._first_scores(trial)[: trial.paused_at])
         self._to_continue = list(self.running)
         self._conclude()
-
-    def _keep(self, trial: Trial) -> None:
-        folder = self.sweep.trial(trial.key)
-        for done_with in (folder.state, folder.hang):
-            done_with.unlink(missing_ok=True)
-        before = [*self._kept, trial]
-        self._kept = self._worth_keeping(before)
-        for other in before:
-            if other not in self._kept:
-                self._drop(other)
-
-    def _drop(self, trial: Trial) -> None:
-        shutil.rmtree(self.sweep.trial(trial.key).root, ignore_errors=True)
-
-    def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
-        if self._objectives.several:
-            return self._objectives.worth_keeping(trials, self.spec.search.keep_weights)
-        search, epochs = self.spec.search, self.spec.train.epochs
-        return worth_keeping(trials, self._goal, self.space, epochs, search.keep_weights)

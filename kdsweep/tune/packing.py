@@ -1,4 +1,7 @@
-"""Ships the Python objects that a sweep is made of to its workers: pickled by Ray in memory, never to a file."""
+"""Ships the Python objects that a sweep is made of to its workers: pickled by Ray in memory, never to a file.
+
+A worker unpickles only what its own driver sent through Ray, which sends all functions and arguments in the same way.
+"""
 
 from __future__ import annotations
 

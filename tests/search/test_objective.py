@@ -96,7 +96,7 @@ def test_the_sampler_learns_that_small_losses_are_best(told):
 def test_a_study_opened_again_knows_the_same(told, spec):
     again = Study(spec, spec.sweep_dir, spec.search_space)
     assert (again.leader.number, again.leader.best, again.counts) == (2, 0.5, told.counts)
-    assert [trial.number for trial in again._kept] == [2, 0, 3, 1]
+    assert [trial.number for trial in again._kept.trials] == [2, 0, 3, 1]
     again.close()
 
 

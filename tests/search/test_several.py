@@ -121,7 +121,7 @@ def test_the_summary_shows_the_front(told, capsys):
     out = capsys.readouterr().out
     assert "the Pareto front of val accuracy and latency ms" in out
     assert "3 trials on the front; its hypervolume from the worst value of each objective is 0.325." in out
-    keys = [trial.key for trial in sorted(told._kept, key=lambda trial: trial.number)]
+    keys = [trial.key for trial in sorted(told._kept.trials, key=lambda trial: trial.number)]
     table = out.split("best plain")[0] if "best plain" in out else out
     assert [key in table for key in keys] == [True, False, False, True, True, False]
 
@@ -181,10 +181,10 @@ def test_weights_of_the_whole_front_are_kept_however_long_it_is(sweep_file):
         # Every second trial is on the front.
         study.report(trial.key, metrics(1, number / 40 - 0.5 * (number % 2), 1.0 + number))
         study.finish(trial.key, State.COMPLETE)
-    assert sorted(trial.number for trial in study._kept) == list(range(0, 30, 2))
+    assert sorted(trial.number for trial in study._kept.trials) == list(range(0, 30, 2))
     study.close()
     again = opened(spec)
-    assert sorted(trial.number for trial in again._kept) == list(range(0, 30, 2))
+    assert sorted(trial.number for trial in again._kept.trials) == list(range(0, 30, 2))
     again.close()
 
 
@@ -215,7 +215,7 @@ def test_a_study_interrupted_anywhere_goes_on_as_if_it_had_not_been(sampler, sto
         study = opened(parts)  # the one before is not closed, as after SIGKILL
     told = [[(t.number, t.state, t.params, t.values) for t in one._study.get_trials()] for one in (whole, study)]
     assert told[0] == told[1]
-    assert [t.number for t in study._kept] == [t.number for t in whole._kept]
+    assert [t.number for t in study._kept.trials] == [t.number for t in whole._kept.trials]
     assert whole.counts[State.PRUNED] > 3
     whole.close()
     study.close()

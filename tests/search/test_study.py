@@ -239,7 +239,7 @@ def test_weights_are_kept_for_the_best_complete_plain_trial_of_each_width(spec):
     assert set(plain.values()) <= kept
     study.close()
     again = Study(study.spec, study.sweep, study.spec.search_space)
-    assert {trial.key for trial in again._kept} == kept
+    assert {trial.key for trial in again._kept.trials} == kept
     again.close()
 
 

@@ -3,10 +3,11 @@
     python benchmarks/chaos.py --rounds 20
 
 Each round runs the same sweep, including the teacher's training and the confirmation, on a local Ray cluster of three
-nodes, injects faults at random times, and resumes the sweep after each driver kill. It then compares the sweep with an
-uninterrupted run: every requested trial must exist exactly once, with the same accuracy at every epoch that both runs
-reached, including the rungs, and every confirmation run that both made must have the same result. Before one of the
-resumes, all files of the sweep are dated an hour ahead, as if the clock had been set back. Finally an export is killed.
+nodes, injects faults at random times, and resumes the sweep after each driver kill. The times are counted in epochs of
+an uninterrupted run, so that a fast machine does not finish before the last fault. The round is compared with that run:
+every requested trial must exist exactly once, with the same accuracy at every epoch that both reached, including the
+rungs, and every confirmation run that both made must have the same result. Before one of the resumes, all files of the
+sweep are dated an hour ahead, as if the clock had been set back. Finally an export is killed.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ from typing import Any
 
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 MARK = "KDSWEEP_CHAOS_ROUND"
-TRIALS = 18
-SPEC = f"""\
+SPEC = """\
 dataset: {{name: mnist_mini, subset: 2000, val_fraction: 0.5}}
 teacher: {{model: mnist_teacher, width: 0.25, train: {{epochs: 8}}}}
 student: {{model: mnist_student}}
@@ -42,19 +42,28 @@ space:
   temperature: {{loguniform: [2, 8]}}
   lr: {{loguniform: [1e-3, 1e-2]}}
 train: {{epochs: 27, batch_size: 32}}
-search: {{sampler: random, trials: {TRIALS}}}
+search: {{sampler: random, trials: {trials}}}
 scheduler: {{grace_epochs: 3}}
 confirm: {{top: 1, seeds: 3}}
 resources: {{max_failures: 30}}
 """
 
 
+@dataclass(frozen=True)
+class Undisturbed:
+    """The uninterrupted run: its trials, their epochs, and the seconds of its teacher's training."""
+
+    trials: int
+    epochs: int
+    teacher_seconds: float
+
+
 @dataclass
 class Outcome:
     """The outcome of one round."""
 
+    asked: int
     faults: dict[str, int] = field(default_factory=dict)
-    asked: int = TRIALS
     finished: int = 0
     failed: int = 0
     errors: list[str] = field(default_factory=list)
@@ -71,6 +80,7 @@ def main() -> None:
     """Run the rounds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=18, help="per round; many faults need many trials")
     parser.add_argument("--driver-kills", type=int, default=1, help="per round")
     parser.add_argument("--worker-kills", type=int, default=2, help="per round")
     parser.add_argument("--node-removals", type=int, default=1, help="per round, at most 2")
@@ -81,15 +91,15 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="kdsweep-chaos-"))
     os.environ[MARK] = uuid.uuid4().hex
     try:
-        (folder / "chaos.yaml").write_text(SPEC)
-        run_reference(folder)
+        (folder / "chaos.yaml").write_text(SPEC.format(trials=arguments.trials))
+        reference = run_reference(folder, arguments.trials)
         outcomes = []
         for number in range(arguments.rounds):
             faults = ["driver"] * arguments.driver_kills + ["worker"] * arguments.worker_kills
             faults += ["node"] * min(2, arguments.node_removals)
             dice = random.Random(f"{arguments.seed}-{number}")
             dice.shuffle(faults)
-            outcomes.append(run_round(folder, f"round{number}", faults, dice))
+            outcomes.append(run_round(folder, f"round{number}", faults, dice, reference))
             print(json.dumps(asdict(outcomes[-1])), file=sys.stderr, flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,14 +109,22 @@ def main() -> None:
     sys.exit(any(_is_bad(outcome) for outcome in outcomes))
 
 
-def run_reference(folder: Path) -> None:
+def run_reference(folder: Path, trials: int) -> Undisturbed:
     """Run the sweep undisturbed, on a cluster like that of the rounds.
 
     On a local Ray the teacher would train with more threads, and its weights would differ in the last digits.
     """
     cluster, _ = new_cluster()
-    _command(folder, "reference", cluster.address).wait()
+    driver = _command(folder, "reference", cluster.address)
+    _wait_for(lambda: bool(_workers()), driver)
+    began = time.monotonic()
+    _wait_for((_sweep(folder, "reference") / "teacher" / "teacher.json").is_file, driver)
+    teacher_seconds = time.monotonic() - began
+    code = driver.wait()
     cluster.shutdown()
+    if code:
+        sys.exit(f"the uninterrupted run ended with {code}:\n{(folder / 'reference.log').read_text()}")
+    return Undisturbed(trials, _lines(_sweep(folder, "reference") / "epochs.jsonl"), teacher_seconds)
 
 
 def new_cluster() -> tuple[Any, list[Any]]:
@@ -119,24 +137,25 @@ def new_cluster() -> tuple[Any, list[Any]]:
     return cluster, nodes
 
 
-def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -> Outcome:
+def run_round(folder: Path, name: str, faults: list[str], dice: random.Random, reference: Undisturbed) -> Outcome:
     """Run one sweep with faults on a new cluster."""
     started = time.monotonic()
+    longest = max(1, min(20, reference.epochs // max(1, len(faults))))
     cluster, nodes = new_cluster()
     sweep = _sweep(folder, name)
     log = sweep / "epochs.jsonl"
     driver = _command(folder, name, cluster.address)
     injected: Counter[str] = Counter()
     _wait_for(lambda: bool(_workers()), driver)
-    time.sleep(dice.uniform(0, 6))
-    if driver.poll() is None and not (sweep / "teacher.json").is_file() and not _lines(log):
+    time.sleep(dice.uniform(0, reference.teacher_seconds))
+    if driver.poll() is None and not (sweep / "teacher" / "teacher.json").is_file() and not _lines(log):
         driver.kill()
         driver.wait()
         injected["driver, during the teacher's training"] += 1
         driver = _command(folder, name, cluster.address, resume=True)
     for fault in faults:
         seen = _lines(log)
-        wanted = seen + dice.randint(3, 20)
+        wanted = seen + dice.randint(1, longest)
         _wait_for(lambda: _lines(log) >= wanted, driver)  # noqa: B023 - called at once
         if driver.poll() is not None:
             break
@@ -164,7 +183,7 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -
     code = driver.wait()
     cluster.shutdown()
     injected["export"] += _kill_export(folder, name, dice)
-    outcome = judge(folder, name)
+    outcome = judge(folder, name, reference.trials)
     outcome.faults = dict(injected)
     outcome.seconds = round(time.monotonic() - started, 1)
     if code:
@@ -172,19 +191,19 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random) -
     return outcome
 
 
-def judge(folder: Path, name: str) -> Outcome:
+def judge(folder: Path, name: str, asked: int) -> Outcome:
     """Compare a round's results with those of the uninterrupted run."""
     import kdsweep
 
     results = kdsweep.load_results(_sweep(folder, name))
     reference = kdsweep.load_results(_sweep(folder, "reference"))
-    outcome = Outcome()
+    outcome = Outcome(asked)
     states = results.trials["state"].value_counts()
     outcome.finished = int(states.get("COMPLETE", 0) + states.get("PRUNED", 0))
     outcome.failed = int(states.get("FAILED", 0))
     outcome.errors = sorted(set(results.trials["error"]) - {""})
-    outcome.lost = max(0, TRIALS - outcome.finished - outcome.failed)
-    outcome.duplicated = int(results.trials["number"].duplicated().sum()) + max(0, len(results.trials) - TRIALS)
+    outcome.lost = max(0, outcome.asked - outcome.finished - outcome.failed)
+    outcome.duplicated = int(results.trials["number"].duplicated().sum()) + max(0, len(results.trials) - outcome.asked)
     outcome.epochs_repeated = _lines(_sweep(folder, name) / "epochs.jsonl") - len(results.epochs)
     both = results.epochs.merge(reference.epochs, on=["trial", "epoch"], suffixes=("", "_reference"))
     same = (both["val_accuracy"] == both["val_accuracy_reference"]) & (
@@ -242,7 +261,7 @@ def _sweep(folder: Path, name: str) -> Path:
 def _wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
     """Wait until a condition holds or the driver has ended."""
     while not condition() and driver.poll() is None:
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def _date_ahead(sweep: Path) -> bool:

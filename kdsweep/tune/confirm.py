@@ -93,6 +93,12 @@ class Confirmation:
             self._teacher_scored = True
             return False
         for measured in report.get("confirmed", ()):
+            if not self._sweep.confirmation(work.name).result.is_file():
+                self._progress.phase(
+                    "confirm",
+                    f"note: {work.name} is out of GPU memory even alone and is left out; "
+                    f"kdsweep confirm {self._sweep.root} repeats it",
+                )
             self._results[work.name] = measured
             self._want_more()
             self._tell()

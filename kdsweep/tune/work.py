@@ -182,6 +182,9 @@ class TrialRun(Work):
 class ConfirmRun(Work):
     """Train a configuration on a fresh seed and score it once on the test split. Reports `confirmed`: the metrics.
 
+    They are NaN if the training diverged, or if it exhausts the memory of a GPU that it has for itself. The latter is
+    not kept as a result, so that another confirmation, perhaps on a larger GPU, repeats the run.
+
     Args:
         place: The sweep's paths for workers.
         config: The configuration.
@@ -213,9 +216,14 @@ class ConfirmRun(Work):
                 metrics = run.epoch()
                 run.save_if(False)
                 yield Report("epochs", metrics)
-        except KdsweepError:  # diverged on this seed: recorded as NaN
-            metrics_of = _metrics(bench)
-            measured |= dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in metrics_of)), float("nan"))
+        except KdsweepError:  # diverged on this seed
+            measured |= _not_measured(bench)
+        except RuntimeError as error:
+            if not (self.alone and gpu.ran_out_of_memory(error)) or gpu.fault():
+                raise
+            self._run = None
+            yield Report("confirmed", measured | _not_measured(bench), pause=True)
+            return
         else:
             training.restore_best()
             measured |= {bench.spec.goal.column: training.best_value} | tested(bench, training.inference)
@@ -369,6 +377,11 @@ def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:
     """Return the model's metrics on the test split."""
     measured = evaluate(model, bench.test, _metrics(bench))
     return {f"test_{name}": value for name, value in measured.items()}
+
+
+def _not_measured(bench: Workbench) -> dict[str, float]:
+    """NaN for everything that a confirmation run measures after training."""
+    return dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in _metrics(bench))), float("nan"))
 
 
 def _metrics(bench: Workbench) -> dict[str, Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import null_cuda
@@ -13,9 +14,9 @@ from trainings import GPU, begun, opened
 
 from kdsweep.errors import DeviceError
 from kdsweep.methods import Method
-from kdsweep.tune import lease
+from kdsweep.tune import lease, work
 from kdsweep.tune.trainable import Lane
-from kdsweep.tune.work import Report, Work
+from kdsweep.tune.work import ConfirmRun, Report, Work
 from kdsweep.worker import gpu
 
 pytestmark = pytest.mark.null_gpu
@@ -94,6 +95,30 @@ def test_a_trial_out_of_memory_says_so_and_returns_all_of_its_memory(on_null_gpu
     assert found["told"] == {"out_of_memory": True}
     assert found["left"] == 0
     assert found["next"] == {}
+
+
+def confirmed_greedily(root: str) -> dict[str, Any]:
+    bench = opened(root)
+    place = SimpleNamespace(sweep=bench.spec.sweep_dir)
+    config = {"method": "test_lane_faults:Greedy", "width": 0.25, "lr": 1e-3, "alpha": 0.5}
+    found = {}
+    work.warm_workbench = lambda place, alone: bench
+    for run in (ConfirmRun(place, config, 1), ConfirmRun(place, config, 2).by_itself()):
+        report = lane_of(run).step()
+        measured = report.get("confirmed", [{}])[0]
+        missing = sorted(name for name, value in measured.items() if value != value)
+        found[run.alone] = [told(report).get("out_of_memory", False), missing, "parameters" in measured]
+        assert not place.sweep.confirmation(run.name).result.exists()
+    return {"beside others": found[False], "alone": found[True]}
+
+
+def test_a_confirmation_run_out_of_memory_even_alone_is_reported_as_unmeasured_and_not_kept(on_null_gpu, tmp_path):
+    found = on_null_gpu(confirmed_greedily, str(tmp_path), gb=1)
+    assert found["beside others"] == [True, [], False]  # it is repeated alone
+    out_of_memory, missing, has_size = found["alone"]
+    assert not out_of_memory
+    assert {"val_accuracy", "test_accuracy"} <= set(missing)
+    assert has_size
 
 
 def poisoned(root: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from kdsweep.lazy import torch
 from kdsweep.params import Declared, Parts
 
@@ -14,9 +16,13 @@ class TaskLoss(Declared):
 
     Args:
         params: Values of the declared parameters.
+
+    Attributes:
+        stacks: Whether `torch.vmap` can compute it for several students at once. A subclass does not inherit it.
     """
 
     kind = "task loss"
+    stacks: ClassVar[bool] = False
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss of a batch.

@@ -103,8 +103,7 @@ class Cohort:
         self._cooling = Factor(recipe.temperature_schedule, self._device)
         self._method.cool(self._cooling.value)
         self._schedule = recipe.optimization.make_schedule()
-        task_loss = LOSSES.create(recipe.task_loss, **recipe.task_loss_params)
-        self._task_losses = torch.vmap(task_loss, in_dims=(0, None))
+        self._task_loss = LOSSES.create(recipe.task_loss, **recipe.task_loss_params)
         self._autocast = autocast_dtype(recipe.optimization.precision)
         self._arrange()
 
@@ -240,7 +239,7 @@ class Cohort:
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
             students = self._student(batch)
-        task = self._task_losses(students.logits.float(), labels)
+        task = self._task_loss.together(students.logits.float(), labels)
         if self.members[0].recipe.alpha == 0:
             return {"train_loss": task, "task_loss": task}
         alpha = self._alpha_factor.value * self._alpha

@@ -25,7 +25,7 @@ def cohort_key(recipe: Recipe) -> Hashable | None:
     optimizer, _ = named(recipe.optimization.optimizer)
     if method_free is None or not vars(OPTIMIZERS.find(optimizer)).get("stacks"):
         return None
-    if not vars(LOSSES.find(recipe.task_loss)).get("stacks"):
+    if "together" not in vars(LOSSES.find(recipe.task_loss)):
         return None
     values = methods.values(recipe.method, recipe.method_params)
     common = {

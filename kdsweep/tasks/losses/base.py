@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from kdsweep.lazy import torch
 from kdsweep.params import Declared, Parts
 
@@ -16,13 +14,9 @@ class TaskLoss(Declared):
 
     Args:
         params: Values of the declared parameters.
-
-    Attributes:
-        stacks: Whether `torch.vmap` can compute it for several students at once. A subclass does not inherit it.
     """
 
     kind = "task loss"
-    stacks: ClassVar[bool] = False
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss of a batch.
@@ -33,6 +27,18 @@ class TaskLoss(Declared):
 
         Returns:
             A scalar, the mean over the batch.
+        """
+        raise NotImplementedError
+
+    def together(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The losses of several students on a batch. Only students of losses that define this train in cohorts.
+
+        Args:
+            logits: [K, B, C], float32.
+            labels: [B], class indices.
+
+        Returns:
+            [K].
         """
         raise NotImplementedError
 

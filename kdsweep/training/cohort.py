@@ -204,6 +204,7 @@ class Cohort:
     def _arrange(self) -> None:
         """Create everything that is per member, apart from the model. Adapters begin anew."""
         recipes = [member.recipe for member in self.members]
+        self._batch = 0
         self._alpha = torch.tensor([recipe.alpha for recipe in recipes], device=self._device)
         self._term = StackedTerm(self._method, recipes, self._device)
         trained = [*self._student.model.parameters(), *self._term.adapters.values()]
@@ -253,7 +254,7 @@ class Cohort:
         healthy = [place for place, member in enumerate(self.members) if member.failure is None]
         totals = {place: Totals(self._metrics) for place in healthy}
         with torch.inference_mode():
-            for batch, labels in self._val.batches(self._validation_batch):
+            for batch, labels in self._val.batches(self._validation_batch()):
                 logits = self._student(batch).logits.float()
                 for place, total in totals.items():
                     total.add(logits[place], labels)
@@ -266,9 +267,11 @@ class Cohort:
                 member.best = self._weights_of(place)
         return [measured.get(place, {}) for place in range(len(self.members))]
 
-    @property
     def _validation_batch(self) -> int:
-        return batch_size(self._student.logits, self._val)
+        """Return how many samples to validate at a time; measured once for a number of members."""
+        if not self._batch:
+            self._batch = batch_size(self._student.logits, self._val)
+        return self._batch
 
     def _weights_of(self, place: int) -> dict[str, torch.Tensor]:
         return {name: tensor[place].clone() for name, tensor in self._student.model.state_dict().items()}

@@ -42,7 +42,6 @@ class StackedTerm:
             for name in values[0][term]
             if (is_sum or name != "weight") and any(one[term][name] != values[0][term][name] for one in values)
         ]
-        self._together = torch.vmap(self._one, in_dims=(0, None, None, 0, 0))
 
     def __call__(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
         """Return the unweighted term of each member, [K].
@@ -53,8 +52,10 @@ class StackedTerm:
             labels: [B].
         """
         free = [values for _, _, values in self._free]
-        together: torch.Tensor = self._together(student, teacher, labels, self.adapters, free)
-        return together
+        # Made anew each time: kept, it would be in a cycle with this object, and GPU memory would wait for the collector.
+        together = torch.vmap(self._one, in_dims=(0, None, None, 0, 0))
+        terms: torch.Tensor = together(student, teacher, labels, self.adapters, free)
+        return terms
 
     def state_of(self, member: int) -> dict[str, torch.Tensor]:
         """Return what `Method.state_dict` would return for one member."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -16,17 +18,19 @@ from kdsweep.methods.kd import KD as SoftTargets
 from kdsweep.models import MODELS, InputSpec
 from kdsweep.models.stacked import StackError, fault, stack
 from kdsweep.registry import give
+from kdsweep.storage import weights
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.cohort import Cohort
 from kdsweep.training.grouping import cohort_key
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.trainer import DivergedError, Training
 
-# The largest difference of a weight, a gradient's mean or a metric after some ten steps, for values up to 1.
-TOLERANCE = 2e-5
+# The largest difference of a metric after some ten steps, and of a tensor's norm. Rounding that moves one activation across
+# the kink of a ReLU changes a gradient visibly, and batch norm and Adam amplify rounding: a weight whose gradient is zero
+# but for rounding moves by the learning rate. Students with batch norm are therefore compared with SGD and `ROUGHLY`.
+TOLERANCE, ROUGHLY = 1e-4, 5e-3
 STACKED = sorted(name for name in METHODS if "stacks" in vars(METHODS[name]))
 ALONE = sorted(set(METHODS) - set(STACKED))
-# Batch norm and Adam amplify rounding: a weight whose gradient is zero but for rounding moves by the learning rate.
 STUDENTS = sorted({"lightnn", "mnist_student", "resnet8", "wrn_16_1", "tutorial_teacher"})
 
 
@@ -75,7 +79,7 @@ def assert_equal_runs(cohort, place, training, tolerance=TOLERANCE):
     for ours, theirs in zip(member.history, training.history, strict=True):
         assert ours.keys() == theirs.keys()
         for name in ours.keys() - {"seconds"}:
-            assert ours[name] == pytest.approx(theirs[name], rel=10 * tolerance, abs=tolerance), name
+            assert ours[name] == pytest.approx(theirs[name], rel=tolerance, abs=tolerance), name
     assert (member.best_value, member.best_epoch) == pytest.approx((training.best_value, training.best_epoch))
     state = cohort._state(place)
     pairs = [
@@ -88,7 +92,9 @@ def assert_equal_runs(cohort, place, training, tolerance=TOLERANCE):
     for ours, theirs in pairs:
         assert ours.keys() == theirs.keys()
         for name, tensor in theirs.items():
-            torch.testing.assert_close(ours[name], tensor, rtol=10 * tolerance, atol=tolerance, msg=name)
+            assert ours[name].shape == tensor.shape
+            difference = (ours[name] - tensor).float().norm()
+            assert float(difference) <= tolerance * (1 + float(tensor.float().norm())), name
 
 
 def assert_each_as_alone(bench, configs, epochs=2, tolerance=TOLERANCE):
@@ -111,7 +117,7 @@ def test_each_member_trains_as_alone_with_every_method_that_stacks(storage, meth
 @pytest.mark.parametrize("student", STUDENTS)
 def test_each_member_trains_as_alone_with_every_kind_of_student(storage, student):
     bench = open_bench(written(storage, student={"model": student}, train={"optimizer": "sgd"}))
-    assert_each_as_alone(bench, configs("kd"), tolerance=1e-4)
+    assert_each_as_alone(bench, configs("kd"), tolerance=ROUGHLY)
 
 
 @pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if vars(OPTIMIZERS[name]).get("stacks")])
@@ -158,12 +164,12 @@ def test_gradients_are_clipped_to_the_norm_of_each_member(bench):
 
 def test_dropped_branches_are_those_of_a_separate_run(storage):
     sections = {"student": {"model": "resnet8"}, "train": {"optimizer": "sgd", "drop_path": 0.5}}
-    assert_each_as_alone(open_bench(written(storage, **sections)), configs("kd"), tolerance=1e-4)
+    assert_each_as_alone(open_bench(written(storage, **sections)), configs("kd"), tolerance=ROUGHLY)
 
 
 def test_bfloat16_is_that_of_a_separate_run(storage):
     bench = open_bench(written(storage, train={"precision": "bfloat16", "optimizer": "sgd"}))
-    assert_each_as_alone(bench, configs("kd"), tolerance=1e-3)
+    assert_each_as_alone(bench, configs("kd"), tolerance=ROUGHLY)
 
 
 def test_a_cohort_of_one_is_a_run(bench):
@@ -220,8 +226,6 @@ def test_the_best_weights_of_a_member_are_the_file_of_a_run(bench, tmp_path):
     run(training, 2)
     cohort.save(1, tmp_path / "a.safetensors", tmp_path / "best a.safetensors")
     training.save(tmp_path / "b.safetensors", tmp_path / "best b.safetensors")
-    from kdsweep.storage import weights
-
     for a, b in (("a", "b"), ("best a", "best b")):
         ours, theirs = (weights.load(tmp_path / f"{name}.safetensors") for name in (a, b))
         assert {name: tensor.shape for name, tensor in ours.items()} == {n: t.shape for n, t in theirs.items()}
@@ -384,7 +388,24 @@ def test_the_first_layer_may_be_any(bench):
             torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_training_of_a_cohort_needs_no_training(bench):
+def test_a_cohort_leaves_no_memory_behind(bench):
+    """Without waiting for the garbage collector, which a GPU's memory cannot."""
+    gc.collect()
+    gc.disable()
+    try:
+        cohort = cohort_of(bench, configs("cosine"))
+        run(cohort, 1)
+        cohort.keep([0, 1])
+        run(cohort, 1)
+        weight = weakref.ref(next(cohort._student.model.parameters()))
+        direction = weakref.ref(cohort._updates._directions[0])
+        del cohort
+        assert (weight(), direction()) == (None, None)
+    finally:
+        gc.enable()
+
+
+def test_a_cohort_is_made_of_recipes(bench):
     """The class itself is public: no workbench is needed."""
     recipes = [trial_recipe(bench.spec, config, 1) for config in configs("none", 2)]
     cohort = Cohort(recipes, bench.data, bench.train, bench.val, bench.source(recipes[0]))

@@ -1,7 +1,7 @@
 """Compare K trials that train as one cohort with the same trials one after another, on one thread.
 
-Cohort and separate trials take turns, epoch by epoch, so that changes of the machine's speed affect both. An epoch includes
-its validation.
+Cohort and separate trials take turns, epoch by epoch, so that changes of the machine's speed affect both. An epoch
+includes its validation.
 
     python benchmarks/cohorts.py [--data FOLDER] [--sizes 2 4 8 16]
 """

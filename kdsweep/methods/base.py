@@ -97,10 +97,11 @@ class Method(Declared):
     suffice, refuses in `check` models that it cannot bridge, and computes `term`. It is declared without torch
     (see `kdsweep.lazy`), so it holds its adapters rather than being a module itself.
 
-    A method whose term can be computed for several students at once says so in `stacks`, with the names of the
-    parameters that may differ among them, besides `weight`. `torch.vmap` then calls `term` once for all of them, with
-    those parameters and the adapters' weights as tensors. `term` must not draw random numbers, write to buffers, or turn
-    these parameters into Python numbers; `advance` must not read them. A subclass does not inherit it.
+    A method whose term can be computed for several students at once (see `training.cohort`) says so in `stacks`, with
+    the names of the parameters that may differ among them, besides `weight`. `torch.vmap` then calls `term` once for
+    all of them, with those parameters and the adapters' weights as tensors. `term` must not draw random numbers, write
+    to buffers, or turn these parameters into Python numbers; `advance` must not read them. A subclass does not inherit
+    `stacks`.
 
     `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one stage map; negative
     indices count from the end) and `attention` (every stage map reduced by `attention_map` to [B, 1, H, W]).

@@ -1,8 +1,9 @@
 """Trains K students of one shape as one computation.
 
 All members see the same samples in the same order, and draw the same initial weights and dropout masks, as trials of a
-sweep do. Their weights are stacked, so that a step of all members is one forward pass, one backward pass and one optimizer
-step. Each member gets the curve that `Training` gives it, up to rounding, and both read and write the same state files.
+sweep do. Their weights are stacked, so that a step of all members is one forward pass, one backward pass and one
+optimizer step. Each member gets the curve that `Training` gives it, up to rounding, and both read and write the same
+state files.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class Cohort:
         members: The runs. Methods number them by their place here.
 
     Raises:
-        ModelError: If these runs cannot train as one: their recipes differ in more than members may, or their task, method,
-            optimizer or model has a part that works for one student only. Train them with `Training` then.
+        ModelError: If these runs cannot train as one: their recipes differ in more than members may, or their task,
+            method, optimizer or model has a part that works for one student only. Train them with `Training` then.
     """
 
     def __init__(self, recipes: Sequence[Recipe], data: Prepared, train: Samples, val: Samples, teacher: TeacherSource):
@@ -121,9 +122,9 @@ class Cohort:
         """Train one epoch and validate.
 
         Returns:
-            For each member what `Training.run_epoch` returns, with its share of the time as `seconds`; or the error if its
-            loss or objective is not finite. The other members are not affected. `keep` removes it; until then it is only
-            carried along.
+            For each member what `Training.run_epoch` returns, with its share of the time as `seconds`; or the error if
+            its loss or objective is not finite. The other members are not affected. `keep` removes it; until then it
+            is only carried along.
 
         Raises:
             ValueError: If members were loaded from different epochs.

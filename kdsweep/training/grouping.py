@@ -19,7 +19,8 @@ def cohort_key(recipe: Recipe) -> Hashable | None:
     """Return what the recipes of a cohort have in common, to group recipes by; None if the run trains alone.
 
     Members may differ in the learning rate, weight decay and gradient norm, in alpha (unless one has 0), and in the
-    parameters of the method that `Method.stacks` names. Whether the model can be stacked is only known once it is built.
+    parameters of the method that `Method.stacks` names. Whether the model can be stacked is only known once it is
+    built.
     """
     method_free = methods.stacks(recipe.method)
     optimizer, _ = named(recipe.optimization.optimizer)
@@ -34,7 +35,7 @@ def cohort_key(recipe: Recipe) -> Hashable | None:
     }
     settings = recipe.optimization.model_dump(exclude=set(FREE))
     same = {
-        **{name: value for name, value in vars(recipe).items() if name not in ("optimization", "method_params", "alpha")},
+        **{name: value for name, value in vars(recipe).items() if name not in ("method_params", "alpha")},
         "goal": vars(recipe.goal),
         "options": dict(recipe.options),
         "task_loss_params": dict(recipe.task_loss_params),

@@ -52,7 +52,8 @@ class StackedTerm:
             labels: [B].
         """
         free = [values for _, _, values in self._free]
-        # Made anew each time: kept, it would be in a cycle with this object, and GPU memory would wait for the collector.
+        # Made anew each time: kept, it would be in a cycle with this object, whose GPU memory would wait for the
+        # garbage collector.
         together = torch.vmap(self._one, in_dims=(0, None, None, 0, 0))
         terms: torch.Tensor = together(student, teacher, labels, self.adapters, free)
         return terms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,7 @@ from torch import nn
 
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.errors import CheckpointError, ModelError
-from kdsweep.methods import METHODS
-from kdsweep.methods.kd import KD as SoftTargets
+from kdsweep.methods import METHODS, kd
 from kdsweep.models import MODELS, InputSpec
 from kdsweep.models.stacked import StackError, fault, stack
 from kdsweep.registry import give
@@ -25,9 +25,10 @@ from kdsweep.training.grouping import cohort_key
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.trainer import DivergedError, Training
 
-# The largest difference of a metric after some ten steps, and of a tensor's norm. Rounding that moves one activation across
-# the kink of a ReLU changes a gradient visibly, and batch norm and Adam amplify rounding: a weight whose gradient is zero
-# but for rounding moves by the learning rate. Students with batch norm are therefore compared with SGD and `ROUGHLY`.
+# The largest difference of a metric after some ten steps, and of a tensor's norm. Rounding that moves one activation
+# across the kink of a ReLU changes a gradient visibly, and batch norm and Adam amplify rounding: a weight with a gradient
+# of zero but for rounding moves by the learning rate. Students with batch norm are therefore compared with SGD and
+# `ROUGHLY`.
 TOLERANCE, ROUGHLY = 1e-4, 5e-3
 STACKED = sorted(name for name in METHODS if "stacks" in vars(METHODS[name]))
 ALONE = sorted(set(METHODS) - set(STACKED))
@@ -310,12 +311,20 @@ def test_runs_that_differ_in_more_than_members_may_have_different_keys(bench, ch
 
 
 def test_a_subclass_does_not_inherit_that_it_stacks(bench, monkeypatch):
-    class Own(SoftTargets):
+    class Own(kd.KD):
         pass
 
     monkeypatch.setattr("kdsweep.methods.base.METHODS.find", lambda name: Own)
     assert cohort_key(trial_recipe(bench.spec, {**KD, "kd.weight": 1.0}, 1)) is None
     assert all("together" in vars(LOSSES[name]) for name in LOSSES)
+
+
+def test_the_page_on_gpus_names_what_trains_in_cohorts():
+    page = (Path(__file__).parents[2] / "docs" / "gpus.md").read_text()
+    stacked, others = (", ".join(name for name in METHODS if name in part) for part in (STACKED, ALONE))
+    assert f"| methods | {stacked} | {others} |" in page
+    stacking = [name for name in OPTIMIZERS if vars(OPTIMIZERS[name]).get("stacks")]
+    assert f"| optimizers | {', '.join(stacking)} | " in page
 
 
 # Which models stack

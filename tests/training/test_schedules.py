@@ -155,7 +155,9 @@ def by_hand(run: Training, alpha_at, temperature_at) -> list[float]:
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9)
     for epoch in range(4):
         run.epoch = epoch + 1
-        order = torch.randperm(24, generator=torch.Generator().manual_seed(derived_seed(run.recipe.seed, "order", run.epoch)))
+        order = torch.randperm(
+            24, generator=torch.Generator().manual_seed(derived_seed(run.recipe.seed, "order", run.epoch))
+        )
         student.train()
         total = 0.0
         for step, index in enumerate(order.split(8)):

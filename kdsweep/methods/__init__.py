@@ -30,7 +30,9 @@ __all__ = [
     "get",
     "head",
     "register",
+    "stacks",
     "terms",
+    "values",
 ]
 
 
@@ -70,6 +72,31 @@ def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Meth
         return get(name)(student, teacher, **params)
     own = _by_term(name, params)
     return MethodSum({term: get(term)(student, teacher, **own[term]) for term in names})
+
+
+def values(name: str, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the parameter values of each term of a method, defaults included.
+
+    Args:
+        name: As for `create`.
+        params: As for `create`.
+    """
+    names = terms(name)
+    own = _by_term(name, params) if len(names) > 1 else {name: dict(params)}
+    return {
+        term: {key: own[term].get(key, param.default) for key, param in get(term).params().items()} for term in names
+    }
+
+
+def stacks(name: str) -> dict[str, frozenset[str]] | None:
+    """Return the parameters of each term that may differ among students trained at once; None if it trains alone.
+
+    See `Method.stacks`.
+    """
+    declared = {term: vars(get(term)).get("stacks") for term in terms(name)}
+    if any(free is None for free in declared.values()):
+        return None
+    return {term: free | {"weight"} for term, free in declared.items()}
 
 
 def head(options: Mapping[str, Any]) -> nn.Module:

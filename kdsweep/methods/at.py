@@ -19,6 +19,7 @@ class AttentionTransfer(Method):
     formula = "sum over stages of mean (q_s - q_t)², q = flattened mean over channels of F², L2-normalised"
     source = "Zagoruyko & Komodakis 2017, arXiv:1612.03928"
     needs = frozenset({"attention"})
+    stacks = frozenset()
     weight = Param(1000.0, "scale of the term", LogUniform(10, 5000), valid=WEIGHT)
 
     def check(self, student: Shapes, teacher: Shapes) -> None:

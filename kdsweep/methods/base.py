@@ -97,6 +97,12 @@ class Method(Declared):
     suffice, refuses in `check` models that it cannot bridge, and computes `term`. It is declared without torch
     (see `kdsweep.lazy`), so it holds its adapters rather than being a module itself.
 
+    A method whose term can be computed for several students at once (see `training.cohort`) says so in `stacks`, with
+    the names of the parameters that may differ among them, besides `weight`. `torch.vmap` then calls `term` once for
+    all of them, with those parameters and the adapters' weights as tensors. `term` must not draw random numbers, write
+    to buffers, or turn these parameters into Python numbers; `advance` must not read them. A subclass does not inherit
+    `stacks`.
+
     `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one stage map; negative
     indices count from the end) and `attention` (every stage map reduced by `attention_map` to [B, 1, H, W]).
 
@@ -114,6 +120,7 @@ class Method(Declared):
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
+    stacks: ClassVar[frozenset[str] | None] = None
     weight = Param(1.0, "scale of the term", valid=WEIGHT)
     cooling: float | torch.Tensor = 1.0
 

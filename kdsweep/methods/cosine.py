@@ -25,6 +25,7 @@ class Cosine(Method):
     formula = "mean over the batch of 1 - cos(e_s, match(e_t))"
     source = "PyTorch's knowledge distillation tutorial, cosine loss run (flat 1)"
     needs = frozenset({"embedding"})
+    stacks = frozenset()
     flat = Param(0, "1 compares the flattened last stage maps instead of the embeddings", valid=Choice((0, 1)))
     weight = Param(1.0, "scale of the term", LogUniform(0.1, 10), valid=WEIGHT)
 

@@ -23,6 +23,7 @@ class CurriculumTemperature(Method):
     name = "ctkd"
     formula = "T² KL(softmax(z_t / T) ‖ softmax(z_s / T)), T = 1 + 20 sigmoid(theta), theta's gradient reversed"
     source = "Li et al. 2023, arXiv:2211.16231"
+    stacks = frozenset()
     reversal_fraction = Param(0.1, "fraction of training over which the gradient reversal ramps up", valid=FRACTION)
 
     def build(self, student: Outputs, teacher: Outputs) -> nn.Module:

@@ -18,6 +18,7 @@ class Correlation(Method):
     name = "dist"
     formula = "T² [beta (1 - mean row Pearson) + gamma (1 - mean column Pearson)] of softmax(z / T)"
     source = "Huang et al. 2022, arXiv:2205.10536"
+    stacks = frozenset({"temperature", "beta", "gamma"})
     temperature = Temperature(4.0, LogUniform(1, 8))
     beta = Param(1.0, "weight of the correlation over classes", valid=WEIGHT)
     gamma = Param(1.0, "weight of the correlation over samples", valid=WEIGHT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kdsweep.distributions import Uniform
 from kdsweep.lazy import F, nn, torch
 from kdsweep.methods.base import FRACTION, WEIGHT, Method, Outputs, Param, Temperature, register
+from kdsweep.methods.kd import divergence
 
 
 def ramp(progress: float, fraction: float) -> float:
@@ -45,6 +46,7 @@ class DecoupledKD(Method):
     name = "dkd"
     formula = "T² [target_weight KL(b_t ‖ b_s) + beta KL(n_t ‖ n_s)], b = (p_y, 1 - p_y), n over the other classes"
     source = "Zhao et al. 2022, arXiv:2203.08679"
+    stacks = frozenset({"temperature", "beta", "target_weight"})
     temperature = Temperature(4.0)
     beta = Param(8.0, "weight of the non-target part", Uniform(0.5, 10), valid=WEIGHT)
     target_weight = Param(1.0, "weight of the target part", valid=WEIGHT)
@@ -61,9 +63,9 @@ class DecoupledKD(Method):
         ours, theirs = (z.logits.float() / self.temperature for z in (student, teacher))
         (rest_s, total_s), (rest_t, total_t) = (non_target(z, labels) for z in (ours, theirs))
         binary_s, binary_t = _binary(ours, total_s, labels), _binary(theirs, total_t, labels)
-        target = F.kl_div(binary_s, binary_t, reduction="batchmean", log_target=True)
+        target = divergence(binary_s, binary_t)
         # The label's entry is 0 in both, so it contributes e^0 (0 - 0) = 0.
-        rest = F.kl_div(rest_s, rest_t, reduction="batchmean", log_target=True)
+        rest = divergence(rest_s, rest_t)
         term = self.temperature**2 * (self.target_weight * target + self.beta * rest)
         return term * self.adapters.get_buffer("ramp")
 

@@ -23,6 +23,7 @@ class Hint(Method):
     formula = "mean (conv(F_s) - F_t)² on one stage"
     source = "Romero et al. 2015, arXiv:1412.6550; PyTorch's tutorial as the regressor run"
     needs = frozenset({"stage:-1"})
+    stacks = frozenset()
     stage = Param(-1, "stage index; negative counts from the last", valid=RandInt(-16, 15))
     kernel_size = Param(3, "kernel size of the regressor, in pixels", valid=Choice((1, 3, 5, 7)))
     weight = Param(1.0, "scale of the term", LogUniform(0.1, 100), valid=WEIGHT)

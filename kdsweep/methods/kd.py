@@ -20,8 +20,15 @@ def soft_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float | t
     """
     log_student = F.log_softmax(student.float() / temperature, dim=1)
     log_teacher = F.log_softmax(teacher.float() / temperature, dim=1)
-    divergence = F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
+    return divergence(log_student, log_teacher) * temperature**2
+
+
+def divergence(log_student: torch.Tensor, log_teacher: torch.Tensor) -> torch.Tensor:
+    """KL(teacher ‖ student) of log-probabilities [B, C]: summed over classes, mean over the batch.
+
+    Written out, because `torch.vmap` has no rule for `F.kl_div`, which computes the same.
+    """
+    return (log_teacher.exp() * (log_teacher - log_student)).sum() / len(log_student)
 
 
 @register
@@ -31,6 +38,7 @@ class KD(Method):
     name = "kd"
     formula = "T² KL(softmax(z_t / T) ‖ softmax(z_s / T)), summed over classes, mean over the batch"
     source = "Hinton, Vinyals, Dean 2015, arXiv:1503.02531"
+    stacks = frozenset({"temperature"})
     temperature = Temperature(4.0, LogUniform(1, 16))
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:

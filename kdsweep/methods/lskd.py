@@ -21,6 +21,7 @@ class StandardisedKD(Method):
     name = "lskd"
     formula = "T² KL(softmax(n(z_t) / T) ‖ softmax(n(z_s) / T)), n(z) = (z - mean) / (std + 1e-7) of each row"
     source = "Sun et al. 2024, arXiv:2403.01427"
+    stacks = frozenset({"temperature"})
     temperature = Temperature(2.0, LogUniform(1, 8))
     weight = Param(10.0, "scale of the term", LogUniform(1, 30), valid=WEIGHT)
 

@@ -14,6 +14,7 @@ class LogitMSE(Method):
     name = "mse"
     formula = "mean over batch and classes of (z_s - z_t)²"
     source = "Ba & Caruana 2014, arXiv:1312.6184"
+    stacks = frozenset()
     weight = Param(0.1, "scale of the term", LogUniform(0.01, 1), valid=WEIGHT)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:

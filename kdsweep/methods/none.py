@@ -15,6 +15,7 @@ class Plain(Method):
     formula = "0"
     source = "the baseline"
     needs = frozenset()
+    stacks = frozenset()
     weight = Param(0.0, "no distillation", valid=Uniform(0.0, 0.0))
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ class NeuronSelectivity(Method):
     formula = "sum over stages of mean k(t, t) + mean k(s, s) - 2 mean k(s, t), k = (f · g)² of unit channels"
     source = "Huang & Wang 2017, arXiv:1707.01219"
     needs = frozenset({"features"})
+    stacks = frozenset()
     weight = Param(50.0, "scale of the term", LogUniform(5, 200), valid=WEIGHT)
 
     def check(self, student: Shapes, teacher: Shapes) -> None:

@@ -21,6 +21,7 @@ class ProbabilisticTransfer(Method):
     formula = "mean over i, j of P_t log(P_t / P_s), P = (cos(e_i, e_j) + 1) / 2, normalised to rows of sum 1"
     source = "Passalis & Tefas 2018, arXiv:1803.10837"
     needs = frozenset({"embedding"})
+    stacks = frozenset()
     weight = Param(3e4, "scale of the term", LogUniform(1e3, 1e5), valid=WEIGHT)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,7 @@ class SimilarityPreserving(Method):
     formula = "sum (G_s - G_t)² / B², G = F Fᵀ of the flattened last map, rows L2-normalised"
     source = "Tung & Mori 2019, arXiv:1907.09682"
     needs = frozenset({"stage:-1"})
+    stacks = frozenset()
     weight = Param(3000.0, "scale of the term", LogUniform(100, 1e4), valid=WEIGHT)
 
     def check(self, student: Shapes, teacher: Shapes) -> None:

@@ -39,7 +39,7 @@ from kdsweep.storage.files import read_json
 from kdsweep.storage.paths import SweepDir, TrialDir
 from kdsweep.storage.places import Place, reason_of
 from kdsweep.tasks.metrics import Goal
-from kdsweep.training.trainer import best_value
+from kdsweep.training.state import best_value
 from kdsweep.worker import capacity
 
 CARD = "README.md"

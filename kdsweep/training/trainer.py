@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from kdsweep import methods, models
 from kdsweep.errors import CheckpointError, KdsweepError
@@ -24,12 +23,13 @@ from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.tasks.losses import LOSSES
-from kdsweep.tasks.order import on_device as indices_on
 from kdsweep.training.averaging import Average
 from kdsweep.training.evaluate import Evaluation
 from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.shapes import Factor
+from kdsweep.training.state import RunState
+from kdsweep.training.steps import epoch_steps
 from kdsweep.training.teaching import TeacherSource
 
 SAVE_SECONDS = 30.0
@@ -134,17 +134,20 @@ class Training:
 
     def save(self, state: Path, best: Path | None = None) -> None:
         """Write the resumable state to `state` and, if given, the best weights to `best`. Each write is atomic."""
-        tensors = {f"student/{name}": tensor for name, tensor in self.student.state_dict().items()}
-        tensors |= {f"method/{name}": tensor for name, tensor in self.method.state_dict().items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
-        tensors |= {f"optimizer/{name}": tensor for name, tensor in self._optimizer.state_dict().items()}
-        tensors |= {f"average/{name}": tensor for name, tensor in self._average.state_dict().items()}
-        counters = {"best_value": self.best_value, "best_epoch": self.best_epoch, "history": self.history}
-        counters["averaged_steps"] = self._average.steps
         if best is not None:
             head = self.method.inference_head()
             weights.save(self._best, best, {"head": json.dumps(head.options)} if head is not None else {})
-        weights.save(tensors, state, {"kdsweep": json.dumps(counters)})
+        RunState(
+            student=self.student.state_dict(),
+            method=self.method.state_dict(),
+            best=self._best,
+            optimizer=self._optimizer.state_dict(),
+            average=self._average.state_dict(),
+            history=self.history,
+            best_value=self.best_value,
+            best_epoch=self.best_epoch,
+            averaged_steps=self._average.steps,
+        ).write(state)
 
     def load(self, state: Path) -> None:
         """Resume from a state written by `save`.
@@ -152,17 +155,15 @@ class Training:
         Raises:
             CheckpointError: If the file is damaged or belongs to another run.
         """
-        tensors = weights.load(state)
         try:
-            counters = json.loads(weights.metadata(state)["kdsweep"])
-            self.student.load_state_dict(_under("student", tensors))
-            self.method.load_state_dict(_under("method", tensors))
-            self._optimizer.load_state_dict(_under("optimizer", tensors))
-            self._average.load_state_dict(_under("average", tensors), int(counters.get("averaged_steps", 0)))
-            self._best = {name: tensor.to(self._device) for name, tensor in _under("best", tensors).items()}
-            self.history = list(counters["history"])
-            self.epoch = len(self.history)
-            self.best_value, self.best_epoch = best_value(counters), int(counters["best_epoch"])
+            saved = RunState.read(state)
+            self.student.load_state_dict(saved.student)
+            self.method.load_state_dict(saved.method)
+            self._optimizer.load_state_dict(saved.optimizer)
+            self._average.load_state_dict(saved.average, saved.averaged_steps)
+            self._best = {name: tensor.to(self._device) for name, tensor in saved.best.items()}
+            self.history, self.epoch = saved.history, len(saved.history)
+            self.best_value, self.best_epoch = saved.best_value, saved.best_epoch
         except (KeyError, IndexError, RuntimeError, ValueError) as error:
             what = str(error).splitlines()[0]
             raise CheckpointError(f"trial state {state}: not the state of this run: {what}") from error
@@ -181,37 +182,27 @@ class Training:
 
     def _train_epoch(self) -> dict[str, float]:
         """Train one epoch. Return the mean of each loss part by name; the total is `train_loss`."""
-        recipe, optimization = self.recipe, self.recipe.optimization
-        count = len(self._train)
-        view = self._train.view(recipe.augment, recipe.view_seed, self.epoch)
-        teacher = self._teacher.epoch(self.epoch, view)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(self._order_seed()))
-        # Batch normalisation has no variance over a last batch of one, so drop it; the next epoch has another order.
-        batches = list(order.split(optimization.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1 < optimization.batch_size:
-            batches.pop()
         self.student.train()
         self.method.adapters.train()
         names: tuple[str, ...] = ()
         totals: torch.Tensor | float = 0.0
-        samples = zip(indices_on(batches, self._device), self._train.sequence(batches, view), strict=True)
-        for step, (index, batch) in enumerate(samples):
-            progress = (self.epoch - 1 + step / len(batches)) / optimization.epochs
-            self._set_rate(progress, 1 / (len(batches) * optimization.epochs))
-            self._alpha.advance(progress)
-            self._cooling.advance(progress)
-            self.method.advance(progress, index)
-            losses = self._losses(batch, self._train.labels[index], teacher(index, batch))
+        seen = 0
+        for step in epoch_steps(self.recipe, self.epoch, self._train, self._teacher):
+            self._set_rate(step.progress, step.share)
+            self._alpha.advance(step.progress)
+            self._cooling.advance(step.progress)
+            self.method.advance(step.progress, step.index)
+            losses = self._losses(step.batch, step.labels, step.teacher)
             self._optimizer.zero_grad()
             losses["train_loss"].backward()
-            if optimization.clip_norm:
-                nn.utils.clip_grad_norm_(self._optimizer.weights, optimization.clip_norm)
+            if self.recipe.optimization.clip_norm:
+                nn.utils.clip_grad_norm_(self._optimizer.weights, self.recipe.optimization.clip_norm)
             self._optimizer.step()
             self._average.update()
             names = tuple(losses)
-            totals = totals + torch.stack([loss.detach() for loss in losses.values()]) * len(index)
+            totals = totals + torch.stack([loss.detach() for loss in losses.values()]) * len(step.index)
+            seen += len(step.index)
         assert isinstance(totals, torch.Tensor)
-        seen = sum(len(index) for index in batches)
         return {name: total / seen for name, total in zip(names, totals.tolist(), strict=True)}
 
     def _losses(self, batch: torch.Tensor, labels: torch.Tensor, teacher: Outputs) -> dict[str, torch.Tensor]:
@@ -232,18 +223,10 @@ class Training:
     def _set_rate(self, progress: float, step: float) -> None:
         self._optimizer.rate = self.recipe.optimization.scaled_lr * self._schedule.multiplier(progress, step)
 
-    def _order_seed(self) -> int:
-        return derived_seed(self.recipe.seed, "order", self.epoch)
-
     def _example(self) -> Outputs:
         self.student.eval()
         with torch.no_grad():
             return self._tapped(self._train.batch(torch.arange(min(2, len(self._train)))))
-
-
-def best_value(counters: Mapping[str, Any]) -> float:
-    """Read the best objective value from a saved state's metadata. Version 0.1.0 supported only accuracy."""
-    return float(counters["best_value"] if "best_value" in counters else counters["best_accuracy"])
 
 
 def resumed(begin: Callable[[], Training], state: Path) -> Training:
@@ -285,7 +268,3 @@ def _headed(model: nn.Module, taps: Taps, head: nn.Module) -> nn.Module:
     from kdsweep.models.blocks import HeadedStudent  # defines modules, so it imports torch
 
     return HeadedStudent(model, taps, head)
-
-
-def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}/")}

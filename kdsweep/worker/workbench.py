@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from kdsweep.teacher.outputs import (
     save_example,
     trial_needs,
 )
+from kdsweep.training.cohort import Cohort
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.teaching import NoTeacher, TeacherSource
 from kdsweep.training.trainer import Training, resumed
@@ -174,10 +175,21 @@ class Workbench:
             seed: Seed for weights, sample order and dropout.
             state: File of the saved state; may not exist yet.
         """
-        if self.spec.train.precision == "auto":
-            config = {"precision": self.precision, **config}
-        recipe = trial_recipe(self.spec, config, seed)
+        recipe = self._recipe(config, seed)
         return resumed(lambda: Training(recipe, self.data, self.train, self.val, self.source(recipe)), state)
+
+    def cohort(self, configs: Sequence[Config], seed: int) -> Cohort:
+        """Create the runs of several configurations as one computation.
+
+        Args:
+            configs: The configurations.
+            seed: Seed for weights, sample order and dropout.
+
+        Raises:
+            ModelError: If they cannot train as one.
+        """
+        recipes = [self._recipe(config, seed) for config in configs]
+        return Cohort(recipes, self.data, self.train, self.val, self.source(recipes[0]))
 
     def samples(self, count: int) -> torch.Tensor:
         """Model input of `count` validation samples, [count, ...]; repeated if there are fewer."""
@@ -190,6 +202,11 @@ class Workbench:
         if key not in self._flops:
             self._flops[key] = self._count_flops(training)
         return self._flops[key]
+
+    def _recipe(self, config: Config, seed: int) -> Recipe:
+        if self.spec.train.precision == "auto":
+            config = {"precision": self.precision, **config}
+        return trial_recipe(self.spec, config, seed)
 
     def _count_flops(self, training: Training) -> int:
         recipe, data = training.recipe, self.data

@@ -14,6 +14,7 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.methods import METHODS, Outputs, softens
 from kdsweep.search.parsing import SpaceError
 from kdsweep.search.space import SearchSpace
+from kdsweep.seeds import derived_seed
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.training.recipe import Recipe
@@ -154,7 +155,9 @@ def by_hand(run: Training, alpha_at, temperature_at) -> list[float]:
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9)
     for epoch in range(4):
         run.epoch = epoch + 1
-        order = torch.randperm(24, generator=torch.Generator().manual_seed(run._order_seed()))
+        order = torch.randperm(
+            24, generator=torch.Generator().manual_seed(derived_seed(run.recipe.seed, "order", run.epoch))
+        )
         student.train()
         total = 0.0
         for step, index in enumerate(order.split(8)):

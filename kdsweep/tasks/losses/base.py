@@ -30,5 +30,17 @@ class TaskLoss(Declared):
         """
         raise NotImplementedError
 
+    def together(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The losses of several students on a batch. Only students of losses that define this train in cohorts.
+
+        Args:
+            logits: [K, B, C], float32.
+            labels: [B], class indices.
+
+        Returns:
+            [K].
+        """
+        raise NotImplementedError
+
 
 LOSSES: Parts[TaskLoss] = Parts(TaskLoss, "kdsweep.tasks.losses")

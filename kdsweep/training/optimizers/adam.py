@@ -18,6 +18,7 @@ class Adam(Optimizer):
     """
 
     name = "adam"
+    stacks = "gradient"
     amsgrad = False
     weight_decay = Param(0.0, "share of a weight that is added to its gradient", valid=Uniform(0.0, 1e3))
     beta1 = Param(0.9, "share of the mean of gradients that a step keeps", valid=Uniform(0.0, 1 - 1e-9))

@@ -19,6 +19,7 @@ class AdamW(Adam):
     """
 
     name = "adamw"
+    stacks = "weights"
     weight_decay = Param(0.0, "each step shrinks a weight by this times the learning rate", valid=Uniform(0.0, 1e3))
 
     @staticmethod

@@ -14,4 +14,5 @@ class AMSGrad(Adam):
     """
 
     name = "amsgrad"
+    stacks = "gradient"
     amsgrad = True

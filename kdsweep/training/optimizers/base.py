@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from kdsweep.distributions import Uniform
 from kdsweep.lazy import nn, torch
@@ -19,6 +19,12 @@ class Optimizer(Declared):
     `weight_decay`, `momentum`, `dampening` or `nesterov` take their values from the keys of the same name under
     `train` in the sweep file.
 
+    A step that does not depend on the weights, apart from their decay, can be made for several students at once, each
+    with its own learning rate and decay (see `training.cohort`). `stacks` says so, and how the weights decay:
+    `gradient` adds `weight_decay` times the weight to its gradient, `weights` shrinks the weight by that times the
+    learning rate. The step must be proportional to the learning rate, and `update` must treat the numbers in a weight
+    one by one. A subclass does not inherit it.
+
     Args:
         weights: The trainable weights. A resumed run must pass them in the same order.
         params: Values of the declared parameters.
@@ -30,6 +36,7 @@ class Optimizer(Declared):
     """
 
     kind = "optimizer"
+    stacks: ClassVar[Literal["", "gradient", "weights"]] = ""
     lr = Param(1e-3, "learning rate, before its schedule", valid=Uniform(0.0, 1e38))
 
     def __init__(self, weights: Sequence[nn.Parameter], **params: Any):

@@ -19,6 +19,7 @@ class SGD(Optimizer):
     """
 
     name = "sgd"
+    stacks = "gradient"
     weight_decay = Param(0.0, "share of a weight that is added to its gradient", valid=Uniform(0.0, 1e3))
     momentum = Param(0.9, "share of the last direction that a step keeps", valid=Uniform(0.0, 1 - 1e-9))
     dampening = Param(0.0, "share of the gradient that momentum leaves out", valid=Uniform(0.0, 1.0))

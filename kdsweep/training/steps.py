@@ -1,0 +1,58 @@
+"""The steps of one epoch: which samples, which views, and what the teacher says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kdsweep.lazy import torch
+from kdsweep.methods import Outputs
+from kdsweep.seeds import derived_seed
+from kdsweep.tasks import Samples
+from kdsweep.tasks.order import on_device
+from kdsweep.training.recipe import Recipe
+from kdsweep.training.teaching import TeacherSource
+
+
+class Step(NamedTuple):
+    """One training step.
+
+    Attributes:
+        progress: Fraction of the budget's steps already done, 0 <= progress < 1.
+        share: Fraction of the budget that one step takes.
+        index: Positions of the samples in the training split, [B].
+        batch: Their augmented inputs, [B, ...].
+        labels: Their labels, [B].
+        teacher: The teacher's outputs for them.
+    """
+
+    progress: float
+    share: float
+    index: torch.Tensor
+    batch: torch.Tensor
+    labels: torch.Tensor
+    teacher: Outputs
+
+
+def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSource) -> Iterator[Step]:
+    """Yield the steps of an epoch, which depend only on the recipe's seeds, augmentation, batch size and budget.
+
+    Args:
+        recipe: The settings of the run.
+        epoch: The epoch, counted from 1.
+        train: The training split.
+        source: The source of teacher outputs.
+    """
+    view = train.view(recipe.augment, recipe.view_seed, epoch)
+    teacher = source.epoch(epoch, view)
+    generator = torch.Generator().manual_seed(derived_seed(recipe.seed, "order", epoch))
+    order = torch.randperm(len(train), generator=generator)
+    size, epochs = recipe.optimization.batch_size, recipe.optimization.epochs
+    # Batch normalisation has no variance over a last batch of one, so drop it; the next epoch has another order.
+    batches = list(order.split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1 < size:
+        batches.pop()
+    samples = zip(on_device(batches, train.device), train.sequence(batches, view), strict=True)
+    for step, (index, batch) in enumerate(samples):
+        progress = (epoch - 1 + step / len(batches)) / epochs
+        yield Step(progress, 1 / (len(batches) * epochs), index, batch, train.labels[index], teacher(index, batch))

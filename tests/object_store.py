@@ -63,17 +63,24 @@ def s3_server():
 @pytest.fixture
 def bucket(s3_server, monkeypatch, tmp_path):
     """An empty bucket; the cache of fetched objects is in the test's directory."""
-    from kdsweep.storage import fetched
-
     environment = VARIABLES | {"AWS_ENDPOINT_URL": s3_server, "KDSWEEP_CACHE": str(tmp_path / "cache")}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     bucket = Bucket("s3://sweeps", environment)
     client = bucket.client()
     client.create_bucket(Bucket="sweeps")
-    fetched._copied.cache_clear()
+    forget()
     yield bucket
     for key in bucket.listed():
         client.delete_object(Bucket="sweeps", Key=key)
     client.delete_bucket(Bucket="sweeps")
-    fetched._copied.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    """Let this process open all stores anew, with the present variables and cache."""
+    from kdsweep.storage import bucket, fetched, following, mirror
+
+    for known in (fetched._copied, bucket.bucket, mirror.mirror_of):
+        known.cache_clear()
+    following._FOLLOWERS.clear()

@@ -89,7 +89,10 @@ class SweepDir:
             cls.existing(place)
             return
         with _readable(place):
-            there = mirror_of(_parent(place.text)).bucket.head(f"{place.name}/{cls.at(place).spec.name}")
+            bucket = mirror_of(_parent(place.text)).bucket
+            there = bucket.head(f"{place.name}/{cls.at(place).spec.name}")
+            if there is None:
+                bucket.listed(place.name)  # says so if there is no such bucket
         if there is None:
             raise SweepDirError(
                 f"{place}: no such sweep; accepted: the URI of a sweep, such as s3://bucket/runs/quickstart"

@@ -17,7 +17,7 @@ def test_five_killed_drivers_ten_killed_workers_and_a_lost_node_cost_no_trial(tm
     out = tmp_path / "outcome.json"
     faults = ["--driver-kills", "5", "--worker-kills", "10", "--node-removals", "1"]
     done = subprocess.run(
-        [sys.executable, str(CHAOS), "--rounds", "1", *faults, "--json", str(out)],
+        [sys.executable, str(CHAOS), "--rounds", "1", "--trials", "54", *faults, "--json", str(out)],
         capture_output=True,
         text=True,
         check=False,

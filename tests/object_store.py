@@ -44,20 +44,47 @@ class Bucket:
         return sorted(one["Key"] for one in listed.get("Contents", ()))
 
 
-@pytest.fixture(scope="session")
-def s3_server():
-    """The address of the server."""
-    pytest.importorskip("moto")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from moto.server import ThreadedMotoServer
+class Server:
+    """The server. What it keeps is in memory, and outlives a restart."""
 
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
+    def __init__(self) -> None:
+        self._server = self._started(0)
+        self.host, self.port = self._server.get_host_and_port()
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def start(self) -> None:
+        self._server = self._started(self.port)
+
+    def _started(self, port: int):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from moto.server import ThreadedMotoServer
+
+            logging.getLogger("werkzeug").setLevel(logging.ERROR)
+            server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+            server.start()
+        return server
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A server that can be restarted."""
+    pytest.importorskip("moto")
+    server = Server()
+    yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(server):
+    """The address of the server."""
+    return server.address
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
@@ -26,11 +27,13 @@ RETRY = "KDSWEEP_RETRY_SECONDS"
 RETRY_SECONDS = 300.0  # how long a store that answered before may not answer
 FIRST_SECONDS = 15.0  # the same before its first answer, when the address may be wrong
 LONGEST_WAIT = 10.0  # between two attempts
-REQUEST_SECONDS, CONNECT_SECONDS = 60, 10
-PART_BYTES = 32 << 20  # of one request for a large object
+REQUEST_SECONDS, CONNECT_SECONDS = 120, 10
+PART_BYTES = 8 << 20  # of one request for a large object
 
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)")
+_PLACED = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
 _AGAIN = (408, 409, 425, 429)  # client errors that pass; 409: two conditional writes at the same time
+_CONFLICT = "ConditionalRequestConflict"
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
 _METADATA = ("169.254.169.254", "metadata.google.internal", "169.254.170.2")  # asked where nothing else is set
 
@@ -76,6 +79,7 @@ class Bucket:
         self.uri = uri
         self._patience = _retry_seconds()
         self._answered = False
+        self._versions: dict[str, str] = {}  # by tag, where the store needs them for a condition
         self._store: ObjectStore = _opened(uri)
 
     def get(self, key: str) -> tuple[bytes, str] | None:
@@ -88,21 +92,25 @@ class Bucket:
 
         def read() -> tuple[bytes, str]:
             found = obstore.get(self._store, key)
-            return bytes(found.bytes()), str(found.meta["e_tag"])
+            return bytes(found.bytes()), self._tag(found.meta)
 
         return self._tried(key, read)
 
+    def parts(self, key: str, size: int) -> Iterator[bytes]:
+        """Yield the content of an object, in parts if it is large; nothing if there is none."""
+        for start in range(0, max(1, size), PART_BYTES):
+            end = min(size, start + PART_BYTES)
+            options: Any = {"range": (start, end)} if size > PART_BYTES else {}
+            part = self._tried(key, partial(self._get, key, options))
+            if part is None:
+                return
+            yield part
+
     def download(self, key: str, size: int, path: Path) -> bool:
-        """Write an object to a local file, in parts if it is large. Return whether it is there."""
+        """Write an object to a local file. Return whether all of it was there."""
         with path.open("wb") as file:
-            for start in range(0, max(1, size), PART_BYTES):
-                end = min(size, start + PART_BYTES)
-                options: Any = {"range": (start, end)} if size > PART_BYTES else {}
-                part = self._tried(key, partial(self._get, key, options))
-                if part is None:
-                    return False
-                file.write(part)
-        return True
+            written = sum(file.write(part) for part in self.parts(key, size))
+        return written == size
 
     def put(self, key: str, content: bytes | Path) -> str:
         """Write an object as a whole. Return its tag."""
@@ -122,7 +130,8 @@ class Bucket:
 
     def replace(self, key: str, content: bytes, tag: str) -> str | None:
         """Write an object if it has this tag. Return the new tag, or None if another process has changed it."""
-        return self._put_if(key, content, {"e_tag": tag})
+        version = {"version": self._versions[tag]} if tag in self._versions else {}
+        return self._put_if(key, content, {"e_tag": tag, **version})
 
     def head(self, key: str) -> Found | None:
         """Return what is known of an object; None if there is none."""
@@ -159,10 +168,16 @@ class Bucket:
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         try:
-            return self._needed(key, lambda: str(obstore.put(self._store, key, content, mode=mode)["e_tag"]))
+            return self._needed(key, lambda: self._tag(obstore.put(self._store, key, content, mode=mode)))
         except (AlreadyExistsError, PreconditionError):
             there = self.get(key)
             return there[1] if there is not None and there[0] == content else None
+
+    def _tag(self, told: Any) -> str:
+        tag = str(told["e_tag"])
+        if told["version"]:  # GCS compares these
+            self._versions = {**dict(list(self._versions.items())[-9:]), tag: str(told["version"])}
+        return tag
 
     def _needed(self, key: str, call: Callable[[], T]) -> T:
         found = self._tried(key, call)
@@ -179,7 +194,7 @@ class Bucket:
             try:
                 found = call()
             except (AlreadyExistsError, PreconditionError) as error:
-                if _status(str(error)) != 409:  # a conflict of two conditional writes is decided by a further attempt
+                if _CONFLICT not in str(error):  # of two writes at the same time, which a further attempt decides
                     raise
                 reason = _reason(error)
             except FileNotFoundError as error:
@@ -189,7 +204,7 @@ class Bucket:
                 return None
             except (BaseError, OSError) as error:
                 reason = _reason(error)
-                if not _may_pass(error):
+                if not _may_pass(error, self._answered):
                     raise StoreError(reason, self.at(key)) from error
             else:
                 self._answered = True
@@ -218,7 +233,7 @@ def _opened(uri: str) -> ObjectStore:
     scheme = {"gcs": "gs"}.get(parts.scheme, parts.scheme)
     options: dict[str, Any] = {}
     if scheme == "s3":
-        options = {"config": _s3_config(parts.query), **_profile()}
+        options = {"config": _s3_config(parts.netloc, parts.query), **_profile()}
     try:
         found: ObjectStore = from_url(
             f"{scheme}://{parts.netloc}{parts.path}",
@@ -235,12 +250,17 @@ def _opened(uri: str) -> ObjectStore:
     return found
 
 
-def _s3_config(query: str) -> dict[str, str]:
-    """Return what a URI says itself, in the words of pyarrow."""
+def _s3_config(name: str, query: str) -> dict[str, str]:
+    """Return what a URI says itself, in the words of pyarrow, and the bucket's region if nothing else says it."""
     said = {key: values[-1] for key, values in parse_qs(query).items()}
     found = {"region": said["region"]} if "region" in said else {}
     if endpoint := said.get("endpoint_override"):
         found["endpoint"] = endpoint if "://" in endpoint else f"{said.get('scheme', 'https')}://{endpoint}"
+    if not found and not any(variable in os.environ for variable in _PLACED):
+        from pyarrow.fs import resolve_s3_region
+
+        with suppress(OSError):
+            found["region"] = resolve_s3_region(name)
     return found
 
 
@@ -275,13 +295,15 @@ def _status(text: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether a later attempt may work."""
+def _may_pass(error: Exception, answered: bool) -> bool:
+    """Whether a later attempt may work. A store that answered before was given credentials."""
     from obstore.exceptions import GenericError
 
     text = str(error)
-    if not isinstance(error, (GenericError, OSError)) or any(word in text for word in (*_NO_BUCKET, *_METADATA)):
+    if not isinstance(error, (GenericError, OSError)) or any(word in text for word in _NO_BUCKET):
         return False
+    if any(host in text for host in _METADATA):
+        return answered
     status = _status(text)
     return not 400 <= status < 500 or status in _AGAIN
 

@@ -66,7 +66,7 @@ def _mirrored(sweep: SweepDir, mirror: Mirror, tell: Callable[[str], object], ev
     try:
         try:
             found = logs.take_over()
-            mirror.sync(sweep.root, is_any if everything else is_told, drop=True)
+            mirror.sync(sweep.root, is_any if everything else is_told, drop=is_any)
             mirror.write_logs(sweep.root, found)
         except StoreError as error:
             raise SweepDirError(f"{sweep}: cannot be used: {reason_of(error)}") from error

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -31,6 +32,7 @@ from kdsweep.storage.segments import Logs, SegmentWriter
 
 DRIVER, COPY, CACHE, TAGS = "driver", "copy", ".cache", ".tags"
 AT_ONCE = 8
+SETTLED_SECONDS = 60.0
 UPLOADED = (
     "teachers",
     "outputs",
@@ -41,13 +43,21 @@ _NOT_UPLOADED = (".lock", ".tune", LOG, LEASE)
 
 
 def is_told(name: str) -> bool:
-    """Whether a file of a sweep is one that results are read from: all but states and weights."""
-    return name.partition("/")[0] != RUNS[0] and not name.endswith((".safetensors", ".txt"))
+    """Whether a file of a sweep is one that results are read from: no states, weights and reports."""
+    folder, _, rest = name.partition("/")
+    if folder in ("tensorboard", RUNS[0]) and rest:
+        return False
+    return folder != "report.html" and not name.endswith((".safetensors", ".txt"))
 
 
 def is_needed(name: str) -> bool:
     """Whether a file of a sweep is one that every worker reads."""
     return name in ("spec.yaml", "data.json", "probe.json") or name.startswith(("teacher/", "latency/"))
+
+
+def is_log(name: str) -> bool:
+    """Whether a file of a sweep is a log, which segments tell."""
+    return name == "study.journal" or name.endswith(".jsonl")
 
 
 def is_any(name: str) -> bool:
@@ -76,6 +86,10 @@ class Mirror:
     def bucket(self) -> Bucket:
         """The objects."""
         return bucket(self.uri)
+
+    def drives(self, folder: Path) -> bool:
+        """Whether this process is the driver of the sweep whose local folder this is."""
+        return self._logs_of(folder) is not None
 
     def uri_of(self, path: Path) -> str:
         """Return the URI of a local file."""
@@ -135,7 +149,7 @@ class Mirror:
 
     def fetch_folder(self, path: Path) -> None:
         """Bring the files of a folder up to date; keep those that the store does not have."""
-        self.sync(path, is_any, drop=False)
+        self.sync(path, is_any)
 
     def publish(self, path: Path) -> None:
         """Upload the files of a folder that are not there, or were written since they were uploaded."""
@@ -150,13 +164,13 @@ class Mirror:
 
     # Whole folders
 
-    def sync(self, folder: Path, include: Callable[[str], bool], drop: bool) -> None:
+    def sync(self, folder: Path, include: Callable[[str], bool], drop: Callable[[str], bool] | None = None) -> None:
         """Bring a folder up to date. Processes of this machine take turns, so that each object is fetched once.
 
         Args:
             folder: The local folder.
             include: Whether a file is wanted, by its name relative to the folder.
-            drop: Whether to remove the wanted files that the store does not have.
+            drop: Which of the wanted files are removed if the store does not have them; None keeps all.
         """
         prefix = self._key_of_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,8 +190,8 @@ class Mirror:
                 list(pool.map(lambda name: self._download(*missing[name], folder / name), missing))
             for file in sorted(folder.rglob("*")) if drop else ():
                 name = str(file.relative_to(folder))
-                if file.is_file() and include(name) and name not in found and self._is_mirrored(file):
-                    file.unlink(missing_ok=True)
+                if name not in found and include(name) and drop and drop(name) and self._is_mirrored(file):
+                    _remove(file)
 
     def restore_logs(self, folder: Path) -> None:
         """Write the logs of a sweep into a reader's folder of it, if they have changed."""
@@ -253,6 +267,19 @@ def mirror_of(uri: str) -> Mirror:
     mirror = Mirror(uri)
     following.follow(mirror.root, mirror)
     return mirror
+
+
+def is_settled(path: Path) -> bool:
+    """Whether no process of this machine can be about to upload a file."""
+    try:
+        return time.time() - path.stat().st_mtime > SETTLED_SECONDS
+    except OSError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_file():
+        path.unlink(missing_ok=True)
 
 
 def _is_partial(path: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from kdsweep.errors import SweepDirError
 from kdsweep.storage.bucket import StoreError
 from kdsweep.storage.following import fetch
-from kdsweep.storage.mirror import CACHE, COPY, DRIVER, Mirror, is_needed, is_told, mirror_of
+from kdsweep.storage.mirror import CACHE, COPY, DRIVER, Mirror, is_log, is_needed, is_settled, is_told, mirror_of
 from kdsweep.storage.places import Place, reason_of
 
 _KEY = re.compile(r"[0-9]{4,}-[0-9a-f]{6}")
@@ -107,9 +107,11 @@ class SweepDir:
         if self.mirror is None:
             return
         with _readable(self):
-            self.mirror.sync(self.root, is_told, drop=False)
-            if self.mirror.logs is None or not self.root.is_relative_to(self.mirror.root / DRIVER):
-                self.mirror.restore_logs(self.root)
+            if self.mirror.drives(self.root):
+                self.mirror.sync(self.root, is_told)
+                return
+            self.mirror.sync(self.root, is_told, lambda name: not is_log(name) and is_settled(self.root / name))
+            self.mirror.restore_logs(self.root)
 
     def fetch_weights(self, keys: Iterable[str]) -> None:
         """Fetch the weights of trials, if the sweep is in an object store.
@@ -124,7 +126,7 @@ class SweepDir:
     def fetch_needed(self) -> None:
         """Fetch what a worker reads, if the sweep is in an object store."""
         if self.mirror is not None:
-            self.mirror.sync(self.root, is_needed, drop=False)
+            self.mirror.sync(self.root, is_needed)
 
     @property
     def mirror(self) -> Mirror | None:

@@ -56,9 +56,9 @@ def read_logs(bucket: Bucket, sweep: str) -> Logs:
     for _ in range(FEW_TRIES):
         keys = list(found := bucket.listed(f"{sweep}/{FOLDER}"))
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            read = list(pool.map(bucket.get, keys))
+            read = list(pool.map(lambda key: b"".join(bucket.parts(key, found[key].size)), keys))
         if all(read):  # otherwise the driver has made a new base meanwhile
-            segments = [(key, segment[0]) for key, segment in zip(keys, read, strict=True) if segment]
+            segments = list(zip(keys, read, strict=True))
             return replace(_joined(bucket, segments), count=len(keys), state=_state(found))
     raise StoreError("its logs change faster than they can be read", bucket.at(sweep))
 

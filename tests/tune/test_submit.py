@@ -72,7 +72,9 @@ def cluster(tmp_path):
         head = [*START, "--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={short}/ray",
                 f"--ray-client-server-port={free_port()}"]  # fmt: skip
         try:
-            for number, command in enumerate((head, [*START, f"--address=127.0.0.1:{port}"])):
+            # A temporary folder of its own: two nodes that unpack a job's code into the same one disturb each other.
+            other = [*START, f"--address=127.0.0.1:{port}", f"--temp-dir={short}/other"]
+            for number, command in enumerate((head, other)):
                 own = {"KDSWEEP_CACHE": str(tmp_path / f"cache{number}")}
                 started = subprocess.run(command, env=environment | own, capture_output=True, text=True, check=False)
                 assert started.returncode == 0, started.stdout + started.stderr

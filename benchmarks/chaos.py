@@ -1,6 +1,7 @@
 """Kill workers, nodes and drivers during sweeps, and count what is lost.
 
     python benchmarks/chaos.py --rounds 20
+    python benchmarks/chaos.py --rounds 20 --storage s3://sweeps/chaos
 
 Each round runs the same sweep, including the teacher's training and the confirmation, on a local Ray cluster of three
 nodes, injects faults at random times, and resumes the sweep after each driver kill. The times are counted in epochs of
@@ -8,6 +9,10 @@ an uninterrupted run, so that a fast machine does not finish before the last fau
 every requested trial must exist exactly once, with the same accuracy at every epoch that both reached, including the
 rungs, and every confirmation run that both made must have the same result. Before one of the resumes, all files of the
 sweep are dated an hour ahead, as if the clock had been set back. Finally an export is killed.
+
+With --storage s3://..., the rounds are stored on an S3 server: moto's, started here, unless AWS_ENDPOINT_URL names one.
+Every node and the driver have caches of their own, and that of a killed driver is deleted, so that only objects go from
+one to the next. A proxy gives a share of all requests a fault, and once in each round the store is away for seconds.
 """
 
 from __future__ import annotations
@@ -32,6 +37,8 @@ from typing import Any
 
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 MARK = "KDSWEEP_CHAOS_ROUND"
+CACHE, ENDPOINT = "KDSWEEP_CACHE", "AWS_ENDPOINT_URL"
+KEYS = {"AWS_ACCESS_KEY_ID": "chaos", "AWS_SECRET_ACCESS_KEY": "chaos", "AWS_REGION": "us-east-1"}
 SPEC = """\
 dataset: {{name: mnist_mini, subset: 2000, val_fraction: 0.5}}
 teacher: {{model: mnist_teacher, width: 0.25, train: {{epochs: 8}}}}
@@ -84,6 +91,8 @@ def main() -> None:
     parser.add_argument("--driver-kills", type=int, default=1, help="per round")
     parser.add_argument("--worker-kills", type=int, default=2, help="per round")
     parser.add_argument("--node-removals", type=int, default=1, help="per round, at most 2")
+    parser.add_argument("--storage", default="", help="URI of the rounds' sweeps; default: local folders")
+    parser.add_argument("--store-faults", type=float, default=0.05, help="share of the store's answers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="also write the outcomes here")
     arguments = parser.parse_args()
@@ -91,12 +100,14 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="kdsweep-chaos-"))
     os.environ[MARK] = uuid.uuid4().hex
     try:
+        if arguments.storage:
+            Store.used = Store(arguments.storage, arguments.store_faults, arguments.seed, folder)
         (folder / "chaos.yaml").write_text(SPEC.format(trials=arguments.trials))
         reference = run_reference(folder, arguments.trials)
         outcomes = []
         for number in range(arguments.rounds):
             faults = ["driver"] * arguments.driver_kills + ["worker"] * arguments.worker_kills
-            faults += ["node"] * min(2, arguments.node_removals)
+            faults += ["node"] * min(2, arguments.node_removals) + ["store"] * bool(arguments.storage)
             dice = random.Random(f"{arguments.seed}-{number}")
             dice.shuffle(faults)
             outcomes.append(run_round(folder, f"round{number}", faults, dice, reference))
@@ -104,9 +115,73 @@ def main() -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(table(outcomes))
+    if Store.used:
+        print(Store.used.told())
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
     sys.exit(any(_is_bad(outcome) for outcome in outcomes))
+
+
+class Store:
+    """The object store of the rounds, behind a proxy with faults.
+
+    Args:
+        uri: Where the rounds are stored.
+        share: Share of its answers that have a fault.
+        seed: Seed of the faults.
+        folder: For the caches.
+
+    Attributes:
+        used: The one that is used; None for local folders.
+    """
+
+    used: Store | None = None
+
+    def __init__(self, uri: str, share: float, seed: int, folder: Path):
+        sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+        from faulty_store import FaultyStore
+
+        self.uri, self.folder = uri.rstrip("/"), folder
+        behind = os.environ.get(ENDPOINT) or _moto(uri)
+        self.proxy = FaultyStore(behind, share, seed)
+        os.environ.update({name: os.environ.get(name) or value for name, value in KEYS.items()})
+        os.environ.update({ENDPOINT: self.proxy.address, CACHE: str(self.cache("driver"))})
+
+    def cache(self, name: str) -> Path:
+        """The cache of a node, or of the driver."""
+        return self.folder / "caches" / name
+
+    def forget(self) -> None:
+        """Delete the driver's cache, as if it went on on another machine."""
+        shutil.rmtree(self.cache("driver"), ignore_errors=True)
+
+    def leave(self, seconds: float) -> None:
+        """Be away for some time."""
+        self.proxy.down = True
+        time.sleep(seconds)
+        self.proxy.down = False
+
+    def told(self) -> str:
+        """Tell the faults."""
+        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(self.proxy.count.items()) if kind)
+        return f"faults in {self.proxy.requests} requests to the store: {faults}"
+
+
+def _moto(uri: str) -> str:
+    """Start moto's S3 server with the bucket. Return its address."""
+    import logging
+
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    names = ("aws_access_key_id", "aws_secret_access_key", "region_name")
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", **dict(zip(names, KEYS.values(), strict=True)))
+    client.create_bucket(Bucket=uri.split("/")[2])
+    return f"http://{host}:{port}"
 
 
 def run_reference(folder: Path, trials: int) -> Undisturbed:
@@ -131,8 +206,12 @@ def new_cluster() -> tuple[Any, list[Any]]:
     """Start a local cluster of a head and two nodes, with one core each."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    def own(number: int) -> dict[str, Any]:
+        return {"env_vars": {CACHE: str(Store.used.cache(f"node{number}"))}} if Store.used else {}
+
+    head = {"num_cpus": 1, "include_dashboard": False, **own(0)}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = [cluster.add_node(num_cpus=1, **own(number)) for number in (1, 2)]
     cluster.wait_for_nodes()
     return cluster, nodes
 
@@ -152,9 +231,11 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random, r
         driver.kill()
         driver.wait()
         injected["driver, during the teacher's training"] += 1
+        _forget()
         driver = _command(folder, name, cluster.address, resume=True)
+    reached = 0
     for fault in faults:
-        seen = _lines(log)
+        seen = max(_lines(log), reached)
         wanted = seen + dice.randint(1, longest)
         _wait_for(lambda: _lines(log) >= wanted, driver)  # noqa: B023 - called at once
         if driver.poll() is not None:
@@ -164,6 +245,10 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random, r
             if workers:
                 os.kill(dice.choice(workers), signal.SIGKILL)
                 injected["worker"] += 1
+        elif fault == "store":
+            assert Store.used
+            Store.used.leave(dice.uniform(1, 6))
+            injected["store"] += 1
         elif fault == "node":
             cluster.remove_node(nodes.pop(dice.randrange(len(nodes))), allow_graceful=False)
             injected["node"] += 1
@@ -172,6 +257,8 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random, r
             driver.wait()
             injected["driver"] += 1
             injected["clock"] += _date_ahead(sweep)
+            reached = max(reached, _lines(log))
+            _forget()
             driver = _command(folder, name, cluster.address, resume=True)
     _wait_for(lambda: any((sweep / "confirmed").glob("*")), driver)
     time.sleep(dice.uniform(0, 3))
@@ -179,6 +266,7 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random, r
         driver.kill()
         driver.wait()
         injected["driver, during the confirmation"] += 1
+        _forget()
         driver = _command(folder, name, cluster.address, resume=True)
     code = driver.wait()
     cluster.shutdown()
@@ -195,7 +283,8 @@ def judge(folder: Path, name: str, asked: int) -> Outcome:
     """Compare a round's results with those of the uninterrupted run."""
     import kdsweep
 
-    results = kdsweep.load_results(_sweep(folder, name))
+    _forget()
+    results = kdsweep.load_results(_uri(folder, name))
     reference = kdsweep.load_results(_sweep(folder, "reference"))
     outcome = Outcome(asked)
     states = results.trials["state"].value_counts()
@@ -204,14 +293,14 @@ def judge(folder: Path, name: str, asked: int) -> Outcome:
     outcome.errors = sorted(set(results.trials["error"]) - {""})
     outcome.lost = max(0, outcome.asked - outcome.finished - outcome.failed)
     outcome.duplicated = int(results.trials["number"].duplicated().sum()) + max(0, len(results.trials) - outcome.asked)
-    outcome.epochs_repeated = _lines(_sweep(folder, name) / "epochs.jsonl") - len(results.epochs)
+    outcome.epochs_repeated = _lines(results.path / "epochs.jsonl") - len(results.epochs)
     both = results.epochs.merge(reference.epochs, on=["trial", "epoch"], suffixes=("", "_reference"))
     same = (both["val_accuracy"] == both["val_accuracy_reference"]) & (
         both["train_loss"] == both["train_loss_reference"]
     )
     outcome.differing = int((~same).sum()) + int(not len(both))
-    for path in (_sweep(folder, name) / "confirmed").glob("*/result.json"):
-        other = _sweep(folder, "reference") / path.relative_to(_sweep(folder, name))
+    for path in (results.path / "confirmed").glob("*/result.json"):
+        other = _sweep(folder, "reference") / path.relative_to(results.path)
         outcome.confirmed_differing += other.is_file() and json.loads(other.read_text()) != json.loads(path.read_text())
     outcome.confirmed_differing += len(results.confirmed) != 1
     (student,) = results.export(folder / "students" / name, top=1)
@@ -234,6 +323,7 @@ def table(outcomes: list[Outcome]) -> str:
         "clocks set back": faults["clock"],
         "workers killed (SIGKILL)": faults["worker"],
         "nodes removed": faults["node"],
+        **({"times the store was away for 1 to 6 seconds": faults["store"]} if Store.used else {}),
         "trials requested": sum(o.asked for o in outcomes),
         "trials finished": sum(o.finished for o in outcomes),
         "trials failed": sum(o.failed for o in outcomes),
@@ -254,8 +344,24 @@ def _is_bad(outcome: Outcome) -> bool:
 
 
 def _sweep(folder: Path, name: str) -> Path:
-    """The sweep of a round. Each has a storage of its own, so that each trains its own teacher."""
-    return folder / name / "chaos"
+    """The driver's files of the sweep of a round. Each has a storage of its own, and so trains its own teacher."""
+    from kdsweep.storage.paths import SweepDir
+
+    return SweepDir.at(_uri(folder, name)).root
+
+
+def _uri(folder: Path, name: str) -> str:
+    """The sweep of a round. The uninterrupted one is in a local folder."""
+    return f"{_storage(folder, name)}/chaos"
+
+
+def _storage(folder: Path, name: str) -> str:
+    return f"{Store.used.uri}/{name}" if Store.used and name != "reference" else str(folder / name)
+
+
+def _forget() -> None:
+    if Store.used:
+        Store.used.forget()
 
 
 def _wait_for(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -> None:
@@ -275,7 +381,7 @@ def _date_ahead(sweep: Path) -> bool:
 
 def _kill_export(folder: Path, name: str, dice: random.Random) -> bool:
     """Kill an export at a random time. Return whether it was still running."""
-    command = [sys.executable, "-m", "kdsweep", "export", str(_sweep(folder, name)), "--top", "10"]
+    command = [sys.executable, "-m", "kdsweep", "export", _uri(folder, name), "--top", "10"]
     export = subprocess.Popen(
         [*command, "--out", str(folder / "students" / name)], cwd=folder, stdout=subprocess.DEVNULL
     )
@@ -287,13 +393,24 @@ def _kill_export(folder: Path, name: str, dice: random.Random) -> bool:
 
 
 def _command(folder: Path, name: str, address: str, resume: bool = False) -> subprocess.Popen[bytes]:
-    begin = ["run", str(folder / "chaos.yaml"), "--storage", str(folder / name)]
-    started = (_sweep(folder, name) / "spec.yaml").is_file()
-    what = ["resume", str(_sweep(folder, name))] if resume and started else begin
+    begin = ["run", str(folder / "chaos.yaml"), "--storage", _storage(folder, name)]
+    what = ["resume", _uri(folder, name)] if resume and _has_begun(_uri(folder, name)) else begin
     command = [sys.executable, "-c", "from kdsweep.cli import main; main()", *what]
     command += ["--address", address] if address else []
     with (folder / f"{name}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+
+
+def _has_begun(uri: str) -> bool:
+    from kdsweep.errors import InputError
+    from kdsweep.storage.paths import SweepDir
+    from kdsweep.storage.places import Place
+
+    try:
+        SweepDir.need(Place.of(uri))
+    except InputError:
+        return False
+    return True
 
 
 def _workers() -> list[int]:

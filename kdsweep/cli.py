@@ -91,7 +91,7 @@ def resume(
     from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.live import for_console
 
-    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
+    SweepDir.need(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import resume as resume_sweep
 
     add_cwd_to_path()
@@ -119,7 +119,7 @@ def confirm(
     from kdsweep.terminal.live import for_console
 
     asked = _seeds(seeds)
-    SweepDir.existing(directory)  # before Ray is imported, which takes seconds
+    SweepDir.need(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import confirm as confirm_sweep
 
     add_cwd_to_path()
@@ -206,7 +206,7 @@ def report(
         errors.print("predicting the test split", highlight=False)
         if note := provide(found):
             errors.print(printable(note), highlight=False, markup=False, soft_wrap=True)
-    place = out or Place.of(found.sweep.report)
+    place = out or found.sweep.place / found.sweep.report.name
     write_report_to(found, place)
     typer.echo(place)
 

@@ -44,36 +44,70 @@ class Bucket:
         return sorted(one["Key"] for one in listed.get("Contents", ()))
 
 
-@pytest.fixture(scope="session")
-def s3_server():
-    """The address of the server."""
-    pytest.importorskip("moto")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from moto.server import ThreadedMotoServer
+class Server:
+    """The server. What it keeps is in memory, and outlives a restart."""
 
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
+    def __init__(self) -> None:
+        self._server = self._started(0)
+        self.host, self.port = self._server.get_host_and_port()
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def start(self) -> None:
+        self._server = self._started(self.port)
+
+    def _started(self, port: int):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from moto.server import ThreadedMotoServer
+
+            logging.getLogger("werkzeug").setLevel(logging.ERROR)
+            server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+            server.start()
+        return server
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A server that can be restarted."""
+    pytest.importorskip("moto")
+    server = Server()
+    yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server(server):
+    """The address of the server."""
+    return server.address
 
 
 @pytest.fixture
 def bucket(s3_server, monkeypatch, tmp_path):
     """An empty bucket; the cache of fetched objects is in the test's directory."""
-    from kdsweep.storage import fetched
-
     environment = VARIABLES | {"AWS_ENDPOINT_URL": s3_server, "KDSWEEP_CACHE": str(tmp_path / "cache")}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     bucket = Bucket("s3://sweeps", environment)
     client = bucket.client()
     client.create_bucket(Bucket="sweeps")
-    fetched._copied.cache_clear()
+    forget()
     yield bucket
     for key in bucket.listed():
         client.delete_object(Bucket="sweeps", Key=key)
     client.delete_bucket(Bucket="sweeps")
-    fetched._copied.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    """Let this process open all stores anew, with the present variables and cache."""
+    from kdsweep.storage import bucket, fetched, following, mirror
+
+    for known in (fetched._copied, bucket.bucket, mirror.mirror_of):
+        known.cache_clear()
+    following._FOLLOWERS.clear()

@@ -16,7 +16,8 @@ from kdsweep.errors import InputError, MethodError
 from kdsweep.registry import is_user_object
 from kdsweep.search.space import SearchSpace
 from kdsweep.storage import weights
-from kdsweep.storage.fetched import cache_root, local_copy
+from kdsweep.storage.cache import cache_root
+from kdsweep.storage.fetched import local_copy
 
 SHIPPED = "kdsweep:"
 

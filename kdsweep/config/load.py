@@ -173,15 +173,10 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
 
 def _storage_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield why no sweep can be kept in `storage`."""
-    accepted = "a directory that every node reaches"
-    if Place.of(spec.storage).is_remote:
+    if reason := of_ray(spec.storage):
         message = (
-            f"sweeps cannot be kept in an object store; accepted: {accepted}, such as a shared file system or a "
-            "mounted bucket; --out of kdsweep results, export and report takes s3://"
+            f"{reason}; accepted: a directory that every node reaches, such as --storage /shared/runs, or s3://..."
         )
-        yield ("storage",), ("storage",), f"found {spec.storage!r}: {message}"
-    elif reason := of_ray(spec.storage):
-        message = f"{reason}; accepted: {accepted}, such as --storage /shared/runs"
         yield ("storage",), ("storage",), f"found {spec.storage!r}, {message}"
 
 

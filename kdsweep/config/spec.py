@@ -22,6 +22,7 @@ from kdsweep.section import Count, Rate, Section, Weight
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place
 from kdsweep.storage.section import PlaceText
 from kdsweep.tasks import Goal
 from kdsweep.tasks.metrics import COSTS
@@ -214,7 +215,8 @@ class SweepSpec(Section):
     @property
     def sweep_dir(self) -> SweepDir:
         """The sweep's directory."""
-        return SweepDir(Path(self.storage) / self.name)
+        place = Place.of(self.storage)
+        return SweepDir.at(place / self.name) if place.is_remote else SweepDir(Path(self.storage) / self.name)
 
     def comparable(self) -> dict[str, Any]:
         """Return the resolved values; equal values mean the same sweep."""

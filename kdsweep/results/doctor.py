@@ -16,8 +16,11 @@ from kdsweep.results.frames import Results, write_frames
 from kdsweep.results.from_logs import frozen_trials
 from kdsweep.results.predictions import checked
 from kdsweep.storage import weights
+from kdsweep.storage.driving import driving
 from kdsweep.storage.files import read_json
+from kdsweep.storage.following import discard
 from kdsweep.storage.jsonl import read_lines
+from kdsweep.storage.mirror import DRIVER
 from kdsweep.storage.paths import SweepDir
 
 _DATA = "without it, a change of the data set since the sweep began is not noticed"
@@ -49,12 +52,16 @@ def examine(sweep: SweepDir) -> list[Finding]:
         SweepDirError: If the sweep is running, or its directory cannot be written.
     """
     try:
+        if sweep.uri:
+            sweep = SweepDir.at(sweep.place, DRIVER)
+            with driving(sweep, lambda line: None, everything=True):
+                return list(_findings(sweep))
         with FileLock(sweep.lock, timeout=0):
             return list(_findings(sweep))
     except Timeout:
-        raise SweepDirError(f"{sweep.root}: the sweep is running; wait for it or stop it") from None
+        raise SweepDirError(f"{sweep}: the sweep is running; wait for it or stop it") from None
     except OSError as error:
-        raise SweepDirError(f"{sweep.root}: cannot be written: {error.strerror}") from error
+        raise SweepDirError(f"{sweep}: cannot be written: {error.strerror}") from error
 
 
 def _findings(sweep: SweepDir) -> Iterator[Finding]:
@@ -119,7 +126,7 @@ def _of_trial(sweep: SweepDir, key: str) -> str:
     point = row["config"].replace("'", "\\u0027")  # JSON, in quotes of the shell
     return (
         "its trial cannot be exported; other students can; to train this one again, from the same seed: kdsweep run "
-        f"{shlex.quote(str(sweep.spec))} --name {shlex.quote(f'{sweep.root.name}-{key}')} --set search.trials=1 "
+        f"{shlex.quote(str(sweep.spec))} --name {shlex.quote(f'{sweep.name}-{key}')} --set search.trials=1 "
         f"--set search.plain_share=0 --set confirm.top=0 --set 'search.points=[{point}]'"
     )
 
@@ -153,7 +160,7 @@ def _removable(sweep: SweepDir, path: Path, how: str, look: Callable[[], str] | 
     by_ending = _parquet if path.suffix == ".parquet" else _json
     finding = _looked_at(sweep, path, look or partial(by_ending, path))
     if finding.state == "damaged":
-        path.unlink()
+        discard(path)
         what = "outdated" if finding.note.startswith("outdated") else "damaged"
         finding = Finding(finding.file, "repaired", f"was {what} and has been removed; {how}")
     yield finding

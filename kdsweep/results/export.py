@@ -161,7 +161,7 @@ def check_kept(sweep: SweepDir, keys: Sequence[str], keep_weights: int) -> None:
             f"--top {len(keys)}: the weights of the best {most} trials were kept "
             f"(search.keep_weights: {keep_weights}); accepted: --top {most} or less, or --trial KEY. "
             f"--set search.keep_weights={len(keys)} keeps more in a new sweep, or of the trials that "
-            f"kdsweep resume {sweep.root} --trials N adds"
+            f"kdsweep resume {sweep} --trials N adds"
         )
 
 

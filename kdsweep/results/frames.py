@@ -62,7 +62,7 @@ class Results(Plots):
 
     @property
     def path(self) -> Path:
-        """The sweep's directory."""
+        """The sweep's directory; of a sweep in an object store, that of its files on this machine."""
         return self.sweep.root
 
     @cached_property
@@ -103,8 +103,8 @@ class Results(Plots):
             confirmed = upgraded(pd.read_parquet(self.sweep.confirmed_frame))
         except (OSError, ValueError) as error:
             raise SweepDirError(
-                f"{self.sweep.confirmed_frame}: damaged; remove it with kdsweep doctor {self.path}, then rebuild it "
-                f"with kdsweep confirm {self.path}"
+                f"{self.sweep.confirmed_frame}: damaged; remove it with kdsweep doctor {self.sweep}, then rebuild it "
+                f"with kdsweep confirm {self.sweep}"
             ) from error
         costs = self.trials.set_index("trial")[["flops", *SPEEDS]]
         confirmed = confirmed.drop(columns=costs.columns, errors="ignore")  # of a frame that was written with them
@@ -342,10 +342,11 @@ class Results(Plots):
         wanted = Wanted(onnx, torch_export, quantize)
         wanted.check()
         chosen = [self.trial(trial)] if trial else self.distinct(top).to_dict("records")
+        self.sweep.fetch_weights(row["trial"] for row in chosen)
         if not trial:
             check_kept(self.sweep, [row["trial"] for row in chosen], self.spec.search.keep_weights)
         if not chosen:
-            raise InputError(f"{self.path}: no trial has finished an epoch yet; export once one has")
+            raise InputError(f"{self.sweep}: no trial has finished an epoch yet; export once one has")
         return export_students(self.sweep, chosen, self.confirmed, self.teacher, Place.of(out), wanted, tell)
 
     @classmethod
@@ -379,12 +380,15 @@ class Results(Plots):
         """The content of one of the teacher's JSON files."""
         command = "confirm" if file == self.sweep.teacher_test else "resume"
         return read_json(
-            file, f"remove it with kdsweep doctor {self.path}, then rebuild it with kdsweep {command} {self.path}"
+            file, f"remove it with kdsweep doctor {self.sweep}, then rebuild it with kdsweep {command} {self.sweep}"
         )
 
 
-def load_results(path: str | Path | Place) -> Results:
+def load_results(path: str | Path | Place | SweepDir) -> Results:
     """Open the results of a running or finished sweep.
+
+    Args:
+        path: Its directory, or its URI in an object store, of which the files are fetched to this machine.
 
     Raises:
         SweepDirError: If there is no sweep at `path`.

@@ -138,7 +138,7 @@ class Plots:
         try:
             return "\n".join(_summary(found))
         except KdsweepError as error:
-            return f"Results({str(found.path)!r}): {error}"
+            return f"Results({str(found.sweep)!r}): {error}"
 
     def _repr_html_(self) -> str:
         """A short table for notebooks: the best students, with what was confirmed of them."""
@@ -160,7 +160,7 @@ def _summary(found: Found) -> list[str]:
     trials, goal, best = found.trials, found.goal, found.best().to_dict("records")
     counts = trials["state"].value_counts().to_dict()
     told = ", ".join(f"{counts[name]} {word}" for name, word in STATE_WORDS.items() if name in counts)
-    lines = [f"Results({str(found.path)!r}): {len(trials)} trials{f' ({told})' if told else ''}"]
+    lines = [f"Results({str(found.sweep)!r}): {len(trials)} trials{f' ({told})' if told else ''}"]
     if best:
         row = best[0]
         teacher = found.teacher.get(goal.column)

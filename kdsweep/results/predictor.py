@@ -23,6 +23,7 @@ from kdsweep.results.predictions import TEACHER, Model, disagreements, models_of
 from kdsweep.results.student import rebuilt
 from kdsweep.storage import weights
 from kdsweep.storage.files import read_json
+from kdsweep.storage.following import fetch
 from kdsweep.tasks import Samples
 from kdsweep.tasks.recorded import same_data, same_test
 from kdsweep.training.batches import batch_size
@@ -36,7 +37,7 @@ SHRUNK = 160
 
 def wanted(results: Results) -> bool:
     """Whether predictions are missing or outdated and the weights of the best confirmed student are there."""
-    return bool(results.predictions.empty and any(model.weights.is_file() for model in models_of(results)[:1]))
+    return bool(results.predictions.empty and any(_is_there(model) for model in models_of(results)[:1]))
 
 
 def provide(results: Results) -> str:
@@ -94,7 +95,7 @@ def predict_here(results: Results) -> None:
     data = task.prepare(section, spec.seed, sweep.store)
     recorded = read_json(sweep.data)
     if not same_data(recorded, data) or not same_test(recorded, data):
-        raise DataError(f"{sweep.root}: the data set has changed since the sweep")
+        raise DataError(f"{sweep}: the data set has changed since the sweep")
     if not task.prepare_test(section, data):
         raise DataError(f"dataset {section.name!r}: has no test split")
     predict(results, Workbench.of(spec, sweep, data, torch.device("cpu")))
@@ -121,9 +122,14 @@ def _loadable(results: Results) -> list[Model]:
     models = models_of(results)
     if not models:
         raise InputError(f"{results.path}: no student has been confirmed")
-    if not models[0].weights.is_file():
+    if not _is_there(models[0]):
         raise InputError(f"{models[0].weights}: missing; only the weights of the best trials are kept")
-    return [model for model in models if model.weights.is_file()]
+    return [model for model in models if _is_there(model)]
+
+
+def _is_there(model: Model) -> bool:
+    fetch(model.weights)
+    return model.weights.is_file()
 
 
 def _loaded(results: Results, bench: Workbench, model: Model) -> nn.Module:

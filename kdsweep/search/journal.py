@@ -14,6 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages.journal import JournalFileBackend
 
 from kdsweep.errors import SweepDirError
+from kdsweep.storage.following import grown
 from kdsweep.storage.jsonl import cut_torn_line
 from kdsweep.storage.logs import no_journal
 from kdsweep.storage.paths import SweepDir
@@ -46,6 +47,7 @@ class BatchedJournal(JournalFileBackend):
     def __init__(self, path: Path):
         cut_torn_line(path)
         super().__init__(str(path))
+        self._path = path
         self._pending: list[dict[str, Any]] = []
         self._batching = False
         # Entries appended here but not read since, starting at entry number `_first_unread`. Reading them back from the
@@ -85,6 +87,7 @@ class BatchedJournal(JournalFileBackend):
         if self._pending:
             super().append_logs(self._pending)
             self._pending = []
+            grown(self._path)
 
 
 def name_objectives(study: optuna.Study, names: Sequence[str]) -> None:

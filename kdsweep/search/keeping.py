@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-
 from kdsweep.search.baseline import is_plain, size_of
 from kdsweep.search.objectives import Objectives
 from kdsweep.search.plan import Plan
 from kdsweep.search.section import KEPT_WEIGHTS
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.trial import Trial
+from kdsweep.storage.following import discard, discard_folder
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Goal
 
@@ -38,8 +37,7 @@ class KeptWeights:
     def end(self, trial: Trial) -> None:
         """Delete the state of a trial that has ended, and all weights that are no longer worth keeping."""
         folder = self._sweep.trial(trial.key)
-        for done_with in (folder.state, folder.hang):
-            done_with.unlink(missing_ok=True)
+        discard(folder.state, folder.hang)
         before = [*self.trials, trial]
         self.trials = self._worth_keeping(before)
         for other in before:
@@ -48,7 +46,7 @@ class KeptWeights:
 
     def drop(self, trial: Trial) -> None:
         """Delete all files of a trial."""
-        shutil.rmtree(self._sweep.trial(trial.key).root, ignore_errors=True)
+        discard_folder(self._sweep.trial(trial.key).root)
 
     def _worth_keeping(self, trials: list[Trial]) -> list[Trial]:
         best = self._spec.search.keep_weights

@@ -42,7 +42,7 @@ def watch(
     from kdsweep.serving.server import listen
     from kdsweep.serving.watch import watch_app
 
-    app = watch_app(directory.local("only directories of this machine are served"))
+    app = watch_app(directory)
     _serve(app, listen(host, port, token), f"watching {directory}", browser)
 
 
@@ -59,7 +59,7 @@ def dashboard(
     from kdsweep.serving.dashboard import Dashboard
     from kdsweep.serving.server import listen
 
-    app = Dashboard(directory.local("only directories of this machine are served"))
+    app = Dashboard(directory)
     _serve(app, listen(host, port, token), f"Optuna's dashboard of {directory}", browser)
 
 

@@ -23,8 +23,9 @@ from kdsweep.results.importance import VERSUS_DASHBOARD
 from kdsweep.results.report.answer import answer
 from kdsweep.results.report.places import shortest
 from kdsweep.search.journal import name_objectives
-from kdsweep.serving.pages import Followed, state_of
+from kdsweep.serving.pages import Followed, refresh, state_of
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place
 
 _BASELINES = {"kd_gain": "its plain twin", "kd_gain_tuned": "the tuned plain student"}
 _NO_ATTRIBUTES = ("trial", "number", "state", "config")
@@ -34,14 +35,14 @@ class Dashboard:
     """The application. It copies the study again when the sweep's files have changed.
 
     Args:
-        directory: The sweep's directory.
+        directory: The sweep's directory or URI.
 
     Raises:
         InputError: If optuna-dashboard is not installed.
         SweepDirError: If there is no sweep, or none of its trials has begun.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path | Place):
         try:
             import a2wsgi
             import optuna_dashboard
@@ -53,11 +54,15 @@ class Dashboard:
         if not frozen_trials(sweep):
             raise SweepDirError(f"{directory}: no trial has begun; start the dashboard once one has")
 
+        def state() -> str:
+            refresh(sweep)
+            return state_of(sweep)
+
         def build(_: str) -> ASGIApp:
-            study = copied_study(load_results(directory))
+            study = copied_study(load_results(sweep))
             return cast(ASGIApp, a2wsgi.WSGIMiddleware(optuna_dashboard.wsgi(study._storage)))
 
-        self._app = Followed[ASGIApp](lambda: state_of(sweep), build)
+        self._app = Followed[ASGIApp](state, build)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -123,7 +128,7 @@ def _copied(frozen: FrozenTrial, row: Mapping[str, Any], curve: list[float]) -> 
 def _of_sweep(found: Results) -> dict[str, Any]:
     spec, goal, teacher = found.spec, found.goal, found.teacher
     facts = {
-        "directory": str(found.path),
+        "directory": str(found.sweep),
         "objective": goal.column,
         "data set": spec.dataset.name,
         "student": spec.student.model,
@@ -141,7 +146,7 @@ def _of_sweep(found: Results) -> dict[str, Any]:
 
 
 def _note_of_sweep(found: Results) -> str:
-    path = shortest(found.path)
+    path = shortest(found.sweep.place)
     told = " ".join(filter(None, answer(found)))
     return (
         f"{_as_text(told)}\n\nThis is a copy of the sweep in memory: it follows the sweep, and changes are refused. "

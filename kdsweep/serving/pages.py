@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from uuid import uuid4
@@ -34,6 +35,12 @@ def state_of(sweep: SweepDir) -> str:
         else:
             parts.append(f"{found.st_size}.{found.st_mtime_ns}")
     return " ".join(parts)
+
+
+def refresh(sweep: SweepDir) -> None:
+    """Fetch what is new of a sweep in an object store; errors are told when the page is built."""
+    with suppress(KdsweepError):
+        sweep.refresh()
 
 
 @dataclass(frozen=True)

@@ -17,22 +17,25 @@ from kdsweep.errors import SweepDirError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.results.report.compare import Entry, render_comparison, summary_of
 from kdsweep.results.report.page import is_running, render
-from kdsweep.serving.pages import Followed, state_of
+from kdsweep.serving.pages import Followed, refresh, state_of
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place
 
 
-def watch_app(directory: Path) -> Starlette:
+def watch_app(directory: Path | Place) -> Starlette:
     """The application that serves the report of a sweep, or a comparison of all sweeps of a storage directory.
 
     Args:
-        directory: A sweep directory or a storage directory.
+        directory: A sweep directory or its URI, or a storage directory.
 
     Raises:
         SweepDirError: If it is neither.
     """
+    place = Place.of(directory)
+    directory = Path(place.text)
     # Unlike Path's methods, these are False for names that are too long.
-    if os.path.isfile(directory / "spec.yaml") or not os.path.isdir(directory):
-        page = _SweepPage(SweepDir.existing(directory))
+    if place.is_remote or os.path.isfile(directory / "spec.yaml") or not os.path.isdir(directory):
+        page = _SweepPage(SweepDir.existing(place))
         return Starlette(routes=[Route("/", _full(lambda _: page)), Route("/update", _update(lambda _: page))])
     storage = _Storage(directory)
     if not storage.names():
@@ -103,12 +106,13 @@ class _SweepPage(Followed[str]):
 
     def _state_of_sweep(self) -> str:
         # Asking takes the lock for a moment, so only a sweep that was running is asked again.
+        refresh(self._sweep)
         self._running = self._running and is_running(self._sweep)
         return f"{state_of(self._sweep)} {self._running}"
 
     def _report(self, version: str) -> str:
         self._running = is_running(self._sweep)
-        return render(load_results(self._sweep.root), self._running, version)
+        return render(load_results(self._sweep), self._running, version)
 
 
 Find = Callable[[Request], Followed[str] | None]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
 from kdsweep.storage.files import partial_of, write_json
+from kdsweep.storage.following import written
 
 
 class ArrayWriter:
@@ -50,6 +51,7 @@ class ArrayWriter:
         self._file.close()
         write_json(_sidecar(self._path), {"shape": [self._rows, *self._row_shape], "dtype": self._dtype})
         self._partial.replace(self._path)
+        written(self._path)
 
     def discard(self) -> None:
         """Delete the partial file, unless `close` was called."""

@@ -6,24 +6,19 @@ import hashlib
 import os
 import shutil
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from kdsweep.errors import InputError
+from kdsweep.storage.cache import cache_root, make_room, note_use
 from kdsweep.storage.places import Place, reason_of
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
-LIMIT = "KDSWEEP_CACHE_GB"
-FOLDER = "KDSWEEP_CACHE"
-DEFAULT_GB = 50.0
-IN_USE_SECONDS = 3600.0  # what was asked for so recently is not removed
 LOOK_AGAIN_SECONDS = 60  # how long a process assumes that the objects at a URI are as they were
-_USED = ".used"
 
 
 def local_copy(place: str | Path | Place, what: str = "file or folder") -> Path:
@@ -57,23 +52,6 @@ def _copied(place: Place, what: str, now: int) -> Path:
         return _Remote.at(place, what).copied()
     except OSError as error:
         raise InputError(f"{place}: cannot be read: {reason_of(error)}") from error
-
-
-def cache_root() -> Path:
-    """The folder of the cache, on this machine."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(FOLDER) or Path(base) / "kdsweep")
-
-
-def _limit_bytes() -> float:
-    text = os.environ.get(LIMIT) or str(DEFAULT_GB)
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = -1.0
-    if not 0 < limit < 1e9:
-        raise InputError(f"{LIMIT}: found {text!r}; accepted: a number above 0, the size of the cache in 1e9 bytes")
-    return limit * 1e9
 
 
 @dataclass(frozen=True)
@@ -123,10 +101,9 @@ class _Remote:
     def copied(self) -> Path:
         folder = cache_root() / self.digest
         if not folder.is_dir():
-            _make_room(self.size, self.place)
+            make_room(self.size, self.place)
             self._fetch(folder)
-        with suppress(OSError):
-            (folder / _USED).touch()
+        note_use(folder)
         content = folder / "content"
         return content if self.is_folder else content / self.place.name
 
@@ -150,36 +127,3 @@ class _Remote:
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-def _make_room(size: int, place: Place) -> None:
-    """Remove the copies that were not used for longest, until one of `size` bytes fits within the limit.
-
-    Raises:
-        InputError: If it cannot fit.
-    """
-    limit, now = _limit_bytes(), time.time()
-    kept = sorted((_last_use(folder), folder) for folder in cache_root().glob("*") if folder.is_dir())
-    sizes = {folder: _size(folder) for _, folder in kept}
-    total = sum(sizes.values())
-    for used, folder in kept:
-        if total + size <= limit or now - used < IN_USE_SECONDS:
-            break
-        shutil.rmtree(folder, ignore_errors=True)
-        total -= sizes[folder]
-    if total + size > limit:
-        raise InputError(
-            f"{place}: {size / 1e9:.3g} GB do not fit into the cache {cache_root()}, which holds {total / 1e9:.3g} of "
-            f"{limit / 1e9:.3g} GB; set {LIMIT} to a larger number, or {FOLDER} to another folder"
-        )
-
-
-def _last_use(folder: Path) -> float:
-    try:
-        return (folder / _USED).stat().st_mtime
-    except OSError:
-        return folder.stat().st_mtime if folder.exists() else 0.0
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from kdsweep.errors import SweepDirError
+from kdsweep.storage.following import written
 
 REPAIR = "restore it from a backup, or delete it and run kdsweep resume"
 
@@ -24,6 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
+        written(path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.errors import SweepDirError
+from kdsweep.storage import following
 
 
 class LineLog:
@@ -20,12 +21,14 @@ class LineLog:
 
     def __init__(self, path: Path):
         cut_torn_line(path)
+        self._path = path
         self._file = path.open("a", encoding="utf-8")
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Append one line and flush it to the operating system."""
         self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
         self._file.flush()
+        following.grown(self._path)
 
     def sync(self) -> None:
         """Flush the file to disk (fsync)."""
@@ -36,6 +39,7 @@ class LineLog:
         if not self._file.closed:
             self.sync()
             self._file.close()
+            following.closed(self._path)
 
 
 def read_lines(path: Path, *, wanted: Iterable[str] = ()) -> Iterator[dict[str, Any]]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdsweep.errors import SweepDirError
-from kdsweep.storage.places import Place
+from kdsweep.storage.bucket import StoreError
+from kdsweep.storage.following import fetch
+from kdsweep.storage.mirror import CACHE, COPY, DRIVER, Mirror, is_log, is_needed, is_settled, is_told, mirror_of
+from kdsweep.storage.places import Place, reason_of
 
 _KEY = re.compile(r"[0-9]{4,}-[0-9a-f]{6}")
 
@@ -18,26 +23,130 @@ class SweepDir:
     """The directory `STORAGE/NAME` of one sweep, as paths.
 
     Attributes:
-        root: Absolute path, reachable from every node.
+        root: Absolute path, reachable from every node; of a sweep in an object store, the folder of its files on this
+            machine.
+        uri: Where the sweep is, if it is in an object store; see `mirror`.
     """
 
     root: Path
+    uri: str = ""
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        """Pickle by URI: the folder of this machine may be another one on the next, and is never a driver's there."""
+        return (_copy_of, (self.uri,)) if self.uri else (type(self), (self.root,))
+
+    def __str__(self) -> str:
+        return self.uri or str(self.root)
 
     @classmethod
-    def existing(cls, path: str | Path | Place) -> SweepDir:
-        """Open the existing sweep directory at `path`.
+    def at(cls, place: str | Path | Place, role: str = DRIVER) -> SweepDir:
+        """Return the directory of a sweep, whether it exists or not.
+
+        Args:
+            place: A path or a URI.
+            role: Of a URI, whose files on this machine are meant: the driver's, or those of all other processes.
+        """
+        place = Place.of(place)
+        if not place.is_remote:
+            return cls(Path(place.text))
+        return cls(mirror_of(_parent(place.text)).root / role / place.name, place.text)
+
+    @classmethod
+    def existing(cls, path: str | Path | Place | SweepDir) -> SweepDir:
+        """Open the existing sweep directory at `path`, for reading.
+
+        Args:
+            path: A path or a URI, of which the files that results are read from are fetched; or an opened one, which
+                is brought up to date.
 
         Raises:
-            SweepDirError: If `path` is not a sweep directory.
-            InputError: If it is a URI.
+            SweepDirError: If `path` is not a sweep directory, or its object store cannot be read.
         """
+        if isinstance(path, SweepDir):
+            path.refresh()
+            return path
         place = Place.of(path)
-        sweep = cls(place.local("sweeps are read from a directory of this machine; copy it there first"))
+        if place.is_remote:
+            cls.need(place)
+            sweep = cls.at(place, COPY)
+            sweep.refresh()
+            return sweep
+        sweep = cls(Path(place.text))
         if not os.path.isdir(sweep.root):  # unlike Path.is_dir, False for names that are too long
             raise SweepDirError(f"{path}: no such directory; accepted: a sweep directory such as runs/quickstart")
         if not sweep.spec.is_file():
             raise SweepDirError(f"{path}: not a sweep directory: {sweep.spec.name} is missing")
         return sweep
+
+    @classmethod
+    def need(cls, place: Place) -> None:
+        """Check that there is a sweep, without fetching one.
+
+        Raises:
+            SweepDirError: If there is none, or its object store cannot be read.
+        """
+        if not place.is_remote:
+            cls.existing(place)
+            return
+        with _readable(place):
+            bucket = mirror_of(_parent(place.text)).bucket
+            there = bucket.head(f"{place.name}/{cls.at(place).spec.name}")
+            if there is None:
+                bucket.listed(place.name)  # says so if there is no such bucket
+        if there is None:
+            raise SweepDirError(
+                f"{place}: no such sweep; accepted: the URI of a sweep, such as s3://bucket/runs/quickstart"
+            )
+
+    def refresh(self) -> None:
+        """Fetch what others have written to an object store since, except states and weights.
+
+        Raises:
+            SweepDirError: If the store cannot be read.
+        """
+        if self.mirror is None:
+            return
+        with _readable(self):
+            if self.mirror.drives(self.root):
+                self.mirror.sync(self.root, is_told)
+                return
+            self.mirror.sync(self.root, is_told, lambda name: not is_log(name) and is_settled(self.root / name))
+            self.mirror.restore_logs(self.root)
+
+    def fetch_weights(self, keys: Iterable[str]) -> None:
+        """Fetch the weights of trials, if the sweep is in an object store.
+
+        Raises:
+            SweepDirError: If the store cannot be read.
+        """
+        if self.mirror is not None:
+            with _readable(self):
+                fetch(*(file for key in keys for file in (self.trial(key).best, self.trial(key).state)))
+
+    def fetch_needed(self) -> None:
+        """Fetch what a worker reads, if the sweep is in an object store."""
+        if self.mirror is not None:
+            self.mirror.sync(self.root, is_needed)
+
+    @property
+    def mirror(self) -> Mirror | None:
+        """The local side of the object store that the sweep is in."""
+        return mirror_of(_parent(self.uri)) if self.uri else None
+
+    @property
+    def place(self) -> Place:
+        """Where the sweep is."""
+        return Place.of(str(self))
+
+    @property
+    def storage(self) -> str:
+        """The storage that the sweep is in."""
+        return _parent(self.uri) if self.uri else str(self.root.parent)
+
+    @property
+    def name(self) -> str:
+        """The name of the directory, and so of the sweep."""
+        return self.root.name
 
     @property
     def spec(self) -> Path:
@@ -187,7 +296,7 @@ class SweepDir:
     @property
     def store(self) -> Store:
         """The cache shared by all sweeps of the same storage."""
-        return Store(self.root.parent / ".cache")
+        return Store((self.mirror.root if self.mirror else self.root.parent) / CACHE)
 
     def trial(self, key: str) -> TrialDir:
         """The folder of one trial.
@@ -261,3 +370,21 @@ class Store:
     def probe(self, digest: str) -> Path:
         """What was measured with one kind of student on one kind of machine."""
         return self.root / "probes" / f"{digest}.json"
+
+
+def _copy_of(uri: str) -> SweepDir:
+    return SweepDir.at(uri, COPY)
+
+
+def _parent(uri: str) -> str:
+    """The URI of the folder that something is in."""
+    path, mark, query = uri.partition("?")
+    return f"{path.rpartition('/')[0]}{mark}{query}"
+
+
+@contextmanager
+def _readable(place: object) -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise SweepDirError(f"{place}: cannot be read: {reason_of(error)}") from error

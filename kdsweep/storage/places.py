@@ -196,11 +196,14 @@ def of_ray(path: str | Path) -> str:
     return "one of Ray's own folders, which disappears with the job or its node"
 
 
-def shortest(path: Path) -> str:
+def shortest(place: Path | Place) -> str:
     """Return a path for a command to copy: relative to the current directory if it is in it, quoted for a shell.
 
-    Inside a Ray job it is absolute: whoever submitted the job is in another directory.
+    Inside a Ray job it is absolute: whoever submitted the job is in another directory. A URI is left as it is.
     """
+    if isinstance(place, Place) and place.is_remote:
+        return shlex.quote(place.text)
+    path = place if isinstance(place, Path) else Path(place.text)
     if not in_ray_job():
         with suppress(ValueError):
             path = path.relative_to(Path.cwd())

@@ -19,7 +19,8 @@ from kdsweep.lazy import nn, torch
 from kdsweep.seeds import digest_of
 from kdsweep.sources import source_digest, user_objects
 from kdsweep.storage import weights
-from kdsweep.storage.files import write_json
+from kdsweep.storage.files import replacing, write_json
+from kdsweep.storage.following import fetch_folder
 from kdsweep.storage.paths import Store, SweepDir
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.training.evaluate import evaluate
@@ -95,7 +96,9 @@ def teacher_digest(spec: SweepSpec, data: Prepared) -> str:
 
 def stored(spec: SweepSpec, data: Prepared, sweep: SweepDir) -> TeacherCard | None:
     """Return the card of the sweep's own teacher or of the one in the store; None if neither is intact."""
-    return _read_intact(sweep.teacher) or _read_intact(sweep.store.teacher(teacher_digest(spec, data)))
+    earlier = sweep.store.teacher(teacher_digest(spec, data))
+    fetch_folder(earlier)
+    return _read_intact(sweep.teacher) or _read_intact(earlier)
 
 
 def _read_intact(folder: Path) -> TeacherCard | None:
@@ -189,7 +192,8 @@ def adopt(card: TeacherCard, sweep: SweepDir) -> None:
     if _read_intact(sweep.teacher):
         return
     sweep.teacher.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(sweep.store.teacher(card.digest) / WEIGHTS, sweep.teacher_weights)
+    with replacing(sweep.teacher_weights) as partial:
+        shutil.copyfile(sweep.store.teacher(card.digest) / WEIGHTS, partial)
     card.write(sweep.teacher_card)
 
 

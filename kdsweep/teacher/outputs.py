@@ -23,6 +23,7 @@ from kdsweep.models import InputSpec, Tapped
 from kdsweep.seeds import digest_of
 from kdsweep.storage import weights
 from kdsweep.storage.arrays import ArrayWriter, has_array, map_array
+from kdsweep.storage.following import fetch_folder
 from kdsweep.storage.paths import Store
 from kdsweep.tasks import Prepared, Samples, View
 from kdsweep.training.batches import batch_size
@@ -158,6 +159,8 @@ class OutputStore:
             _release_if_stale(claim)
             return False
         try:
+            if not self.complete(epoch):
+                fetch_folder(self.view_root(epoch))
             if not self.complete(epoch):
                 self._write(epoch, teacher, train, claim)
         finally:

@@ -47,7 +47,12 @@ SpecArgument = Annotated[
     ),
 ]
 DirArgument = Annotated[
-    Place, typer.Argument(metavar="DIR", parser=Place.of, help="A sweep directory, such as runs/quickstart.")
+    Place,
+    typer.Argument(
+        metavar="DIR",
+        parser=Place.of,
+        help="A sweep directory, such as runs/quickstart or s3://bucket/runs/quickstart.",
+    ),
 ]
 StudentArgument = Annotated[
     Place,
@@ -61,7 +66,9 @@ SetOption = Annotated[
     list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8.")
 ]
 NameOption = Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")]
-StorageOption = Annotated[str, typer.Option("--storage", help="Directory of the sweeps; every node must reach it.")]
+StorageOption = Annotated[
+    str, typer.Option("--storage", help="Directory of the sweeps, which every node must reach, or s3://....")
+]
 AddressOption = Annotated[
     str,
     typer.Option(

@@ -37,7 +37,7 @@ def print_summary(results: Results) -> None:
     out.print()
     for line in _notes(results):
         # What is copied, paths and commands, is left to the terminal to wrap.
-        copied = shortest(results.path) in line
+        copied = shortest(results.sweep.place) in line
         out.print(printable(line), highlight=False, markup=False, soft_wrap=copied)
 
 
@@ -65,7 +65,7 @@ def _named(goals: Sequence[Goal]) -> str:
 
 
 def _notes(results: Results) -> list[str]:
-    path = shortest(results.path)
+    path = shortest(results.sweep.place)
     states = ", ".join(f"{count} {state}" for state, count in results.trials["state"].value_counts().items())
     notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials), *_budget(results)]
     notes += _fronts(results)

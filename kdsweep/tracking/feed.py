@@ -77,7 +77,7 @@ class Feed:
 
     def _warn(self, reason: str) -> None:
         shown = reason if len(reason) <= 200 else f"{reason[:197]}..."
-        resume = f"kdsweep resume {self._sweep.root}"
+        resume = f"kdsweep resume {self._sweep}"
         later = f"what is missing is logged by the next: {resume}; to turn it off: {resume} --set {self._off}"
         self._tell(f"warning: {self.name} is off for this session: {shown}; {later}")
 

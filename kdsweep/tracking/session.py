@@ -88,6 +88,6 @@ def _attach(
             opened.close()
             tell(f"attached to the runs of {', '.join(ended)}")
         if missing := ", ".join(students.keys() - ended.keys()):
-            tell(f"warning: not attached: no finished run of {missing}; to log it: kdsweep resume {sweep.root}")
+            tell(f"warning: not attached: no finished run of {missing}; to log it: kdsweep resume {sweep}")
     except BaseException as error:  # of code that is not ours
         tell(f"warning: not attached: {' '.join(str(error).split())[:200] or type(error).__name__}")

@@ -21,6 +21,7 @@ from kdsweep.methods import Outputs
 from kdsweep.models import Taps
 from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
+from kdsweep.storage.following import discard
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.averaging import Average
@@ -243,7 +244,7 @@ def resumed(begin: Callable[[], Training], state: Path) -> Training:
     try:
         training.load(state)
     except CheckpointError:
-        state.unlink(missing_ok=True)
+        discard(state)
         return begin()
     return training
 
@@ -256,7 +257,7 @@ def run_through(training: Training, state: Path) -> Iterator[dict[str, float]]:
         if time.monotonic() - saved > SAVE_SECONDS:
             training.save(state)
             saved = time.monotonic()
-    state.unlink(missing_ok=True)
+    discard(state)
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:

@@ -68,7 +68,7 @@ class Confirmation:
         if not self._has_test():
             self._progress.phase("confirm", f"skipped: {self._spec.dataset.name} has no test split")
             return
-        chosen = chosen_of(load_results(self._sweep.root), self._spec.confirm.top)
+        chosen = chosen_of(load_results(self._sweep), self._spec.confirm.top)
         self._design = design_of(self._spec, chosen)
         self._progress.phase("confirm", _announced(self._design, chosen, self._spec))
         self._want_more()

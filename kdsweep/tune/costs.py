@@ -49,7 +49,7 @@ class Costs:
     def begin(self) -> None:
         """Choose the students: one configuration for each width and method."""
         self._written()
-        results = load_results(self._sweep.root)
+        results = load_results(self._sweep)
         chosen: dict[tuple[float, str], str] = {}
         trials = results.best(len(results.trials))
         for trial, width, method in zip(trials["trial"], trials["width"], trials["method"], strict=True):

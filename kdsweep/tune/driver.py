@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
 from ray.exceptions import RayError
 from ray.tune import TuneError
 
@@ -18,6 +16,9 @@ from kdsweep.config.several import confirm_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
+from kdsweep.storage.driving import driving
+from kdsweep.storage.following import discard, discard_folder
+from kdsweep.storage.mirror import DRIVER
 from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place
 from kdsweep.terminal.live import shown
@@ -56,16 +57,19 @@ def run(
     elif overrides:
         raise InputError("overrides: found some for a loaded spec; accepted: pass them to load_spec")
     spec.tracking.check()
-    sweep = spec.sweep_dir
-    if has_begun(sweep):
-        raise SweepDirError(_taken(spec, sweep))
-    _make_directory(sweep)
-    _refuse_other_files(sweep)
-    with _only_driver(sweep):
+    sweep, view = spec.sweep_dir, shown(progress)
+    if not sweep.uri:
+        _refuse_begun(spec, sweep)
+        _make_directory(sweep)
+        _refuse_other_files(sweep)
+    with _only_driver(sweep, view):
+        if sweep.uri:  # its files are fetched now
+            _refuse_begun(spec, sweep)
+            _refuse_other_files(sweep)
         _clear_failed_start(sweep)
         spec.save(sweep.spec)
         record_code(spec, sweep)
-        return _drive(spec, sweep, address, shown(progress))
+        return _drive(spec, sweep, address, view)
 
 
 def resume(
@@ -89,14 +93,14 @@ def resume(
         SweepDirError: If there is no sweep at `path`, or another process is running it.
         SpecError: If a setting cannot change, or if `trials` is less than the sweep's present total.
     """
-    sweep = SweepDir.existing(path)
-    with _only_driver(sweep):
+    sweep, view = _to_drive(path), shown(progress)
+    with _only_driver(sweep, view):
         extended = {} if trials is None else {"search.trials": trials}
         need_objects(read_spec(sweep), sweep)
         spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
         spec.tracking.check()
         record_code(spec, sweep)
-        return _drive(spec, sweep, address, shown(progress))
+        return _drive(spec, sweep, address, view)
 
 
 def confirm(
@@ -123,39 +127,51 @@ def confirm(
         SweepDirError: If there is no sweep at `path`, or another process is running it.
         InputError: If nothing can be confirmed, or the number of trainings contradicts the other arguments.
     """
-    sweep = SweepDir.existing(path)
-    with _only_driver(sweep):
+    sweep, view = _to_drive(path), shown(progress)
+    with _only_driver(sweep, view):
         spec = _moved(read_spec(sweep), sweep)
         need_objects(spec, sweep)
         asked = {"top": top, "seeds": seeds, "trainings": trainings}
         if seeds not in (None, "auto") and trainings is None:
             asked["trainings"] = "auto"  # a fixed number of seeds replaces the sweep file's number of trainings
         wanted = spec.confirm.model_copy(update={name: value for name, value in asked.items() if value is not None})
-        if load_results(path).best().empty:
-            raise InputError(f"{sweep.root}: no trial has finished an epoch; first run: kdsweep resume {sweep.root}")
+        if load_results(sweep).best().empty:
+            raise InputError(f"{sweep}: no trial has finished an epoch; first run: kdsweep resume {sweep}")
         if not wanted.top:
             raise InputError("confirm.top is 0 in the sweep file; pass --top N")
         for key, message in (*wanted.faults(), *confirm_faults(spec, wanted)):
             raise InputError(f"--{key}: {message}")
         spec.tracking.check()
         record_code(spec, sweep)
-        return _drive(spec.replaced(confirm=wanted), sweep, address, shown(progress), search=False)
+        return _drive(spec.replaced(confirm=wanted), sweep, address, view, search=False)
 
 
 def _moved(spec: SweepSpec, sweep: SweepDir) -> SweepSpec:
     """Adapt the spec to a sweep directory that may have been moved or renamed."""
-    return spec.replaced(storage=str(sweep.root.parent), name=sweep.root.name)
+    return spec.replaced(storage=sweep.storage, name=sweep.name)
+
+
+def _to_drive(path: str | Path | Place) -> SweepDir:
+    """Return the directory of an existing sweep, for its driver."""
+    place = Place.of(path)
+    SweepDir.need(place)
+    return SweepDir.at(place, DRIVER)
+
+
+def _refuse_begun(spec: SweepSpec, sweep: SweepDir) -> None:
+    if has_begun(sweep):
+        raise SweepDirError(_taken(spec, sweep))
 
 
 def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
     """Return the error for a directory that already contains a sweep."""
-    resume_it = f"kdsweep resume {sweep.root}"
+    resume_it = f"kdsweep resume {sweep}"
     changes = differences(read_spec(sweep).comparable(), spec.comparable())
     if not changes:
-        return f"{sweep.root} already contains this sweep; continue with: {resume_it}, or choose another --name"
+        return f"{sweep} already contains this sweep; continue with: {resume_it}, or choose another --name"
     more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
     shown = "; ".join(changes[:5]) + more
-    return f"{sweep.root} contains a different sweep ({shown}); choose another --name, or continue it: {resume_it}"
+    return f"{sweep} contains a different sweep ({shown}); choose another --name, or continue it: {resume_it}"
 
 
 def has_begun(sweep: SweepDir) -> bool:
@@ -166,46 +182,33 @@ def has_begun(sweep: SweepDir) -> bool:
 def _refuse_other_files(sweep: SweepDir) -> None:
     """Raise an error if the directory contains files, but not those of a run that failed before its search."""
     started = was_resolved(sweep.spec) or (sweep.specs.is_file() and not sweep.spec.exists())
-    if not started and any(path != sweep.lock for path in sweep.root.iterdir()):
-        raise SweepDirError(f"{sweep.root} contains files but no sweep; choose another --name or --storage")
+    hidden = "." if sweep.uri else ""  # the cache has files of its own there
+    others = (path for path in sweep.root.iterdir() if path != sweep.lock and not (hidden and path.name[0] == hidden))
+    if not started and any(others):
+        raise SweepDirError(f"{sweep} contains files but no sweep; choose another --name or --storage")
 
 
 def _clear_failed_start(sweep: SweepDir) -> None:
     """Remove the files of a run that failed before its search. The store keeps data and teachers."""
     logs = (sweep.specs, sweep.search_time)
-    for path in (sweep.spec, *logs, sweep.data, sweep.code, sweep.environment, sweep.probe, sweep.warm_start):
-        path.unlink(missing_ok=True)
+    discard(sweep.spec, *logs, sweep.data, sweep.code, sweep.environment, sweep.probe, sweep.warm_start)
     for folder in (sweep.teacher, sweep.tune):
-        shutil.rmtree(folder, ignore_errors=True)
+        discard_folder(folder)
 
 
 def _make_directory(sweep: SweepDir) -> None:
     try:
         sweep.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SweepDirError(
-            f"{sweep.root}: cannot create directory: {error.strerror}; choose a writable storage"
-        ) from error
+        raise SweepDirError(f"{sweep}: cannot create directory: {error.strerror}; choose a writable storage") from error
 
 
-@contextmanager
-def _only_driver(sweep: SweepDir) -> Iterator[None]:
-    """Lock the sweep directory: two drivers would overwrite each other's files."""
-    lock = FileLock(sweep.lock, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise SweepDirError(f"{sweep.root}: another process is running this sweep; wait for it or stop it") from None
-    except OSError as error:
-        raise SweepDirError(f"{sweep.root}: cannot write to directory: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _only_driver(sweep: SweepDir, progress: Progress) -> AbstractContextManager[None]:
+    return driving(sweep, lambda line: progress.phase("storage", line))
 
 
 def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Progress, search: bool = True) -> Results:
-    hint = f"progress is saved; continue with: kdsweep resume {sweep.root}"
+    hint = f"progress is saved; continue with: kdsweep resume {sweep}"
     if spec.given_objects:
         hint = "progress is saved; continue with the same call of kdsweep.sweep"
     if not search:  # the number of students and seeds may differ from the sweep file's, by which resume goes
@@ -225,7 +228,7 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
                 raise
             raise SweepError(f"storage error: {sweep.spec} is missing; {hint}") from error
         except OSError as error:
-            what = f"{error.strerror or error}: {error.filename or sweep.root}"
+            what = f"{error.strerror or error}: {error.filename or sweep}"
             raise SweepError(f"storage error: {what}; {hint}") from error
         except (RayError, TuneError) as error:
             lines = [line for line in str(error).strip().splitlines() if line.strip()]
@@ -234,7 +237,7 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
         if outcome.end is End.INTERRUPTED:
             raise Interrupted(f"interrupted; {hint}")
         _write_report(sweep, progress)
-    return load_results(sweep.root)
+    return load_results(sweep)
 
 
 def _write_report(sweep: SweepDir, progress: Progress) -> None:
@@ -242,7 +245,8 @@ def _write_report(sweep: SweepDir, progress: Progress) -> None:
     try:
         from kdsweep.results.report.page import write_report
 
-        progress.phase("report", str(write_report(load_results(sweep.root), running=False)))
+        written = write_report(load_results(sweep), running=False)
+        progress.phase("report", str(sweep.place / written.name if sweep.uri else written))
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        progress.phase("report", f"warning: not written: {reason}; to try again: kdsweep report {sweep.root}")
+        progress.phase("report", f"warning: not written: {reason}; to try again: kdsweep report {sweep}")

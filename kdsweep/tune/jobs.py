@@ -103,7 +103,7 @@ class Jobs:
             InputError: If a job runs that sweep already, or the cluster does not accept this one.
         """
         for job in self.listed():
-            if job.directory == str(shipped.directory) and not job.has_ended:
+            if job.directory == shipped.directory and not job.has_ended:
                 raise InputError(
                     f"{shipped.name}: job {job.key} is running it already; follow it with: kdsweep logs {shipped.name} "
                     f"--address {self._address}"
@@ -116,7 +116,7 @@ class Jobs:
             key = self._client.submit_job(
                 entrypoint=command,
                 runtime_env={"working_dir": folder, "env_vars": variables},
-                metadata={SWEEP: shipped.name, DIRECTORY: str(shipped.directory)},
+                metadata={SWEEP: shipped.name, DIRECTORY: shipped.directory},
                 submission_id=f"kdsweep-{shipped.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.urandom(2).hex()}",
                 **reserved,
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.config.changes import changeable
 from kdsweep.config.fitting import widths
 from kdsweep.config.load import load_spec
-from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.spec import read_spec
 from kdsweep.datasets import objects
 from kdsweep.datasets.stored import DESCRIPTION, STORED
 from kdsweep.errors import InputError, SpecError
@@ -20,7 +20,9 @@ from kdsweep.search.parsing import SpaceError
 from kdsweep.search.space import SearchSpace
 from kdsweep.storage import weights
 from kdsweep.storage.files import read_json
+from kdsweep.storage.mirror import COPY
 from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place
 from kdsweep.terminal.live import shown
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune.driver import has_begun, resume, run
@@ -81,7 +83,7 @@ def sweep(
         trials: Number of trials.
         confirm: Number of best students to train again on fresh seeds; 0 skips that.
         seed: Seed of the sweep.
-        storage: Directory of the sweeps.
+        storage: Directory of the sweeps, or a URI of an object store.
         name: Name of the sweep.
         overrides: Other keys of a sweep file by dotted path, such as `{"train.batch_size": 64}`.
         address: Address of a Ray cluster; None starts a local one.
@@ -93,8 +95,9 @@ def sweep(
         KdsweepError: If the sweep cannot continue.
     """
     view = shown(progress)
-    root = Path(storage).expanduser().absolute()
-    store = SweepDir(root / name).store
+    root = Place.of(storage)
+    sweep = SweepDir.at(root / name, COPY)
+    store = sweep.store
     given = {split: data for split, data in (("train", train), ("val", val), ("test", test)) if data is not None}
     with view:
         data = objects.store(given, store.objects, lambda done, total, text: view.counted("data", done, total, text))
@@ -107,7 +110,8 @@ def sweep(
     factory = _factory(student)
     width = {"width": WIDTHS if factory.has_width else 1.0}
     searched = {"method": _listed(methods), **width, **SPACE, **(space or {})}
-    teacher_name, checkpoint = _given_teacher(teacher, store.objects)
+    teacher_name, weights_file = _given_teacher(teacher, store.objects)
+    checkpoint = sweep.mirror.uri_of(weights_file) if sweep.mirror else str(weights_file)
     values = {
         "name": name,
         "seed": seed,
@@ -123,15 +127,16 @@ def sweep(
         "train": {"epochs": epochs},
         "search": {"trials": trials},
         "confirm": {"top": confirm},
-        "storage": root,
+        "storage": root.text,
     }
     try:
         spec = load_spec(values, overrides)
     except SpecError as error:
         raise error.renamed(ARGUMENTS) from error
-    if not has_begun(spec.sweep_dir):
+    sweep.refresh()
+    if not has_begun(sweep):
         return run(spec, address, view)
-    return resume(spec.sweep_dir.root, address=address, progress=view, overrides=_extended(spec))
+    return resume(sweep.place, address=address, progress=view, overrides=changeable(read_spec(sweep), spec))
 
 
 def _listed(names: str | Sequence[str]) -> list[str]:
@@ -143,16 +148,7 @@ def _augment(names: list[str]) -> str | list[str]:
     return names if len(names) > 1 else (names or ["none"])[0]
 
 
-def _extended(spec: SweepSpec) -> dict[str, Any]:
-    """Return the settings by which a call differs from the sweep that it continues.
-
-    Raises:
-        SweepDirError: If it is another sweep.
-    """
-    return changeable(read_spec(spec.sweep_dir), spec)
-
-
-def _given_teacher(teacher: nn.Module | Mapping[str, nn.Module], folder: Path) -> tuple[str, str]:
+def _given_teacher(teacher: nn.Module | Mapping[str, nn.Module], folder: Path) -> tuple[str, Path]:
     """Make the teacher known as a model and store its weights. Return its name and the file."""
     if isinstance(teacher, nn.Module):
         module = unwrapped(teacher)
@@ -171,7 +167,7 @@ def _given_teacher(teacher: nn.Module | Mapping[str, nn.Module], folder: Path) -
     path = folder / f"{name.partition(':')[2]}.safetensors"
     if not path.is_file():
         weights.save(module.state_dict(), path)
-    return name, str(path)
+    return name, path
 
 
 def _factory(student: object) -> GivenFactory:

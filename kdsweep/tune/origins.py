@@ -38,15 +38,14 @@ def record_data(sweep: SweepDir, data: Prepared, *, scores: bool) -> str:
         parts = [split for split in ("train", "val") if then.get(split) != data.contents.get(split)]
         which = f" ({' and '.join(parts)})" if then and parts else ""
         raise SweepDirError(
-            f"{sweep.root}: the data set has changed since the sweep began{which}; restore the data or start a new "
-            "sweep"
+            f"{sweep}: the data set has changed since the sweep began{which}; restore the data or start a new sweep"
         )
     note = ""
     if not same_test(before, data):
         scored = [sweep.teacher_test] * sweep.teacher_test.is_file() + sorted(sweep.confirmed.glob("*/result.json"))
         if scored and scores:
             raise SweepDirError(
-                f"{sweep.root}: the test split has changed since models were scored on it; restore it, delete "
+                f"{sweep}: the test split has changed since models were scored on it; restore it, delete "
                 f"{sweep.confirmed} and {sweep.teacher_test} to score them again, or resume with --set confirm.top=0"
             )
         if scored:
@@ -73,7 +72,7 @@ def record_code(spec: SweepSpec, sweep: SweepDir) -> None:
     edited = [name for name in now if before.get(name, now[name]) != now[name]]
     if edited:
         raise SweepDirError(
-            f"{sweep.root}: the code of {', '.join(edited)} has changed since the sweep began, so its trials would not "
+            f"{sweep}: the code of {', '.join(edited)} has changed since the sweep began, so its trials would not "
             "be comparable; undo the edit or start a new sweep"
         )
     if now:

@@ -60,7 +60,7 @@ def need_objects(spec: SweepSpec, sweep: SweepDir) -> None:
     except InputError:
         made_from = ", ".join(f"{role} {name.partition(':')[2]}" for role, name in spec.given_objects.items())
         raise SweepDirError(
-            f"{sweep.root}: was made from Python objects ({made_from}); continue it with the same call of "
+            f"{sweep}: was made from Python objects ({made_from}); continue it with the same call of "
             f"kdsweep.sweep(..., name={spec.name!r})"
         ) from None
 

@@ -20,6 +20,7 @@ from kdsweep.results import earlier
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.study import Study
 from kdsweep.storage.environment import EnvironmentFile, describe_environment, utc_now
+from kdsweep.storage.following import publish
 from kdsweep.tasks import Prepared
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune import origins, packing
@@ -152,6 +153,7 @@ class _Phases:
     def _read_data(self) -> Prepared:
         task = tasks.of(self._spec.dataset)
         data = task.prepare(self._spec.dataset, self._spec.seed, self._sweep.store)
+        publish(data.root)
         check_sizes(self._spec, data, self._progress)
         if note := origins.record_data(self._sweep, data, scores=self._spec.confirm.top > 0):
             self._progress.phase("data", note)
@@ -172,7 +174,12 @@ class _Phases:
         self._write_environment()
         if self._spec.confirm.top:
             data = self._data.result()
-            self._has_test = Background(lambda: data.task.prepare_test(self._spec.dataset, data))
+            self._has_test = Background(lambda: self._read_test(data))
+
+    def _read_test(self, data: Prepared) -> bool:
+        there = data.task.prepare_test(self._spec.dataset, data)
+        publish(data.root)
+        return there
 
     def _prepare_test(self) -> bool:
         """Wait until the test split is prepared. Return False if the data set has none."""

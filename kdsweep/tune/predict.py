@@ -34,7 +34,7 @@ class Prediction:
 
     def begin(self) -> None:
         """Find out whether there is anything to predict."""
-        self.done = not wanted(load_results(self._sweep.root))
+        self.done = not wanted(load_results(self._sweep))
         if not self.done:
             self._progress.phase("predict", "the best students and the teacher, on the test split")
             self._waiting = [Predict(self._place.result())]
@@ -65,5 +65,5 @@ class Prediction:
 
     def _warn(self, reason: str) -> None:
         self._progress.phase(
-            "predict", f"warning: test split not predicted: {reason}; to try again: kdsweep report {self._sweep.root}"
+            "predict", f"warning: test split not predicted: {reason}; to try again: kdsweep report {self._sweep}"
         )

@@ -11,6 +11,7 @@ from kdsweep.errors import SweepError
 from kdsweep.results.frames import write_frames
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
+from kdsweep.storage.following import fetch
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress, SearchStatus
 from kdsweep.tune.agenda import Background
@@ -166,12 +167,13 @@ class Search:
             self._progress.phase(
                 "search",
                 f"the budget is spent: {study.budget.limits()}{paused}; to continue: kdsweep resume "
-                f"{study.sweep.root} --set search.max_epochs=N or search.max_hours=H",
+                f"{study.sweep} --set search.max_epochs=N or search.max_hours=H",
             )
 
     def _loss_reason(self, key: str) -> str:
         resources = self._spec.resources
         hang = self._study.sweep.trial(key).hang
+        fetch(hang)
         if hang.is_file() and hang.stat().st_size:
             return f"an epoch took longer than step_timeout_seconds ({resources.step_timeout_seconds:g})"
         return f"the trial lost its worker more than {resources.max_failures} times (killed, or out of memory)"

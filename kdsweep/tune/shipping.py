@@ -13,11 +13,11 @@ from kdsweep.config.load import load_spec
 from kdsweep.config.yaml import Document
 from kdsweep.errors import InputError, SpecError
 from kdsweep.sources import source_files, user_objects
-from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place
 
 MOST_BYTES = 50_000_000  # of code; Ray refuses packages above 500 MB
 SHIPPED = "kdsweep:"
+LOCAL_DATA = "~/.cache/kdsweep/data"  # of the driver, with a storage to which no data set can be downloaded
 # What may be on the cluster only: faults of these keys are left to the job, which checks the file again.
 THERE = ("dataset.root", "teacher.checkpoint", "search.warm_start")
 
@@ -28,14 +28,16 @@ class Shipment:
 
     Attributes:
         name: Name of the sweep.
-        directory: The sweep's directory on the cluster.
+        directory: The sweep's directory on the cluster, or its URI.
+        storage: The storage that it is in.
         settings: Values that the cluster needs beside the sweep file, by dotted path.
         files: What is sent, by path in the job's working directory.
         unchecked: Faults that only the cluster can judge.
     """
 
     name: str
-    directory: Path
+    directory: str
+    storage: str
     settings: Mapping[str, str]
     files: Mapping[str, Path]
     unchecked: Sequence[str]
@@ -57,8 +59,8 @@ class Shipment:
         """
         settings = [] if resume else [f"{key}={value}" for key, value in self.settings.items()]
         words = ["python", "-m", "kdsweep"]
-        words += ["resume", str(self.directory)] if resume else ["run", spec.name, "--name", self.name]
-        words += [] if resume else ["--storage", str(self.directory.parent)]
+        words += ["resume", self.directory] if resume else ["run", spec.name, "--name", self.name]
+        words += [] if resume else ["--storage", self.storage]
         for setting in (*overrides, *settings):
             words += ["--set", setting]
         return shlex.join(words)
@@ -83,7 +85,8 @@ def shipment(path: Path, values: Mapping[str, Any], code: Sequence[Path], resume
     written = document.values
     name = str(values.get("name") or written.get("name") or path.stem)
     storage = str(values.get("storage") or written.get("storage") or "")
-    _need_absolute(path, "storage", storage, "a directory that every node of the cluster reaches, such as /shared/runs")
+    everywhere = "a directory that every node of the cluster reaches, such as /shared/runs, or s3://..."
+    _need_absolute(path, "storage", storage, everywhere)
     settings = _of_cluster(path, written, storage)
     unchecked = _unchecked(path, {} if resume else values)
     files = {path.name: path} | _own_code(written) | _further(code)
@@ -92,7 +95,8 @@ def shipment(path: Path, values: Mapping[str, Any], code: Sequence[Path], resume
         largest = max(files.values(), key=lambda file: file.stat().st_size)
         accepted = f"at most {MOST_BYTES / 1e6:.0f} MB"
         raise InputError(f"the code to send has {size / 1e6:.0f} MB, most of it {largest}; accepted: {accepted}")
-    return Shipment(name, SweepDir(Path(storage) / name).root, settings, files, unchecked)
+    place = Place.of(storage)
+    return Shipment(name, (place / name).text, place.text, settings, files, unchecked)
 
 
 def _need_absolute(path: Path, key: str, value: str, accepted: str) -> None:
@@ -114,7 +118,8 @@ def _of_cluster(path: Path, written: Mapping[str, Any], storage: str) -> dict[st
         _need_absolute(path, f"search.warm_start.{index}", str(earlier), "an absolute path on the cluster")
     root = dataset.get("root")
     if root is None:
-        return {"dataset.root": f"{storage.rstrip('/')}/data"}
+        below = LOCAL_DATA if Place.of(storage).is_remote else f"{storage.rstrip('/')}/data"
+        return {"dataset.root": below}
     _need_absolute(path, "dataset.root", str(root), "an absolute path on the cluster, or s3://...")
     return {}
 

@@ -28,7 +28,8 @@ from kdsweep.search.plan import rule_of
 from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
-from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.following import discard, fetch, written
+from kdsweep.storage.paths import SweepDir, TrialDir
 from kdsweep.tasks import Metric
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import SAVE_SECONDS, Training
@@ -122,6 +123,7 @@ class Prepare(Work):
     def steps(self) -> Iterator[Report]:
         """Train the teacher or load it from the store, then probe."""
         import_from(str(self._place.code))
+        self._place.fetch()
         sweep, device = self._place.sweep, leased_device(self.alone)
         spec = read_spec(sweep)
         data = tasks.of(spec.dataset).load(self._place.data)
@@ -160,7 +162,7 @@ class TrialRun(Work):
         bench = warm_workbench(self._place, self.alone)
         milestones = rule_of(bench.spec).milestones
         folder = self._place.sweep.trial(self.name)
-        folder.root.mkdir(parents=True, exist_ok=True)
+        _prepare(folder)
         run = self._run = _Run(folder.state, folder.best, folder.hang, bench.spec)
         run.watch()
         training = run.training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), folder.state)
@@ -201,8 +203,9 @@ class ConfirmRun(Work):
     def steps(self) -> Iterator[Report]:
         """Train to the end, restore the best epoch and evaluate."""
         bench = warm_workbench(self._place, self.alone)
+        self._place.fetch()  # the test split may have been prepared since
         folder = self._place.sweep.confirmation(self.name)
-        folder.root.mkdir(parents=True, exist_ok=True)
+        _prepare(folder)
         run = self._run = _Run(folder.state, None, folder.hang, bench.spec)
         run.watch()
         training = run.training = bench.training(self._config, self.seed, folder.state)
@@ -229,8 +232,7 @@ class ConfirmRun(Work):
             measured |= {bench.spec.goal.column: training.best_value} | tested(bench, training.inference)
         write_json(folder.result, measured)
         self._run = None
-        for leftover in (folder.state, folder.hang):
-            leftover.unlink(missing_ok=True)
+        discard(folder.state, folder.hang)
         yield Report("confirmed", measured, pause=True)
 
     def save(self) -> None:
@@ -254,6 +256,7 @@ class ScoreTeacher(Work):
     def steps(self) -> Iterator[Report]:
         """Evaluate the teacher and write the metrics."""
         bench = warm_workbench(self._place, self.alone)
+        self._place.fetch()
         write_json(self._place.sweep.teacher_test, tested(bench, bench.teacher.model))
         yield Report("test_scored", True, pause=True)
 
@@ -274,7 +277,8 @@ class Predict(Work):
     def steps(self) -> Iterator[Report]:
         """Predict with the models that the results name. A failure must not fail the sweep."""
         try:
-            predict(load_results(self._place.sweep.root), warm_workbench(self._place, self.alone))
+            self._place.fetch()
+            predict(load_results(self._place.sweep), warm_workbench(self._place, self.alone))
         except (KdsweepError, OSError) as error:
             yield Report("predicted", " ".join(str(error).split()), pause=True)
         else:
@@ -354,6 +358,14 @@ class _Run:
         training.save(self._state, self._best)
         self._saved_at = time.monotonic()
         self._saved_epoch = training.epoch
+
+
+def _prepare(folder: TrialDir) -> None:
+    """Prepare the folder of a run that may have begun on another node."""
+    folder.root.mkdir(parents=True, exist_ok=True)
+    if folder.hang.is_file() and folder.hang.stat().st_size:
+        written(folder.hang)  # for the driver, before it is written anew
+    fetch(folder.state)
 
 
 def sizes(training: Training, bench: Workbench) -> dict[str, float]:

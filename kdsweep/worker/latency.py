@@ -20,6 +20,7 @@ from kdsweep.models import InputSpec
 from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import digest_of
 from kdsweep.storage.files import read_json, write_json
+from kdsweep.storage.following import fetch
 from kdsweep.storage.paths import SweepDir
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def _stored(sweep: SweepDir, model: nn.Module, sample: torch.Tensor, complete: A
     file = sweep.latency / f"{_architecture(model, sample)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.with_suffix(".lock")):
+        fetch(file)
         try:
             known = read_json(file)
             float(known.get("latency_ms", 0))

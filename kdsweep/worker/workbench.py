@@ -96,6 +96,7 @@ def open_workbench(place: WorkerPlace, device: torch.device) -> Workbench:
         SpecError: If the stored sweep file is damaged.
     """
     import_from(str(place.code))
+    place.fetch()
     spec = read_spec(place.sweep)
     return Workbench.of(spec, place.sweep, tasks.of(spec.dataset).load(place.data), device)
 

@@ -1,3 +1,3 @@
 """Fixtures of the tests of storage."""
 
-from object_store import bucket, s3_server  # noqa: F401
+from object_store import bucket, s3_server, server  # noqa: F401

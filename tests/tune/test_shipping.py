@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def test_the_command_runs_or_resumes_the_sweep_on_the_cluster(here):
 def test_a_path_of_this_machine_is_refused(here, changes, refused):
     with pytest.raises(InputError, match=refused):
         shipment(written(here, **changes), {}, [], resume=False)
+
+
+def test_a_sweep_in_an_object_store_keeps_its_uri_and_downloads_no_data_there(here):
+    path = written(here, storage="s3://bucket/runs")
+    shipped = shipment(path, {}, [], resume=False)
+    assert shipped.directory == "s3://bucket/runs/sent"
+    assert shlex.split(shipped.command(path, [], resume=True))[-2:] == ["resume", "s3://bucket/runs/sent"]
+    begun = shlex.split(shipped.command(path, [], resume=False))
+    assert begun[begun.index("--storage") + 1] == "s3://bucket/runs"
+    assert "s3://bucket/runs/data" not in " ".join(begun)
 
 
 def test_faults_are_reported_here_except_those_that_only_the_cluster_can_judge(here):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ import psutil
 import pytest
 
 import kdsweep
+from kdsweep.storage.bucket import Bucket
+from kdsweep.storage.segments import read_logs
 
 pytestmark = pytest.mark.cluster
 
@@ -69,8 +72,11 @@ def cluster(tmp_path):
         head = [*START, "--head", f"--port={port}", f"--dashboard-port={dashboard}", f"--temp-dir={short}/ray",
                 f"--ray-client-server-port={free_port()}"]  # fmt: skip
         try:
-            for command in (head, [*START, f"--address=127.0.0.1:{port}"]):
-                started = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            # A temporary folder of its own: two nodes that unpack a job's code into the same one disturb each other.
+            other = [*START, f"--address=127.0.0.1:{port}", f"--temp-dir={short}/other"]
+            for number, command in enumerate((head, other)):
+                own = {"KDSWEEP_CACHE": str(tmp_path / f"cache{number}")}
+                started = subprocess.run(command, env=environment | own, capture_output=True, text=True, check=False)
                 assert started.returncode == 0, started.stdout + started.stderr
             yield f"http://127.0.0.1:{dashboard}", environment
         finally:
@@ -92,7 +98,7 @@ def wait_for(reached) -> None:
         time.sleep(0.2)
 
 
-def drivers(storage: Path) -> list[psutil.Process]:
+def drivers(storage: object) -> list[psutil.Process]:
     """The processes that run the sweep: the shell of the job, and Python."""
     found = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"]]
     return [process for process in found if "-m kdsweep" in (line := " ".join(process.info["cmdline"]))
@@ -101,6 +107,12 @@ def drivers(storage: Path) -> list[psutil.Process]:
 
 def lines_of(log: Path) -> int:
     return log.read_bytes().count(b"\n") if log.is_file() else 0
+
+
+def epochs_in(bucket) -> int:
+    """The epochs that the bucket's segments tell."""
+    store = Bucket(f"{bucket.uri}/runs")
+    return read_logs(store, "sent").content.get("epochs.jsonl", b"").count(b"\n")
 
 
 def comparable(results):
@@ -155,3 +167,46 @@ def test_a_submitted_sweep_is_killed_and_resumed_and_equals_one_that_was_not(clu
     assert len(recorded["starts"]) == 2
     assert recorded["starts"][1]["trained"]
     assert {(worker["start"], worker["device"]) for worker in recorded["workers"]} >= {(0, "cpu"), (1, "cpu")}
+
+
+def test_a_submitted_sweep_in_a_bucket_survives_its_driver_its_node_and_the_server(
+    bucket, server, cluster, tmp_path, monkeypatch
+):
+    address, environment = cluster
+    (tmp_path / "sent.yaml").write_text(SPEC)
+    (tmp_path / "sent_own.py").write_text(OWN)
+
+    def command(*arguments) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "kdsweep", *arguments, "--address", address]
+        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    wait_for(lambda: command("jobs").returncode == 0)
+    sent = command("submit", "sent.yaml", "--storage", "s3://sweeps/runs", "--no-wait")
+    assert sent.returncode == 0, sent.stderr
+    assert "2 files sent, results in s3://sweeps/runs/sent" in sent.stderr
+    wait_for(lambda: epochs_in(bucket) >= 3)
+    server.stop()
+    time.sleep(3)
+    server.start()
+    seen = epochs_in(bucket)
+    wait_for(lambda: epochs_in(bucket) > seen)
+    for process in drivers("s3://sweeps/runs"):
+        process.send_signal(signal.SIGKILL)
+    wait_for(lambda: "FAILED" in command("jobs").stdout)
+    for cache in tmp_path.glob("cache*"):
+        shutil.rmtree(cache)  # as if the next driver ran on another node
+
+    resumed = command("submit", "sent.yaml", "--storage", "s3://sweeps/runs", "--resume")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert "resuming 1 after" in resumed.stdout
+    assert "kdsweep results s3://sweeps/runs/sent" in resumed.stdout
+
+    monkeypatch.chdir(tmp_path)
+    found = kdsweep.load_results("s3://sweeps/runs/sent")
+    alone = kdsweep.run(kdsweep.load_spec(tmp_path / "sent.yaml", {"storage": str(tmp_path / "alone")}), "local")
+    assert comparable(found) == comparable(alone)
+    assert not found.epochs.duplicated(["trial", "epoch"]).any()
+    recorded = json.loads(found.sweep.environment.read_text())
+    assert len(recorded["starts"]) == 2
+    (student,) = found.export_to("s3://sweeps/students", top=1)
+    assert f"students/{student.place.name}/model.safetensors" in bucket.listed()

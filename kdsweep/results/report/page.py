@@ -27,6 +27,7 @@ from kdsweep.results.report.charts import curves, gains, settings, size, workers
 from kdsweep.results.report.charts.style import Chart, words
 from kdsweep.results.report.found import Found
 from kdsweep.results.report.section import Section
+from kdsweep.storage.driver_lease import is_held
 from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place, reason_of
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
@@ -73,7 +74,9 @@ def write_report_to(found: Found, out: Place, running: bool | None = None) -> No
 
 
 def is_running(sweep: SweepDir) -> bool:
-    """Whether a driver holds the sweep's lock."""
+    """Whether a driver holds the sweep's lock, or its lease in an object store."""
+    if sweep.mirror is not None:
+        return is_held(sweep.mirror.bucket, sweep.name)
     if not sweep.lock.exists() or not os.access(sweep.lock, os.W_OK):
         return False
     try:
@@ -94,7 +97,7 @@ def render(found: Found, running: bool, live: str = "") -> str:
         live: Version of a page that a server keeps up to date; empty for a page that loads nothing.
     """
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    path = places.shortest(found.path)
+    path = places.shortest(found.sweep.place)
     environment = _read(found.sweep.environment)
     sections = [*_sections(found), *tested.sections(found, path, running)]
     busy = workers.utilisation(environment)

@@ -6,15 +6,20 @@ import re
 import shlex
 from pathlib import Path, PurePosixPath
 
+from kdsweep.storage.places import Place
+
 _ABSOLUTE = re.compile(r"""(?<=[\s,\[{'"])(?P<scheme>(?:[a-z][a-z+]*://)?)(?P<path>/+[^/\s,\]}'"][^\n,\]}'"]*)""")
 
 
-def shortest(path: Path) -> str:
-    """The path as written in commands, quoted for a shell.
+def shortest(place: Path | Place) -> str:
+    """The path or URI as written in commands, quoted for a shell.
 
     It is relative to the current directory if it is in it; of another absolute path only the last part is left, so that
     the command is run where that lies.
     """
+    if isinstance(place, Place) and place.is_remote:
+        return shlex.quote(place.text)
+    path = Path(str(place) if isinstance(place, Path) else place.text)
     if not path.is_absolute():
         return shlex.quote(str(path))
     inside = path.is_relative_to(Path.cwd())

@@ -149,7 +149,7 @@ def counts_of(frame: pd.DataFrame, role: str, classes: int) -> NDArray[np.int64]
 
 
 def _missing(found: Found) -> str:
-    return why_missing(found, str(found.path), running=False)
+    return why_missing(found, str(found.sweep), running=False)
 
 
 def _by_class(frame: pd.DataFrame, role: str, classes: int) -> NDArray[np.float64]:

@@ -60,6 +60,9 @@ def run(
     name: NameOption = "",
     storage: StorageOption = "",
     address: AddressOption = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the sweep if it has begun, for jobs that may be started again.")
+    ] = False,
 ) -> None:
     """Run a sweep: teacher, search and confirmation; then show the best students."""
     from kdsweep.terminal.live import for_console
@@ -67,8 +70,7 @@ def run(
     loaded = _load(spec, overrides, name, storage)
     from kdsweep.tune.driver import run as run_sweep
 
-    results = run_sweep(loaded, address or None, for_console(errors))
-    _summary(results)
+    _summary(run_sweep(loaded, address or None, for_console(errors), again=resume))
 
 
 @app.command()

@@ -35,6 +35,7 @@ def run(
     address: str | None = None,
     progress: Progress | bool = True,
     overrides: Mapping[str, Any] | None = None,
+    again: bool = False,
 ) -> Results:
     """Run a sweep to its end.
 
@@ -44,6 +45,7 @@ def run(
         progress: Whether to show it: redrawn in place on a terminal and in a notebook, else as plain lines on standard
             error. Or an object of one's own that receives it.
         overrides: Values by dotted path, as for `load_spec`.
+        again: Whether to continue the sweep if its directory has it already, as a job that is started again must.
 
     Raises:
         SpecError: If the sweep file or the dict is not valid; one line per fault.
@@ -58,6 +60,8 @@ def run(
     spec.tracking.check()
     sweep = spec.sweep_dir
     if has_begun(sweep):
+        if again and not _changes(spec, sweep):
+            return resume(sweep.root, None, address, progress)
         raise SweepDirError(_taken(spec, sweep))
     _make_directory(sweep)
     _refuse_other_files(sweep)
@@ -147,10 +151,15 @@ def _moved(spec: SweepSpec, sweep: SweepDir) -> SweepSpec:
     return spec.replaced(storage=str(sweep.root.parent), name=sweep.root.name)
 
 
+def _changes(spec: SweepSpec, sweep: SweepDir) -> list[str]:
+    """Return how a sweep differs from the one that the directory contains."""
+    return differences(read_spec(sweep).comparable(), spec.comparable())
+
+
 def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
     """Return the error for a directory that already contains a sweep."""
     resume_it = f"kdsweep resume {sweep.root}"
-    changes = differences(read_spec(sweep).comparable(), spec.comparable())
+    changes = _changes(spec, sweep)
     if not changes:
         return f"{sweep.root} already contains this sweep; continue with: {resume_it}, or choose another --name"
     more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""

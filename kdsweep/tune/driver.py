@@ -18,6 +18,7 @@ from kdsweep.config.several import confirm_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
+from kdsweep.storage.driver_log import driver_log
 from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place
 from kdsweep.terminal.live import shown
@@ -220,7 +221,7 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
     if not search:  # the number of students and seeds may differ from the sweep file's, by which resume goes
         hint = "progress is saved; continue with the same kdsweep confirm"
     tracking = tracked(spec.tracking, sweep, spec.goal, lambda line: progress.phase("tracking", line))
-    with terminable(), progress, tracking:
+    with driver_log(sweep), terminable(), progress, tracking:
         try:
             outcome = run_phases(spec, address, progress, search)
             if outcome.reason is not None:

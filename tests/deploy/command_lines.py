@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 from ray.scripts import scripts, symmetric_run
@@ -52,7 +53,7 @@ def _check_command(words: list[str]) -> None:
 
 
 def _check_settings(words: list[str]) -> None:
-    settings = [after for before, after in zip(words, words[1:], strict=False) if before == "--set"]
+    settings = [after for before, after in pairwise(words) if before == "--set"]
     values = dict(setting.split("=", 1) for setting in settings)
     numbers = {key: float(value) if "per_trial" in key else 8 for key, value in values.items()}
     kdsweep.load_spec(ROOT / "search_spaces/quickstart.yaml", numbers)

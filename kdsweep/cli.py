@@ -11,11 +11,14 @@ import typer
 
 from kdsweep.errors import InputError, KdsweepError, printable
 from kdsweep.serving import commands as serving
+from kdsweep.storage.driver_log import set_level
 from kdsweep.storage.places import Place
 from kdsweep.terminal import deployment, lists
 from kdsweep.terminal.arguments import (
     AddressOption,
     DirArgument,
+    LogLevel,
+    LogLevelOption,
     NameOption,
     SetOption,
     SpecArgument,
@@ -60,15 +63,19 @@ def run(
     name: NameOption = "",
     storage: StorageOption = "",
     address: AddressOption = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the sweep if it has begun, for jobs that may be started again.")
+    ] = False,
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Run a sweep: teacher, search and confirmation; then show the best students."""
     from kdsweep.terminal.live import for_console
 
+    set_level(log_level)
     loaded = _load(spec, overrides, name, storage)
     from kdsweep.tune.driver import run as run_sweep
 
-    results = run_sweep(loaded, address or None, for_console(errors))
-    _summary(results)
+    _summary(run_sweep(loaded, address or None, for_console(errors), again=resume))
 
 
 @app.command()
@@ -85,12 +92,14 @@ def resume(
         ),
     ] = [],  # noqa: B006 - Typer copies it
     address: AddressOption = "",
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Continue an interrupted sweep, or extend a finished one."""
     from kdsweep.config.yaml import parsed_overrides
     from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.live import for_console
 
+    set_level(log_level)
     SweepDir.need(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import resume as resume_sweep
 
@@ -113,11 +122,13 @@ def confirm(
         typer.Option("--trainings", metavar="N", min=1, help="Most trainings with --seeds auto, plain ones included."),
     ] = None,
     address: AddressOption = "",
+    log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Retrain the best students and plain students on fresh seeds, and evaluate them on the test split."""
     from kdsweep.storage.paths import SweepDir
     from kdsweep.terminal.live import for_console
 
+    set_level(log_level)
     asked = _seeds(seeds)
     SweepDir.need(directory)  # before Ray is imported, which takes seconds
     from kdsweep.tune.driver import confirm as confirm_sweep

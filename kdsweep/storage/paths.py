@@ -163,6 +163,11 @@ class SweepDir:
         return self.root / "environment.json"
 
     @property
+    def driver_log(self) -> Path:
+        """What happened when, one JSON object per line."""
+        return self.root / "driver.log"
+
+    @property
     def lock(self) -> Path:
         """Lock file, held by the running driver."""
         return self.root / ".lock"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from kdsweep.config import shipped
 from kdsweep.errors import InputError
+from kdsweep.storage.driver_log import LEVEL_VARIABLE
 from kdsweep.storage.places import Place, of_ray
 
 errors = Console(stderr=True)
@@ -75,6 +77,26 @@ AddressOption = Annotated[
         "--address",
         metavar="A",
         help="Ray cluster: auto, HOST:PORT or local. Default: RAY_ADDRESS, else start a local one.",
+    ),
+]
+
+
+class LogLevel(StrEnum):
+    """The levels of `--log-level`."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+LogLevelOption = Annotated[
+    LogLevel,
+    typer.Option(
+        "--log-level",
+        envvar=LEVEL_VARIABLE,
+        show_envvar=True,
+        help="What goes to driver.log in the sweep's directory; debug includes every epoch.",
     ),
 ]
 

@@ -16,6 +16,7 @@ from kdsweep.config.several import confirm_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
+from kdsweep.storage.driver_log import driver_log
 from kdsweep.storage.driving import driving
 from kdsweep.storage.following import discard, discard_folder
 from kdsweep.storage.mirror import DRIVER
@@ -36,6 +37,7 @@ def run(
     address: str | None = None,
     progress: Progress | bool = True,
     overrides: Mapping[str, Any] | None = None,
+    again: bool = False,
 ) -> Results:
     """Run a sweep to its end.
 
@@ -45,6 +47,7 @@ def run(
         progress: Whether to show it: redrawn in place on a terminal and in a notebook, else as plain lines on standard
             error. Or an object of one's own that receives it.
         overrides: Values by dotted path, as for `load_spec`.
+        again: Whether to continue the sweep if its directory has it already, as a job that is started again must.
 
     Raises:
         SpecError: If the sweep file or the dict is not valid; one line per fault.
@@ -59,12 +62,16 @@ def run(
     spec.tracking.check()
     sweep, view = spec.sweep_dir, shown(progress)
     if not sweep.uri:
-        _refuse_begun(spec, sweep)
-        _make_directory(sweep)
-        _refuse_other_files(sweep)
+        _refuse_begun(spec, sweep, again)
+        if not has_begun(sweep):
+            _make_directory(sweep)
+            _refuse_other_files(sweep)
     with _only_driver(sweep, view):
         if sweep.uri:  # its files are fetched now
-            _refuse_begun(spec, sweep)
+            _refuse_begun(spec, sweep, again)
+        if has_begun(sweep):
+            return _go_on(sweep, {}, address, view)
+        if sweep.uri:
             _refuse_other_files(sweep)
         _clear_failed_start(sweep)
         spec.save(sweep.spec)
@@ -96,11 +103,7 @@ def resume(
     sweep, view = _to_drive(path), shown(progress)
     with _only_driver(sweep, view):
         extended = {} if trials is None else {"search.trials": trials}
-        need_objects(read_spec(sweep), sweep)
-        spec = _moved(changed_spec(sweep, {**(overrides or {}), **extended}), sweep)
-        spec.tracking.check()
-        record_code(spec, sweep)
-        return _drive(spec, sweep, address, view)
+        return _go_on(sweep, {**(overrides or {}), **extended}, address, view)
 
 
 def confirm(
@@ -158,15 +161,28 @@ def _to_drive(path: str | Path | Place) -> SweepDir:
     return SweepDir.at(place, DRIVER)
 
 
-def _refuse_begun(spec: SweepSpec, sweep: SweepDir) -> None:
-    if has_begun(sweep):
+def _go_on(sweep: SweepDir, changes: Mapping[str, Any], address: str | None, progress: Progress) -> Results:
+    need_objects(read_spec(sweep), sweep)
+    spec = _moved(changed_spec(sweep, changes), sweep)
+    spec.tracking.check()
+    record_code(spec, sweep)
+    return _drive(spec, sweep, address, progress)
+
+
+def _refuse_begun(spec: SweepSpec, sweep: SweepDir, again: bool) -> None:
+    if has_begun(sweep) and (_changes(spec, sweep) or not again):
         raise SweepDirError(_taken(spec, sweep))
+
+
+def _changes(spec: SweepSpec, sweep: SweepDir) -> list[str]:
+    """Return how a sweep differs from the one that the directory contains."""
+    return differences(read_spec(sweep).comparable(), spec.comparable())
 
 
 def _taken(spec: SweepSpec, sweep: SweepDir) -> str:
     """Return the error for a directory that already contains a sweep."""
     resume_it = f"kdsweep resume {sweep}"
-    changes = differences(read_spec(sweep).comparable(), spec.comparable())
+    changes = _changes(spec, sweep)
     if not changes:
         return f"{sweep} already contains this sweep; continue with: {resume_it}, or choose another --name"
     more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
@@ -214,7 +230,7 @@ def _drive(spec: SweepSpec, sweep: SweepDir, address: str | None, progress: Prog
     if not search:  # the number of students and seeds may differ from the sweep file's, by which resume goes
         hint = "progress is saved; continue with the same kdsweep confirm"
     tracking = tracked(spec.tracking, sweep, spec.goal, lambda line: progress.phase("tracking", line))
-    with terminable(), progress, tracking:
+    with driver_log(sweep), terminable(), progress, tracking:
         try:
             outcome = run_phases(spec, address, progress, search)
             if outcome.reason is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.errors import InputError, KdsweepError, SweepError
+from kdsweep.storage.driver_log import LEVEL_VARIABLE
 from kdsweep.tune.shipping import Shipment
 
 SWEEP, DIRECTORY = "kdsweep_sweep", "kdsweep_directory"  # keys of a job's metadata
@@ -109,6 +110,7 @@ class Jobs:
                     f"--address {self._address}"
                 )
         variables = {"COLUMNS": str(columns)}
+        variables |= {name: os.environ[name] for name in (LEVEL_VARIABLE,) if name in os.environ}
         with tempfile.TemporaryDirectory(prefix="kdsweep-submit-") as folder, _explained(self._address):
             shipped.pack(Path(folder))
             reserved: dict[str, Any] = {"entrypoint_num_cpus": place.cpus} if place.cpus else {}

@@ -29,6 +29,7 @@ from kdsweep.tune.cluster import Address, Share, cluster_size, connected, share
 from kdsweep.tune.confirm import Confirmation, most_trainings
 from kdsweep.tune.costs import Costs
 from kdsweep.tune.lanes import run_lanes
+from kdsweep.tune.observed import Observed
 from kdsweep.tune.predict import Prediction
 from kdsweep.tune.prepare import Preparation
 from kdsweep.tune.search import Search
@@ -60,14 +61,14 @@ class _Phases:
         self._spec = spec
         self._sweep = spec.sweep_dir
         self._address = Address.chosen(address)
-        self._progress = progress
+        self._progress: Progress = Observed(progress, self._sweep.root.name)
         self._timeline = Timeline()
         self._environment = EnvironmentFile(self._sweep.environment, describe_environment(sys.argv))
         self._written = 0.0
         self._has_test: Background[bool] | None = None
         self._space: SearchSpace | None = None
         self._objects = packing.packed(spec)
-        progress.phase("data", spec.dataset.name)
+        self._progress.phase("data", spec.dataset.name)
         self._data = Background(self._read_data)
         self._place = Background(lambda: WorkerPlace(self._sweep, self._data.result().root, Path.cwd()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from kdsweep.errors import SweepError
 from kdsweep.results.frames import write_frames
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
+from kdsweep.storage.driver_log import log
 from kdsweep.storage.following import fetch
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress, SearchStatus
@@ -84,7 +86,10 @@ class Search:
     def next(self) -> Work | None:
         """Return the next trial; None while a paused one may still be promoted, or if there are no more."""
         trial = self._study.ask()
-        return TrialRun(self._place.result(), trial.key, trial.config) if trial else None
+        if trial is None:
+            return None
+        log(logging.INFO, "trial starts", trial=trial.key, epoch=len(trial.values), config=dict(trial.config))
+        return TrialRun(self._place.result(), trial.key, trial.config)
 
     def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Record the reported epochs; end the trial if it is complete, pruned or failed."""
@@ -102,6 +107,7 @@ class Search:
     def give_back(self, work: Work) -> None:
         """Requeue a trial whose lane was lost."""
         if work.name in self._study.running:
+            log(logging.WARNING, "trial lost its worker", trial=work.name)
             self._study.give_back(work.name)
 
     def on_lost(self, work: Work) -> None:
@@ -138,7 +144,9 @@ class Search:
                 if not math.isfinite(metrics[column]):
                     self._fail(key, f"{column} is {metrics[column]}", expected=True)
                     return False
+            log(logging.DEBUG, "epoch", trial=key, **metrics)
             if study.report(key, metrics):
+                log(logging.INFO, "trial stops at a rung", trial=key, epochs=len(trial.values), best=trial.best)
                 self._alike.clear()
                 study.leave(key)
                 return False
@@ -147,6 +155,7 @@ class Search:
             return False
         if len(trial.values) >= self._spec.train.epochs:
             self._alike.clear()
+            log(logging.INFO, "trial is complete", trial=key, epochs=len(trial.values), best=trial.best, **where)
             study.finish(key, State.COMPLETE)
             return False
         return True
@@ -157,6 +166,7 @@ class Search:
             self._alike.clear()
         if not expected:
             self._alike.append(reason)
+        log(logging.WARNING, "trial failed", trial=key, reason=reason)
         self._study.finish(key, State.FAILED, reason)
 
     def _tell_budget(self) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+from ray.autoscaler._private.constants import AUTOSCALER_UTILIZATION_SCORER_KEY
+from ray.autoscaler._private.loader import load_function_or_class
+from ray.autoscaler._private.node_provider_availability_tracker import NodeProviderAvailabilityTracker
+from ray.autoscaler._private.resource_demand_scheduler import get_nodes_for
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.autoscaler.node_launch_exception import NodeLaunchException
 
 ROOT = Path(__file__).parents[2]
 SSH = 22
@@ -35,11 +43,36 @@ def test_the_validator_rejects_unknown_keys(cluster):
         validate_config({**cluster, "max_wrokers": 8})
 
 
-def test_gpu_workers_scale_from_zero_on_spot_machines(cluster, workers):
-    (gpu,) = workers
-    assert (gpu["min_workers"], gpu["max_workers"], cluster["max_workers"]) == (0, 8, 8)
-    assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-    assert gpu["node_config"]["InstanceType"].startswith("g")
+def test_gpu_workers_scale_from_zero_on_spot_machines(cluster):
+    spot, on_demand = (cluster["available_node_types"][f"gpu-{market}"] for market in ("spot", "on-demand"))
+    assert (spot["min_workers"], spot["max_workers"], cluster["max_workers"]) == (0, 8, 8)
+    assert (on_demand["min_workers"], on_demand["max_workers"]) == (0, 2)
+    assert spot["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert spot["node_config"]["InstanceType"].startswith("g")
+    del spot["node_config"]["InstanceMarketOptions"]
+    assert spot["node_config"] == on_demand["node_config"]
+
+
+@pytest.mark.parametrize(("failed", "chosen"), [([], "gpu-spot"), (["gpu-spot"], "gpu-on-demand")])
+def test_the_autoscaler_starts_on_demand_machines_only_while_spot_ones_cannot_be_had(cluster, failed, chosen):
+    """Asks Ray's scheduler, with the function that the start command of the head names."""
+    start = cluster["head_start_ray_commands"][-1]
+    (name,) = re.findall(rf"{AUTOSCALER_UTILIZATION_SCORER_KEY}=(\S+)", start)
+    tracker = NodeProviderAvailabilityTracker()
+    for kind in failed:
+        error = NodeLaunchException("InsufficientInstanceCapacity", "no capacity", None)
+        tracker.update_node_availability(kind, int(time.time()), error)
+    scorer = partial(load_function_or_class(name), node_availability_summary=tracker.summary())
+    sizes = {"head": {"CPU": 0}, "gpu-spot": {"CPU": 4, "GPU": 1}, "gpu-on-demand": {"CPU": 4, "GPU": 1}}
+    kinds = {
+        name: {"resources": sizes[name], "max_workers": kind["max_workers"]}
+        for name, kind in cluster["available_node_types"].items()
+    }
+    waiting = [{"CPU": 1, "GPU": 0.25}] * 8
+    to_start, unserved = get_nodes_for(kinds, {}, "head", 8, waiting, scorer)
+    assert dict(to_start) == {chosen: 2}
+    assert unserved == []
+    assert get_nodes_for(kinds, {}, "head", 8, [{"TPU": 1}], scorer)[1] == [{"TPU": 1}]
 
 
 def test_the_head_is_an_on_demand_machine_that_runs_no_trials(cluster, head):
@@ -68,6 +101,11 @@ def test_setup_installs_kdsweep_and_mounts_the_storage(cluster, kind):
     commands = cluster[f"{kind}_setup_commands"]
     (install,) = (command for command in commands if "[cluster]" in command)
     assert "uv pip install --python $HOME/env/bin/python " in install
+    assert "--constraints $HOME/kdsweep/deploy/constraints.txt " in install
+    assert install.startswith("UV_CACHE_DIR=/mnt/kdsweep/")
+    assert commands.index(install) > next(n for n, command in enumerate(commands) if "chown ubuntu:ubuntu" in command)
+    assert "uv venv --python 3.12" in commands[commands.index(install) - 1]
+    assert "--python-version 3.12 " in (ROOT / "deploy/constraints.txt").read_text()
     assert install.endswith('"$HOME/kdsweep[cluster]"')
     (mount,) = (command for command in commands if "mount -t nfs4" in command)
     assert mount.endswith(":/ /mnt/kdsweep")

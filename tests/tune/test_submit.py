@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import secrets
 import shutil
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -73,8 +75,8 @@ def cluster(tmp_path):
                 f"--ray-client-server-port={free_port()}"]  # fmt: skip
         try:
             # A temporary folder of its own: two nodes that unpack a job's code into the same one disturb each other.
-            other = [*START, f"--address=127.0.0.1:{port}", f"--temp-dir={short}/other"]
-            for number, command in enumerate((head, other)):
+            side = [*START, f"--address=127.0.0.1:{port}", f"--temp-dir={short}/other", '--resources={"side": 1}']
+            for number, command in enumerate((head, side)):
                 own = {"KDSWEEP_CACHE": str(tmp_path / f"cache{number}")}
                 started = subprocess.run(command, env=environment | own, capture_output=True, text=True, check=False)
                 assert started.returncode == 0, started.stdout + started.stderr
@@ -89,6 +91,69 @@ def end_all(home: Path) -> None:
         if (process.info["environ"] or {}).get("HOME") == str(home):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+class Proxy:
+    """Stands between a client and a server, and can cut the connections of all clients."""
+
+    def __init__(self, port: int):
+        self._port = port
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Cut the connections; new ones are accepted."""
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, server = self._listener.accept()[0], socket.create_connection(("127.0.0.1", self._port))
+                self._open += [client, server]
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+class OnTerminal:
+    """A command whose input and output are a terminal."""
+
+    def __init__(self, words: list[str], folder: Path, environment: dict[str, str]):
+        self._master, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            words, cwd=folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
+        )
+        os.close(terminal)
+        self.text = ""
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        with suppress(OSError):
+            while data := os.read(self._master, 65536):
+                self.text += data.decode()
+
+    def interrupt(self, answer: str) -> int:
+        """Press Ctrl-C, answer the question, and return the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        wait_for(lambda: "[y/N]" in self.text)
+        os.write(self._master, f"{answer}\n".encode())
+        return self.process.wait(300)
 
 
 def wait_for(reached) -> None:
@@ -210,3 +275,45 @@ def test_a_submitted_sweep_in_a_bucket_survives_its_driver_its_node_and_the_serv
     assert len(recorded["starts"]) == 2
     (student,) = found.export_to("s3://sweeps/students", top=1)
     assert f"students/{student.place.name}/model.safetensors" in bucket.listed()
+
+
+def test_the_driver_has_a_place_and_a_broken_log_goes_on_until_it_is_left_or_the_sweep_stopped(cluster, tmp_path):
+    address, environment = cluster
+    proxy = Proxy(int(address.rpartition(":")[2]))
+    (tmp_path / "sent.yaml").write_text(SPEC)
+    (tmp_path / "sent_own.py").write_text(OWN)
+    kdsweep_command = [sys.executable, "-m", "kdsweep"]
+    places = ["--storage", str(tmp_path / "shared"), "--driver-cpus", "0.1"]
+
+    def states() -> dict[str, str]:
+        words = [*kdsweep_command, "jobs", "--address", address]
+        done = subprocess.run(
+            words, env=environment | {"COLUMNS": "300"}, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        return {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 2}
+
+    try:
+        submitted = [*kdsweep_command, "submit", "sent.yaml", *places, "--driver-resource", "side=0.01"]
+        sent = OnTerminal([*submitted, "--address", proxy.address], tmp_path, environment)
+        wait_for(lambda: sent.text.count("search ") >= 2 or sent.process.poll() is not None)
+        before = sent.text
+        proxy.cut()
+        wait_for(lambda: len(sent.text) > len(before) + 50 or sent.process.poll() is not None)
+        assert sent.interrupt("n") == 130, sent.text
+        assert "sent continues on the cluster" in sent.text
+        assert sent.text.count("data    mnist_mini") == 1  # nothing is told twice
+        assert states()["sent"] == "RUNNING"
+
+        followed = OnTerminal([*kdsweep_command, "logs", "sent", "--address", address], tmp_path, environment)
+        wait_for(lambda: "data    mnist_mini" in followed.text or followed.process.poll() is not None)
+        assert followed.interrupt("y") == 130, followed.text
+        assert "stopped sent; continue with" in followed.text
+        assert states()["sent"] == "STOPPED"
+
+        words = [*kdsweep_command, "submit", "sent.yaml", "--name", "other", *places, "--no-wait", "--address", address]
+        words += ["--driver-resource", "nowhere=1"]
+        waits = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=False)
+        assert waits.returncode == 0, waits.stderr
+        assert states()["other"] == "PENDING"
+    finally:
+        proxy.close()

@@ -25,7 +25,7 @@ from kdsweep.errors import InputError, SweepDirError, SweepError
 from kdsweep.results.gains import judge
 from kdsweep.search.section import KEPT_WEIGHTS
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tune import lanes
+from kdsweep.tune import driver, lanes
 from kdsweep.tune.driver import resume, run
 from kdsweep.tune.trainable import Lane
 from kdsweep.worker import process
@@ -195,6 +195,17 @@ def test_running_into_a_directory_with_a_sweep_is_refused_and_lists_the_differen
     other = kdsweep.load_spec(swept.parent.parent / "small.yaml", {"train.epochs": 5})
     with refused(SWEEP, SweepDirError, match=r"contains a different sweep \(train.epochs: 4 -> 5\)"):
         run(other)
+
+
+def test_running_again_continues_the_same_sweep_and_refuses_another(swept, monkeypatch):
+    continued = []
+    monkeypatch.setattr(driver, "resume", lambda *arguments: continued.append(arguments[0]))
+    run(kdsweep.load_spec(swept.parent.parent / "small.yaml"), again=True)
+    assert continued == [swept]
+    other = kdsweep.load_spec(swept.parent.parent / "small.yaml", {"train.epochs": 5})
+    with refused(SWEEP, SweepDirError, match="contains a different sweep"):
+        run(other, again=True)
+    assert continued == [swept]
 
 
 def test_a_second_driver_is_refused(swept):

@@ -1,0 +1,42 @@
+"""Runs and extends one sweep from end to end on the Ray that is installed, and checks which one that is.
+
+python tests/oldest_ray.py 2.55.1
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+
+import ray
+
+import kdsweep
+
+SWEEP = {
+    "name": "oldest",
+    "dataset": {"name": "mnist_mini", "subset": 600, "val_fraction": 0.5},
+    "teacher": {"model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher"},
+    "student": {"model": "mnist_student"},
+    "space": {"method": ["kd", "none"], "width": 0.25, "lr": {"loguniform": [1e-3, 1e-2]}},
+    "train": {"epochs": 4},
+    "search": {"trials": 4},
+    "confirm": {"top": 1, "seeds": 2},
+}
+
+
+def main(version: str) -> None:
+    """Raise an error if anything differs from what is expected."""
+    assert ray.__version__ == version, f"Ray {ray.__version__}, not {version}"
+    with tempfile.TemporaryDirectory(prefix="kds-") as storage:
+        results = kdsweep.run(SWEEP | {"storage": storage}, "local")
+        assert len(results.trials) == 4
+        assert set(results.trials["state"]) <= {"COMPLETE", "PRUNED"}
+        assert len(results.confirmed) == 1
+        extended = kdsweep.resume(results.path, trials=5, address="local")
+        assert len(extended.trials) == 5
+        assert set(results.trials["trial"]) < set(extended.trials["trial"])
+    print(f"one sweep, extended once, on Ray {version}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -60,7 +60,7 @@ def deployed(
     model = rebuilt(config, state, where).eval()
     student = exported(config, model, where).eval().requires_grad_(False)
     task = tasks.get(config.task)
-    example = task.input_spec(config.input_shape).example(2)
+    example = config.input_spec.example(2)
     tell("reading the validation split")
     val = task.exported_split(spec, config.seed, "val")
     found: dict[str, tuple[bytes, FileFacts]] = {}

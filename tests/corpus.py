@@ -9,7 +9,18 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-LANGUAGES = ("dutch", "english", "french", "german", "indonesian", "italian", "portuguese", "spanish", "swedish", "turkish")
+LANGUAGES = (
+    "dutch",
+    "english",
+    "french",
+    "german",
+    "indonesian",
+    "italian",
+    "portuguese",
+    "spanish",
+    "swedish",
+    "turkish",
+)
 SHORTEST, MOST = 12, 400  # characters of a sentence; sentences of a language
 
 

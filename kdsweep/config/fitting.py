@@ -88,9 +88,9 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     (teacher,) = found["teacher"]
     if spec.teacher.checkpoint is not None:
         path = checkpoint_path(spec.teacher.checkpoint)
-        if transformers.is_folder(path.parent) and spec.teacher.model.startswith(transformers.FAMILY):
-            if fault := transformers.class_fault(path.parent, info.class_names):
-                yield ("teacher", "checkpoint"), fault
+        saved = spec.teacher.model.startswith(transformers.FAMILY) and transformers.is_folder(path.parent)
+        if saved and (fault := transformers.class_fault(path.parent, info.class_names)):
+            yield ("teacher", "checkpoint"), fault
         try:
             weights.fit_shapes(teacher.state, weights.shapes(path), f"checkpoint {path}")
         except InputError as error:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdsweep.datasets.base import Split
 from kdsweep.errors import DataError
@@ -54,7 +55,7 @@ def split_of(texts: Sequence[str], labels: Sequence[str], class_names: tuple[str
     return Split(held, np.array([places[label] for label in labels], np.int64))
 
 
-def text_digests(texts: Sequence[str], labels: Sequence[Any]) -> list[str]:
+def text_digests(texts: NDArray[Any], labels: NDArray[np.int64]) -> list[str]:
     """Return a digest of each text with its label, for `Dataset.content`."""
     return [
         hashlib.sha256(f"{int(label)} {text}".encode(errors="surrogatepass")).hexdigest()[:32]

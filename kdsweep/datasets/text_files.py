@@ -1,7 +1,8 @@
 """Texts in files: a table per split (JSON Lines, CSV, TSV or Parquet), or a folder per class.
 
 A split is `root/train.jsonl` (or .csv, .tsv, .parquet) with a column of texts and one of labels, or `root/train/CLASS/`
-with one text in each .txt file; `val` and `test` likewise, if there are any. A root that is a file is the training split.
+with one text in each .txt file; `val` and `test` likewise, if there are any. A root that is a file is the training
+split.
 """
 
 from __future__ import annotations
@@ -130,7 +131,9 @@ def _open(path: Path) -> Any:
     return csv.read_csv(
         path,
         parse_options=_parsing(path),
-        convert_options=csv.ConvertOptions(column_types={name: pa.string() for name in names}, strings_can_be_null=False),
+        convert_options=csv.ConvertOptions(
+            column_types={name: pa.string() for name in names}, strings_can_be_null=False
+        ),
     )
 
 

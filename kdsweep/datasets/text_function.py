@@ -6,7 +6,7 @@
             raise ValueError(split)
         return texts, labels            # or texts, labels, class_names
 
-`texts` are strings; `labels` are words, or with class names also their numbers. The function raises ValueError or KeyError
+`texts` are strings; `labels` are words or, with class names, their numbers. The function raises ValueError or KeyError
 for a split that it does not have.
 """
 
@@ -58,7 +58,9 @@ def from_text_function(name: str) -> Dataset:
         train = ask(source, "train")
         asked = source.classes or train.class_names
         class_names = class_names_in(train.labels, asked, f"data set {name!r}")
-        return DatasetInfo((), class_names, splits=other_splits(name, asked, lambda split: ask(source, split).class_names))
+        return DatasetInfo(
+            (), class_names, splits=other_splits(name, asked, lambda split: ask(source, split).class_names)
+        )
 
     def read(source: Source, split: str) -> Split:
         answer = ask(source, split)

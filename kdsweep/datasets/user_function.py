@@ -128,6 +128,8 @@ def _answer(returned: Any, where: str) -> _Answer:
     if len(returned) not in (2, 3):
         raise DataError(f"{where}: returned {len(returned)} values; {accepted}")
     images, labels = (_array(value, where) for value in returned[:2])
+    if images.dtype.kind in "OU":
+        raise DataError(f"{where}: images are {images.dtype}; texts need the decorator kdsweep.datasets.texts")
     split = checked((_channels_first(images), labels), where)
     return _Answer(split, class_names_of(returned[2], where) if len(returned) == 3 else ())
 

@@ -50,6 +50,7 @@ class Hint(Method):
         if ours.ndim == 3:
             counted = filled(theirs)
             errors = (self.adapters(ours.transpose(1, 2)).transpose(1, 2) - theirs).square() * counted
-            return errors.sum() / (counted.sum() * theirs.shape[2])
+            mean: torch.Tensor = errors.sum() / (counted.sum() * theirs.shape[2])
+            return mean
         regressed = self.adapters(ours)
         return F.mse_loss(*bridge(regressed, theirs))

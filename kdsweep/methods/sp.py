@@ -13,8 +13,8 @@ from kdsweep.methods.vectors import unit
 class SimilarityPreserving(Method):
     """Similarity-preserving distillation: match the Gram matrices of the batch's last stage maps.
 
-    The loss scale falls with the batch size, so keep the batch size fixed within a sweep. For texts, the maps are the last
-    hidden states.
+    The loss scale falls with the batch size, so keep the batch size fixed within a sweep. For texts, the maps are the
+    last hidden states.
     """
 
     name = "sp"

@@ -125,7 +125,9 @@ def need_alike(student: Shaped, teacher: Shaped, method: str) -> None:
     """
     if student.ndim != teacher.ndim:
         found = f"{list(student.shape)} and {list(teacher.shape)}"
-        raise MethodError(f"method {method} compares {found}; accepted: two maps [B, C, H, W], or two hidden states [B, T, D]")
+        raise MethodError(
+            f"method {method} compares {found}; accepted: two maps [B, C, H, W], or two hidden states [B, T, D]"
+        )
 
 
 def _are_states(features: Sequence[Shaped]) -> bool:

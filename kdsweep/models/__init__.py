@@ -111,7 +111,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
 
 def takes_texts(name: str) -> bool:
     """Whether a model's samples are texts; not known of a user's own, which takes whatever the data set has."""
-    return name in MODELS and MODELS[name].takes == "texts" or name.startswith("transformers/")
+    return (name in MODELS and MODELS[name].takes == "texts") or name.startswith("transformers/")
 
 
 def build(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:

@@ -24,8 +24,8 @@ def attended(tokens: torch.Tensor, padding: int) -> torch.Tensor:
 class TappedTexts(Tapped):
     """A model for texts whose call returns `Outputs` that do not depend on the padding.
 
-    Hidden states [B, T, D] are zero where a text is padded, and all batches have the length of the longest text, so that
-    those of student and teacher fit each other.
+    Hidden states [B, T, D] are zero where a text is padded, and all batches have the length of the longest text, so
+    that those of student and teacher fit each other.
 
     Args:
         model: As for `Tapped`.

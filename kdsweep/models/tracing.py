@@ -65,7 +65,8 @@ def _layers(model: nn.Module, calls: _Calls, length: int) -> tuple[str, ...]:
         if isinstance(module, nn.ModuleList | nn.Sequential)
     ]
     states = {path for path, call in calls.items() if len(call.exit) == 3 and call.exit[:2] == (EXAMPLES, length)}
-    return tuple(max((paths for paths in lists if states.issuperset(paths)), key=len, default=()))
+    longest: list[str] = max((paths for paths in lists if states.issuperset(paths)), key=len, default=[])
+    return tuple(longest)
 
 
 def _trace(name: str, model: nn.Module, input_shape: Input) -> _Calls:

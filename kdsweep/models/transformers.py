@@ -19,8 +19,8 @@ FAMILY = "transformers/"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 # Where and how weights are stored, and names that the data set has too: none of it is part of the architecture.
 _DROPPED = (
-    "architectures", "_name_or_path", "transformers_version", "model_type", "torch_dtype", "dtype", "id2label", "label2id",
-    "num_labels", "problem_type", "attn_implementation", "_attn_implementation", "use_cache",
+    "architectures", "_name_or_path", "transformers_version", "model_type", "torch_dtype", "dtype", "id2label",
+    "label2id", "num_labels", "problem_type", "attn_implementation", "_attn_implementation", "use_cache",
 )  # fmt: skip
 _REFUSED = {"auto_map": "code of its own, which is not run", "quantization_config": "quantised weights"}
 
@@ -70,7 +70,9 @@ def build(
     if model not in known:
         raise UnknownNameError(f"unknown transformers model type {model!r}; {did_you_mean(model, known)}")
     if width != 1:
-        raise ModelError(f"model {name!r} has no width to vary, found {width}; accepted: 1, its options decide the size")
+        raise ModelError(
+            f"model {name!r} has no width to vary, found {width}; accepted: 1, its options decide the size"
+        )
     for key, what in _REFUSED.items():
         if key in options:
             raise ModelError(f"model {name!r}: {key} means {what}; accepted: models without")

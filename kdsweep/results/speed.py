@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdsweep import models, tasks
+from kdsweep import models
 from kdsweep.errors import InputError
 from kdsweep.lazy import torch
 from kdsweep.results.student import load_student, read_config

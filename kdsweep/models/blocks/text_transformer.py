@@ -24,7 +24,15 @@ class TextTransformer(nn.Module):
     """
 
     def __init__(
-        self, length: int, vocabulary: int, padding: int, classes: int, size: int, heads: int, depth: int, dropout: float
+        self,
+        length: int,
+        vocabulary: int,
+        padding: int,
+        classes: int,
+        size: int,
+        heads: int,
+        depth: int,
+        dropout: float,
     ):
         super().__init__()
         self.padding = padding

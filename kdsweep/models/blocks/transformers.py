@@ -11,6 +11,8 @@ from kdsweep.models.texts import attended
 class SequenceClassifier(nn.Module):
     """Hides the padding from a model of transformers and returns its logits.
 
+    Its parts are those of the model, so that its state dict has the model's own names.
+
     Args:
         model: Called with `input_ids` and `attention_mask`.
         padding: The token that fills up short texts.
@@ -18,11 +20,14 @@ class SequenceClassifier(nn.Module):
 
     def __init__(self, model: nn.Module, padding: int):
         super().__init__()
-        self.model = model
+        for name, part in model.named_children():
+            self.add_module(name, part)
+        self._whole = (model,)  # in a tuple, so that it is not a part
         self.padding = padding
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits [B, classes] for tokens [B, T]."""
+        (model,) = self._whole
         mask = attended(tokens, self.padding)
-        logits: torch.Tensor = self.model(input_ids=tokens, attention_mask=mask.long()).logits
+        logits: torch.Tensor = model(input_ids=tokens, attention_mask=mask.long()).logits
         return logits

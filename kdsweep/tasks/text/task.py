@@ -172,7 +172,7 @@ class TextTask(ArrayTask):
     def exported_note(self, described: Mapping[str, Any]) -> str:
         return (
             f"`student.encode(texts)` makes tokens with `{tokens.FILE}` (of Hugging Face's tokenizers), at most "
-            f"{described['input_shape'][0]} of each text, and fills up shorter texts with token {described['padding']}. "
+            f"{described['input_shape'][0]} of each text; token {described['padding']} fills up shorter texts. "
             "`student.classify(texts)` returns class names, and `student.class_names` names the logits."
         )
 

@@ -61,7 +61,7 @@ class Tokens:
         except Exception as error:  # fewer tokens than it adds to each text
             raise DataError(f"dataset.text.length: found {length}: {error}") from error
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.int32]:
+    def encode(self, texts: Sequence[str] | NDArray[Any]) -> NDArray[np.int32]:
         """Return tokens [N, length], filled up with padding."""
         found = np.full((len(texts), self._length), self.padding, np.int32)
         for start in range(0, len(texts), BATCH):
@@ -79,7 +79,7 @@ def given(section: TextSection) -> Path:
     return local_copy(section.tokenizer, "file")
 
 
-def train(texts: Sequence[str], section: TextSection, path: Path) -> None:
+def train(texts: NDArray[Any], section: TextSection, path: Path) -> None:
     """Train a byte-level BPE tokenizer and write it to a file; the same texts give the same tokenizer.
 
     Raises:
@@ -114,7 +114,7 @@ def train(texts: Sequence[str], section: TextSection, path: Path) -> None:
     partial.replace(path)
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+def _batches(texts: NDArray[Any]) -> Iterator[list[str]]:
     for start in range(0, len(texts), BATCH):
         yield list(texts[start : start + BATCH])
 

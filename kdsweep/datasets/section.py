@@ -17,7 +17,8 @@ class TextSection(Section):
     """How texts are read and cut into tokens.
 
     Attributes:
-        tokenizer: A `tokenizer.json` of Hugging Face's tokenizers; empty trains one on the training texts.
+        tokenizer: A `tokenizer.json` of Hugging Face's tokenizers, by path or URI; without one, it is trained on the
+            training texts.
         vocabulary: Number of tokens of a trained tokenizer.
         lowercase: Whether a trained tokenizer ignores case.
         length: Number of tokens that are read of each text; longer texts are cut.
@@ -26,7 +27,7 @@ class TextSection(Section):
         classes: Class names in the order of the logits; empty sorts the labels.
     """
 
-    tokenizer: PlaceText = ""
+    tokenizer: PlaceText | None = None
     vocabulary: Annotated[int, Field(ge=300, le=1_000_000)] = 8000
     lowercase: bool = True
     length: Annotated[int, Field(ge=2, le=8192)] = 128
@@ -36,7 +37,7 @@ class TextSection(Section):
 
 
 class DatasetSpec(Section):
-    """The images, and how to split and augment them.
+    """The images or texts, and how to split and augment them.
 
     Attributes:
         name: A data set listed by `kdsweep datasets`, or `package.module:function`.

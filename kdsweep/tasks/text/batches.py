@@ -36,6 +36,11 @@ class Texts:
         lengths = torch.cat([((part != padding) * places).amax(dim=1) for part in tokens.split(4096)])
         return cls(tokens.to(device), labels.to(device), padding, lengths)
 
+    @classmethod
+    def whole(cls, tokens: torch.Tensor, labels: torch.Tensor, padding: int) -> Texts:
+        """A split on the CPU whose batches all have the full length, which converted students take."""
+        return cls(tokens, labels, padding, torch.full((len(labels),), tokens.shape[1]))
+
     def __len__(self) -> int:
         return len(self.labels)
 

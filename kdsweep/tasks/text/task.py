@@ -148,7 +148,7 @@ class TextTask(ArrayTask):
             both = train_and_val(spec, seed, self._info(spec).splits, lambda name: self._texts(spec, name), self.noun)
             found = both[0 if split == "train" else 1]
         encoded, labels = torch.from_numpy(known.encode(found.images)), torch.from_numpy(found.labels)
-        return Texts.of(encoded, labels, known.padding, torch.device("cpu"))
+        return Texts.whole(encoded, labels, known.padding)
 
     def spec_beside(self, spec: DatasetSpec, folder: Path) -> DatasetSpec:
         """Read texts with the tokenizer in the folder."""

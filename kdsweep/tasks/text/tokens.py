@@ -76,6 +76,7 @@ def given(section: TextSection) -> Path:
     Raises:
         InputError: If its URI cannot be read.
     """
+    assert section.tokenizer is not None
     return local_copy(section.tokenizer, "file")
 
 

@@ -118,6 +118,7 @@ class Task:
         name: The name that data sets use to declare the task; `package.module:Class` for a user's own task.
         noun: Plural noun for samples in messages.
         pipeline_tag: The task's name on the Hugging Face Hub; empty if it has none.
+        read_by: What else a checkpoint was trained with, and its key in the sweep file; for messages.
         files: Names of files in `Prepared.root` that exported students need, such as a tokenizer.
         metrics: Metrics by name; each can be the objective.
         always: Names of the metrics that every evaluation computes, if there are enough classes for them.
@@ -126,6 +127,7 @@ class Task:
     name: str = ""
     noun: ClassVar[str] = "samples"
     pipeline_tag: ClassVar[str] = ""
+    read_by: ClassVar[str] = "normalisation (dataset.normalize)"
     files: ClassVar[tuple[str, ...]] = ()
     metrics: ClassVar[Mapping[str, Metric] | Registry[Metric]] = METRICS
     always: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "top5_accuracy", "balanced_accuracy", "ece")
@@ -261,7 +263,7 @@ class Task:
         return (
             f"reaches {measured['val_accuracy']:.1%} on the validation split; accepted: at least {least:.1%}, twice "
             f"chance among {num_classes} classes. Is the checkpoint of these classes, in this order, and of this "
-            "normalisation (dataset.normalize)?"
+            f"{self.read_by}?"
         )
 
 

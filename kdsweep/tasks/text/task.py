@@ -61,6 +61,7 @@ class TextTask(ArrayTask):
     noun = "texts"
     dtype = "int64"
     pipeline_tag = "text-classification"
+    read_by = "tokenizer (dataset.text.tokenizer)"
     files = (tokens.FILE,)
 
     def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:

@@ -144,6 +144,7 @@ def int8_model(content: bytes, train: Samples) -> bytes:
         train: Training samples in the form that the model takes; activation ranges are those of up to 512 of them,
             evenly spaced.
     """
+    import onnx
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -162,6 +163,8 @@ def int8_model(content: bytes, train: Samples) -> bytes:
     with TemporaryDirectory(prefix="kdsweep-") as folder:
         given, prepared, quantized = (Path(folder) / name for name in ("given.onnx", "prepared.onnx", "int8.onnx"))
         given.write_bytes(content)
+        if any(node.op_type == "LSTM" for node in onnx.load_model(given).graph.node):
+            raise InputError("onnxruntime's quantiser takes no LSTM layers")
         quant_pre_process(given, prepared)
         quantize_static(
             prepared,

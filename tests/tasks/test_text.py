@@ -556,6 +556,8 @@ def test_a_sweep_of_texts_ends_with_a_student_that_classifies_sentences(local_ra
     told = evaluate_student(folder, "test", root=str(texts))
     assert (told["texts"], told["accuracy"]) == (len(labels), pytest.approx(share))
     assert evaluate_student(folder, "val", root=str(texts))["accuracy"] == pytest.approx(best)
+    with refused(CODE, InputError, match=r"int8: .*onnxruntime's quantiser takes no LSTM layers"):
+        results.export(tmp_path / "quantized", top=1, quantize="int8")
     (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     (folder / "tokenizer.json").unlink()
     with refused(DATA, InputError, match=r"tokenizer\.json: no such file"):

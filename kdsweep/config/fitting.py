@@ -13,6 +13,7 @@ from kdsweep.config.yaml import Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
 from kdsweep.distributions import Choice
 from kdsweep.errors import InputError, MethodError
+from kdsweep.models import transformers
 from kdsweep.registry import is_user_object
 from kdsweep.search.space import SearchSpace
 from kdsweep.storage import weights
@@ -35,7 +36,8 @@ def checkpoint_path(written: str) -> Path:
     """
     if written.startswith(SHIPPED):
         return embedded.path(f"{written.removeprefix(SHIPPED)}.safetensors")
-    return local_copy(written, "file")
+    path = local_copy(written, "file")
+    return path / transformers.WEIGHTS if transformers.is_folder(path) else path
 
 
 def dataset_info(spec: SweepSpec) -> DatasetInfo:
@@ -67,7 +69,11 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
         for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
             yield ("dataset", key), message
     yield from metric_faults(spec, len(info.class_names))
-    input_spec = task.input_spec(info.input_shape)
+    try:
+        input_spec = task.input_of(spec.dataset, info)
+    except InputError as error:
+        yield ("dataset",), str(error)
+        return
     found: dict[str, list[models.Described]] = {}
     tried = {"teacher": (spec.teacher.width,), "student": widths(spec.search_space)}
     for who, section in (("teacher", spec.teacher), ("student", spec.student)):
@@ -83,6 +89,9 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     (teacher,) = found["teacher"]
     if spec.teacher.checkpoint is not None:
         path = checkpoint_path(spec.teacher.checkpoint)
+        saved = spec.teacher.model.startswith(transformers.FAMILY) and transformers.is_folder(path.parent)
+        if saved and (fault := transformers.class_fault(path.parent, info.class_names)):
+            yield ("teacher", "checkpoint"), fault
         try:
             weights.fit_shapes(teacher.state, weights.shapes(path), f"checkpoint {path}")
         except InputError as error:

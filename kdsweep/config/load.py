@@ -23,6 +23,7 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import Dataset
 from kdsweep.errors import InputError, ModelError, SpecError, UnknownNameError, did_you_mean
+from kdsweep.models import transformers
 from kdsweep.params import Parts, named
 from kdsweep.registry import import_from, is_user_object
 from kdsweep.search.extent import configurations
@@ -125,6 +126,10 @@ def _checked(document: Document) -> SweepSpec:
         faults = list(schema_faults(error))
         repair = repaired(document.values, error)
     spec = with_absolute_paths(SweepSpec.model_validate(repair.values))
+    try:
+        spec = _with_folder(spec)
+    except ModelError as error:
+        faults.append((("teacher", "checkpoint"), str(error)))
     faults += [(keys, message) for sections, keys, message in _relations(spec) if repair.allows(sections, keys)]
     if faults:
         raise SpecError(document.faults(faults))
@@ -136,13 +141,30 @@ def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
     checkpoint = spec.teacher.checkpoint
     if checkpoint is not None and not checkpoint.startswith(SHIPPED):
         checkpoint = Place.of(checkpoint).text
+    texts = spec.dataset.text
+    if texts.tokenizer:
+        texts = texts.model_copy(update={"tokenizer": Place.of(texts.tokenizer).text})
     return spec.replaced(
-        dataset=spec.dataset.model_copy(update={"root": Place.of(spec.dataset.root).text}),
+        dataset=spec.dataset.model_copy(update={"root": Place.of(spec.dataset.root).text, "text": texts}),
         teacher=spec.teacher.model_copy(update={"checkpoint": checkpoint}),
         search=spec.search.model_copy(update={"warm_start": [Place.of(path).text for path in spec.search.warm_start]}),
         storage=Place.of(spec.storage).text,
         tracking=spec.tracking.absolute(),
     )
+
+
+def _with_folder(spec: SweepSpec) -> SweepSpec:
+    """Return the spec with the options that a teacher's folder decides; a folder is one that transformers wrote.
+
+    Raises:
+        ModelError: If it holds another model or no weights.
+    """
+    teacher = spec.teacher
+    folder = Path(teacher.checkpoint or "")
+    if not teacher.model.startswith(transformers.FAMILY) or not transformers.is_folder(folder):
+        return spec
+    options = transformers.options_of(folder, teacher.model) | teacher.options
+    return spec.replaced(teacher=teacher.model_copy(update={"options": options}))
 
 
 Related = tuple[tuple[str, ...], Keys, str]

@@ -1,7 +1,8 @@
 """Data sets: one file each, discovered automatically.
 
-A sweep file names a registered data set (`cifar10`), `image_folder`, or the user's own `package.module:name`: a
-function that returns images and labels, or a `Dataset` for any task.
+A sweep file names a registered data set (`cifar10`), `image_folder`, `text_files`, or the user's own
+`package.module:name`: a function that returns images and labels, one that returns texts and labels (`texts`), or a
+`Dataset` for any task.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kdsweep.datasets.base import DATASETS, Dataset, DatasetInfo, Source, Split, register
+from kdsweep.datasets.text_function import from_text_function, gives_texts, texts
 from kdsweep.datasets.user_function import from_function
 from kdsweep.errors import UnknownNameError
 from kdsweep.registry import is_user_object, load_user_object
 
-__all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "Split", "get", "register"]
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "Split", "get", "register", "texts"]
 
 
 def get(name: str) -> Dataset:
@@ -27,7 +29,9 @@ def get(name: str) -> Dataset:
     """
     if is_user_object(name):
         found = load_user_object(name, "dataset")
-        return replace(found, name=name) if isinstance(found, Dataset) else from_function(name)
+        if isinstance(found, Dataset):
+            return replace(found, name=name)
+        return from_text_function(name) if gives_texts(found) else from_function(name)
     try:
         return DATASETS[name]
     except UnknownNameError as error:

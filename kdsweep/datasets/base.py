@@ -27,6 +27,8 @@ class Source:
         download: Whether missing files may be downloaded.
         resize: Target side in pixels (resize the shorter side, then centre-crop); 0 keeps the original size.
         skip_unreadable: Whether files that cannot be read are left out.
+        columns: Names of the columns with texts and with labels, in files of texts.
+        classes: Class names in label order, in files of texts; empty sorts them.
         hashes: JSON file that remembers the hashes of the data set's files; None remembers nothing.
     """
 
@@ -34,6 +36,8 @@ class Source:
     download: bool = True
     resize: int = 0
     skip_unreadable: bool = False
+    columns: tuple[str, str] = ("text", "label")
+    classes: tuple[str, ...] = ()
     hashes: Path | None = field(default=None, compare=False)
 
 
@@ -42,7 +46,7 @@ class DatasetInfo:
     """What is known about a data set without reading its images.
 
     Attributes:
-        input_shape: (channels, height, width) of one image.
+        input_shape: (channels, height, width) of one image; () of one text.
         class_names: Class names in label order.
         mean: Per-channel mean of images scaled to 0..1; if empty, it is computed from the training split.
         std: Per-channel standard deviation, likewise.
@@ -57,7 +61,7 @@ class DatasetInfo:
 
 
 class Split(NamedTuple):
-    """One split: uint8 images [N, C, H, W], or file paths [N], and int64 labels [N]."""
+    """One split: uint8 images [N, C, H, W], or file paths or texts [N], and int64 labels [N]."""
 
     images: NDArray[Any]
     labels: NDArray[np.int64]

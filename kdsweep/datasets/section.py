@@ -13,8 +13,31 @@ from kdsweep.storage.fetched import local_copy
 from kdsweep.storage.section import PlaceText
 
 
+class TextSection(Section):
+    """How texts are read and cut into tokens.
+
+    Attributes:
+        tokenizer: A `tokenizer.json` of Hugging Face's tokenizers, by path or URI; without one, it is trained on the
+            training texts.
+        vocabulary: Number of tokens of a trained tokenizer.
+        lowercase: Whether a trained tokenizer ignores case.
+        length: Number of tokens that are read of each text; longer texts are cut.
+        text_column: Column with the texts, in files.
+        label_column: Column with the labels, in files.
+        classes: Class names in the order of the logits; empty sorts the labels.
+    """
+
+    tokenizer: PlaceText | None = None
+    vocabulary: Annotated[int, Field(ge=300, le=1_000_000)] = 8000
+    lowercase: bool = True
+    length: Annotated[int, Field(ge=2, le=8192)] = 128
+    text_column: str = "text"
+    label_column: str = "label"
+    classes: list[str] = Field(default_factory=list)
+
+
 class DatasetSpec(Section):
-    """The images, and how to split and augment them.
+    """The images or texts, and how to split and augment them.
 
     Attributes:
         name: A data set listed by `kdsweep datasets`, or `package.module:function`.
@@ -28,6 +51,7 @@ class DatasetSpec(Section):
         download: Whether missing files may be downloaded.
         normalize: Normalise with the mean and standard deviation of the data set or of ImageNet, or not at all
             (pixels in 0..1).
+        text: How texts are read; for data sets of texts.
     """
 
     name: str
@@ -40,6 +64,7 @@ class DatasetSpec(Section):
     skip_unreadable: bool = False
     download: bool = True
     normalize: Literal["dataset", "imagenet", "none"] = "dataset"
+    text: TextSection = TextSection()
 
     def source(self, hashes: Path | None = None) -> Source:
         """Return where to read the data set: `root`, or a local copy of the URI that it is.
@@ -50,4 +75,12 @@ class DatasetSpec(Section):
         Raises:
             InputError: If the URI cannot be read.
         """
-        return Source(local_copy(self.root, "data set"), self.download, self.resize, self.skip_unreadable, hashes)
+        return Source(
+            local_copy(self.root, "data set"),
+            self.download,
+            self.resize,
+            self.skip_unreadable,
+            (self.text.text_column, self.text.label_column),
+            tuple(self.text.classes),
+            hashes,
+        )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ class _Answer(NamedTuple):
     class_names: tuple[str, ...]
 
 
-class _NoSplitError(DataError):
+class NoSplitError(DataError):
     """The function does not have this split."""
 
 
@@ -57,27 +57,16 @@ def from_function(name: str) -> Dataset:
     @lru_cache(maxsize=len(SPLITS))
     def ask(source: Source, split: str) -> _Answer:
         where = f"data set {name!r}, split {split!r}"
-        with _explained(where):
+        with explained(where):
             returned = function(source, split)
         return _answer(returned, where)
 
     def inspect(source: Source) -> DatasetInfo:
         train = ask(source, "train")
         class_names = train.class_names or tuple(map(str, range(int(train.split.labels.max()) + 1)))
-        splits = ["train"]
-        for split in SPLITS[1:]:
-            try:
-                other = ask(source, split)
-            except _NoSplitError as error:
-                _LOG.info("%s: treated as a missing split", error)
-                continue
-            if other.class_names and other.class_names != class_names:
-                found = f"class names {reprlib.repr(other.class_names)}"
-                accepted = f"accepted: those of train, {reprlib.repr(class_names)}"
-                raise DataError(f"data set {name!r}, split {split!r}: {found}; {accepted}")
-            splits.append(split)
+        splits = other_splits(name, class_names, lambda split: ask(source, split).class_names)
         _, channels, height, width = train.split.images.shape
-        return DatasetInfo((channels, height, width), class_names, splits=tuple(splits))
+        return DatasetInfo((channels, height, width), class_names, splits=splits)
 
     def read(source: Source, split: str) -> Split:
         return ask(source, split).split
@@ -88,14 +77,46 @@ def from_function(name: str) -> Dataset:
     return Dataset(name, "your own function", inspect, read, content=content)
 
 
+def other_splits(name: str, class_names: tuple[str, ...], named: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the splits that a user's function has.
+
+    Args:
+        name: Name of the data set.
+        class_names: Those of the training split.
+        named: Returns the class names of another split; empty if they are not told.
+
+    Raises:
+        DataError: If a split has other classes.
+    """
+    splits = ["train"]
+    for split in SPLITS[1:]:
+        try:
+            other = named(split)
+        except NoSplitError as error:
+            _LOG.info("%s: treated as a missing split", error)
+            continue
+        if other and other != class_names:
+            found = f"class names {reprlib.repr(other)}"
+            accepted = f"accepted: those of train, {reprlib.repr(class_names)}"
+            raise DataError(f"data set {name!r}, split {split!r}: {found}; {accepted}")
+        splits.append(split)
+    return tuple(splits)
+
+
 @contextmanager
-def _explained(where: str) -> Iterator[None]:
+def explained(where: str) -> Iterator[None]:
+    """Turn whatever a user's function raises into one line.
+
+    Raises:
+        NoSplitError: For ValueError and KeyError: the function does not have this split.
+        DataError: For anything else.
+    """
     try:
         yield
     except DataError:
         raise
     except (Exception, SystemExit) as error:  # user code may raise anything
-        kind = _NoSplitError if isinstance(error, (ValueError, KeyError)) else DataError
+        kind = NoSplitError if isinstance(error, (ValueError, KeyError)) else DataError
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise kind(f"{where}: {reason}") from error
 
@@ -107,8 +128,10 @@ def _answer(returned: Any, where: str) -> _Answer:
     if len(returned) not in (2, 3):
         raise DataError(f"{where}: returned {len(returned)} values; {accepted}")
     images, labels = (_array(value, where) for value in returned[:2])
+    if images.dtype.kind in "OU":
+        raise DataError(f"{where}: images are {images.dtype}; texts need the decorator kdsweep.datasets.texts")
     split = checked((_channels_first(images), labels), where)
-    return _Answer(split, _names(returned[2], where) if len(returned) == 3 else ())
+    return _Answer(split, class_names_of(returned[2], where) if len(returned) == 3 else ())
 
 
 def _array(value: Any, where: str) -> NDArray[Any]:
@@ -129,7 +152,12 @@ def _channels_first(images: NDArray[Any]) -> NDArray[Any]:
     return images
 
 
-def _names(names: Any, where: str) -> tuple[str, ...]:
+def class_names_of(names: Any, where: str) -> tuple[str, ...]:
+    """Check the class names that a function returned.
+
+    Raises:
+        DataError: If they are not distinct strings.
+    """
     listed = tuple(names) if isinstance(names, (tuple, list)) else ()
     if not listed or not all(isinstance(name, str) for name in listed) or len(set(listed)) < len(listed):
         found = reprlib.repr(names)

@@ -45,7 +45,8 @@ class Outputs(NamedTuple):
     Attributes:
         logits: [B, C].
         embedding: [B, D], the input of the last linear layer.
-        features: Post-activation feature maps of the stages, [B, C_i, H_i, W_i], from shallow to deep.
+        features: Post-activation feature maps of the stages, [B, C_i, H_i, W_i], from shallow to deep; of texts, hidden
+            states [B, T, D_i], zero where a text is padded.
         classifier: Weight [C, D] and bias [C] of the last linear layer; empty if the model has none.
     """
 

@@ -13,7 +13,8 @@ from kdsweep.methods.vectors import unit
 class SimilarityPreserving(Method):
     """Similarity-preserving distillation: match the Gram matrices of the batch's last stage maps.
 
-    The loss scale falls with the batch size, so keep the batch size fixed within a sweep.
+    The loss scale falls with the batch size, so keep the batch size fixed within a sweep. For texts, the maps are the
+    last hidden states.
     """
 
     name = "sp"
@@ -24,9 +25,9 @@ class SimilarityPreserving(Method):
     weight = Param(3000.0, "scale of the term", LogUniform(100, 1e4), valid=WEIGHT)
 
     def check(self, student: Shapes, teacher: Shapes) -> None:
-        """Both models have a last stage map."""
-        stage(student.features, -1, self.name, "student")
-        stage(teacher.features, -1, self.name, "teacher")
+        """Both models have a last stage map, or last hidden states."""
+        stage(student.features, -1, self.name, "student", states=True)
+        stage(teacher.features, -1, self.name, "teacher", states=True)
 
     def term(self, student: Outputs, teacher: Outputs, labels: torch.Tensor) -> torch.Tensor:
         ours, theirs = (_similarity(o.features[-1].float().flatten(1)) for o in (student, teacher))

@@ -28,15 +28,16 @@ class Shaped(Protocol):
 AnyShaped = TypeVar("AnyShaped", bound=Shaped)
 
 
-def match_stages(student: Sequence[Shaped], teacher: Sequence[Shaped]) -> Pairs:
+def match_stages(student: Sequence[Shaped], teacher: Sequence[Shaped], states: bool = False) -> Pairs:
     """Pair the stage maps of two models by resolution, in order.
 
     Every map of the model with fewer maps is paired so that the resolutions are closest overall; on a tie, the
-    deeper map is chosen.
+    deeper map is chosen. Hidden states of texts are paired evenly: layer i of n with layer i m / n of m, rounded up.
 
     Args:
         student: Stage maps [B, C_i, H_i, W_i] from shallow to deep.
         teacher: Stage maps [B, C_j, H_j, W_j] from shallow to deep.
+        states: Whether hidden states [B, T, D] are accepted too.
 
     Returns:
         Pairs (i, j) of positions in `student` and `teacher`, from shallow to deep.
@@ -44,11 +45,14 @@ def match_stages(student: Sequence[Shaped], teacher: Sequence[Shaped]) -> Pairs:
     Raises:
         MethodError: If one model has no stage maps.
     """
+    if states and _are_states(student) and _are_states(teacher):
+        return _evenly(len(student), len(teacher))
     ours, theirs = _maps(student), _maps(teacher)
     if not ours or not theirs:
         raise MethodError(
             f"stage maps cannot be paired: the student has {_shapes(student)}, "
             f"the teacher {_shapes(teacher)}; accepted: models with at least one map [B, C, H, W] each"
+            + (", or hidden states [B, T, D]" if states else "")
         )
     if len(ours) <= len(theirs):
         pairs = _align([student[i] for i in ours], [teacher[j] for j in theirs])
@@ -63,12 +67,18 @@ def attention_map(features: torch.Tensor) -> torch.Tensor:
     Its square's mean over channels is that of the map itself, so a method made of that takes either.
 
     Args:
-        features: A stage map [B, C, H, W].
+        features: A stage map [B, C, H, W], or hidden states [B, T, D].
 
     Returns:
-        [B, 1, H, W], float32.
+        [B, 1, H, W] or [B, T, 1], float32.
     """
-    return features.float().pow(2).mean(dim=1, keepdim=True).sqrt()
+    channels = 1 if features.ndim == 4 else 2
+    return features.float().pow(2).mean(dim=channels, keepdim=True).sqrt()
+
+
+def filled(states: torch.Tensor) -> torch.Tensor:
+    """Where hidden states [B, T, D] are those of tokens, not of padding, which are zero: [B, T, 1]."""
+    return (states != 0).any(dim=2, keepdim=True)
 
 
 def pool(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -92,18 +102,42 @@ def bridge(student: torch.Tensor, teacher: torch.Tensor) -> tuple[torch.Tensor, 
     return pool(student, size), pool(teacher, size)
 
 
-def stage(features: Sequence[AnyShaped], index: int, method: str, who: str) -> AnyShaped:
-    """The stage map at `index`, counted as Python does.
+def stage(features: Sequence[AnyShaped], index: int, method: str, who: str, states: bool = False) -> AnyShaped:
+    """The stage map at `index`, counted as Python does; with `states`, hidden states [B, T, D] are accepted too.
 
     Raises:
         MethodError: If the model has no such map.
     """
-    if not -len(features) <= index < len(features) or features[index].ndim != 4:
+    ranks = (3, 4) if states else (4,)
+    if not -len(features) <= index < len(features) or features[index].ndim not in ranks:
         raise MethodError(
             f"method {method} needs the map of stage {index} of the {who}, which has {_shapes(features)}; "
-            "accepted: the position of a map [B, C, H, W]"
+            f"accepted: the position of a map [B, C, H, W]{' or of hidden states [B, T, D]' if states else ''}"
         )
     return features[index]
+
+
+def need_alike(student: Shaped, teacher: Shaped, method: str) -> None:
+    """Refuse a stage map of one model and hidden states of the other.
+
+    Raises:
+        MethodError: If so.
+    """
+    if student.ndim != teacher.ndim:
+        found = f"{list(student.shape)} and {list(teacher.shape)}"
+        raise MethodError(
+            f"method {method} compares {found}; accepted: two maps [B, C, H, W], or two hidden states [B, T, D]"
+        )
+
+
+def _are_states(features: Sequence[Shaped]) -> bool:
+    return len(features) > 0 and all(feature.ndim == 3 for feature in features)
+
+
+def _evenly(ours: int, theirs: int) -> Pairs:
+    """Pair every layer of the shallower model with one of the deeper, the last with the last."""
+    fewer = min(ours, theirs)
+    return [(-(-place * ours // fewer) - 1, -(-place * theirs // fewer) - 1) for place in range(1, fewer + 1)]
 
 
 def _maps(features: Sequence[Shaped]) -> list[int]:

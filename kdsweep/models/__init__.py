@@ -1,7 +1,8 @@
 """Teacher and student models: one file per family, discovered automatically.
 
-A sweep file names a registered model (`lightnn`), `torchvision/<name>`, `timm/<name>` or the user's own builder
-`package.module:function`, which is called as `function(input_shape, num_classes, width, **options)`.
+A sweep file names a registered model (`lightnn`), `torchvision/<name>`, `timm/<name>`, `transformers/<type>` or the
+user's own builder `package.module:function`, which is called as
+`function(input_shape, num_classes, width, **options)`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from kdsweep.methods.base import Shapes
 from kdsweep.models import options as _options
 from kdsweep.models import timm as _timm
 from kdsweep.models import torchvision as _torchvision
+from kdsweep.models import transformers as _transformers
 from kdsweep.models.base import MODELS, ImageShape, Input, InputSpec, ModelEntry, Tapped, Taps, register, scaled
 from kdsweep.models.blueprint import EXAMPLES, Blueprint
 from kdsweep.models.cost import activation_mb, count_flops
@@ -27,6 +29,7 @@ from kdsweep.models.foreign import check_logits, explained, undisturbed
 from kdsweep.models.normalisation import normalised
 from kdsweep.models.residual import check_drop_path, drop_paths
 from kdsweep.models.size import count_parameters, size_mb
+from kdsweep.models.texts import TappedTexts
 from kdsweep.models.tracing import find_taps
 from kdsweep.registry import is_user_object, load_user_object
 
@@ -38,6 +41,7 @@ __all__ = [
     "InputSpec",
     "ModelEntry",
     "Tapped",
+    "TappedTexts",
     "Taps",
     "activation_mb",
     "architecture",
@@ -59,7 +63,8 @@ __all__ = [
     "taps",
 ]
 
-_FORMS = "torchvision/<name>, timm/<name>, package.module:function"
+_FORMS = "torchvision/<name>, timm/<name>, transformers/<type>, package.module:function"
+_FACTS = ("vocabulary", "padding")  # what the data decide about a model for texts
 
 
 def exists(name: str) -> None:
@@ -79,6 +84,8 @@ def exists(name: str) -> None:
             raise UnknownNameError(f"unknown model {name!r}; accepted: package.module:function")
     elif source == "timm" and slash:
         _timm.need_installed(name)
+    elif source == "transformers" and slash:
+        _transformers.need_installed(name)
     elif source == "torchvision" and slash:
         known = _torchvision.names()
         if known and model not in known:
@@ -98,7 +105,13 @@ def check_options(name: str, options: Iterable[str]) -> None:
     """
     exists(name)
     if not is_user_object(name):
-        _options.check(name, _builder(name), options)
+        given = [fact for fact in _FACTS if takes_texts(name)]
+        _options.check(name, _builder(name), options, given)
+
+
+def takes_texts(name: str) -> bool:
+    """Whether a model's samples are texts; not known of a user's own, which takes whatever the data set has."""
+    return (name in MODELS and MODELS[name].takes == "texts") or name.startswith("transformers/")
 
 
 def build(name: str, input_shape: Input, num_classes: int, width: float = 1.0, **options: Any) -> nn.Module:
@@ -160,10 +173,11 @@ def blueprint(name: str, input_shape: Input, num_classes: int, width: float = 1.
     draw = None if _is_foreign(name) else MODELS[name].blueprint
     if draw is None:
         return None
-    shape = InputSpec.of(input_shape).shape
-    _check_numbers(name, shape, num_classes, width)
-    _options.check(name, draw, options)
-    return draw(shape, num_classes, width, **options)
+    given = InputSpec.of(input_shape)
+    _check_numbers(name, given, num_classes, width)
+    facts = _facts(name, draw, given)
+    _options.check(name, draw, options, facts)
+    return draw(given.shape, num_classes, width, **facts, **options)
 
 
 @dataclass(frozen=True)
@@ -194,7 +208,7 @@ def describe(name: str, input_shape: Input, num_classes: int, width: float = 1.0
     """
     plan = blueprint(name, input_shape, num_classes, width, **options)
     if plan is not None:
-        where = MODELS[name].taps
+        where = MODELS[name].taps.within(plan.seen)
         return Described(plan.count, plan.size_mb, plan.state, plan.shapes(where.stages, where.head))
     model = architecture(name, input_shape, num_classes, width, **options)
     check_logits(name, model, input_shape, num_classes)
@@ -251,18 +265,28 @@ def taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
         ModelError: If no linear layer outputs the model's logits.
     """
     exists(name)
-    return find_taps(name, model, input_shape) if _is_foreign(name) else MODELS[name].taps
+    if _is_foreign(name):
+        return find_taps(name, model, input_shape)
+    return MODELS[name].taps.within(path for path, _ in model.named_modules())
 
 
 def _built(name: str, input_shape: Input, num_classes: int, width: float, options: Mapping[str, Any]) -> nn.Module:
     """Call the builder, without testing the model."""
     exists(name)
-    shape = InputSpec.of(input_shape).shape
-    _check_numbers(name, shape, num_classes, width)
+    given = InputSpec.of(input_shape)
+    _check_numbers(name, given, num_classes, width)
     builder = _builder(name)
-    _options.check(name, builder, options)
+    facts = _facts(name, builder, given)
+    _options.check(name, builder, options, facts)
     with explained(f"model {name!r} cannot be built") if _is_foreign(name) else nullcontext():
-        return builder(shape, num_classes, width, **options)
+        return builder(given.shape, num_classes, width, **facts, **options)
+
+
+def _facts(name: str, builder: Callable[..., Any], given: InputSpec) -> dict[str, int]:
+    """What the data decide about the model: for a user's own, only what its builder declares."""
+    if not is_user_object(name):
+        return given.facts
+    return {fact: value for fact, value in given.facts.items() if fact in _options.declared(builder)}
 
 
 def _is_foreign(name: str) -> bool:
@@ -280,13 +304,24 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         return partial(_torchvision.build, model)
     if source == "timm":
         return partial(_timm.build, model)
+    if source == "transformers":
+        return partial(_transformers.build, model)
     return MODELS[name].build
 
 
-def _check_numbers(name: str, input_shape: tuple[int, ...], num_classes: int, width: float) -> None:
+def _check_numbers(name: str, given: InputSpec, num_classes: int, width: float) -> None:
+    input_shape = given.shape
     counts = (*input_shape, num_classes)
     sizes = len(input_shape)
-    fits = sizes == 3 or (sizes > 0 and is_user_object(name))
+    if not is_user_object(name) and takes_texts(name) != bool(given.vocabulary):
+        texts = ", ".join(known for known in MODELS if takes_texts(known))
+        takes, found, accepted = (
+            ("images", "texts", f"{texts}, transformers/<type>, package.module:function")
+            if given.vocabulary
+            else ("texts", "images", "a model for images, or a data set of texts")
+        )
+        raise ModelError(f"model {name!r} takes {takes}, and the data set has {found}; accepted: {accepted}")
+    fits = bool(given.vocabulary) or sizes == 3 or (sizes > 0 and is_user_object(name))
     if not fits or not all(_is_number(n, int) and n > 0 for n in counts):
         raise ModelError(
             f"model {name!r}: input_shape is {input_shape} and num_classes {num_classes!r}; "

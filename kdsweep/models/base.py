@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from kdsweep.errors import ModelError
 from kdsweep.lazy import nn, torch
@@ -23,10 +23,14 @@ class InputSpec:
     Attributes:
         shape: Shape of one sample: (channels, height, width) for an image, (length,) for a sequence.
         dtype: Name of a PyTorch dtype.
+        vocabulary: Number of different tokens in a text; 0 for other samples.
+        padding: The token that fills up short texts.
     """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
+    vocabulary: int = 0
+    padding: int = 0
 
     @classmethod
     def of(cls, given: tuple[int, ...] | InputSpec) -> InputSpec:
@@ -34,8 +38,14 @@ class InputSpec:
         return given if isinstance(given, InputSpec) else cls(tuple(given))
 
     def example(self, count: int, device: torch.device | str | None = None) -> torch.Tensor:
-        """Create a batch of zeros, [count, *shape]."""
-        return torch.zeros(count, *self.shape, dtype=getattr(torch, self.dtype), device=device)
+        """Create a batch of zeros, [count, *shape]; of texts, of a token that is not padding."""
+        value = int(self.vocabulary > 0 and self.padding == 0)
+        return torch.full((count, *self.shape), value, dtype=getattr(torch, self.dtype), device=device)
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """What the builder of a model for texts receives besides the shape, by parameter."""
+        return {"vocabulary": self.vocabulary, "padding": self.padding} if self.vocabulary else {}
 
 
 Input = ImageShape | tuple[int, ...] | InputSpec
@@ -46,12 +56,19 @@ class Taps:
     """Names of the modules whose outputs are passed to a method.
 
     Attributes:
-        stages: Modules whose outputs are the stage maps, shallow to deep.
+        stages: Modules whose outputs are the stage maps, shallow to deep; `layers.*` stands for all items of a list.
         head: The last linear layer; its input is the embedding.
     """
 
     stages: tuple[str, ...]
     head: str
+
+    def within(self, modules: Iterable[str]) -> Taps:
+        """The taps with each `*` replaced by the numbers of the list items among `modules`, in their order."""
+        names = [name.rpartition(".") for name in modules]
+        items = {stage: [f"{stage[:-1]}{item}" for path, _, item in names if f"{path}.*" == stage and item.isdigit()]
+                 for stage in self.stages if stage.endswith(".*")}  # fmt: skip
+        return Taps(tuple(name for stage in self.stages for name in items.get(stage, [stage])), self.head)
 
 
 @dataclass(frozen=True)
@@ -64,12 +81,14 @@ class ModelEntry:
         summary: One line for `kdsweep models`.
         blueprint: Takes the same arguments as `build` and returns the model's blueprint without torch; None if the
             model must be built to find out.
+        takes: What its samples are. The builder of a model for texts also takes `vocabulary` and `padding`.
     """
 
     build: Callable[..., nn.Module]
     taps: Taps
     summary: str
     blueprint: Callable[..., Blueprint] | None = None
+    takes: Literal["images", "texts"] = "images"
 
 
 MODELS: Registry[ModelEntry] = Registry("model", "kdsweep.models")
@@ -82,11 +101,12 @@ def register(
     head: str,
     summary: str,
     blueprint: Callable[..., Blueprint] | None = None,
+    takes: Literal["images", "texts"] = "images",
 ) -> Callable[[Builder], Builder]:
     """Register a builder `(input_shape, num_classes, width, **options) -> nn.Module`; a decorator. See `ModelEntry`."""
 
     def declare(build: Builder) -> Builder:
-        MODELS.add(name, ModelEntry(build, Taps(stages, head), summary, blueprint))
+        MODELS.add(name, ModelEntry(build, Taps(stages, head), summary, blueprint, takes))
         return build
 
     return declare
@@ -188,8 +208,8 @@ class Tapped:
 # The hooks hold the dict and not the wrapper: a model that holds its wrapper would stay on the GPU until the garbage
 # collector finds the cycle.
 def _noter(seen: dict[str, torch.Tensor], name: str) -> Callable[..., None]:
-    def note(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        seen[name] = output
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        seen[name] = output[0] if isinstance(output, tuple) else output  # a layer of transformers may add its attention
 
     return note
 

@@ -18,10 +18,10 @@ class Blueprint:
     """The layers of a model, added in forward order.
 
     Args:
-        input_shape: (channels, height, width) of one image.
+        input_shape: (channels, height, width) of one image; (size, length) of one embedded text.
 
     Attributes:
-        shape: Output shape of the layers added so far, for one image.
+        shape: Output shape of the layers added so far, for one sample.
         parameters: Shapes of the trainable tensors, by name in the state dict.
         buffers: Shapes of the other tensors in the state dict; () is an 8-byte counter.
         seen: Output shape of each layer, by the layer's path.
@@ -58,6 +58,14 @@ class Blueprint:
         self.buffers |= {f"{path}.running_mean": (channels,), f"{path}.running_var": (channels,)}
         self.buffers[f"{path}.num_batches_tracked"] = ()
         self.keep(path)
+
+    def embedding(self, path: str, rows: int, size: int) -> None:
+        """Add the vectors of `rows` tokens or positions."""
+        self.parameters[f"{path}.weight"] = (rows, size)
+
+    def layer_norm(self, path: str, size: int) -> None:
+        """Add layer normalisation."""
+        self.parameters |= {f"{path}.weight": (size,), f"{path}.bias": (size,)}
 
     def keep(self, *paths: str) -> None:
         """Add layers that keep the shape: activations, dropout, the end of a stage."""

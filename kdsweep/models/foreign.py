@@ -85,5 +85,7 @@ def run_example(name: str, model: nn.Module, input_shape: Input) -> object:
     if samples.is_floating_point():
         samples = samples.to(first.dtype)
     what = "images" if len(spec.shape) == 3 else f"samples of {spec.dtype}"
+    if spec.vocabulary:
+        what = f"texts of {spec.vocabulary:,} tokens"
     with explained(f"model {name!r} does not take {'x'.join(map(str, spec.shape))} {what}"), undisturbed(model):
         return model(samples)

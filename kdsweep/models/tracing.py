@@ -31,7 +31,8 @@ def find_taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
     There is one stage per resolution (H, W) as the maps shrink, as long as H and W are above 1: the output of the
     last module to run at that resolution, the outermost if several end there. Modules inside a block are skipped,
     because their outputs do not cut through the network (see `_is_block`). So is a bare stem, where only one layer
-    with weights has run. Vision transformers and models that do not take images therefore have no stages.
+    with weights has run. Vision transformers and models of other samples therefore have no stages. Those of a model for
+    texts are the items of its longest module list, if each returns hidden states [B, T, D].
 
     Args:
         name: The model's name in error messages.
@@ -50,8 +51,22 @@ def find_taps(name: str, model: nn.Module, input_shape: Input) -> Taps:
     ]
     if not heads:
         raise ModelError(f"model {name!r} has no linear layer that gives its logits, so no embedding to tap")
-    shape = InputSpec.of(input_shape).shape
-    return Taps(_stages(calls, shape) if len(shape) == 3 else (), heads[-1])
+    given = InputSpec.of(input_shape)
+    if given.vocabulary:
+        return Taps(_layers(model, calls, given.shape[0]), heads[-1])
+    return Taps(_stages(calls, given.shape) if len(given.shape) == 3 else (), heads[-1])
+
+
+def _layers(model: nn.Module, calls: _Calls, length: int) -> tuple[str, ...]:
+    """The paths of the layers of a model for texts."""
+    lists = [
+        [f"{path}.{place}" for place in range(len(module))]
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList | nn.Sequential)
+    ]
+    states = {path for path, call in calls.items() if len(call.exit) == 3 and call.exit[:2] == (EXAMPLES, length)}
+    longest: list[str] = max((paths for paths in lists if states.issuperset(paths)), key=len, default=[])
+    return tuple(longest)
 
 
 def _trace(name: str, model: nn.Module, input_shape: Input) -> _Calls:
@@ -75,6 +90,7 @@ def _trace(name: str, model: nn.Module, input_shape: Input) -> _Calls:
 
 
 def _shape(value: object) -> tuple[int, ...]:
+    value = value[0] if isinstance(value, tuple) and value else value
     return tuple(value.shape) if isinstance(value, torch.Tensor) else ()
 
 

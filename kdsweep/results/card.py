@@ -158,8 +158,9 @@ def _files(config: StudentConfig) -> str:
             f"| {facts.max_difference:.2g} | {_RUN_BY[name][0]} {_text(facts.versions[_RUN_BY[name][0]])} |"
             for name, facts in config.files.items()
         )
+        normalise = "normalise their input too, and " if config.mean else ""
         parts.append(
-            "The files below normalise their input too, and take batches of any size. Each was compared with the "
+            f"The files below {normalise}take batches of any size. Each was compared with the "
             f"student above\nover all validation {noun}.\n\n{_HEADING}\n{rows}"
         )
         parts += [_quantized(name, facts) for name, facts in config.files.items() if facts.metrics]

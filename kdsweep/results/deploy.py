@@ -60,7 +60,7 @@ def deployed(
     model = rebuilt(config, state, where).eval()
     student = exported(config, model, where).eval().requires_grad_(False)
     task = tasks.get(config.task)
-    example = task.input_spec(config.input_shape).example(2)
+    example = config.input_spec.example(2)
     tell("reading the validation split")
     val = task.exported_split(spec, config.seed, "val")
     found: dict[str, tuple[bytes, FileFacts]] = {}
@@ -144,6 +144,7 @@ def int8_model(content: bytes, train: Samples) -> bytes:
         train: Training samples in the form that the model takes; activation ranges are those of up to 512 of them,
             evenly spaced.
     """
+    import onnx
     from onnxruntime.quantization import (
         CalibrationDataReader,
         QuantFormat,
@@ -162,6 +163,8 @@ def int8_model(content: bytes, train: Samples) -> bytes:
     with TemporaryDirectory(prefix="kdsweep-") as folder:
         given, prepared, quantized = (Path(folder) / name for name in ("given.onnx", "prepared.onnx", "int8.onnx"))
         given.write_bytes(content)
+        if any(node.op_type == "LSTM" for node in onnx.load_model(given).graph.node):
+            raise InputError("onnxruntime's quantiser takes no LSTM layers")
         quant_pre_process(given, prepared)
         quantize_static(
             prepared,

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep import tasks
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.datasets import Dataset
 from kdsweep.datasets.section import DatasetSpec
@@ -129,11 +130,14 @@ def export_students(
     for row in rows:
         _need_weights(sweep, row["trial"])
     spec = read_spec(sweep)
+    task = tasks.of(spec.dataset)
+    carried = {name: _carried(sweep.root / name) for name in task.files}
     return [
         _export(
             sweep.trial(row["trial"]),
             config_of(sweep, spec, row, confirmed, teacher),
-            spec.dataset,
+            task.spec_beside(spec.dataset, sweep.root),
+            carried,
             out / f"{spec.name}-{row['trial']}",
             wanted.names,
             lambda line, place=place: tell(f"student {place} of {len(rows)}: {line}"),  # type: ignore[misc]
@@ -175,8 +179,26 @@ def _need_weights(sweep: SweepDir, key: str) -> None:
         )
 
 
+def _carried(path: Path) -> bytes:
+    """Read a file of the sweep that its students need.
+
+    Raises:
+        InputError: If it is missing or unreadable.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason_of(error)}; the sweep's students need it") from error
+
+
 def _export(
-    trial: TrialDir, config: StudentConfig, dataset: DatasetSpec, folder: Place, wanted: Sequence[str], tell: Tell
+    trial: TrialDir,
+    config: StudentConfig,
+    dataset: DatasetSpec,
+    carried: Mapping[str, bytes],
+    folder: Place,
+    wanted: Sequence[str],
+    tell: Tell,
 ) -> Exported:
     where = f"weights of trial {config.trial}"
     try:
@@ -188,7 +210,7 @@ def _export(
     config = config.model_copy(update={"files": {name: facts for name, (_, facts) in further.items()}})
     as_json = json.dumps(config.model_dump(mode="json"), indent=2) + "\n"
     files = {WEIGHTS: trial.best.read_bytes(), CONFIG: as_json.encode(), CARD: card(config).encode()}
-    files |= {name: content for name, (content, _) in further.items()}
+    files |= {**carried, **{name: content for name, (content, _) in further.items()}}
     if model is not None and stands_alone(config):
         files[MODEL] = model_file(config, model).encode()
     try:
@@ -231,10 +253,12 @@ def config_of(
         class_names=tuple(described["class_names"]),
         mean=tuple(described.get("mean", ())),
         std=tuple(described.get("std", ())),
+        vocabulary=described.get("vocabulary", 0),
+        padding=described.get("padding", 0),
         parameters=int(row["parameters"]),
         size_mb=float(row["size_mb"]),
         preprocessing=Preprocessing(resize=spec.dataset.resize),
-        dataset=spec.dataset.model_dump(exclude={"root"}),
+        dataset=spec.dataset.model_dump(exclude={"root": True, "text": {"tokenizer"}}),
         skipped=described.get("skipped", {}),
         seed=spec.seed,
         settings=settings | {"train": _train(sweep, spec)},

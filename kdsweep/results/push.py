@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from kdsweep import tasks
 from kdsweep.errors import InputError, KdsweepError
 from kdsweep.results.export import CARD
 from kdsweep.results.standalone import MODEL, stands_alone
@@ -33,7 +34,8 @@ def push_student(student: str | Path | Place, repo: str, private: bool = False) 
     """
     folder = local_copy(student, "student")
     config = read_config(folder)
-    names = [CARD, CONFIG, WEIGHTS, *config.files, *([MODEL] if stands_alone(config) else [])]
+    carried = tasks.get(config.task).files
+    names = [CARD, CONFIG, WEIGHTS, *carried, *config.files, *([MODEL] if stands_alone(config) else [])]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise InputError(f"{folder}: {missing[0]} is missing; export the student again")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kdsweep import models, tasks
+from kdsweep import models
 from kdsweep.errors import InputError
 from kdsweep.lazy import torch
 from kdsweep.results.student import load_student, read_config
@@ -61,7 +61,7 @@ def student_speed(
     if threads:
         torch.set_num_threads(threads)
     student = load_student(folder, trust_code=trust_code).requires_grad_(False).to(where)
-    samples = tasks.get(config.task).input_spec(config.input_shape).example(BATCH, where)
+    samples = config.input_spec.example(BATCH, where)
     if samples.is_floating_point():
         samples.uniform_(generator=torch.Generator(where).manual_seed(0))
     if samples.dim() == 4:  # as in training and evaluation

@@ -84,6 +84,8 @@ class StudentConfig(BaseModel):
         class_names: Class names in the order of the logits.
         mean: Mean per channel of images scaled to 0..1; empty for other tasks.
         std: Standard deviation per channel, likewise.
+        vocabulary: Number of tokens of a text student's tokenizer; 0 for other tasks.
+        padding: The token that fills up short texts.
         preprocessing: How an image student's `preprocess` prepares images.
         parameters: Number of parameters.
         size_mb: Size of parameters and buffers, in MiB.
@@ -114,6 +116,8 @@ class StudentConfig(BaseModel):
     class_names: tuple[str, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    vocabulary: Annotated[int, Field(ge=0)] = 0
+    padding: Annotated[int, Field(ge=0)] = 0
     preprocessing: Preprocessing = Preprocessing()
     parameters: int
     size_mb: float
@@ -135,6 +139,11 @@ class StudentConfig(BaseModel):
         if not isinstance(config, dict) or not isinstance(config.get("dataset"), dict):
             return config
         return {"preprocessing": {"resize": config["dataset"].get("resize", 0)}} | config
+
+    @property
+    def input_spec(self) -> models.InputSpec:
+        """Input of the student."""
+        return tasks.get(self.task).described_input(self.model_dump(include={"input_shape", "vocabulary", "padding"}))
 
     @property
     def measured(self) -> dict[str, float]:
@@ -220,7 +229,8 @@ def load_student(
     Returns:
         A module in eval mode that takes samples and returns logits [B, classes]. An image student takes images
         [B, C, H, W], in 0..1 or of type uint8. It also has `class_names`, in the order of the logits, and
-        `preprocess(image)`, which prepares a file or a PIL image; see `kdsweep.tasks.image.student.Student`.
+        `preprocess(image)`, which prepares a file or a PIL image; see `kdsweep.tasks.image.student.Student`. A text
+        student has `encode(texts)` and `classify(texts)`; see `kdsweep.tasks.text.student.TextStudent`.
 
     Raises:
         InputError: If the folder is not an exported student, or is damaged.
@@ -241,7 +251,7 @@ def load_student(
             )
     where = f"student {folder / WEIGHTS}"
     model = rebuilt(config, weights.load(folder / WEIGHTS), where)
-    return exported(config, model, where).eval()
+    return tasks.get(config.task).opened(exported(config, model, where), folder).eval()
 
 
 def _provide(config: StudentConfig, student: Callable[..., nn.Module] | None, folder: Path) -> None:
@@ -303,9 +313,11 @@ def evaluate_student(
     except DataError as error:
         hint = "" if root else "; if the data set is in another directory, pass --root DIR"
         raise DataError(f"{error}{hint}") from error
-    if info.input_shape != config.input_shape or len(info.class_names) != len(config.class_names):
+    spec = task.spec_beside(spec, folder)
+    taken = task.input_of(spec, info)
+    if taken != config.input_spec or len(info.class_names) != len(config.class_names):
         raise DataError(
-            f"dataset {spec.name!r} has {task.noun} {info.input_shape} of {len(info.class_names)} classes; accepted: "
+            f"dataset {spec.name!r} has {task.noun} {taken.shape} of {len(info.class_names)} classes; accepted: "
             f"{config.input_shape} of {len(config.class_names)} classes, as in training"
         )
     for index, (found_name, own_name) in enumerate(zip(info.class_names, config.class_names, strict=True)):
@@ -387,7 +399,7 @@ def _build(config: StudentConfig, state: weights.State, where: str) -> tuple[nn.
         head = methods.head(config.head) if config.head else None
     own = state if head is None else weights.below(state, "student.")
     classes = len(config.class_names)
-    shape = tasks.get(config.task).input_spec(config.input_shape)
+    shape = config.input_spec
     plan = models.blueprint(config.model, shape, classes, config.width, **config.options)
     if plan is not None:
         weights.fit_shapes(plan.state, {name: tuple(tensor.shape) for name, tensor in own.items()}, where)

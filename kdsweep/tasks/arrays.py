@@ -13,7 +13,7 @@ import numpy as np
 from kdsweep import datasets
 from kdsweep.datasets import Dataset, DatasetInfo, Split
 from kdsweep.datasets.base import sample_digests
-from kdsweep.datasets.section import DatasetSpec
+from kdsweep.datasets.section import DatasetSpec, TextSection
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
 from kdsweep.models import InputSpec
@@ -126,6 +126,12 @@ class ArrayTask(Task):
         return InputSpec(input_shape, self.dtype)
 
     def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
+        """Reject the settings for images, and those for texts."""
+        yield from self.image_faults(spec)
+        if spec.text != TextSection():
+            yield "text", f"accepted: leave it out, the samples are {self.noun}"
+
+    def image_faults(self, spec: DatasetSpec) -> Iterator[tuple[str, str]]:
         """Reject the settings for images: augmentation, resizing, streaming and normalisation."""
         plain = {"augment": "none", "resize": 0, "stream": False, "skip_unreadable": False, "normalize": "dataset"}
         for key, value in plain.items():
@@ -144,7 +150,7 @@ class ArrayTask(Task):
         if not (root / "data.json").is_file():
             splits = train_and_val(spec, seed, info.splits, lambda name: read[name], self.noun)
             for name, split in zip(("train", "val"), splits, strict=True):
-                _write(root, name, split)
+                write_split(root, name, split)
             write_json(root / "data.json", PreparedArrays(root, self, digest, *_shape_and_classes(info)).described())
         return replace(self.load(root), contents=found)
 
@@ -152,7 +158,7 @@ class ArrayTask(Task):
         if "test" not in self._info(spec).splits:
             return False
         if not has_array(data.root / "test_labels.bin") or not is_stored(data.root, data.contents):
-            _write(data.root, "test", self._read(spec, "test"))
+            write_split(data.root, "test", self._read(spec, "test"))
             note_stored(data.root, data.contents)
         return True
 
@@ -200,6 +206,7 @@ def _shape_and_classes(info: DatasetInfo) -> tuple[tuple[int, ...], tuple[str, .
     return info.input_shape, info.class_names
 
 
-def _write(root: Path, name: str, split: Split) -> None:
+def write_split(root: Path, name: str, split: Split) -> None:
+    """Store a split for `map_array`."""
     save_array(split.images, root / f"{name}_samples.bin")
     save_array(split.labels, root / f"{name}_labels.bin")

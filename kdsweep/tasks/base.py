@@ -118,6 +118,8 @@ class Task:
         name: The name that data sets use to declare the task; `package.module:Class` for a user's own task.
         noun: Plural noun for samples in messages.
         pipeline_tag: The task's name on the Hugging Face Hub; empty if it has none.
+        read_by: What else a checkpoint was trained with, and its key in the sweep file; for messages.
+        files: Names of files in `Prepared.root` that exported students need, such as a tokenizer.
         metrics: Metrics by name; each can be the objective.
         always: Names of the metrics that every evaluation computes, if there are enough classes for them.
     """
@@ -125,12 +127,26 @@ class Task:
     name: str = ""
     noun: ClassVar[str] = "samples"
     pipeline_tag: ClassVar[str] = ""
+    read_by: ClassVar[str] = "normalisation (dataset.normalize)"
+    files: ClassVar[tuple[str, ...]] = ()
     metrics: ClassVar[Mapping[str, Metric] | Registry[Metric]] = METRICS
     always: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "top5_accuracy", "balanced_accuracy", "ece")
 
     def input_spec(self, input_shape: tuple[int, ...]) -> InputSpec:
         """Shape and dtype of model input for samples of this shape."""
         return InputSpec(input_shape)
+
+    def input_of(self, spec: DatasetSpec, info: DatasetInfo) -> InputSpec:
+        """Model input for a data set, if more than the shape of its samples decides it.
+
+        Raises:
+            InputError: If a file that the `dataset` section names cannot be read.
+        """
+        return self.input_spec(info.input_shape)
+
+    def described_input(self, described: Mapping[str, Any]) -> InputSpec:
+        """Model input for samples that `Prepared.described()` describes."""
+        return self.input_spec(tuple(described["input_shape"]))
 
     def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
         """Yield (key, message) for each setting in the `dataset` section that this task does not support."""
@@ -160,6 +176,10 @@ class Task:
         """
         raise NotImplementedError
 
+    def spec_beside(self, spec: DatasetSpec, folder: Path) -> DatasetSpec:
+        """The `dataset` section that reads samples with the `files` in a folder, for `exported_split`."""
+        return spec
+
     def exported(self, model: nn.Module, described: Mapping[str, Any]) -> nn.Module:
         """The model in the form that users call after export.
 
@@ -168,6 +188,10 @@ class Task:
             described: Its `config.json`, which includes `Prepared.described()` of its training data.
         """
         return model
+
+    def opened(self, student: nn.Module, folder: Path) -> nn.Module:
+        """Complete what `exported` returned with the `files` in the student's folder."""
+        return student
 
     def exported_call(self, input_shape: tuple[int, ...]) -> str:
         """One line of Python for the model card that shows how to call an exported model."""
@@ -181,7 +205,7 @@ class Task:
         """Samples at `index` [B] as a person sees them: uint8 [B, C, H, W] on the CPU; C is 0 if they are no images."""
         return torch.empty(len(index), 0, 1, 1, dtype=torch.uint8)
 
-    def tapped(self, model: nn.Module, taps: Taps) -> Tapped:
+    def tapped(self, model: nn.Module, taps: Taps, input_spec: InputSpec) -> Tapped:
         """Wrap a model so that a call returns the `Outputs` that methods use."""
         return models.Tapped(model, taps)
 
@@ -239,7 +263,7 @@ class Task:
         return (
             f"reaches {measured['val_accuracy']:.1%} on the validation split; accepted: at least {least:.1%}, twice "
             f"chance among {num_classes} classes. Is the checkpoint of these classes, in this order, and of this "
-            "normalisation (dataset.normalize)?"
+            f"{self.read_by}?"
         )
 
 

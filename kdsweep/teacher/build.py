@@ -210,4 +210,4 @@ def load(spec: SweepSpec, data: Prepared, path: Path, device: torch.device) -> m
         model = build(spec, data)
     model.load_state_dict(weights.load(path))
     on_device(model, device).eval().requires_grad_(False)
-    return data.task.tapped(model, models.taps(spec.teacher.model, model, data.input_spec))
+    return data.task.tapped(model, models.taps(spec.teacher.model, model, data.input_spec), data.input_spec)

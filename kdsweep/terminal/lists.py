@@ -41,6 +41,10 @@ def models() -> None:
             "model": "timm/<name>",
             "description": "any timm model, if timm is installed, such as timm/mobilenetv3_small_050",
         },
+        {
+            "model": "transformers/<type>",
+            "description": "for texts: a sequence classifier, if transformers is installed, such as transformers/bert",
+        },
         {"model": "package.module:function", "description": "your own: function(input_shape, num_classes, width, ...)"},
     ]
     tables.print_rows(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from kdsweep.config.spec import SweepSpec
@@ -52,6 +53,8 @@ def record_data(sweep: SweepDir, data: Prepared, *, scores: bool) -> str:
             now["contents"]["test"] = then.get("test")  # the one that the results are about
         note = "note: the test split has changed since the sweep began"
     write_json(sweep.data, now)
+    for name in data.task.files:
+        shutil.copyfile(data.root / name, sweep.root / name)
     return note
 
 

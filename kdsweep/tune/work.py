@@ -137,7 +137,9 @@ class Prepare(Work):
     def _space(self, spec: SweepSpec, bench: Workbench) -> SearchSpace:
         data = bench.data
         space = within_constraints(spec, data.input_spec, data.num_classes)
-        return latency.within_latency(spec, space, self._place.sweep, bench.samples(1), data.num_classes)
+        return latency.within_latency(
+            spec, space, self._place.sweep, bench.samples(1), data.input_spec, data.num_classes
+        )
 
 
 class TrialRun(Work):

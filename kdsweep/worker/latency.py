@@ -124,7 +124,7 @@ def _timer() -> type[Timer]:
 
 
 def within_latency(
-    spec: SweepSpec, space: SearchSpace, sweep: SweepDir, sample: torch.Tensor, num_classes: int
+    spec: SweepSpec, space: SearchSpace, sweep: SweepDir, sample: torch.Tensor, shape: InputSpec, num_classes: int
 ) -> SearchSpace:
     """Return a search space without the widths at which the untrained student is slower than the sweep allows.
 
@@ -133,13 +133,13 @@ def within_latency(
         space: Its space, within the other constraints.
         sweep: Its directory, which keeps the measurements, so that a resumed sweep has the same space.
         sample: Input of one sample, [1, ...], on the device of the trials.
+        shape: Model input of the data set.
         num_classes: Number of classes.
 
     Raises:
         InputError: If no width is left.
     """
     limit, found = spec.constraints.latency_ms, dict[float, float]()
-    shape = InputSpec(tuple(sample.shape[1:]), str(sample.dtype).removeprefix("torch."))
 
     def fits(width: float) -> bool:
         with torch.random.fork_rng():

@@ -98,7 +98,7 @@ def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "student": [spec.student.model_dump(), _largest(spec)],
-        "data": [bench.data.input_spec.shape, bench.data.num_classes],
+        "data": [bench.data.input_spec.shape, bench.data.num_classes, *bench.data.input_spec.facts.values()],
         "train": spec.train.model_dump(exclude={"epochs"}),
         # Only memory depends on methods and data, and it is measured only on GPUs.
         "memory": [2, spec.search_space.methods(), spec.teacher.model_dump(), bench.data.digest] if cuda else [],

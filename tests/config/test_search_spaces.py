@@ -6,6 +6,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import corpus
 import pytest
 from PIL import Image
 from pydantic import BaseModel
@@ -39,7 +40,10 @@ def load(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("torch.hub.load_state_dict_from_url", refuse)
         patch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-        yield cache(lambda name: load_spec(ROOT / "search_spaces" / f"{name}.yaml", places))
+        texts = {**places, "dataset.root": str(corpus.write(root / "texts"))}
+        yield cache(
+            lambda name: load_spec(ROOT / "search_spaces" / f"{name}.yaml", texts if name == "text" else places)
+        )
 
 
 def test_every_promised_file_is_there():

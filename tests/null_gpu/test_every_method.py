@@ -24,6 +24,7 @@ from kdsweep.worker.workbench import Workbench
 
 pytestmark = pytest.mark.null_gpu
 
+FOR_IMAGES = [name for name in MODELS if MODELS[name].takes == "images"]
 SIDE = 40  # the least that all models take, rounded up
 # The most kernels of one training step, recorded with PyTorch 2.15: lightnn in float32, taught by tutorial_teacher from
 # stored outputs, without augmentation. simkd does not take this teacher.
@@ -158,7 +159,7 @@ def all_models(root: str) -> dict[str, str]:
     faults = {}
     ignore_values()
     images = folder_of_images(Path(root) / "images")
-    names = list(MODELS)
+    names = FOR_IMAGES
     for number, teacher in enumerate(names):
         student = names[(number + 7) % len(names)]
         bench = opened(Path(root), images, number, Bench(teacher, "none", "resident", "loop"))

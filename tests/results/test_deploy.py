@@ -41,6 +41,7 @@ from kdsweep.results.student import (
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import raw_images
 
+FOR_IMAGES = [name for name in MODELS if MODELS[name].takes == "images"]
 SPEC = DatasetSpec(name="mnist_mini", subset=1200, val_fraction=0.5)
 
 
@@ -309,7 +310,7 @@ def family_student(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FOR_IMAGES)
 def test_every_family_computes_the_same_in_onnx_and_torch_export(name):
     student, images = family_student(name)
     example, expected = torch.zeros(2, *images.shape[1:]), student(images)
@@ -323,7 +324,7 @@ def test_every_family_computes_the_same_in_onnx_and_torch_export(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", FOR_IMAGES)
 def test_every_family_can_be_quantised(name):
     student, images = family_student(name)
     pixels = (images * 255).round().to(torch.uint8)

@@ -13,6 +13,7 @@ from torch import nn
 from kdsweep import models
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError
+from kdsweep.models import InputSpec
 from kdsweep.storage.paths import SweepDir
 from kdsweep.worker.latency import costs, latency_ms, measured, time_ms, within_latency
 
@@ -116,7 +117,7 @@ def test_widths_slower_than_the_constraint_are_not_searched(tmp_path):
     sweep, spec = SweepDir(tmp_path), spec_of(5.0, {"choice": [0.25, 0.5, 1.0]})
     stored_latencies(sweep, 5.0, slow=(1.0,))
     state = torch.get_rng_state()
-    space = within_latency(spec, spec.search_space, sweep, SAMPLE, 10)
+    space = within_latency(spec, spec.search_space, sweep, SAMPLE, InputSpec(tuple(SAMPLE.shape[1:])), 10)
     assert space.shared["width"].every() == (0.25, 0.5)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -127,4 +128,4 @@ def test_a_limit_that_no_width_keeps_is_refused_with_the_time_of_the_fastest(tmp
     with refused(
         SPEC, InputError, match=r"^constraints.latency_ms: found 5; accepted: at least 10, the time of mnist_s"
     ):
-        within_latency(spec, spec.search_space, sweep, SAMPLE, 10)
+        within_latency(spec, spec.search_space, sweep, SAMPLE, InputSpec(tuple(SAMPLE.shape[1:])), 10)

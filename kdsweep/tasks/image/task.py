@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from kdsweep import models
 from kdsweep.datasets import Dataset, DatasetInfo
-from kdsweep.datasets.section import DatasetSpec
+from kdsweep.datasets.section import DatasetSpec, TextSection
 from kdsweep.errors import InputError
 from kdsweep.lazy import nn, torch
 from kdsweep.storage.paths import Store
@@ -34,6 +34,8 @@ class ImageTask(Task):
         if spec.skip_unreadable and dataset.check is None:
             accepted = "false, or a data set whose images are files of their own (image_folder)"
             yield "skip_unreadable", f"found true with {spec.name!r}; accepted: {accepted}"
+        if spec.text != TextSection():
+            yield "text", "accepted: leave it out, the samples are images"
         if spec.normalize == "imagenet" and info.input_shape[0] != 3:
             yield "normalize", "found 'imagenet'; accepted: dataset or none for images of one channel"
 

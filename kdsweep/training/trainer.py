@@ -22,13 +22,13 @@ from kdsweep.methods import Outputs
 from kdsweep.models import Taps
 from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
-from kdsweep.tasks import Prepared, Samples
+from kdsweep.tasks import Mixed, Prepared, Samples
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.tasks.order import on_device as indices_on
 from kdsweep.training.averaging import Average
 from kdsweep.training.evaluate import Evaluation
 from kdsweep.training.precision import autocast_dtype
-from kdsweep.training.recipe import Recipe
+from kdsweep.training.recipe import Recipe, view_number
 from kdsweep.training.shapes import Factor
 from kdsweep.training.teaching import TeacherSource
 
@@ -66,7 +66,7 @@ class Training:
         self.best_value = recipe.goal.worst
         self.best_epoch = 0
         self._train, self._teacher = train, teacher
-        self._task = data.task
+        self._task, self._classes = data.task, data.num_classes
         self._device = train.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         model = models.build(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)
@@ -183,7 +183,7 @@ class Training:
         """Train one epoch. Return the mean of each loss part by name; the total is `train_loss`."""
         recipe, optimization = self.recipe, self.recipe.optimization
         count = len(self._train)
-        view = self._train.view(recipe.augment, recipe.view_seed, self.epoch)
+        view = self._train.view(recipe.augment, recipe.view_seed, view_number(self.epoch, recipe.views))
         teacher = self._teacher.epoch(self.epoch, view)
         order = torch.randperm(count, generator=torch.Generator().manual_seed(self._order_seed()))
         # Batch normalisation has no variance over a last batch of one, so drop it; the next epoch has another order.
@@ -201,7 +201,7 @@ class Training:
             self._alpha.advance(progress)
             self._cooling.advance(progress)
             self.method.advance(progress, index)
-            losses = self._losses(batch, self._train.labels[index], teacher(index, batch))
+            losses = self._losses(batch, self._train.targets(index, view), teacher(index, batch))
             self._optimizer.zero_grad()
             losses["train_loss"].backward()
             if optimization.clip_norm:
@@ -214,13 +214,19 @@ class Training:
         seen = sum(len(index) for index in batches)
         return {name: total / seen for name, total in zip(names, totals.tolist(), strict=True)}
 
-    def _losses(self, batch: torch.Tensor, labels: torch.Tensor, teacher: Outputs) -> dict[str, torch.Tensor]:
-        """Return the total loss as `train_loss`, and its unweighted parts."""
+    def _losses(self, batch: torch.Tensor, targets: torch.Tensor | Mixed, teacher: Outputs) -> dict[str, torch.Tensor]:
+        """Return the total loss as `train_loss`, and its unweighted parts.
+
+        The task loss sees the class probabilities of mixed samples; methods see the class with the larger share.
+        """
         recipe = self.recipe
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
             student = self._tapped(batch)
-        parts = self._task.losses(student, labels, self._task_loss)
+        labels, asked = targets, targets
+        if isinstance(targets, Mixed):
+            labels, asked = targets.dominant(), targets.probabilities(self._classes)
+        parts = self._task.losses(student, asked, self._task_loss)
         task = parts["task_loss"]
         if recipe.alpha == 0:
             return {"train_loss": task, **parts}

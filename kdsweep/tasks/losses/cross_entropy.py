@@ -16,6 +16,7 @@ class CrossEntropy(TaskLoss):
     """
 
     name = "cross_entropy"
+    takes_probabilities = True
     label_smoothing = Param(0.0, "share of each label that goes to all classes alike", valid=Uniform(0.0, 1 - 1e-9))
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -57,8 +57,8 @@ def _loss_faults(spec: SweepSpec, mixer: str) -> Iterator[str]:
         if not takes:
             able = ", ".join(loss for loss in LOSSES if LOSSES[loss].takes_probabilities)
             yield (
-                f"found {mixer}, whose mixed labels task_loss {name} does not take; accepted: with {able}, or with a loss "
-                "whose takes_probabilities is True"
+                f"found {mixer}, whose mixed labels task_loss {name} does not take; accepted: with {able}, or with a "
+                "loss whose takes_probabilities is True"
             )
 
 
@@ -67,6 +67,6 @@ def augment_notes(spec: SweepSpec) -> list[str]:
     if not (wide := spec.view_sets.open):
         return []
     return [
-        f"space.augment: {', '.join(wide)}: drawn from a range, so each trial has views of its own, and the teacher runs "
-        "in every epoch of it; a choice, randint or quniform lets trials share the teacher's stored outputs"
+        f"space.augment: {', '.join(wide)}: drawn from a range, so each trial has views of its own, and the teacher "
+        "runs in every epoch of it; a choice, randint or quniform lets trials share the teacher's stored outputs"
     ]

@@ -94,7 +94,9 @@ def parse_augments(written: object, faults: list[Fault]) -> Distribution:
         written, path = written["choice"], ("choice",)
     options = [written] if isinstance(written, str) else written
     if not isinstance(options, list | tuple) or not options:
-        faults.append((path, f"found {written!r}; accepted: a choice of lists, as in {{choice: [none, [crop, flip, mixup]]}}"))
+        faults.append(
+            (path, f"found {written!r}; accepted: a choice of lists, as in {{choice: [none, [crop, flip, mixup]]}}")
+        )
         return Constant("none")
     texts: list[str] = []
     searched: dict[str, dict[str, Distribution]] = {}
@@ -157,11 +159,12 @@ def _open(
     except ValueError as error:
         faults.append((path, str(error)))
         return
-    whole = isinstance(declared[key].valid, distributions.Range) and declared[key].valid.integer
+    valid = declared[key].valid
+    whole = isinstance(valid, distributions.Range) and valid.integer
     if whole and isinstance(found, distributions.Range) and not found.integer:
         faults.append((path, f"found {found.written()}; accepted: a choice, randint or lograndint"))
         return
-    outside = [fault for value in found.ends() if (fault := declared[key].valid.fault(value))]
+    outside = [fault for value in found.ends() if (fault := valid.fault(value))]
     if outside:
         faults.append((path, outside[0]))
     else:

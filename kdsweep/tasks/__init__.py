@@ -14,7 +14,8 @@ from kdsweep.tasks.base import TASKS, Mixed, Prepared, Samples, Task, View, coun
 from kdsweep.tasks.metrics import Goal, Metric
 
 __all__ = [
-    "TASKS", "ArrayTask", "Goal", "Metric", "Mixed", "Prepared", "Samples", "Task", "View", "counted", "get", "of", "register",
+    "TASKS", "ArrayTask", "Goal", "Metric", "Mixed", "Prepared", "Samples", "Task", "View", "counted", "get", "of",
+    "register",
 ]  # fmt: skip
 
 

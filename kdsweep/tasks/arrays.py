@@ -131,7 +131,14 @@ class ArrayTask(Task):
 
     def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
         """Reject the settings for images: augmentation, resizing, streaming and normalisation."""
-        plain = {"augment": "none", "views": 0, "resize": 0, "stream": False, "skip_unreadable": False, "normalize": "dataset"}
+        plain = {
+            "augment": "none",
+            "views": 0,
+            "resize": 0,
+            "stream": False,
+            "skip_unreadable": False,
+            "normalize": "dataset",
+        }
         for key, value in plain.items():
             if getattr(spec, key) != value:
                 yield key, f"found {getattr(spec, key)!r}; accepted: {value!r}: {self.noun} are used unchanged"

@@ -44,4 +44,5 @@ def _bytes(item: str, shown: Shapes) -> int:
         return 2 * math.prod(shown.features[int(item.removeprefix("stage"))].shape[1:])
     if item.startswith("attention"):
         return 4 * math.prod(shown.features[int(item.removeprefix("attention"))].shape[2:])
-    return 4 * math.prod(getattr(shown, item).shape[1:])
+    flat = {"logits": shown.logits, "embedding": shown.embedding}
+    return 4 * math.prod(flat[item].shape[1:])

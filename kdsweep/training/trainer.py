@@ -223,9 +223,10 @@ class Training:
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
             student = self._tapped(batch)
-        labels, asked = targets, targets
         if isinstance(targets, Mixed):
             labels, asked = targets.dominant(), targets.probabilities(self._classes)
+        else:
+            labels = asked = targets
         parts = self._task.losses(student, asked, self._task_loss)
         task = parts["task_loss"]
         if recipe.alpha == 0:

@@ -95,7 +95,9 @@ def test_the_levels_are_those_of_torchvision():
             if wanted is None:
                 continue
             scale = side if name.startswith("Translate") and reach is RAND else 255 if name == "Solarize" else 1
-            assert torch.allclose(both[0] * (scale if name != "Solarize" else 1), wanted.float() * (255 if name == "Solarize" else 1))
+            assert torch.allclose(
+                both[0] * (scale if name != "Solarize" else 1), wanted.float() * (255 if name == "Solarize" else 1)
+            )
             assert torch.equal(both[1], -both[0] if signed else both[0])
 
 
@@ -221,7 +223,12 @@ def test_an_image_has_the_same_view_in_every_batch_and_order():
 
 def test_lists_of_the_former_names_are_the_former_views():
     images, every = photos(300, 28, 28), torch.arange(300)
-    for written, name in ((["crop", "flip"], "crop_flip"), (["flip"], "flip"), ([], "none"), (["crop_flip"], "crop_flip")):
+    for written, name in (
+        (["crop", "flip"], "crop_flip"),
+        (["flip"], "flip"),
+        ([], "none"),
+        (["crop_flip"], "crop_flip"),
+    ):
         assert text_of(written) == name
     draw = torch.Generator().manual_seed(derived_seed(2, "view", 3))
     mirrored, shift = torch.rand(300, generator=draw) < 0.5, torch.rand(300, 2, generator=draw)
@@ -231,9 +238,7 @@ def test_lists_of_the_former_names_are_the_former_views():
         top, left = (int(part * 7) for part in shift[place])
         window = padded[place, :, top : top + 28, left : left + 28]
         assert torch.equal(found[place], window.flip(2) if mirrored[place] else window)
-    assert torch.equal(
-        images.new_tensor(0) + View("crop+flip+mixup", 2, 3, 300, CPU).apply(images, every), found
-    )
+    assert torch.equal(images.new_tensor(0) + View("crop+flip+mixup", 2, 3, 300, CPU).apply(images, every), found)
 
 
 # Written
@@ -276,7 +281,11 @@ def test_values_replace_those_of_a_text():
         ([3], (0,), "found 3; accepted: a name, or {NAME: {PARAMETER: VALUE}}"),
         (7, (), "found 7; accepted: a list of transforms, or one of none, flip, crop_flip"),
         ("crop+mixup(alpha=much)", (), "found 'alpha=much' in 'crop+mixup(alpha=much)'; accepted: PARAMETER=NUMBER"),
-        ([{"random_erasing": {"smallest": 0.5}}], (0, "random_erasing", "smallest"), "found 0.5; accepted: at most largest"),
+        (
+            [{"random_erasing": {"smallest": 0.5}}],
+            (0, "random_erasing", "smallest"),
+            "found 0.5; accepted: at most largest",
+        ),
     ],
 )
 def test_a_fault_is_one_line_with_its_path(written, path, message):

@@ -18,7 +18,9 @@ class CutMix(Mixer):
     """
 
     name = "cutmix"
-    alpha = Param(1.0, "of the Beta distribution: small values paste little or all", LogUniform(0.1, 2), valid=Uniform(0.01, 100))
+    alpha = Param(
+        1.0, "of the Beta distribution: small values paste little or all", LogUniform(0.1, 2), valid=Uniform(0.01, 100)
+    )
     probability = Param(1.0, "share of the images that get a box", valid=SHARE)
 
     def draw(self, draws: Draws) -> torch.Tensor:

@@ -10,13 +10,15 @@ from kdsweep.tasks.image.transforms.base import SHARE, TRANSFORMS, Draws, Mixer
 
 @TRANSFORMS.declare
 class MixUp(Mixer):
-    """Blends each image with another one, and their labels in the same proportion (Zhang et al. 2018, arXiv:1710.09412).
+    """Blends each image with another one, and their labels alike (Zhang et al. 2018, arXiv:1710.09412).
 
     The proportion is drawn from Beta(alpha, alpha) for each image.
     """
 
     name = "mixup"
-    alpha = Param(1.0, "of the Beta distribution: small values blend little", LogUniform(0.1, 2), valid=Uniform(0.01, 100))
+    alpha = Param(
+        1.0, "of the Beta distribution: small values blend little", LogUniform(0.1, 2), valid=Uniform(0.01, 100)
+    )
     probability = Param(1.0, "share of the images that are blended", valid=SHARE)
 
     def draw(self, draws: Draws) -> torch.Tensor:

@@ -17,7 +17,9 @@ class RandomResizedCrop(Transform):
     """
 
     name = "random_resized_crop"
-    scale = Param(0.08, "smallest area of the box, as a share of the image; the largest is 1", valid=Uniform(0.001, 1.0))
+    scale = Param(
+        0.08, "smallest area of the box, as a share of the image; the largest is 1", valid=Uniform(0.001, 1.0)
+    )
     ratio = Param(4 / 3, "largest aspect ratio of the box; the smallest is its inverse", valid=Uniform(1.0, 10.0))
 
     def draw(self, draws: Draws) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Lists of transforms, as sweep files write them, and the text that names one in results and caches.
 
-A list `[crop, {mixup: {alpha: 0.2}}]` has the text `crop+mixup(alpha=0.2)`. Parameters at their defaults are left out, so
-that equal lists have equal texts; `none`, `flip` and `crop_flip` are the names of the lists of version 0.1.0.
+A list `[crop, {mixup: {alpha: 0.2}}]` has the text `crop+mixup(alpha=0.2)`. Parameters at their defaults are left out,
+so that equal lists have equal texts; `none`, `flip` and `crop_flip` are the names of the lists of version 0.1.0.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ def named_text(items: list[tuple[str, dict[str, Any]]]) -> str:
         for name, names in NAMED.items():
             if names == tuple(item for item, _ in items):
                 return name
-    return "+".join(
-        name + (f"({', '.join(f'{key}={json.dumps(value)}' for key, value in params.items())})" if params else "")
-        for name, params in items
-    )
+    return "+".join(name + (f"({', '.join(map(_pair, params.items()))})" if params else "") for name, params in items)
+
+
+def _pair(param: tuple[str, Any]) -> str:
+    """Return `key=value`; numbers have 12 digits, so that 0.2 + 0.4 and 0.6 are the same view."""
+    key, value = param
+    return f"{key}={json.dumps(float(f'{value:.12g}') if isinstance(value, float) else value)}"
 
 
 def transforms_of(text: str) -> list[Transform]:
@@ -85,15 +88,15 @@ def faults_of(written: object) -> Iterator[tuple[Path, str]]:
     stage = -1
     for name, params, path in items:
         if name not in TRANSFORMS:
-            known = dict.fromkeys((*TRANSFORMS, *NAMED))
-            yield path, f"unknown transform {name!r}; {did_you_mean(name, known)}"
+            yield path, f"unknown transform {name!r}; {did_you_mean(name, dict.fromkeys((*TRANSFORMS, *NAMED)))}"
             continue
         cls = TRANSFORMS[name]
         declared = cls.params()
         for key, value in params.items():
             within = (*path, name, key)
             if key not in declared:
-                yield within, f"unknown parameter {key!r} of {name}; {did_you_mean(key, declared) if declared else 'it has none'}"
+                known = did_you_mean(key, declared) if declared else "it has none"
+                yield within, f"unknown parameter {key!r} of {name}; {known}"
             elif fault := declared[key].valid.fault(value):
                 yield within, fault
         if name in seen:
@@ -122,7 +125,9 @@ def items_of(written: object) -> list[Item]:
         elif isinstance(one, Mapping) and len(one) == 1:
             ((name, params),) = one.items()
             if not isinstance(params, Mapping):
-                raise _WrittenError((place, name), f"found {params!r}; accepted: parameters, as in {{mixup: {{alpha: 0.2}}}}")
+                raise _WrittenError(
+                    (place, name), f"found {params!r}; accepted: parameters, as in {{mixup: {{alpha: 0.2}}}}"
+                )
             found.append((str(name), dict(params), (place,)))
         else:
             raise _WrittenError((place,), f"found {one!r}; accepted: a name, or {{NAME: {{PARAMETER: VALUE}}}}")
@@ -145,7 +150,9 @@ def _of_text(text: str, path: Path) -> list[Item]:
     for part in text.split("+"):
         match = _ITEM.fullmatch(part.strip())
         if match is None:
-            raise _WrittenError(path, f"found {text!r}; accepted: names joined by '+', as in crop+flip+mixup(alpha=0.2)")
+            raise _WrittenError(
+                path, f"found {text!r}; accepted: names joined by '+', as in crop+flip+mixup(alpha=0.2)"
+            )
         params: dict[str, Any] = {}
         for pair in filter(None, map(str.strip, (match[2] or "").split(","))):
             key, _, value = pair.partition("=")

@@ -33,7 +33,9 @@ TRIVIAL = {
 }  # fmt: skip
 
 
-def levels(reach: Mapping[str, float], operation: torch.Tensor, bins: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+def levels(
+    reach: Mapping[str, float], operation: torch.Tensor, bins: torch.Tensor, negative: torch.Tensor
+) -> torch.Tensor:
     """The levels of drawn operations, float32.
 
     Args:
@@ -83,7 +85,8 @@ def _moved(images: torch.Tensor, of: _Level, relative: bool) -> torch.Tensor:
     shear_x, shear_y = (of(name)[:, None, None] for name in ("shear_x", "shear_y"))
     sides = (width, height) if relative else (1, 1)
     right, down = (
-        (of(name) * side).trunc()[:, None, None] for name, side in zip(("translate_x", "translate_y"), sides, strict=True)
+        (of(name) * side).trunc()[:, None, None]
+        for name, side in zip(("translate_x", "translate_y"), sides, strict=True)
     )
     # Shears keep the upper left corner in its place, rotations the centre.
     x = angle.cos() * columns - angle.sin() * rows + shear_x * (rows + height / 2) - right

@@ -1,7 +1,8 @@
 """The teacher's outputs, computed once per view of the data and stored in files that every trial memory-maps.
 
 Without augmentation there is one view; with it, one per epoch, or those of a pool that the epochs cycle through. The
-first process to need a view computes it for all; others wait for it or compute the next one. Outputs that exceed the budget are computed in the training loop instead.
+first process to need a view computes it for all; others wait for it or compute the next one. Outputs that exceed the
+budget are computed in the training loop instead.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ training images:
    `fixed` shows the teacher the images as they are and the student crops and flips; `same` shows both the same view.
 3. How many views does a pool need that the epochs cycle through, compared with a new view in every epoch?
 
-Students are trained with the distillation term alone (alpha 1); accuracies are those of the last epoch on the test split.
+Students are trained with the distillation term alone (alpha 1); accuracies are those of the last epoch on the test
+split.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def spec_of(options: Any) -> SweepSpec:
             "train": {"epochs": options.teacher_epochs, "lr": 2e-3, "precision": "float32"},
         },
         "student": {"model": "lightnn"},
-        "space": {"method": "kd", "width": 0.5, "augment": {"choice": ["none", CROPS, MIXED]}, "kd": {"temperature": 2.0}},
+        "space": {
+            "method": "kd", "width": 0.5, "augment": {"choice": ["none", CROPS, MIXED]}, "kd": {"temperature": 2.0},
+        },
         "train": {"epochs": options.long, "batch_size": 128, "lr": 2e-3, "precision": "float32"},
         "storage": str(MEASURED / "runs"),
     })  # fmt: skip

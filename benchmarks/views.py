@@ -40,7 +40,7 @@ from kdsweep.worker.workbench import Workbench, provide_teacher
 
 CPU = torch.device("cpu")
 CROPS, MIXED = "crop_flip", "crop+flip+mixup"
-POOLS = (1, 4, 16)
+POOLS = (1, 4)
 
 
 def main() -> None:
@@ -49,8 +49,8 @@ def main() -> None:
     parser.set_defaults(repeats=2)
     parser.add_argument("--root", required=True, help="an image folder with train/ and test/")
     parser.add_argument("--images", type=int, default=10_000, help="training images, of which a tenth are held out")
-    parser.add_argument("--short", type=int, default=8, help="epochs of a short training")
-    parser.add_argument("--long", type=int, default=40, help="epochs of a long training")
+    parser.add_argument("--short", type=int, default=5, help="epochs of a short training")
+    parser.add_argument("--long", type=int, default=20, help="epochs of a long training")
     parser.add_argument("--teacher-epochs", type=int, default=15)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()

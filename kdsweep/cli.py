@@ -262,10 +262,13 @@ def validate(
 
         for one in taken(loaded, loaded.search_space):
             errors.print(f"{spec}: takes {one.text()}", highlight=False, markup=False, soft_wrap=True)
+    from kdsweep.teacher.extent import views_line
+
     typer.echo(
         f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.train.epochs} epochs over "
         f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
     )
+    typer.echo(f"{loaded.name}: {views_line(loaded)}")
     if places := loaded.tracking.described(loaded.sweep_dir):
         typer.echo(f"{loaded.name}: logged to {', '.join(places)}")
 

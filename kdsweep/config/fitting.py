@@ -67,7 +67,7 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     task = tasks.of(spec.dataset)
     if is_user_object(spec.dataset.name):  # the others were checked earlier
         for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
-            yield ("dataset", key), message
+            yield ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
     yield from metric_faults(spec, len(info.class_names))
     try:
         input_spec = task.input_of(spec.dataset, info)

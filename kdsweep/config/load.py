@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdsweep import datasets, models, tasks
+from kdsweep.config.augmentation import augment_faults, augment_notes
 from kdsweep.config.fitting import SHIPPED, checkpoint_path, dataset_info, faulty_key, model_faults, source_of
 from kdsweep.config.objective import objective_faults, with_modes
 from kdsweep.config.several import several_faults
@@ -75,7 +76,7 @@ def load_spec(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
 
 def notes(spec: SweepSpec) -> list[str]:
     """Return warnings about valid but unlikely settings, such as a space smaller than the number of trials."""
-    return [*_file_notes(spec), *_size_notes(spec), *_space_notes(spec), *_group_notes(spec)]
+    return [*_file_notes(spec), *_size_notes(spec), *_space_notes(spec), *_group_notes(spec), *augment_notes(spec)]
 
 
 def _size_notes(spec: SweepSpec) -> list[str]:
@@ -183,6 +184,8 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
         yield ("objective", "dataset", "metrics"), keys, message
     for keys, message in several_faults(spec):
         yield ("objective", str(keys[0]), "space"), keys, message
+    for keys, message in augment_faults(spec):
+        yield (str(keys[0]), "dataset", "space", "train"), keys, message
     yield from _warm_start_faults(spec)
     yield from _teacher_faults(spec)
     yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
@@ -243,7 +246,7 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
         yield ("dataset",), ("dataset", "subset"), f"found {section.subset}; accepted: {accepted}"
     if dataset is not None and info is not None:
         for key, message in tasks.get(dataset.task).faults(section, dataset, info):
-            yield ("dataset",), ("dataset", key), message
+            yield ("dataset",), ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
         yield from _file_faults(spec, dataset)
 
 

@@ -23,7 +23,8 @@ def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
         optimization=train,
         seed=seed,
         view_seed=spec.seed,
-        augment=spec.dataset.augment,
+        augment=spec.augment_of(config),
+        views=spec.dataset.views,
         goal=spec.goal,
         metrics=spec.wanted_metrics,
         method=str(config["method"]),
@@ -46,7 +47,7 @@ def teacher_recipe(spec: SweepSpec) -> Recipe:
         optimization=teacher.train,
         seed=derived_seed(spec.seed, "teacher"),
         view_seed=spec.seed,
-        augment=spec.dataset.augment,
+        augment=spec.augment,
         goal=spec.goal,
         metrics=spec.wanted_metrics,
     )

@@ -13,8 +13,10 @@ from pydantic import Field, model_validator
 from kdsweep import tasks
 from kdsweep.config import yaml as document
 from kdsweep.datasets.section import DatasetSpec
+from kdsweep.distributions import Config
 from kdsweep.errors import SpecError
 from kdsweep.registry import is_given
+from kdsweep.search.augments import ViewSets, view_sets
 from kdsweep.search.section import Objective, ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.stopping.asha import ASHA
@@ -25,6 +27,7 @@ from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place
 from kdsweep.storage.section import PlaceText
 from kdsweep.tasks import Goal
+from kdsweep.tasks.image.transforms.written import text_of, with_values
 from kdsweep.tasks.metrics import COSTS
 from kdsweep.tracking.section import TrackingSection
 from kdsweep.training.section import OptimizationSpec, TrainSpec
@@ -163,6 +166,28 @@ class SweepSpec(Section):
         """The parsed `space`, with fixed values for the training settings that it does not search."""
         return SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
 
+    @cached_property
+    def augment(self) -> str:
+        """The text of `dataset.augment`, which holds unless the space draws another list of transforms.
+
+        Raises:
+            InputError: If it is not valid.
+        """
+        return text_of(self.dataset.augment)
+
+    def augment_of(self, config: Config) -> str:
+        """The text of the transforms of one configuration."""
+        return with_values(str(config["augment"]), config) if "augment" in config else self.augment
+
+    @property
+    def view_sets(self) -> ViewSets:
+        """The sets of views that trials can ask for."""
+        return view_sets(self.search_space.shared.get("augment"), self.augment)
+
+    def views_in(self, augment: str) -> int:
+        """The number of views in a set."""
+        return 1 if augment == "none" else min(self.dataset.views or self.train.epochs, self.train.epochs)
+
     @property
     def objectives(self) -> list[ObjectiveSection]:
         """The objectives as written, also if there is only one."""
@@ -225,7 +250,7 @@ class SweepSpec(Section):
     def replaced(self, **sections: Any) -> SweepSpec:
         """Return a copy of the spec with some top-level keys replaced."""
         copy = self.model_copy(update=sections)
-        for cached in ("search_space", "goals"):  # model_copy copies cached properties too
+        for cached in ("search_space", "goals", "augment"):  # model_copy copies cached properties too
             copy.__dict__.pop(cached, None)
         return copy
 

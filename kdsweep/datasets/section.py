@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from kdsweep.datasets.base import Source
-from kdsweep.section import Section
+from kdsweep.section import MOST_EPOCHS, Section
 from kdsweep.storage.fetched import local_copy
 from kdsweep.storage.section import PlaceText
 
@@ -42,7 +42,8 @@ class DatasetSpec(Section):
     Attributes:
         name: A data set listed by `kdsweep datasets`, or `package.module:function`.
         root: Directory of the data set; downloads go there too. A URI is copied to a local cache first.
-        augment: Augmentation of training images: random flips, or random crops with an eighth of padding plus flips.
+        augment: Augmentation of training images: a list of transforms, or `none`, `flip` or `crop_flip`.
+        views: Number of views of the training images that the epochs cycle through; 0 draws a new one in each epoch.
         val_fraction: Fraction of the training images used for validation if the data set has no validation split.
         subset: Number of training images to use, including validation; 0 uses all.
         resize: Side in pixels; 0 keeps the original size.
@@ -56,7 +57,8 @@ class DatasetSpec(Section):
 
     name: str
     root: PlaceText = "data"
-    augment: Literal["none", "flip", "crop_flip"] = "none"
+    augment: str | list[Any] = "none"
+    views: Annotated[int, Field(ge=0, le=MOST_EPOCHS)] = 0
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     subset: Annotated[int, Field(ge=0)] = 0
     resize: Annotated[int, Field(ge=0, le=4096)] = 0

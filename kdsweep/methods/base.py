@@ -176,7 +176,7 @@ class Method(Declared):
         Args:
             student: The student's outputs, with gradient.
             teacher: The teacher's outputs, without gradient.
-            labels: [B], class indices.
+            labels: [B], class indices; of samples that are mixed from two, those with the larger share.
 
         Returns:
             A float32 scalar.

@@ -18,7 +18,8 @@ class Contrastive(Method):
     Negatives come from a memory bank. They are drawn uniformly from the training split with torch's global generator,
     once per batch. Negatives of the sample's own class are ignored; classes are learned from the batches seen so
     far. Adapters: a linear projection of each embedding to `dim`. Buffers: a memory bank [N, dim] per model, the
-    samples' classes, and two normalisers, set by the first batch; in total 8 (dim + 1) bytes per training sample.
+    samples' classes, and two normalisers, set by the first batch; in total 8 (dim + 1) bytes per training sample. The
+    class of an image mixed by MixUp or CutMix is the one with the larger share; the paper does not mix images.
     """
 
     name = "crd"

@@ -40,7 +40,8 @@ def non_target(logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor
 class DecoupledKD(Method):
     """Decoupled soft targets: separate weights for the target class and for the other classes.
 
-    Buffers: the warm-up factor.
+    Buffers: the warm-up factor. The label of an image mixed by MixUp or CutMix is the class with the larger share; the
+    paper does not mix images.
     """
 
     name = "dkd"

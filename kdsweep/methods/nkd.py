@@ -12,7 +12,8 @@ from kdsweep.methods.dkd import non_target
 class NormalisedKD(Method):
     """Cross-entropy on the target class, plus softened cross-entropy among the other, renormalised classes.
 
-    Both parts are cross-entropies, so the term is above 0 even if student and teacher agree.
+    Both parts are cross-entropies, so the term is above 0 even if student and teacher agree. The label of an image
+    mixed by MixUp or CutMix is the class with the larger share, as in the authors' code.
     """
 
     name = "nkd"

@@ -14,7 +14,8 @@ from kdsweep.methods.kd import soft_kl
 class TeacherFree(Method):
     """Soft targets of a virtual teacher that gives the label a fixed probability; no teacher network is used.
 
-    The virtual teacher's logits are its log-probabilities, so the temperature softens it like a network.
+    The virtual teacher's logits are its log-probabilities, so the temperature softens it like a network. The
+    label of an image mixed by MixUp or CutMix is the class with the larger share; the paper does not mix images.
     """
 
     name = "tfkd"

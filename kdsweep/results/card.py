@@ -16,6 +16,7 @@ from kdsweep.results.confirmed import judged_seeds, verdict_of
 from kdsweep.results.standalone import stands_alone
 from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig
 from kdsweep.search.baseline import PLAIN
+from kdsweep.tasks.image.transforms.written import text_of
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.training.section import TrainSpec
 
@@ -30,6 +31,10 @@ def card(config: StudentConfig) -> str:
     searched = {key: value for key, value in config.settings.items() if key != "train"}
     train = TrainSpec.model_validate(config.settings["train"]).with_searched(searched)
     used = {key: value for key, value in train.model_dump().items() if key not in train.unused()} | searched
+    if "augment" not in used:
+        used = {"augment": text_of(config.dataset.get("augment", "none"))} | used
+    if config.dataset.get("views"):
+        used["views"] = config.dataset["views"]
     settings = "\n".join(f"| {key} | {_cell(value)} |" for key, value in used.items())
     teacher = config.teacher
     task = tasks.get(config.task)

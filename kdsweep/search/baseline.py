@@ -13,6 +13,7 @@ from collections.abc import Hashable, Mapping
 from kdsweep.distributions import Config, Value
 from kdsweep.search.space import OF_DISTILLATION, SearchSpace
 from kdsweep.seeds import digest_of
+from kdsweep.tasks.image.transforms.written import is_parameter
 
 PLAIN = "none"
 _COUNTED = 10_000
@@ -25,7 +26,11 @@ def is_plain(config: Mapping[str, Value]) -> bool:
 
 def plain_twin(config: Config) -> Config:
     """Return the same settings without distillation."""
-    kept = {key: value for key, value in config.items() if "." not in key and key not in OF_DISTILLATION}
+    kept = {
+        key: value
+        for key, value in config.items()
+        if ("." not in key or is_parameter(key)) and key not in OF_DISTILLATION
+    }
     return {**kept, "method": PLAIN}
 
 

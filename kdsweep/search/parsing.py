@@ -12,7 +12,9 @@ from kdsweep.errors import InputError, UnknownNameError, did_you_mean
 from kdsweep.methods.base import TEMPERATURE
 from kdsweep.params import SWITCH, Parts
 from kdsweep.registry import is_user_object
+from kdsweep.search.augments import parse_augments
 from kdsweep.section import MOST_EPOCHS
+from kdsweep.tasks.image.transforms.written import faults_of
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.schedules import SCHEDULES
@@ -51,8 +53,23 @@ class Names(Valid):
         return ", ".join(self.parts)
 
 
+@dataclass(frozen=True)
+class Lists(Valid):
+    """Lists of transforms, by their texts."""
+
+    def contains(self, value: object) -> bool:
+        return not self.fault(value)
+
+    def fault(self, value: object) -> str:
+        return next((message for _, message in faults_of(value)), "")
+
+    def described(self) -> str:
+        return "lists of transforms"
+
+
 # The settings that a space may search in addition to the methods' own parameters, and their valid values.
 SHARED: dict[str, Valid] = {
+    "augment": Lists(),
     "width": Uniform(1e-3, 100.0),
     "temperature": TEMPERATURE,
     "temperature_schedule": Choice(tuple(SHAPES)),
@@ -91,7 +108,11 @@ def parsed(
     for key, value in written.items():
         if key == "method":
             continue
-        if key in SHARED:
+        if key == "augment":
+            own_faults: list[Fault] = []
+            shared[key] = parse_augments(value, own_faults)
+            faults += [((key, *path), message) for path, message in own_faults]
+        elif key in SHARED:
             _parse_one((key,), value, SHARED[key], shared, faults)
         elif key in methods.METHODS or (is_user_object(key) and key in _all_terms(method)):
             own[key] = _parse_own(key, value, faults)

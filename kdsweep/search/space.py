@@ -14,6 +14,7 @@ from kdsweep import distributions, methods
 from kdsweep.distributions import Choice, Config, Constant, Distribution, Uniform, Value
 from kdsweep.errors import did_you_mean
 from kdsweep.params import Parts, named
+from kdsweep.search.augments import Augments
 from kdsweep.search.parsing import Fault, SpaceError, parsed
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.optimizers import OPTIMIZERS
@@ -95,7 +96,8 @@ class SearchSpace:
             unused.add("temperature_schedule")
         if method == "none":
             unused |= OF_DISTILLATION
-        return {name: d for name, d in self._in_order().items() if name not in unused} | takes
+        shared = {name: d for name, d in self._in_order().items() if name not in unused}
+        return shared | takes | self._of_transforms()
 
     def applies(self, name: str, config: Mapping[str, Any]) -> bool:
         """Whether a setting has an effect in a configuration, as far as known.
@@ -106,11 +108,23 @@ class SearchSpace:
             name: The setting.
             config: The values drawn before it.
         """
+        if name in self._of_transforms():
+            return "augment" not in config or name in self._open_in(str(config["augment"]))
         if name not in DECIDED_BY:
             return True
         values = {key: config.get(key, self._alone(key)) for key in DECIDED_BY[name]}
         kind = DECIDED_BY[name][0]
         return values[kind] is None or PARTS[kind].find(values[kind]).uses(name, values)
+
+    def _of_transforms(self) -> dict[str, Distribution]:
+        """Return the distributions of the transforms' parameters, by `transform.parameter`."""
+        drawn = self.shared.get("augment")
+        return drawn.parameters if isinstance(drawn, Augments) else {}
+
+    def _open_in(self, augment: str) -> Mapping[str, Distribution]:
+        """Return those of one list of transforms."""
+        drawn = self.shared.get("augment")
+        return drawn.searched.get(augment, {}) if isinstance(drawn, Augments) else {}
 
     def part_names(self, kind: str) -> tuple[str, ...]:
         """Return the names of this kind that can be drawn, or the one set in `train`; empty if unknown."""
@@ -307,7 +321,7 @@ class SearchSpace:
         for method in self.methods():
             for name, distribution in self.parameters(method).items():
                 term, dot, parameter = name.rpartition(".")
-                if dot:
+                if dot and name not in self._of_transforms():
                     own.setdefault(term, {})[parameter] = distribution.written()
         for term, narrowed in self.own.items():
             own.setdefault(term, {parameter: d.written() for parameter, d in narrowed.items()})

@@ -10,11 +10,12 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import InputError
 from kdsweep.registry import is_user_object, load_user_object
 from kdsweep.tasks.arrays import ArrayTask
-from kdsweep.tasks.base import TASKS, Prepared, Samples, Task, View, counted, register
+from kdsweep.tasks.base import TASKS, Mixed, Prepared, Samples, Task, View, counted, register
 from kdsweep.tasks.metrics import Goal, Metric
 
 __all__ = [
-    "TASKS", "ArrayTask", "Goal", "Metric", "Prepared", "Samples", "Task", "View", "counted", "get", "of", "register",
+    "TASKS", "ArrayTask", "Goal", "Metric", "Mixed", "Prepared", "Samples", "Task", "View", "counted", "get", "of",
+    "register",
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from kdsweep.seeds import digest_of
 from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import Store
-from kdsweep.tasks.base import Samples, SplitName, Task, View
+from kdsweep.tasks.base import Mixed, Samples, SplitName, Task, View
 from kdsweep.tasks.order import on_device
 from kdsweep.tasks.split import contents, is_stored, note_stored, train_and_val
 
@@ -49,9 +49,13 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def view(self, augment: str, seed: int, epoch: int) -> View:
-        """Every epoch has the same, unaugmented view."""
+    def view(self, augment: str, seed: int, number: int) -> View:
+        """There is only one view, without augmentation."""
         return Unvaried()
+
+    def targets(self, index: torch.Tensor, view: View) -> torch.Tensor | Mixed:
+        """The labels at `index` [B]."""
+        return self.labels[index]
 
     def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
         """Samples at `index` [B], augmented if a view is given."""
@@ -133,7 +137,14 @@ class ArrayTask(Task):
 
     def image_faults(self, spec: DatasetSpec) -> Iterator[tuple[str, str]]:
         """Reject the settings for images: augmentation, resizing, streaming and normalisation."""
-        plain = {"augment": "none", "resize": 0, "stream": False, "skip_unreadable": False, "normalize": "dataset"}
+        plain = {
+            "augment": "none",
+            "views": 0,
+            "resize": 0,
+            "stream": False,
+            "skip_unreadable": False,
+            "normalize": "dataset",
+        }
         for key, value in plain.items():
             if getattr(spec, key) != value:
                 yield key, f"found {getattr(spec, key)!r}; accepted: {value!r}: {self.noun} are used unchanged"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from kdsweep import models
 from kdsweep.datasets import Dataset, DatasetInfo
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import InputError, UnknownNameError, did_you_mean
-from kdsweep.lazy import nn, torch
+from kdsweep.lazy import F, nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.models import InputSpec, Tapped, Taps
 from kdsweep.registry import Registry, is_user_object, load_user_object
@@ -21,8 +21,31 @@ SplitName = Literal["train", "val", "test"]
 Loss = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 
 
+class Mixed(NamedTuple):
+    """The labels of samples that are each mixed from two.
+
+    Attributes:
+        first: Class indices [B].
+        second: Class indices of the other samples [B].
+        share: Share of the first label, float32 [B].
+    """
+
+    first: torch.Tensor
+    second: torch.Tensor
+    share: torch.Tensor
+
+    def probabilities(self, classes: int) -> torch.Tensor:
+        """Return the class probabilities, float32 [B, C]."""
+        first, second = (F.one_hot(labels, classes).float() for labels in (self.first, self.second))
+        return torch.lerp(second, first, self.share[:, None])
+
+    def dominant(self) -> torch.Tensor:
+        """Return the class indices with the larger share [B]; the first ones if both are equal."""
+        return torch.where(self.share >= 0.5, self.first, self.second)
+
+
 class View(Protocol):
-    """The augmentation of every training sample in one epoch; it depends only on (seed, epoch)."""
+    """The augmentation of every training sample in one epoch; it depends only on (seed, number)."""
 
     def apply(self, samples: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Augment samples [B, ...], which are at positions `index` [B] of the training split."""
@@ -36,8 +59,11 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def view(self, augment: str, seed: int, epoch: int) -> View:
-        """The augmentation for one epoch, counted from 1; the same in every trial of a sweep."""
+    def view(self, augment: str, seed: int, number: int) -> View:
+        """One view of all samples, counted from 1; the same in every trial of a sweep."""
+
+    def targets(self, index: torch.Tensor, view: View) -> torch.Tensor | Mixed:
+        """The labels of the samples at `index` [B] in a view: class indices [B], or `Mixed` if it mixes samples."""
 
     def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
         """Model input for the samples at `index` [B]."""
@@ -148,8 +174,10 @@ class Task:
         """Model input for samples that `Prepared.described()` describes."""
         return self.input_spec(tuple(described["input_shape"]))
 
-    def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
-        """Yield (key, message) for each setting in the `dataset` section that this task does not support."""
+    def faults(
+        self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo
+    ) -> Iterator[tuple[str | tuple[str | int, ...], str]]:
+        """Yield (key or path, message) for each setting in the `dataset` section that this task does not support."""
         yield from ()
 
     def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> Prepared:

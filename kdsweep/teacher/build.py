@@ -90,7 +90,7 @@ def teacher_digest(spec: SweepSpec, data: Prepared) -> str:
         with checkpoint_path(teacher.checkpoint).open("rb") as file:
             identity["checkpoint"] = hashlib.file_digest(file, "sha256").hexdigest()
     else:
-        identity |= {"train": teacher.train.identity(), "seed": spec.seed, "augment": spec.dataset.augment}
+        identity |= {"train": teacher.train.identity(), "seed": spec.seed, "augment": spec.augment}
     return digest_of(identity)[:16]
 
 

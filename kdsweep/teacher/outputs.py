@@ -1,7 +1,8 @@
 """The teacher's outputs, computed once per view of the data and stored in files that every trial memory-maps.
 
-Without augmentation there is one view; with it, one per epoch. The first process to need a view computes it for all;
-others wait for it or compute the next one. Outputs that exceed the budget are computed in the training loop instead.
+Without augmentation there is one view; with it, one per epoch, or those of a pool that the epochs cycle through. The
+first process to need a view computes it for all; others wait for it or compute the next one. Outputs that exceed the
+budget are computed in the training loop instead.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kdsweep.storage.following import fetch_folder
 from kdsweep.storage.paths import Store
 from kdsweep.tasks import Prepared, Samples, View
 from kdsweep.training.batches import batch_size
+from kdsweep.training.recipe import view_number
 from kdsweep.training.teaching import TeacherView
 
 BATCH = 256
@@ -89,11 +91,12 @@ class OutputStore:
 
     Attributes:
         root: Directory of the files.
-        augment: Augmentation of the training samples.
+        augment: Augmentation of the training samples, as text.
         seed: Seed of the views.
         items: Names of the stored arrays.
         stages: Number of the teacher's stage maps.
-        epochs: Number of epochs, and so the number of the last view.
+        epochs: Number of epochs.
+        views: Number of views that the epochs cycle through; 0 stands for one view per epoch.
     """
 
     root: Path
@@ -102,15 +105,21 @@ class OutputStore:
     items: frozenset[str]
     stages: int
     epochs: int
+    views: int = 0
 
     @classmethod
-    def of(cls, spec: SweepSpec, data: Prepared, teacher_digest: str, example: Outputs, store: Store) -> OutputStore:
-        """Return the store of a sweep. It holds the needed arrays that fit the budget, smallest first."""
-        digest = digest_of([teacher_digest, data.digest, spec.dataset.augment, spec.seed])[:16]
-        views = 1 if spec.dataset.augment == "none" else spec.train.epochs
-        count = data.count("train")
-        needed = items_of(sweep_needs(spec), len(example.features))
-        sizes = {name: _bytes_per_sample(array) * count * views for name, array in _arrays(example, needed).items()}
+    def of(
+        cls, spec: SweepSpec, data: Prepared, teacher_digest: str, example: Outputs, store: Store, augment: str
+    ) -> OutputStore:
+        """Return the store of a view set. The needed arrays that fit the budget in all sets are kept, smallest first.
+
+        A set that only one trial draws is not kept.
+        """
+        digest = digest_of([teacher_digest, data.digest, augment, spec.seed])[:16]
+        sets = spec.view_sets.texts
+        count = data.count("train") * sum(map(spec.views_in, sets))
+        needed = items_of(sweep_needs(spec), len(example.features)) if augment in sets else frozenset()
+        sizes = {name: _bytes_per_sample(array) * count for name, array in _arrays(example, needed).items()}
         left = spec.teacher.cache_gb * 1e9
         kept: set[str] = set()
         for name, size in sorted(sizes.items(), key=lambda item: (item[1], item[0])):
@@ -118,7 +127,8 @@ class OutputStore:
             if left >= 0:
                 kept.add(name)
         stages = len(example.features)
-        return cls(store.outputs(digest), spec.dataset.augment, spec.seed, frozenset(kept), stages, spec.train.epochs)
+        views, epochs = spec.dataset.views, spec.train.epochs
+        return cls(store.outputs(digest), augment, spec.seed, frozenset(kept), stages, epochs, views)
 
     def holds(self, needs: Iterable[str]) -> bool:
         """Return whether the store covers all needs."""
@@ -126,7 +136,7 @@ class OutputStore:
 
     def view_root(self, epoch: int) -> Path:
         """Return the directory of an epoch's view."""
-        return self.root / ("view" if self.augment == "none" else f"view-{epoch:04d}")
+        return self.root / ("view" if self.augment == "none" else f"view-{view_number(epoch, self.views):04d}")
 
     def complete(self, epoch: int) -> bool:
         """Return whether the view of an epoch is complete."""
@@ -168,7 +178,7 @@ class OutputStore:
         return True
 
     def _write(self, epoch: int, teacher: TeacherInLoop, train: Samples, claim: Path) -> None:
-        view = train.view(self.augment, self.seed, epoch)
+        view = train.view(self.augment, self.seed, view_number(epoch, self.views))
         missing = {item for item in self.items if not has_array(self.view_root(epoch) / f"{item}.bin")}
         writers = {item: ArrayWriter(self.view_root(epoch) / f"{item}.bin") for item in missing}
         try:

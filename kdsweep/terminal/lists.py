@@ -60,6 +60,14 @@ def datasets() -> None:
     tables.print_rows(rows)
 
 
+def transforms() -> None:
+    """List the transforms of training images, for dataset.augment and space.augment."""
+    from kdsweep.tasks.image.transforms import TRANSFORMS
+    from kdsweep.terminal import tables
+
+    tables.print_rows(tables.part_rows(TRANSFORMS))
+
+
 def optimizers() -> None:
     """List the optimizers."""
     from kdsweep.terminal import tables
@@ -100,4 +108,4 @@ def schedulers() -> None:
     tables.print_rows(tables.part_rows(STOPPING_RULES))
 
 
-COMMANDS = (methods, models, datasets, optimizers, schedules, losses, samplers, schedulers)
+COMMANDS = (methods, models, datasets, transforms, optimizers, schedules, losses, samplers, schedulers)

@@ -26,9 +26,20 @@ from kdsweep.terminal.layout import GAP, Column, fitting, table
 
 FILE_WIDTH = 240  # columns where there is no terminal
 FORMATS = ("csv", "json", "parquet")  # each is also a file ending
-SHOWN = ("trial", "state", "method", "width", "temperature", "alpha", "lr", "epochs", "parameters")
+SHOWN = ("trial", "state", "method", "width", "augment", "temperature", "alpha", "lr", "epochs", "parameters")
 COSTS = ("size_mb", "flops", "latency_ms", "latency_iqr_ms", "throughput")
-SHOWN_CONFIRMED = ("trial", "method", "width", "temperature", "alpha", "lr", "parameters", "seeds", "judged_seeds")
+SHOWN_CONFIRMED = (
+    "trial",
+    "method",
+    "width",
+    "augment",
+    "temperature",
+    "alpha",
+    "lr",
+    "parameters",
+    "seeds",
+    "judged_seeds",
+)
 
 # The columns that a narrow table keeps longest, after the trial, the objective and the test value.
 IMPORTANT = ("kd_gain", "verdict", "kd_gain_low", "kd_gain_high", "method", "state", "width", "kd_gain_tuned",

@@ -32,7 +32,7 @@ from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.shapes import Factor
 from kdsweep.training.state import RunState, Tensors
-from kdsweep.training.steps import epoch_steps
+from kdsweep.training.steps import asked_of, epoch_steps
 from kdsweep.training.teaching import TeacherSource
 from kdsweep.training.terms import StackedTerm
 from kdsweep.training.trainer import DivergedError, on_device
@@ -93,7 +93,7 @@ class Cohort:
         self.members = [Member(one, one.goal.worst) for one in recipes]
         self._train, self._val, self._teacher = train, val, teacher
         self._device = train.device
-        self._task = data.task
+        self._task, self._classes = data.task, data.num_classes
         self._metrics = data.task.measured((recipe.goal.metric, *recipe.metrics), data.num_classes)
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         model = models.build(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)
@@ -224,7 +224,7 @@ class Cohort:
             self._alpha_factor.advance(step.progress)
             self._cooling.advance(step.progress)
             self._method.advance(step.progress, step.index)
-            losses = self._losses(step.batch, step.labels, step.teacher)
+            losses = self._losses(step.batch, step.targets, step.teacher)
             self._updates.zero_grad()
             losses["train_loss"].sum().backward()
             self._updates.step(multiplier)
@@ -236,12 +236,13 @@ class Cohort:
         means = [[total / seen for total in of_member] for of_member in totals.tolist()]
         return [dict(zip(names, of_member, strict=True)) for of_member in means], multiplier
 
-    def _losses(self, batch: torch.Tensor, labels: torch.Tensor, teacher: Outputs) -> dict[str, torch.Tensor]:
+    def _losses(self, batch: torch.Tensor, targets: torch.Tensor | Mixed, teacher: Outputs) -> dict[str, torch.Tensor]:
         """Return the total loss of each member as `train_loss`, and its unweighted parts, [K] each."""
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
             students = self._student(batch)
-        task = self._task_loss.together(students.logits.float(), labels)
+        labels, asked = asked_of(targets, self._classes)
+        task = self._task_loss.together(students.logits.float(), asked)
         if self.members[0].recipe.alpha == 0:
             return {"train_loss": task, "task_loss": task}
         alpha = self._alpha_factor.value * self._alpha

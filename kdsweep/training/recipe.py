@@ -10,6 +10,11 @@ from kdsweep.tasks import Goal
 from kdsweep.training.section import OptimizationSpec
 
 
+def view_number(epoch: int, views: int) -> int:
+    """Return the number of an epoch's view, both counted from 1, in a pool of `views`; 0 stands for no limit."""
+    return (epoch - 1) % views + 1 if views else epoch
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that determines a run's learning curve, apart from the data and the teacher.
@@ -21,7 +26,8 @@ class Recipe:
         optimization: Epochs, optimizer, learning rate, schedule and precision.
         seed: Seed of the initial weights, the sample order and dropout.
         view_seed: Seed of the augmentation, shared by all trials of a sweep.
-        augment: The augmentation of the training samples.
+        augment: The augmentation of the training samples, as text.
+        views: Number of views that the epochs cycle through; 0 draws a new one in every epoch.
         method: The distillation method.
         method_params: The method's parameters that differ from the defaults.
         alpha: Share of distillation in the loss, 0..1.
@@ -49,3 +55,4 @@ class Recipe:
     task_loss_params: Mapping[str, Any] = field(default_factory=dict)
     goal: Goal = field(default_factory=Goal)
     metrics: tuple[str, ...] = ()
+    views: int = 0

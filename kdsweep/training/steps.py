@@ -8,9 +8,9 @@ from typing import NamedTuple
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
 from kdsweep.seeds import derived_seed
-from kdsweep.tasks import Samples
+from kdsweep.tasks import Mixed, Samples
 from kdsweep.tasks.order import on_device
-from kdsweep.training.recipe import Recipe
+from kdsweep.training.recipe import Recipe, view_number
 from kdsweep.training.teaching import TeacherSource
 
 
@@ -22,7 +22,7 @@ class Step(NamedTuple):
         share: Fraction of the budget that one step takes.
         index: Positions of the samples in the training split, [B].
         batch: Their augmented inputs, [B, ...].
-        labels: Their labels, [B].
+        targets: Their labels, [B], or those of mixed samples.
         teacher: The teacher's outputs for them.
     """
 
@@ -30,8 +30,24 @@ class Step(NamedTuple):
     share: float
     index: torch.Tensor
     batch: torch.Tensor
-    labels: torch.Tensor
+    targets: torch.Tensor | Mixed
     teacher: Outputs
+
+
+def asked_of(targets: torch.Tensor | Mixed, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the labels as methods see them and as the task loss does.
+
+    Args:
+        targets: See `Step`.
+        classes: Number of classes, C.
+
+    Returns:
+        Class indices [B], of mixed samples the class with the larger share; and the same, or of mixed samples the class
+        probabilities [B, C].
+    """
+    if isinstance(targets, Mixed):
+        return targets.dominant(), targets.probabilities(classes)
+    return targets, targets
 
 
 def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSource) -> Iterator[Step]:
@@ -43,7 +59,7 @@ def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSourc
         train: The training split.
         source: The source of teacher outputs.
     """
-    view = train.view(recipe.augment, recipe.view_seed, epoch)
+    view = train.view(recipe.augment, recipe.view_seed, view_number(epoch, recipe.views))
     teacher = source.epoch(epoch, view)
     generator = torch.Generator().manual_seed(derived_seed(recipe.seed, "order", epoch))
     order = torch.randperm(len(train), generator=generator)
@@ -55,4 +71,5 @@ def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSourc
     samples = zip(on_device(batches, train.device), train.sequence(batches, view), strict=True)
     for step, (index, batch) in enumerate(samples):
         progress = (epoch - 1 + step / len(batches)) / epochs
-        yield Step(progress, 1 / (len(batches) * epochs), index, batch, train.labels[index], teacher(index, batch))
+        targets = train.targets(index, view)
+        yield Step(progress, 1 / (len(batches) * epochs), index, batch, targets, teacher(index, batch))

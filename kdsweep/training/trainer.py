@@ -22,7 +22,7 @@ from kdsweep.models import Taps
 from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
 from kdsweep.storage.following import discard
-from kdsweep.tasks import Prepared, Samples
+from kdsweep.tasks import Mixed, Prepared, Samples
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.averaging import Average
 from kdsweep.training.evaluate import Evaluation
@@ -30,7 +30,7 @@ from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.shapes import Factor
 from kdsweep.training.state import RunState
-from kdsweep.training.steps import epoch_steps
+from kdsweep.training.steps import asked_of, epoch_steps
 from kdsweep.training.teaching import TeacherSource
 
 SAVE_SECONDS = 30.0
@@ -67,7 +67,7 @@ class Training:
         self.best_value = recipe.goal.worst
         self.best_epoch = 0
         self._train, self._teacher = train, teacher
-        self._task = data.task
+        self._task, self._classes = data.task, data.num_classes
         self._device = train.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         model = models.build(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)
@@ -194,7 +194,7 @@ class Training:
             self._alpha.advance(step.progress)
             self._cooling.advance(step.progress)
             self.method.advance(step.progress, step.index)
-            losses = self._losses(step.batch, step.labels, step.teacher)
+            losses = self._losses(step.batch, step.targets, step.teacher)
             self._optimizer.zero_grad()
             losses["train_loss"].backward()
             if self.recipe.optimization.clip_norm:
@@ -207,13 +207,14 @@ class Training:
         assert isinstance(totals, torch.Tensor)
         return {name: total / seen for name, total in zip(names, totals.tolist(), strict=True)}
 
-    def _losses(self, batch: torch.Tensor, labels: torch.Tensor, teacher: Outputs) -> dict[str, torch.Tensor]:
+    def _losses(self, batch: torch.Tensor, targets: torch.Tensor | Mixed, teacher: Outputs) -> dict[str, torch.Tensor]:
         """Return the total loss as `train_loss`, and its unweighted parts."""
         recipe = self.recipe
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
             student = self._tapped(batch)
-        parts = self._task.losses(student, labels, self._task_loss)
+        labels, asked = asked_of(targets, self._classes)
+        parts = self._task.losses(student, asked, self._task_loss)
         task = parts["task_loss"]
         if recipe.alpha == 0:
             return {"train_loss": task, **parts}

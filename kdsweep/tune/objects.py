@@ -52,7 +52,7 @@ def sweep(
     *,
     methods: str | Sequence[str] = METHODS,
     space: Mapping[str, Any] | None = None,
-    augment: str | Sequence[str] = (),
+    augment: str | Sequence[str | Mapping[str, Any]] = (),
     epochs: int = 20,
     trials: int = 32,
     confirm: int = 3,
@@ -78,7 +78,7 @@ def sweep(
         test: Test data, on which the best students are confirmed.
         methods: Names of methods; `none` is the plain student.
         space: Further keys of a sweep file's `space`, such as `{"width": {"choice": [0.25, 0.5]}}`.
-        augment: Augmentation of training images, drawn anew in each epoch: `flip` or `crop_flip`.
+        augment: Transforms of training images, drawn anew in each epoch, such as `["crop", "flip", "mixup"]`.
         epochs: Full budget of a trial.
         trials: Number of trials.
         confirm: Number of best students to train again on fresh seeds; 0 skips that.
@@ -118,7 +118,7 @@ def sweep(
         "dataset": {
             "name": data.name,
             "root": data.root,
-            "augment": _augment(_listed(augment)),
+            "augment": augment if isinstance(augment, str) else list(augment) or "none",
             "normalize": "none" if is_image else "dataset",
         },
         "teacher": {"model": teacher_name, "checkpoint": checkpoint},
@@ -141,11 +141,6 @@ def sweep(
 
 def _listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
-
-
-def _augment(names: list[str]) -> str | list[str]:
-    """Return the names as a sweep file has them."""
-    return names if len(names) > 1 else (names or ["none"])[0]
 
 
 def _given_teacher(teacher: nn.Module | Mapping[str, nn.Module], folder: Path) -> tuple[str, Path]:

@@ -79,8 +79,8 @@ def prepared_teacher(
     teachers.judge(card, data)
     teachers.adopt(card, sweep)
     bench = Workbench(spec, sweep, data, card, device)
-    if spec.dataset.augment == "none" and not bench.outputs.store.complete(1):
-        bench.outputs.store.ensure(1, bench.teacher, bench.train)
+    if "none" in spec.view_sets.texts and not (store := bench.outputs_of("none").store).complete(1):
+        store.ensure(1, bench.teacher, bench.train)
     return card
 
 
@@ -119,6 +119,7 @@ class Workbench:
         self._sweep = sweep
         self._card = card
         self._flops: dict[tuple[float, str], int] = {}
+        self._outputs: dict[str, StoredOutputs] = {}
 
     @classmethod
     def of(cls, spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device) -> Workbench:
@@ -162,11 +163,17 @@ class Workbench:
             save_example(self.teacher.example(), path)
         return load_example(path, self.device)
 
-    @cached_property
+    @property
     def outputs(self) -> StoredOutputs:
-        """The stored teacher outputs."""
-        store = OutputStore.of(self.spec, self.data, self._card.digest, self.example, self._sweep.store)
-        return StoredOutputs(store, lambda: self.teacher, self.train)
+        """The stored teacher outputs for the views of `dataset.augment`."""
+        return self.outputs_of(self.spec.augment)
+
+    def outputs_of(self, augment: str) -> StoredOutputs:
+        """The stored teacher outputs for the views of an augmentation. Only the latest ones stay on the device."""
+        if augment not in self._outputs:
+            store = OutputStore.of(self.spec, self.data, self._card.digest, self.example, self._sweep.store, augment)
+            self._outputs = {augment: StoredOutputs(store, lambda: self.teacher, self.train)}
+        return self._outputs[augment]
 
     def training(self, config: Config, seed: int, state: Path) -> Training:
         """Create the run of a configuration, resumed from its saved state if there is one.
@@ -220,6 +227,7 @@ class Workbench:
         needs = trial_needs(recipe.method, recipe.method_params)
         if not needs:
             return NoTeacher(self.device)
-        if self.outputs.store.holds(needs):
-            return StoredTeacher(self.outputs, needs, self.example)
+        outputs = self.outputs_of(recipe.augment)
+        if outputs.store.holds(needs):
+            return StoredTeacher(outputs, needs, self.example)
         return self.teacher

@@ -60,7 +60,7 @@ def sweep_file(folder, tmp_path, file, **values):
     return path
 
 
-@pytest.mark.parametrize("augment", ["none", "crop_flip"])
+@pytest.mark.parametrize("augment", ["none", "crop_flip", "rand_augment+random_erasing+mixup+cutmix"])
 def test_batches_are_those_of_decoded_images(augment, folder, tmp_path):
     store = Store(tmp_path)
     decoded = prepare(dataset(folder), 0, store)
@@ -81,6 +81,7 @@ def test_batches_are_those_of_decoded_images(augment, folder, tmp_path):
             assert torch.equal(expected, found)
             assert torch.equal(labels, its_labels)
         assert torch.equal(whole.batch(order[0], view), parts.batch(order[0], view))
+        assert all(map(torch.equal, whole.targets(order[0], view), parts.targets(order[0], view)))
         assert torch.equal(whole.first(3).images, parts.first(3).images)
 
 
@@ -90,18 +91,16 @@ def test_no_image_is_decoded_before_it_is_needed(folder, tmp_path):
     assert data.split("train", CPU).images.numel() == 0
 
 
-@pytest.mark.parametrize("augment", ["none", "flip"])
+@pytest.mark.parametrize("augment", ["none", "crop+flip+mixup"])
 def test_a_run_has_the_curve_of_one_on_decoded_images(augment, folder, tmp_path):
     curves = []
     for name, stream in (("decoded", False), ("streamed", True)):
-        spec = kdsweep.load_spec(sweep_file(folder, tmp_path, name, stream=stream, augment=augment))
+        spec = kdsweep.load_spec(sweep_file(folder, tmp_path, name, stream=stream), {"space.augment": augment})
         data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
         card = provide_teacher(spec, spec.sweep_dir, data, CPU, lambda metrics: None)
         bench = Workbench(spec, spec.sweep_dir, data, card, CPU)
-        runs = [
-            bench.training({"method": method, "width": 0.25, "lr": 3e-3, "alpha": 0.5}, 1, tmp_path / "none")
-            for method in ("kd", "hint")
-        ]
+        settings = {"width": 0.25, "lr": 3e-3, "alpha": 0.5, "augment": augment}
+        runs = [bench.training({"method": method, **settings}, 1, tmp_path / "none") for method in ("kd", "hint")]
         curves.append([
             {key: value for key, value in run.run_epoch().items() if key != "seconds"} for run in runs for _ in "12"
         ])  # fmt: skip

@@ -87,7 +87,7 @@ class CountingTeacher(TeacherInLoop):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("augment", ["none", "crop_flip"])
+@pytest.mark.parametrize("augment", ["none", "crop_flip", "crop+flip+rand_augment+mixup+cutmix"])
 def test_stored_outputs_give_the_curve_of_a_teacher_in_the_loop(augment, tmp_path):
     # Stage maps are kept in bfloat16, which has 8 bits of mantissa.
     tolerances = {"kd": 1e-5, "at": 1e-5, "cosine": 1e-5, "hint": 1e-3}
@@ -99,6 +99,68 @@ def test_stored_outputs_give_the_curve_of_a_teacher_in_the_loop(augment, tmp_pat
         assert curve(bench, method) == pytest.approx(in_loop, rel=tolerance)
         plain = curve(bench, "none", NoTeacher(CPU))
         assert plain != pytest.approx(in_loop, rel=0.05)
+
+
+def test_with_mixed_images_stored_outputs_give_the_curve_of_a_teacher_in_the_loop(tmp_path):
+    bench = open_bench(written(tmp_path, {"method": ["kd", "dkd"]}, dataset={"augment": ["crop_flip", "mixup"]}))
+    for method in ("kd", "dkd"):
+        in_loop = curve(bench, method, bench.teacher)
+        assert curve(bench, method) == pytest.approx(in_loop, rel=1e-5)
+    assert len(stored_files(tmp_path)) == EPOCHS
+    unmixed = open_bench(written(tmp_path, {"method": "kd"}, dataset={"augment": "crop_flip"}))
+    assert curve(unmixed, "kd") != pytest.approx(in_loop, rel=0.01)
+
+
+def test_the_task_loss_sees_mixed_labels_and_methods_the_class_with_the_larger_share(tmp_path, monkeypatch):
+    bench = open_bench(written(tmp_path, {"method": "kd"}, dataset={"augment": "mixup"}))
+    training = bench.training(config_of("kd"), 1, tmp_path / "none")
+    seen = []
+    monkeypatch.setattr(training, "_task_loss", lambda logits, labels: seen.append(labels) or logits.sum() * 0)
+    monkeypatch.setattr(type(training.method), "term", lambda self, s, t, labels: seen.append(labels) or s.logits.sum())
+    training.run_epoch()
+    for asked, shown in zip(seen[::2], seen[1::2], strict=True):
+        assert asked.shape[1] == 10
+        assert torch.allclose(asked.sum(1), torch.ones(len(asked)))
+        assert ((asked > 0).sum(1) <= 2).all()
+        assert torch.equal(asked.argmax(1), shown)
+    assert any(((asked.amax(1) < 0.9).any()) for asked in seen[::2])
+
+
+def test_a_pool_of_views_is_computed_once_and_cycled_over_the_epochs(tmp_path):
+    pool = open_bench(written(tmp_path, {"method": "kd"}, dataset={"augment": ["crop", "mixup"], "views": 2}))
+    cached = curve(pool, "kd")
+    assert [path.parent.name for path in stored_files(tmp_path)] == ["view-0001", "view-0002"]
+    assert cached == pytest.approx(curve(pool, "kd", pool.teacher), rel=1e-5)
+    assert pool.outputs.store.view_root(3) == pool.outputs.store.view_root(1)
+    # Fresh views begin with those of the pool, and so do the curves.
+    fresh = open_bench(written(tmp_path, {"method": "kd"}, dataset={"augment": ["crop", "mixup"]}))
+    found = curve(fresh, "kd")
+    assert found[:4] == cached[:4]
+    assert found[4:] != cached[4:]
+    assert len(stored_files(tmp_path)) == 3
+
+
+def test_trials_share_the_outputs_of_their_view_set_and_one_with_views_of_its_own_has_the_teacher_in_the_loop(tmp_path):
+    lists = ["none", "crop_flip", ["crop", {"mixup": {"alpha": {"choice": [0.2, 1.0]}}}],
+             [{"cutmix": {"alpha": {"uniform": [0.2, 1.0]}}}]]  # fmt: skip
+    spec = written(tmp_path, {"method": "kd", "augment": {"choice": lists}})
+    assert spec.view_sets == (("none", "crop_flip", "crop+mixup(alpha=0.2)", "crop+mixup"), ("cutmix.alpha",))
+    bench = open_bench(spec)
+    assert len(stored_files(tmp_path)) == 1
+    drawn = {"none": {}, "crop_flip": {}, "crop+mixup": {"mixup.alpha": 0.2}, "cutmix": {"cutmix.alpha": 0.3}}
+    for augment, values in drawn.items():
+        recipe = trial_recipe(spec, config_of("kd") | {"augment": augment} | values, 1)
+        source = bench.source(recipe)
+        assert isinstance(source, StoredTeacher) is (augment != "cutmix")
+        training = Training(recipe, bench.data, bench.train, bench.val, source)
+        training.run_epoch()
+    assert recipe.augment == "cutmix(alpha=0.3)"
+    assert len(stored_files(tmp_path)) == 3
+    assert len({path.parts[2] for path in stored_files(tmp_path)}) == 3
+    # The budget is that of all view sets together: 400 bytes of logits in each of 10 views.
+    fits = written(tmp_path, {"method": "kd", "augment": {"choice": lists}}, teacher={"cache_gb": 4.1e-5})
+    small = written(tmp_path, {"method": "kd", "augment": {"choice": lists}}, teacher={"cache_gb": 3.9e-5})
+    assert [open_bench(one).outputs_of("crop_flip").store.items for one in (fits, small)] == [{"logits"}, set()]
 
 
 def test_stored_arrays_are_the_teachers_outputs_for_the_view(tmp_path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -400,13 +402,25 @@ def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_
         "                         nn.Linear(int(hidden * width), num_classes))\n"
     )
     monkeypatch.chdir(tmp_path)
-    space = {"method": ["kd", "none"], "width": {"choice": [1.0, 2.0]}}
+    mixed = ["crop", {"mixup": {"alpha": {"choice": [0.2, 1.0]}}}]
+    space = {"method": ["kd", "none"], "width": {"choice": [1.0, 2.0]}, "augment": {"choice": ["crop_flip", mixed]}}
     student = {"model": "my_models:tiny", "options": {"hidden": 4}}
-    overrides = {**QUICK, "space": space, "student": student, "search.points": [], "dataset.augment": "crop_flip"}
+    points = [{"method": "kd", "augment": "crop+mixup", "mixup.alpha": 0.2}, {"method": "none", "augment": "crop_flip"}]
+    views = {"dataset.augment": "crop_flip", "dataset.views": 2}
+    overrides = {**QUICK, "space": space, "student": student, "search.points": points, **views}
     results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
     assert set(results.trials["parameters"]) <= {785 * 4 + 50, 785 * 8 + 90}
     assert "FAILED" not in states(results)
+    first, second = results.trials.sort_values("number").head(2).to_dict("records")
+    assert (first["augment"], first["mixup.alpha"]) == ("crop+mixup", 0.2)
+    assert second["augment"] == "crop_flip"
+    assert math.isnan(second["mixup.alpha"])
+    stored = {path.parent for path in (results.path.parent / ".cache" / "outputs").rglob("logits.bin")}
+    assert {path.name for path in stored} <= {"view-0001", "view-0002"}
+    assert 1 <= len({path.parent for path in stored}) <= 3
+    assert len(kdsweep.resume(results.path).trials) == len(results.trials)
     (folder,) = results.export(tmp_path / "students", top=1)
+    assert re.search(r"^\| augment \| crop", (folder / "README.md").read_text(), re.MULTILINE)
     with refused(SWEEP, InputError, match="its model is user code, 'my_models:tiny'; pass trust_code=True"):
         kdsweep.load_student(folder)
     assert kdsweep.load_student(folder, trust_code=True) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from kdsweep import datasets
 from kdsweep.errors import DataError
@@ -41,17 +41,24 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def view(self, augment: str, seed: int, epoch: int) -> View:
-        """The augmentation for one epoch, counted from 1."""
-        return View(augment, seed, epoch, len(self), self.device)
+    def view(self, augment: str, seed: int, number: int) -> View:
+        """One view of all images, counted from 1."""
+        return View(augment, seed, number, len(self), self.device)
+
+    def targets(self, index: torch.Tensor, view: base.View) -> torch.Tensor | base.Mixed:
+        """The labels at `index` [B] in a view."""
+        height, width = self.images.shape[2:]
+        return cast(View, view).labels(self.labels, index, (height, width))
 
     def batch(self, index: torch.Tensor, view: base.View | None = None) -> torch.Tensor:
         """Normalised float32 images [B, C, H, W] at `index` [B], channels last."""
-        return self._ready(self.pixels(index), index, view)
+        (read,) = _read([index], view)
+        return self._ready(self.pixels(read), read.to(self.device), view)
 
     def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
-        moved = on_device(indices, self.device)
-        stored = moved if self.images.device == self.device else indices
+        read = _read(indices, view)
+        moved = on_device(read, self.device)
+        stored = moved if self.images.device == self.device else read
         return (self._ready(self.pixels(at), index, view) for at, index in zip(stored, moved, strict=True))
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -73,9 +80,11 @@ class Images:
         pinned = torch.empty(len(index), *stored.shape[1:], dtype=torch.uint8, pin_memory=True)
         return torch.index_select(stored, 0, index, out=pinned).permute(0, 3, 1, 2)
 
-    def _ready(self, pixels: torch.Tensor, index: torch.Tensor, view: base.View | None) -> torch.Tensor:
+    def _ready(self, pixels: torch.Tensor, read: torch.Tensor, view: base.View | None) -> torch.Tensor:
         images = self._moved(pixels)
-        return self.normalised(images if view is None else view.apply(images, index))
+        if view is None:
+            return self.normalised(images)
+        return cast(View, view).finish(self.normalised(view.apply(images, read)), read)
 
     def _moved(self, images: torch.Tensor) -> torch.Tensor:
         """Move a batch to the device; copies from the host overlap with the device's work."""
@@ -153,7 +162,8 @@ class StreamedImages(Images):
 
     def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
         """Yield batches while the workers decode the next ones."""
-        for index, pixels in zip(on_device(indices, self.device), self.decoded(indices), strict=True):
+        read = _read(indices, view)
+        for index, pixels in zip(on_device(read, self.device), self.decoded(read), strict=True):
             yield self._ready(pixels, index, view)
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -195,6 +205,11 @@ class StreamedImages(Images):
 
     def pixels(self, index: torch.Tensor) -> torch.Tensor:
         return _whole(self._files.__getitems__(index.tolist()))
+
+
+def _read(indices: Sequence[torch.Tensor], view: base.View | None) -> Sequence[torch.Tensor]:
+    """Return the positions of the images that each batch is made of: with a view that mixes them, also the partners."""
+    return indices if view is None else [cast(View, view).read(index) for index in indices]
 
 
 def _as_they_are(images: torch.Tensor | DataError) -> torch.Tensor | DataError:

@@ -114,7 +114,7 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     info = dataset.describe(source)
     skipped = _skipped(spec, dataset)
     found = _contents(spec, dataset, store)
-    asked = spec.model_dump(exclude={"download", "augment", "stream", "skip_unreadable", "text"})
+    asked = spec.model_dump(exclude={"download", "augment", "views", "stream", "skip_unreadable", "text"})
     identity: dict[str, Any] = {**asked, "root": "", "seed": seed, "layout": 2}
     if found:
         identity["content"] = {split: digest for split, digest in found.items() if split != "test"}

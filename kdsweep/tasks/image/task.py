@@ -16,6 +16,7 @@ from kdsweep.tasks.base import Prepared, Samples, Task, register
 from kdsweep.tasks.image import splits
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
+from kdsweep.tasks.image.transforms.written import faults_of
 
 
 @register
@@ -26,8 +27,12 @@ class ImageTask(Task):
     noun = "images"
     pipeline_tag = "image-classification"
 
-    def faults(self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[str, str]]:
-        """Reject streaming of data sets without image files, and ImageNet normalisation of non-RGB images."""
+    def faults(
+        self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo
+    ) -> Iterator[tuple[str | tuple[str | int, ...], str]]:
+        """Reject faulty transforms, streaming without image files, and ImageNet normalisation of non-RGB images."""
+        for path, message in faults_of(spec.augment):
+            yield ("augment", *path), message
         if spec.stream and dataset.list_files is None:
             accepted = "false, or a data set whose images are files of their own (image_folder)"
             yield "stream", f"found true with {spec.name!r}; accepted: {accepted}"

@@ -1,48 +1,103 @@
-"""Image augmentation that depends only on the seed and the epoch."""
+"""Image augmentation that depends only on the seed, the view and the sample."""
 
 from __future__ import annotations
 
-from kdsweep.lazy import F, torch
-from kdsweep.seeds import derived_seed
+from collections.abc import Iterator
+
+from kdsweep.lazy import torch
+from kdsweep.tasks.base import Mixed
+from kdsweep.tasks.image.transforms.base import Draws, Mixer, Stage, Transform
+from kdsweep.tasks.image.transforms.written import transforms_of
 
 
 class View:
-    """The augmentation of every training image in one epoch: which images are mirrored, and how far each is shifted.
+    """One view of every training image: what each transform does to it, and which other image it is mixed with.
 
-    It is drawn on the CPU and depends only on (seed, epoch). Every trial therefore sees the same view of a sample in a
-    given epoch, and the teacher's outputs for it are computed only once.
+    It is drawn on the CPU and depends only on (seed, number). Every trial therefore sees the same view of a sample in a
+    given epoch, whatever the batches and their order, and the teacher's outputs for it are computed only once.
 
     Args:
-        augment: `none`, `flip` or `crop_flip`.
+        augment: The text of a list of transforms, such as `crop_flip`; see `transforms.written`.
         seed: Seed of the sweep.
-        epoch: Epoch, counted from 1.
-        count: Number of training images.
+        number: Number of the view, counted from 1.
+        count: Number of training images, N.
         device: Device of the images.
+
+    Attributes:
+        mixes: Whether samples are mixed with others.
     """
 
-    def __init__(self, augment: str, seed: int, epoch: int, count: int, device: torch.device):
-        generator = torch.Generator().manual_seed(derived_seed(seed, "view", epoch))
-        self.changes = augment != "none"
-        self.shifts = augment == "crop_flip"
-        self._mirrored = (torch.rand(count, generator=generator) < 0.5).to(device)
-        # As fractions of the border, so the draw does not depend on the image size.
-        self._shift = torch.rand(count, 2, generator=generator).to(device)
+    def __init__(self, augment: str, seed: int, number: int, count: int, device: torch.device):
+        self._drawn: list[tuple[Transform, torch.Tensor]] = [
+            (transform, transform.draw(Draws(seed, number, count, transform.name)).to(device))
+            for transform in transforms_of(augment)
+        ]
+        self.mixes = any(isinstance(transform, Mixer) for transform, _ in self._drawn)
+        self._partners = Draws(seed, number, count, "partner").order() if self.mixes else torch.empty(0)
+        self._partners_there = self._partners.to(device)
+        # Of samples that several transforms could mix, each is mixed by one.
+        chosen = Draws(seed, number, count, "mixer").uniform(1)[:, 0] if self.mixes else torch.empty(0)
+        self._chosen = chosen.to(device)
+
+    def read(self, index: torch.Tensor) -> torch.Tensor:
+        """Return the positions of the images that the samples at `index` [B] are made of: [B], or [2 B] if mixed."""
+        if not self.mixes:
+            return index
+        partners = self._partners if index.device.type == "cpu" else self._partners_there
+        return torch.cat([index, partners[index]])
 
     def apply(self, images: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Augment uint8 images [B, C, H, W], which are at positions `index` [B] of the training split."""
-        if not self.changes:
+        for transform, drawn in self._of(Stage.PIXELS):
+            images = transform.apply(images, drawn[index])
+        return images
+
+    def finish(self, images: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+        """Apply the transforms of normalised images and mix the images.
+
+        Args:
+            images: Normalised float32 images [B, C, H, W], or [2 B, C, H, W] with the partners.
+            read: Their positions, from `read`.
+
+        Returns:
+            [B, C, H, W].
+        """
+        for transform, drawn in self._of(Stage.NORMALISED):
+            images = transform.apply(images, drawn[read])
+        if not self.mixes:
             return images
-        batch, channels, height, width = images.shape
-        device = images.device
-        rows = torch.arange(height, device=device).expand(batch, height)
-        columns = torch.arange(width, device=device).expand(batch, width)
-        columns = torch.where(self._mirrored[index, None], width - 1 - columns, columns)
-        if self.shifts:
-            pad_rows, pad_columns = max(1, height // 8), max(1, width // 8)
-            shift = self._shift[index]
-            rows = rows + (shift[:, :1] * (2 * pad_rows + 1)).long()
-            columns = columns + (shift[:, 1:] * (2 * pad_columns + 1)).long()
-            images = F.pad(images, (pad_columns, pad_columns, pad_rows, pad_rows))
-        sample = torch.arange(batch, device=device)[:, None, None, None]
-        channel = torch.arange(channels, device=device)[None, :, None, None]
-        return images[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
+        (own, others), index = images.chunk(2), read.chunk(2)[0]
+        height, width = images.shape[2:]
+        mask = torch.ones(1, device=images.device)
+        for mixer, drawn, active in self._mixers(index):
+            mask = torch.where(active[:, None, None, None], mixer.mask(drawn, height, width), mask)
+        return torch.lerp(others, own, mask).contiguous(memory_format=torch.channels_last)
+
+    def labels(self, labels: torch.Tensor, index: torch.Tensor, size: tuple[int, int]) -> torch.Tensor | Mixed:
+        """Return the labels of the samples at `index` [B]: [B], or those of both images if they are mixed.
+
+        Args:
+            labels: Labels of the split, [N].
+            index: Positions of the samples, [B].
+            size: Height and width of the images.
+        """
+        if not self.mixes:
+            return labels[index]
+        share = torch.ones(1, device=labels.device)
+        for mixer, drawn, active in self._mixers(index):
+            share = torch.where(active, mixer.share(drawn, *size), share)
+        return Mixed(labels[index], labels[self._partners_there[index]], share)
+
+    def _of(self, stage: Stage) -> Iterator[tuple[Transform, torch.Tensor]]:
+        return ((transform, drawn) for transform, drawn in self._drawn if transform.stage is stage)
+
+    def _mixers(self, index: torch.Tensor) -> Iterator[tuple[Mixer, torch.Tensor, torch.Tensor]]:
+        """Yield each mixer with its numbers for the samples at `index`, and which of them it mixes."""
+        mixers = [(transform, drawn) for transform, drawn in self._drawn if isinstance(transform, Mixer)]
+        chosen = self._chosen[index]
+        # Probabilities that add up to more than 1 are divided by their sum.
+        whole, low = max(1.0, sum(mixer.chance() for mixer, _ in mixers)), 0.0
+        for mixer, drawn in mixers:
+            high = low + mixer.chance() / whole
+            yield mixer, drawn[index], (chosen >= low) & (chosen < high)
+            low = high

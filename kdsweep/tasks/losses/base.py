@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from kdsweep.lazy import torch
 from kdsweep.params import Declared, Parts
 
@@ -14,16 +16,20 @@ class TaskLoss(Declared):
 
     Args:
         params: Values of the declared parameters.
+
+    Attributes:
+        takes_probabilities: Whether labels may also be class probabilities [B, C], as MixUp and CutMix make them.
     """
 
     kind = "task loss"
+    takes_probabilities: ClassVar[bool] = False
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The loss of a batch.
 
         Args:
             logits: [B, C], float32.
-            labels: [B], class indices.
+            labels: [B], class indices; or class probabilities [B, C], float32, if the loss takes them.
 
         Returns:
             A scalar, the mean over the batch.

@@ -16,6 +16,7 @@ class CrossEntropy(TaskLoss):
     """
 
     name = "cross_entropy"
+    takes_probabilities = True
     label_smoothing = Param(0.0, "share of each label that goes to all classes alike", valid=Uniform(0.0, 1 - 1e-9))
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -24,6 +25,6 @@ class CrossEntropy(TaskLoss):
 
     def together(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean over the batch, for each student."""
-        every = labels.repeat(len(logits))
+        every = labels.repeat(len(logits), *[1] * (labels.ndim - 1))
         each = F.cross_entropy(logits.flatten(0, 1), every, reduction="none", label_smoothing=self.label_smoothing)
         return each.view(len(logits), -1).mean(dim=1)

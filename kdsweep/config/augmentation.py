@@ -1,0 +1,72 @@
+"""Checks of the augmentation, in the data set's section and in the search space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kdsweep import datasets
+from kdsweep.config.spec import SweepSpec
+from kdsweep.config.yaml import Keys
+from kdsweep.errors import InputError
+from kdsweep.params import named
+from kdsweep.registry import is_user_object
+from kdsweep.search.parsing import SpaceError
+from kdsweep.tasks.image.transforms.written import mixers_of
+from kdsweep.tasks.losses import LOSSES
+
+
+def augment_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
+    """Yield faults of a valid augmentation beside the other settings, as (path, message)."""
+    try:
+        space, default = spec.search_space, spec.augment
+    except (SpaceError, InputError):
+        return  # reported as a fault of the space or of the data set
+    searched = space.shared.get("augment")
+    keys: Keys = ("dataset", "augment") if searched is None else ("space", "augment")
+    texts = (default,) if searched is None else tuple(map(str, searched.every()))
+    if searched is not None and not _is_of_images(spec):
+        yield keys, "found transforms of images; accepted: nothing, because samples of this task are used unchanged"
+        return
+    if spec.dataset.views and set(texts) == {"none"}:
+        message = f"found {spec.dataset.views}, which has no effect without augmentation; accepted: 0"
+        yield ("dataset", "views"), message
+    for text in texts:
+        if mixers := mixers_of(text):
+            yield from ((keys, message) for message in _loss_faults(spec, mixers[0]))
+            break
+
+
+def _is_of_images(spec: SweepSpec) -> bool:
+    if is_user_object(spec.dataset.name):
+        return True  # not known before its code runs, which is later
+    try:
+        return datasets.get(spec.dataset.name).task == "image"
+    except InputError:
+        return True  # reported as a fault of the data set
+
+
+def _loss_faults(spec: SweepSpec, mixer: str) -> Iterator[str]:
+    """Yield losses that do not take the labels of mixed images."""
+    drawn = spec.search_space.shared.get("task_loss")
+    names = (named(spec.train.task_loss)[0],) if drawn is None else tuple(map(str, drawn.every()))
+    for name in names:
+        try:
+            takes = LOSSES.find(name).takes_probabilities
+        except InputError:
+            continue  # reported as a fault of the loss
+        if not takes:
+            able = ", ".join(loss for loss in LOSSES if LOSSES[loss].takes_probabilities)
+            yield (
+                f"found {mixer}, whose mixed labels task_loss {name} does not take; accepted: with {able}, or with a "
+                "loss whose takes_probabilities is True"
+            )
+
+
+def augment_notes(spec: SweepSpec) -> list[str]:
+    """Return a note if trials have views of their own, whose teacher outputs cannot be shared."""
+    if not (wide := spec.view_sets.open):
+        return []
+    return [
+        f"space.augment: {', '.join(wide)}: drawn from a range, so each trial has views of its own, and the teacher "
+        "runs in every epoch of it; a choice, randint or quniform lets trials share the teacher's stored outputs"
+    ]

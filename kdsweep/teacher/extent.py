@@ -1,0 +1,48 @@
+"""How much the teacher's outputs of a sweep take, known before anything is computed."""
+
+from __future__ import annotations
+
+import math
+
+from kdsweep import models, tasks
+from kdsweep.config.fitting import dataset_info, source_of
+from kdsweep.config.sizes import training_files
+from kdsweep.config.spec import SweepSpec
+from kdsweep.methods.base import Shapes
+from kdsweep.teacher.outputs import items_of, sweep_needs
+
+
+def views_line(spec: SweepSpec) -> str:
+    """Return how many view sets a sweep can ask for, and the most that the teacher's outputs of them take."""
+    sets = spec.view_sets.texts
+    views = sum(map(spec.views_in, sets))
+    where = f"{len(sets)} view set{'s' * (len(sets) != 1)} ({', '.join(sets[:4])}{', ...' * (len(sets) > 4)})"
+    if not views or not (each := _bytes_per_sample(spec)):
+        return f"{where}: no teacher outputs to store"
+    known = spec.dataset.subset or training_files(spec, source_of(spec)) or 0
+    count = round(known * (1 - spec.dataset.val_fraction)) if "val" not in dataset_info(spec).splits else known
+    total = each * views * (count or 1000)
+    amount = f"{total / 1e9:.2g} GB" if total >= 1e8 else f"{total / 1e6:.2g} MB"
+    beside = "" if count else " for 1,000 training images"
+    return (
+        f"{where}, {views} view{'s' * (views != 1)} in all: at most {amount} of teacher outputs{beside} "
+        f"(teacher.cache_gb: {spec.teacher.cache_gb:g})"
+    )
+
+
+def _bytes_per_sample(spec: SweepSpec) -> int:
+    """Bytes of the teacher outputs of one sample that any trial may need."""
+    info, teacher = dataset_info(spec), spec.teacher
+    input_spec = tasks.of(spec.dataset).input_spec(info.input_shape)
+    shown = models.describe(teacher.model, input_spec, len(info.class_names), teacher.width, **teacher.options).shown
+    return sum(_bytes(item, shown) for item in items_of(sweep_needs(spec), len(shown.features)))
+
+
+def _bytes(item: str, shown: Shapes) -> int:
+    """As `outputs` stores them: float32, but bfloat16 for stage maps, and attention maps of one channel."""
+    if item.startswith("stage"):
+        return 2 * math.prod(shown.features[int(item.removeprefix("stage"))].shape[1:])
+    if item.startswith("attention"):
+        return 4 * math.prod(shown.features[int(item.removeprefix("attention"))].shape[2:])
+    flat = {"logits": shown.logits, "embedding": shown.embedding}
+    return 4 * math.prod(flat[item].shape[1:])

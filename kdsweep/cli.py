@@ -252,7 +252,7 @@ def validate(
         for one in taken(loaded, loaded.search_space):
             errors.print(f"{spec}: takes {one.text()}", highlight=False, markup=False, soft_wrap=True)
     typer.echo(
-        f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.train.epochs} epochs over "
+        f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.budgets[-1]} epochs over "
         f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
     )
     if places := loaded.tracking.described(loaded.sweep_dir):

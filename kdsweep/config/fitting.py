@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kdsweep import datasets, methods, models, tasks
@@ -11,7 +11,7 @@ from kdsweep.config.objective import metric_faults
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
-from kdsweep.distributions import Choice
+from kdsweep.distributions import Distribution
 from kdsweep.errors import InputError, MethodError
 from kdsweep.registry import is_user_object
 from kdsweep.search.space import SearchSpace
@@ -67,19 +67,23 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
             yield ("dataset", key), message
     yield from metric_faults(spec, len(info.class_names))
     input_spec = task.input_spec(info.input_shape)
-    found: dict[str, list[models.Described]] = {}
-    tried = {"teacher": (spec.teacher.width,), "student": widths(spec.search_space)}
-    for who, section in (("teacher", spec.teacher), ("student", spec.student)):
+    classes = len(info.class_names)
+    students: dict[str, list[models.Described]] = {}
+    teacher, section = None, spec.teacher
+    try:
+        teacher = models.describe(section.model, input_spec, classes, section.width, **section.options)
+    except InputError as error:
+        yield ("teacher", "model"), str(error)
+    for label, student in spec.students.items():
         try:
-            found[who] = [
-                models.describe(section.model, input_spec, len(info.class_names), width, **section.options)
-                for width in tried[who]
+            tried = ends_of(spec.search_space.width_of({"student": label}))
+            students[label] = [
+                models.describe(student.model, input_spec, classes, width, **student.options) for width in tried
             ]
         except InputError as error:
-            yield (who, "model"), str(error)
-    if len(found) < 2:
+            yield ("space", "student") if label else ("student", "model"), str(error)
+    if teacher is None or len(students) < len(spec.students):
         return
-    (teacher,) = found["teacher"]
     if spec.teacher.checkpoint is not None:
         path = checkpoint_path(spec.teacher.checkpoint)
         try:
@@ -87,20 +91,37 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
         except InputError as error:
             yield ("teacher", "checkpoint"), str(error)
     try:
-        within_constraints(spec, input_spec, len(info.class_names))
+        within_constraints(spec, input_spec, classes)
     except InputError as error:
         yield ("constraints",), str(error).removeprefix("constraints: ")
+    for method, reasons in _pair_faults(spec, students, teacher):
+        yield ("space", "method"), f"{method}{'; '.join(reasons)}"
+
+
+def _pair_faults(
+    spec: SweepSpec, students: Mapping[str, list[models.Described]], teacher: models.Described
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield each method that cannot compare some student with the teacher, and the reasons, each naming its student."""
     for method in spec.search_space.methods():
-        try:
-            for student in found["student"]:
-                methods.fit(method, student.shown, teacher.shown)
-        except MethodError as error:
-            yield ("space", "method"), f"{method}: {error}"
+        reasons: dict[str, list[str]] = {}
+        for label, described in students.items():
+            try:
+                for student in described:
+                    methods.fit(method, student.shown, teacher.shown)
+            except MethodError as error:
+                reasons.setdefault(str(error), []).append(label)
+        if reasons and spec.search_space.students:
+            told = [f"with {', '.join(labels)}: {reason}" for reason, labels in reasons.items()]
+            yield f"{method} ", [*told, "leave out the method or the student"]
+        elif reasons:
+            yield f"{method}: ", list(reasons)
 
 
 def widths(space: SearchSpace) -> tuple[float, ...]:
-    """Return every width of a choice, or the bounds of a range."""
-    width = space.shared["width"]
-    if isinstance(width, Choice):
-        return tuple(map(float, width.values))
-    return (space.narrowest, space.widest)
+    """Return every width of a choice, or the bounds of a range, over all students."""
+    return tuple(dict.fromkeys(width for drawn in space.widths().values() for width in ends_of(drawn)))
+
+
+def ends_of(width: Distribution) -> tuple[float, ...]:
+    """Return every width of a choice or constant, or the bounds of a range."""
+    return tuple(map(float, width.ends()))

@@ -92,7 +92,7 @@ def _file_notes(spec: SweepSpec) -> list[str]:
 
 
 def _group_notes(spec: SweepSpec) -> list[str]:
-    by_width = "width" in spec.scheduler.group_by and not spec.search_space.shared["width"].finite
+    by_width = "width" in spec.scheduler.group_by and not spec.search_space.finite_widths
     if named(spec.scheduler.name)[0] == "none" or not by_width:
         return []
     return [
@@ -164,7 +164,7 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     yield from _warm_start_faults(spec)
     yield from _teacher_faults(spec)
     yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
-    yield from _named_model_faults("student", spec.student.model, spec.student.options)
+    yield from _student_faults(spec)
     yield from _drop_path_faults(spec)
     part_faults = list(_part_faults(spec))
     yield from part_faults
@@ -305,15 +305,25 @@ def _named_model_faults(who: str, name: str, options: Mapping[str, Any]) -> Iter
         yield (who,), (who, "options"), str(error)
 
 
+def _student_faults(spec: SweepSpec) -> Iterator[Related]:
+    if spec.student is not None and "student" in spec.space:
+        message = "found, beside space.student; accepted: one of them"
+        yield ("student", "space"), ("student",), message
+    elif spec.student is not None:
+        yield from _named_model_faults("student", spec.student.model, spec.student.options)
+    elif "student" not in spec.space:
+        yield ("student",), ("student",), "found nothing; accepted: a mapping of keys, or students in space.student"
+
+
 def _drop_path_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield drop paths of models that have no paths to drop."""
     space = spec.space.get("drop_path", 0)
-    asked: dict[Keys, tuple[str, object]] = {
-        ("teacher", "train", "drop_path"): (spec.teacher.model, spec.teacher.train.drop_path),
-        ("train", "drop_path"): (spec.student.model, spec.train.drop_path),
-        ("space", "drop_path"): (spec.student.model, space),
-    }
-    for keys, (model, rate) in asked.items():
+    asked: list[tuple[Keys, str, object]] = [
+        (("teacher", "train", "drop_path"), spec.teacher.model, spec.teacher.train.drop_path)
+    ]
+    for student in _students(spec):
+        asked += [(("train", "drop_path"), student, spec.train.drop_path), (("space", "drop_path"), student, space)]
+    for keys, model, rate in asked:
         if rate == 0:
             continue
         try:
@@ -327,6 +337,14 @@ def _drop_path_faults(spec: SweepSpec) -> Iterator[Related]:
             yield sections, keys, str(error)
 
 
+def _students(spec: SweepSpec) -> list[str]:
+    """Return the names of the students' models; those of a faulty space are not known."""
+    try:
+        return [student.model for student in spec.students.values()]
+    except (SpaceError, KeyError):
+        return []  # reported as a fault of the space, or of the student
+
+
 def _part_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield faults in the names and parameters of registered parts."""
     trainings: dict[Keys, OptimizationSpec] = {("train",): spec.train, ("teacher", "train"): spec.teacher.train}
@@ -334,7 +352,19 @@ def _part_faults(spec: SweepSpec) -> Iterator[Related]:
         for key in PARTS.keys() & type(train).model_fields.keys():
             yield from _faults_of_part(PARTS[key], train, (*keys, key), train.epochs)
     yield from _faults_of_part(SAMPLERS, spec.search, ("search", "sampler"), spec.train.epochs)
-    yield from _faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), spec.train.epochs)
+    yield from _rule_faults(spec)
+
+
+def _rule_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Yield the faults of the stopping rule with the smallest budget, which is the hardest to fit."""
+    try:
+        epochs = spec.budgets[0]
+    except SpaceError:
+        return  # reported as faults of the space
+    for sections, keys, message in _faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), epochs):
+        searched = "epochs" in spec.space
+        told = message.replace("train.epochs", "space.epochs") if searched else message
+        yield (*sections, "space") if searched else sections, keys, told
 
 
 def _faults_of_part(parts: Parts[Any], section: Section, keys: Keys, epochs: int) -> Iterator[Related]:

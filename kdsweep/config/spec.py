@@ -18,6 +18,7 @@ from kdsweep.registry import is_given
 from kdsweep.search.section import Objective, ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.stopping.asha import ASHA
+from kdsweep.search.students import of_label
 from kdsweep.section import Count, Rate, Section, Weight
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
@@ -56,7 +57,7 @@ class TeacherSpec(Section):
 
 
 class StudentSpec(Section):
-    """The student; its width is searched."""
+    """The student; its width is searched. `space.student` searches over several."""
 
     model: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -133,7 +134,7 @@ class SweepSpec(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     dataset: DatasetSpec
     teacher: TeacherSpec
-    student: StudentSpec
+    student: StudentSpec | None
     space: dict[str, Any]
     train: TrainSpec = TrainSpec()
     search: SearchSection = SearchSection()
@@ -145,6 +146,14 @@ class SweepSpec(Section):
     resources: ResourcesSection = ResourcesSection()
     tracking: TrackingSection = TrackingSection()
     storage: PlaceText = "runs"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _searched_instead(cls, written: Any) -> Any:
+        """Leave out the student if the space has students."""
+        if not isinstance(written, dict) or not isinstance(written.get("space"), dict):
+            return written
+        return {**({"student": None} if "student" in written["space"] else {}), **written}
 
     @model_validator(mode="before")
     @classmethod
@@ -161,6 +170,24 @@ class SweepSpec(Section):
     def search_space(self) -> SearchSpace:
         """The parsed `space`, with fixed values for the training settings that it does not search."""
         return SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
+
+    def student_of(self, config: Mapping[str, Any]) -> StudentSpec:
+        """Return the student of a configuration, also of one that the space has lost since."""
+        if self.student is not None:
+            return self.student
+        student = of_label(str(config["student"]))
+        return StudentSpec(model=student.model, options=dict(student.options))
+
+    @property
+    def students(self) -> dict[str, StudentSpec]:
+        """Every student by its label in configurations; the label of the only one is empty."""
+        return {label: self.student_of({"student": label}) for label in self.search_space.students or ("",)}
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """The budgets of trials in epochs, increasing."""
+        searched = self.search_space.shared.get("epochs")
+        return tuple(sorted(map(int, searched.every()))) if searched is not None else (self.train.epochs,)
 
     @property
     def objectives(self) -> list[ObjectiveSection]:
@@ -208,7 +235,7 @@ class SweepSpec(Section):
     @property
     def given_objects(self) -> dict[str, str]:
         """Names of the Python objects that the sweep was made from, by role; empty for sweeps from files and dicts."""
-        models = {"teacher": self.teacher.model, "student": self.student.model}
+        models = {"teacher": self.teacher.model} | ({"student": self.student.model} if self.student else {})
         return {role: name for role, name in models.items() if is_given(name)}
 
     @property

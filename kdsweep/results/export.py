@@ -217,14 +217,15 @@ def config_of(
     trial = sweep.trial(row["trial"])
     settings = json.loads(row["config"])
     described = read_json(sweep.data)
+    student = spec.student_of(settings)
     own = confirmed[confirmed["trial"] == row["trial"]] if not confirmed.empty else confirmed
     columns = _confirmed_columns(spec.goal)
     measured = _known({name: own.iloc[0][name] for name in columns}) if not own.empty else {}
     best: dict[str, Any] = {spec.goal.column: _best_value(trial, row[spec.goal.column])}
     return StudentConfig(
-        model=spec.student.model,
+        model=student.model,
         width=float(settings["width"]),
-        options=spec.student.options,
+        options=student.options,
         head=json.loads(weights.metadata(trial.best).get("head", "{}")),
         task=described.get("task", Dataset.task),
         input_shape=tuple(described["input_shape"]),

@@ -20,6 +20,7 @@ from kdsweep.results.confirmed import upgraded
 from kdsweep.results.from_logs import SPEEDS, costs_of, epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
 from kdsweep.results.order import by_confirmation, distinct, group_keys, in_turn, ranked
 from kdsweep.results.plots import Plots
+from kdsweep.results.sizes import BUDGET, columns_of, of_size
 from kdsweep.search.baseline import PLAIN
 from kdsweep.storage.files import read_json, replacing
 from kdsweep.storage.paths import SweepDir
@@ -45,11 +46,12 @@ class Results(Plots):
     Attributes:
         spec: The sweep's spec.
         trials: One row per trial: trial, number, state, method, width, temperature, alpha, lr, dotted parameters of
-            methods, rung.N (the best value of the objective up to epoch N, where trials are compared), epochs, the best
-            value of the objective, its last value (with the suffix _last), the other metrics at the best epoch,
-            parameters, size_mb, train_seconds, space (number of the search space that it was drawn from; 0 until the
-            space is changed), node and device that trained it last, started_at and ended_at (ISO 8601, UTC), error, and
-            config (the configuration as JSON).
+            methods, other settings that are searched (the budget of `space.epochs` as budget_epochs), rung.N (the best
+            value of the objective up to epoch N, where trials are compared), epochs, the best value of the objective,
+            its last value (with the suffix _last), the other metrics at the best epoch, parameters, size_mb,
+            train_seconds, space (number of the search space that it was drawn from; 0 until the space is changed), node
+            and device that trained it last, started_at and ended_at (ISO 8601, UTC), error, and config (the
+            configuration as JSON).
         epochs: One row per trial and epoch: trial, epoch, train_loss, task_loss, distill_loss, each metric as val_NAME,
             lr, seconds, parameters, size_mb, node, device.
         confirmed: One row per confirmed trial, see `tune.confirm`; empty before confirmation.
@@ -202,26 +204,39 @@ class Results(Plots):
         """
         return several.hypervolume(self.trials, self.goals, reference or {})
 
-    def plain(self, width: float | None = None) -> pd.DataFrame:
+    def plain(self, width: float | None = None, *, like: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """The best complete trial without distillation, of one width or of any; empty if there is none.
 
         A trial that was stopped early does not count: it was not trained as long as the students it is compared to.
+
+        Args:
+            width: Only trials of this width; None for all.
+            like: Only trials of the student, budget and width of this row of `trials` or `confirmed`; None for all.
         """
         plain = self._by_search()
         plain = plain[(plain["method"] == PLAIN) & (plain["state"] == "COMPLETE")]
-        return (plain if width is None else plain[plain["width"] == width]).head(1).reset_index(drop=True)
+        plain = plain if width is None else plain[plain["width"] == width]
+        return (plain if like is None else of_size(plain, like)).head(1).reset_index(drop=True)
 
     def effort(self) -> pd.DataFrame:
         """How much the search spent on each method at each width: width, method, trials, complete, epochs.
 
+        If students or budgets are searched, their columns come first.
         `complete` is the number of trials that reached the last epoch; failed trials count as trials.
         """
         counted = self.trials.assign(complete=self.trials["state"] == "COMPLETE")
-        groups = counted.groupby(["width", "method"], as_index=False)
+        groups = counted.groupby([*columns_of(counted), "method"], as_index=False, dropna=False)
         return groups.agg(trials=("trial", "size"), complete=("complete", "sum"), epochs=("epochs", "sum"))
 
     def tuning_curves(
-        self, n: int = 32, width: float | None = None, confidence: float = 0.95, *, pooled: bool = False
+        self,
+        n: int = 32,
+        width: float | None = None,
+        confidence: float = 0.95,
+        *,
+        pooled: bool = False,
+        student: str = "",
+        budget_epochs: int = 0,
     ) -> pd.DataFrame:
         """How good the best of 1 to n random trials of each method is expected to be.
 
@@ -234,6 +249,8 @@ class Results(Plots):
             width: Only trials of this width; None uses all.
             confidence: Confidence of the band, for a whole curve.
             pooled: Whether all methods except plain students make one curve, named `any method`.
+            student: Only trials of this student, as the column `student` names it; empty for all.
+            budget_epochs: Only trials of this budget; 0 for all.
 
         Returns:
             One row per method and number of trials: method, n, expected_best, low, high, trials (the number of random
@@ -242,7 +259,11 @@ class Results(Plots):
         """
         from kdsweep.results.tuning import tuning_curves
 
-        trials = self.trials if width is None else self.trials[self.trials["width"] == width]
+        wanted = {"width": width, "student": student or None, BUDGET: budget_epochs or None}
+        trials = self.trials
+        for name, value in wanted.items():
+            if value is not None:
+                trials = trials[trials[name] == value] if name in trials else trials.head(0)
         return tuning_curves(trials, self.spec, n, confidence, pooled=pooled)
 
     def importance(self) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,7 +42,7 @@ class Sweep(Protocol):
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials, best first."""
 
-    def plain(self, width: float | None = None) -> pd.DataFrame:
+    def plain(self, width: float | None = None, *, like: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """The best complete plain trial."""
 
 
@@ -76,7 +77,7 @@ def models_of(results: Sweep) -> list[Model]:
     sweep, key = results.sweep, str(best["trial"].iloc[0])
     models = [Model(STUDENT, key, sweep.trial(key).best)]
     if best["method"].iloc[0] != PLAIN:
-        plain = results.plain(float(best["width"].iloc[0]))
+        plain = results.plain(like=best.to_dict("records")[0])
         keys = plain["trial"].astype(str).tolist()
         models += [Model(TUNED_PLAIN, other, sweep.trial(other).best) for other in keys]
     return [*models, Model(TEACHER, "", sweep.teacher_weights)]

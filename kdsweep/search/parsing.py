@@ -12,13 +12,12 @@ from kdsweep.errors import InputError, UnknownNameError, did_you_mean
 from kdsweep.methods.base import TEMPERATURE
 from kdsweep.params import SWITCH, Parts
 from kdsweep.registry import is_user_object
+from kdsweep.search.students import WIDTHS, Fault, Student, parse_students
 from kdsweep.section import MOST_EPOCHS
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.schedules import SCHEDULES
 from kdsweep.training.shapes import SHAPES
-
-Fault = tuple[tuple[str | int, ...], str]
 
 
 class SpaceError(InputError):
@@ -53,7 +52,8 @@ class Names(Valid):
 
 # The settings that a space may search in addition to the methods' own parameters, and their valid values.
 SHARED: dict[str, Valid] = {
-    "width": Uniform(1e-3, 100.0),
+    "width": WIDTHS,
+    "epochs": RandInt(1, MOST_EPOCHS),
     "temperature": TEMPERATURE,
     "temperature_schedule": Choice(tuple(SHAPES)),
     "alpha": Uniform(0.0, 1.0),
@@ -76,10 +76,25 @@ SHARED: dict[str, Valid] = {
 }
 
 
-def parsed(
-    written: Mapping[str, Any],
-) -> tuple[Choice | Constant, dict[str, Distribution], dict[str, dict[str, Distribution]]]:
-    """Parse the section into the methods, the shared distributions and those of single methods' parameters.
+@dataclass(frozen=True)
+class Parsed:
+    """The parts of a written space.
+
+    Attributes:
+        method: The methods.
+        shared: The distributions of `SHARED`.
+        own: Those of single methods' parameters, by method and parameter.
+        students: The students by label; empty if the space does not search them.
+    """
+
+    method: Choice | Constant
+    shared: dict[str, Distribution]
+    own: dict[str, dict[str, Distribution]]
+    students: dict[str, Student]
+
+
+def parsed(written: Mapping[str, Any]) -> Parsed:
+    """Parse the section.
 
     Raises:
         SpaceError: If the space is invalid; contains every fault.
@@ -88,19 +103,22 @@ def parsed(
     method = _parse_method(written.get("method"), faults)
     shared: dict[str, Distribution] = {}
     own: dict[str, dict[str, Distribution]] = {}
+    students: dict[str, Student] = {}
     for key, value in written.items():
         if key == "method":
             continue
-        if key in SHARED:
+        if key == "student":
+            students = parse_students(value, faults)
+        elif key in SHARED:
             _parse_one((key,), value, SHARED[key], shared, faults)
         elif key in methods.METHODS or (is_user_object(key) and key in _all_terms(method)):
             own[key] = _parse_own(key, value, faults)
         else:
-            known = [*SHARED, *methods.METHODS, "method"]
+            known = [*SHARED, *methods.METHODS, "method", "student"]
             faults.append(((key,), f"unknown key {key!r}; {did_you_mean(key, known)}"))
     if faults:
         raise SpaceError(faults)
-    return method, shared, own
+    return Parsed(method, shared, own, students)
 
 
 def _parse_method(written: object, faults: list[Fault]) -> Choice | Constant:
@@ -156,6 +174,10 @@ def _parse_one(
     between = isinstance(parsed, distributions.Range) and not parsed.integer
     if between and not (isinstance(valid, distributions.Range) and not valid.integer):
         faults.append((path, f"found {parsed.written()}; accepted: a choice, randint or lograndint"))
+        return
+    if path == ("epochs",) and not isinstance(parsed, Choice | Constant):
+        message = f"found {parsed.written()}; accepted: a number or a choice, because trials of one budget are compared"
+        faults.append((path, message))
         return
     outside = [fault for value in parsed.ends() if (fault := valid.fault(value))]
     if outside:

@@ -106,7 +106,7 @@ class OutputStore:
     def of(cls, spec: SweepSpec, data: Prepared, teacher_digest: str, example: Outputs, store: Store) -> OutputStore:
         """Return the store of a sweep. It holds the needed arrays that fit the budget, smallest first."""
         digest = digest_of([teacher_digest, data.digest, spec.dataset.augment, spec.seed])[:16]
-        views = 1 if spec.dataset.augment == "none" else spec.train.epochs
+        views = 1 if spec.dataset.augment == "none" else spec.budgets[-1]
         count = data.count("train")
         needed = items_of(sweep_needs(spec), len(example.features))
         sizes = {name: _bytes_per_sample(array) * count * views for name, array in _arrays(example, needed).items()}
@@ -117,7 +117,7 @@ class OutputStore:
             if left >= 0:
                 kept.add(name)
         stages = len(example.features)
-        return cls(store.outputs(digest), spec.dataset.augment, spec.seed, frozenset(kept), stages, spec.train.epochs)
+        return cls(store.outputs(digest), spec.dataset.augment, spec.seed, frozenset(kept), stages, spec.budgets[-1])
 
     def holds(self, needs: Iterable[str]) -> bool:
         """Return whether the store covers all needs."""

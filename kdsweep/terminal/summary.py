@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from rich.text import Text
@@ -14,6 +15,7 @@ from kdsweep.results.effort import efforts
 from kdsweep.results.frames import Results
 from kdsweep.results.gains import LEVEL
 from kdsweep.results.order import groups_of
+from kdsweep.results.sizes import BUDGET, size_text
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.budget import Budget
 from kdsweep.storage.places import shortest
@@ -143,12 +145,24 @@ def _budget(results: Results) -> list[str]:
     paused = int((results.trials["state"] == "RUNNING").sum())
     lines = [f"The budget is spent: {budget.limits()}; {paused} unfinished trials are paused, and confirmed if good."]
     space = results.spec.search_space
-    if PLAIN in space.methods() and len(space.methods()) > 1 and space.shared["width"].finite:
-        widths = [float(width) for width in space.shared["width"].every()]
-        without = ", ".join(f"{width:g}" for width in widths if results.plain(width).empty)
+    if PLAIN in space.methods() and len(space.methods()) > 1 and space.finite_widths:
+        missing = [size_text(size) for size in _sizes(results) if results.plain(like=size).empty]
+        without = ", ".join([missing[0], *(one.removeprefix("width ") for one in missing[1:])]) if missing else ""
         if without:
-            lines.append(f"No plain trial was trained to the end at width {without}: no tuned plain student there.")
+            lines.append(f"No plain trial was trained to the end at {without}: no tuned plain student there.")
     return lines
+
+
+def _sizes(results: Results) -> list[dict[str, Any]]:
+    """Every size that the space can draw, as the columns of the frames name it."""
+    space = results.spec.search_space
+    return [
+        {**({"student": label} if label else {}), "width": float(width)}
+        | ({BUDGET: budget} if "epochs" in space.shared else {})
+        for label, widths in space.widths().items()
+        for width in widths.every()
+        for budget in results.spec.budgets
+    ]
 
 
 def _warnings(results: Results) -> list[str]:

@@ -24,7 +24,7 @@ from kdsweep.models import count_flops, count_parameters, size_mb
 from kdsweep.registry import import_from
 from kdsweep.results.frames import load_results
 from kdsweep.results.predictor import predict
-from kdsweep.search.plan import rule_of
+from kdsweep.search.plan import budget_of, rule_of
 from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
@@ -158,7 +158,7 @@ class TrialRun(Work):
     def steps(self) -> Iterator[Report]:
         """Train epoch by epoch."""
         bench = warm_workbench(self._place, self.alone)
-        milestones = rule_of(bench.spec).milestones
+        milestones = rule_of(bench.spec, budget_of(bench.spec, self._config)).milestones
         folder = self._place.sweep.trial(self.name)
         folder.root.mkdir(parents=True, exist_ok=True)
         run = self._run = _Run(folder.state, folder.best, folder.hang, bench.spec)
@@ -297,7 +297,8 @@ class MeasureCosts(Work):
             yield Report("measuring", place)
             model = bench.training(config, 0, sweep.root / "none").inference
             measured = latency.costs(sweep, model, samples)
-            students.append({"width": config["width"], "method": config["method"], **measured})
+            which = {name: config[name] for name in ("student", "width", "method") if name in config}
+            students.append(which | measured)
         yield Report("measuring", len(self._configs))
         teacher = latency.costs(sweep, bench.teacher.model, samples)
         teacher["flops"] = count_flops(bench.teacher.model, samples[:1])

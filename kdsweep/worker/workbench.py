@@ -116,7 +116,7 @@ class Workbench:
         self.device = device
         self._sweep = sweep
         self._card = card
-        self._flops: dict[tuple[float, str], int] = {}
+        self._flops: dict[str, int] = {}
 
     @classmethod
     def of(cls, spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device) -> Workbench:
@@ -184,9 +184,9 @@ class Workbench:
         return self.val.batch(torch.arange(count) % len(self.val))
 
     def flops(self, training: Training) -> int:
-        """Floating-point operations of a run's student for one sample; computed once per width and method."""
+        """Floating-point operations of a run's student for one sample; computed once per student and method."""
         recipe = training.recipe
-        key = recipe.width, recipe.method
+        key = repr((recipe.model, recipe.options, recipe.width, recipe.method))
         if key not in self._flops:
             self._flops[key] = self._count_flops(training)
         return self._flops[key]

@@ -56,7 +56,7 @@ class Found(Protocol):
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials, best first."""
 
-    def plain(self, width: float | None = None) -> pd.DataFrame:
+    def plain(self, width: float | None = None, *, like: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """The best complete plain trial."""
 
     def effort(self) -> pd.DataFrame:

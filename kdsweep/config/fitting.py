@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 from kdsweep import datasets, methods, models, tasks
@@ -69,11 +70,21 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     input_spec = task.input_spec(info.input_shape)
     classes = len(info.class_names)
     students: dict[str, list[models.Described]] = {}
-    teacher, section = None, spec.teacher
-    try:
-        teacher = models.describe(section.model, input_spec, classes, section.width, **section.options)
-    except InputError as error:
-        yield ("teacher", "model"), str(error)
+    teachers: dict[str, models.Described] = {}
+    for name in spec.teacher_names:
+        section = spec.of_teacher(name).teacher
+        at: Keys = ("teachers", name) if name else ("teacher",)
+        try:
+            teachers[name] = models.describe(section.model, input_spec, classes, section.width, **section.options)
+        except InputError as error:
+            yield (*at, "model"), str(error)
+            continue
+        if section.checkpoint is not None:
+            path = checkpoint_path(section.checkpoint)
+            try:
+                weights.fit_shapes(teachers[name].state, weights.shapes(path), f"checkpoint {path}")
+            except InputError as error:
+                yield (*at, "checkpoint"), str(error)
     for label, student in spec.students.items():
         try:
             tried = ends_of(spec.search_space.width_of({"student": label}))
@@ -82,37 +93,35 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
             ]
         except InputError as error:
             yield ("space", "student") if label else ("student", "model"), str(error)
-    if teacher is None or len(students) < len(spec.students):
+    if len(teachers) < len(spec.teacher_names) or len(students) < len(spec.students):
         return
-    if spec.teacher.checkpoint is not None:
-        path = checkpoint_path(spec.teacher.checkpoint)
-        try:
-            weights.fit_shapes(teacher.state, weights.shapes(path), f"checkpoint {path}")
-        except InputError as error:
-            yield ("teacher", "checkpoint"), str(error)
     try:
         within_constraints(spec, input_spec, classes)
     except InputError as error:
         yield ("constraints",), str(error).removeprefix("constraints: ")
-    for method, reasons in _pair_faults(spec, students, teacher):
+    for method, reasons in _pair_faults(spec, students, teachers):
         yield ("space", "method"), f"{method}{'; '.join(reasons)}"
 
 
 def _pair_faults(
-    spec: SweepSpec, students: Mapping[str, list[models.Described]], teacher: models.Described
+    spec: SweepSpec, students: Mapping[str, list[models.Described]], teachers: Mapping[str, models.Described]
 ) -> Iterator[tuple[str, list[str]]]:
-    """Yield each method that cannot compare some student with the teacher, and the reasons, each naming its student."""
+    """Yield each method that cannot compare some student with some teacher, and the reasons, naming the students."""
     for method in spec.search_space.methods():
         reasons: dict[str, list[str]] = {}
-        for label, described in students.items():
+        for (label, described), (name, teacher) in product(students.items(), teachers.items()):
             try:
                 for student in described:
                     methods.fit(method, student.shown, teacher.shown)
             except MethodError as error:
-                reasons.setdefault(str(error), []).append(label)
-        if reasons and spec.search_space.students:
+                which = " of ".join(filter(None, (label or spec.students[label].model, name and f"teacher {name}")))
+                reasons.setdefault(str(error), []).append(which)
+        if reasons and (spec.search_space.students or spec.teachers):
             told = [f"with {', '.join(labels)}: {reason}" for reason, labels in reasons.items()]
-            yield f"{method} ", [*told, "leave out the method or the student"]
+            yield (
+                f"{method} ",
+                [*told, "leave out the method or the " + ("student" if spec.search_space.students else "teacher")],
+            )
         elif reasons:
             yield f"{method}: ", list(reasons)
 

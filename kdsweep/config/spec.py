@@ -29,6 +29,7 @@ from kdsweep.tasks.metrics import COSTS
 from kdsweep.tracking.section import TrackingSection
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
+TEACHER_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
 WIDEST = 100.0  # as for students
 SELECTION = 2  # trainings per candidate by which confirmation selects the best one, with `confirm.seeds: auto`
 # The first line of every sweep file that kdsweep writes, as a comment. Version 0.1.0 wrote it too.
@@ -42,6 +43,8 @@ class TeacherSpec(Section):
         model: A model of `kdsweep models`.
         width: Channel multiplier.
         options: Further arguments of the model.
+        student: An exported student, or a sweep's directory followed by a trial or by `best`; it determines the model,
+            its width and options, and the checkpoint.
         checkpoint: A .safetensors file or a PyTorch state dict, by path or URI; `kdsweep:NAME` is one shipped with
             kdsweep.
         train: How to train it if there is no checkpoint.
@@ -51,9 +54,18 @@ class TeacherSpec(Section):
     model: str
     width: Annotated[float, Field(gt=0, le=WIDEST, allow_inf_nan=False)] = 1.0
     options: dict[str, Any] = Field(default_factory=dict)
+    student: PlaceText | None = None
     checkpoint: PlaceText | None = None
     train: OptimizationSpec = OptimizationSpec()
     cache_gb: Weight = 8.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_of_student(cls, written: Any) -> Any:
+        """Leave the model open until the student is looked up."""
+        if isinstance(written, dict) and written.get("student") is not None:
+            return {"model": "", **written}
+        return written
 
 
 class StudentSpec(Section):
@@ -134,6 +146,7 @@ class SweepSpec(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     dataset: DatasetSpec
     teacher: TeacherSpec
+    teachers: dict[Annotated[str, Field(pattern=TEACHER_NAME)], TeacherSpec] = Field(default_factory=dict)
     student: StudentSpec | None
     space: dict[str, Any]
     train: TrainSpec = TrainSpec()
@@ -150,10 +163,14 @@ class SweepSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _searched_instead(cls, written: Any) -> Any:
-        """Leave out the student if the space has students."""
-        if not isinstance(written, dict) or not isinstance(written.get("space"), dict):
+        """Leave out the student if the space has students. The first of several teachers stands for the only one."""
+        if not isinstance(written, dict):
             return written
-        return {**({"student": None} if "student" in written["space"] else {}), **written}
+        space, teachers = written.get("space"), written.get("teachers")
+        absent: dict[str, Any] = {"student": None} if isinstance(space, dict) and "student" in space else {}
+        if isinstance(teachers, dict) and teachers:
+            absent["teacher"] = next(iter(teachers.values()))
+        return {**absent, **written}
 
     @model_validator(mode="before")
     @classmethod
@@ -169,7 +186,17 @@ class SweepSpec(Section):
     @cached_property
     def search_space(self) -> SearchSpace:
         """The parsed `space`, with fixed values for the training settings that it does not search."""
-        return SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
+        space = SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
+        return space.with_teachers(tuple(self.teachers))
+
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """The names of the teachers; the name of the only one of `teacher` is empty."""
+        return tuple(self.teachers) or ("",)
+
+    def of_teacher(self, name: str) -> SweepSpec:
+        """Return the spec as if it had only this one of its teachers."""
+        return self.replaced(teacher=self.teachers[name]) if name else self
 
     def student_of(self, config: Mapping[str, Any]) -> StudentSpec:
         """Return the student of a configuration, also of one that the space has lost since."""
@@ -235,7 +262,10 @@ class SweepSpec(Section):
     @property
     def given_objects(self) -> dict[str, str]:
         """Names of the Python objects that the sweep was made from, by role; empty for sweeps from files and dicts."""
-        models = {"teacher": self.teacher.model} | ({"student": self.student.model} if self.student else {})
+        teachers = {f"teachers.{name}": teacher.model for name, teacher in self.teachers.items()}
+        models = (teachers or {"teacher": self.teacher.model}) | (
+            {"student": self.student.model} if self.student else {}
+        )
         return {role: name for role, name in models.items() if is_given(name)}
 
     @property

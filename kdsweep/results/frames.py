@@ -133,11 +133,41 @@ class Results(Plots):
     def teacher(self) -> dict[str, Any]:
         """model, origin, metrics as val_NAME, parameters, size_mb, ...; empty until the teacher is ready.
 
-        After confirmation it also contains the metrics on the test split, as test_NAME.
+        After confirmation it also contains the metrics on the test split, as test_NAME. Of several teachers, it is the
+        best by the objective.
         """
-        files = (self.sweep.teacher_card, self.sweep.teacher_test)
-        described = {name: value for file in files if file.is_file() for name, value in self._described(file).items()}
-        return described | (costs_of(self.sweep).get("teacher", {}) if described else {})
+        known = [teacher for teacher in self.teachers.values() if teacher]
+        return max(
+            known, key=lambda one: self.goal.score(float(one.get(self.goal.column, self.goal.worst))), default={}
+        )
+
+    @cached_property
+    def teachers(self) -> dict[str, dict[str, Any]]:
+        """Every teacher by its name, each as `teacher` describes it; the name of the only one is empty."""
+        costs = costs_of(self.sweep)
+        found = {}
+        for name in self.spec.teacher_names:
+            sweep = self.sweep.of_teacher(name)
+            files = (sweep.teacher_card, sweep.teacher_test)
+            described = {key: value for file in files if file.is_file() for key, value in self._described(file).items()}
+            measured = costs.get("teachers", {}).get(name, {}) if name else costs.get("teacher", {})
+            found[name] = described | (measured if described else {})
+        return found
+
+    @cached_property
+    def taught(self) -> pd.DataFrame:
+        """What each of several teachers gave at each size; empty before confirmation, or with one teacher.
+
+        One row per size and teacher or ensemble, the best first: student and budget_epochs if searched, width, teacher,
+        trial (its best confirmed student), method, seeds, the objective on both splits, the gain over the tuned plain
+        student with its verdict (kd_gain_tuned, ...), test_agreement (the share of test samples that the student
+        classifies as its teacher does), teacher_parameters and other costs (of an ensemble, the sum), the teacher's own
+        objective, and the comparison with the best teacher of the size (versus): versus_gain, versus_low, versus_high,
+        versus_p and versus_verdict. They are empty with `confirm.seeds: auto`.
+        """
+        from kdsweep.results.taught import taught_frame
+
+        return taught_frame(self)
 
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials by the sweep's objective; on a tie, the smaller student comes first.
@@ -164,11 +194,21 @@ class Results(Plots):
         """The trials to confirm, by the results of the search alone.
 
         They are chosen from all groups in turn: the best of every group, then the second of every group, and so on.
+        With several teachers, the students of each teacher are a group, and plain students are only compared with.
         With several objectives, they are evenly spaced along the front.
         """
         if len(self.goals) > 1:
             return several.spread_along(self.pareto(), top)
-        return in_turn(distinct(self._by_search()), top, self.group_by)
+        found = distinct(self._by_search())
+        if self.taught_by and (found["method"] != PLAIN).any():
+            found = found[found["method"] != PLAIN]
+        return in_turn(found, top, (*self.group_by, *self.taught_by))
+
+    @property
+    def taught_by(self) -> tuple[str, ...]:
+        """`("teacher",)` if several teachers are searched, else empty."""
+        teacher = self.spec.search_space.shared.get("teacher")
+        return ("teacher",) if teacher is not None and teacher.size > 1 else ()
 
     @cached_property
     def group_by(self) -> tuple[str, ...]:
@@ -398,7 +438,7 @@ class Results(Plots):
 
     def _described(self, file: Path) -> dict[str, Any]:
         """The content of one of the teacher's JSON files."""
-        command = "confirm" if file == self.sweep.teacher_test else "resume"
+        command = "confirm" if file.name == self.sweep.teacher_test.name else "resume"
         return read_json(
             file, f"remove it with kdsweep doctor {self.path}, then rebuild it with kdsweep {command} {self.path}"
         )

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import SweepDirError
 from kdsweep.search.baseline import PLAIN
 from kdsweep.storage.files import replacing
@@ -30,6 +31,10 @@ class Sweep(Protocol):
     """The part of `Results` that tells which models to show."""
 
     sweep: SweepDir
+
+    @property
+    def spec(self) -> SweepSpec:
+        """The sweep's spec."""
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -52,7 +57,7 @@ class Model:
 
     Attributes:
         role: One of `ROLES`.
-        trial: Key of the trial; empty for the teacher.
+        trial: Key of the trial; of the teacher its name, which is empty if there is one teacher.
         weights: File of its weights; it may not have been kept.
     """
 
@@ -80,7 +85,11 @@ def models_of(results: Sweep) -> list[Model]:
         plain = results.plain(like=best.to_dict("records")[0])
         keys = plain["trial"].astype(str).tolist()
         models += [Model(TUNED_PLAIN, other, sweep.trial(other).best) for other in keys]
-    return [*models, Model(TEACHER, "", sweep.teacher_weights)]
+    taught_by = str(best["teacher"].iloc[0]) if "teacher" in best and best["method"].iloc[0] != PLAIN else ""
+    if "+" in taught_by:  # the answers of an ensemble are not stored
+        return models
+    of_teacher = sweep.of_teacher(taught_by) if taught_by else sweep.of_teacher(results.spec.teacher_names[0])
+    return [*models, Model(TEACHER, taught_by, of_teacher.teacher_weights)]
 
 
 def save(frame: pd.DataFrame, models: list[Model], sweep: SweepDir) -> None:

@@ -50,10 +50,24 @@ class Names(Valid):
         return ", ".join(self.parts)
 
 
+class TeacherNames(Valid):
+    """A teacher, or an ensemble of several: `a+b`."""
+
+    def contains(self, value: object) -> bool:
+        names = value.split("+") if isinstance(value, str) else []
+        return bool(names) and all(names) and len(set(names)) == len(names)
+
+    def described(self) -> str:
+        return "a name in teachers, or several different ones joined by +"
+
+
 # The settings that a space may search in addition to the methods' own parameters, and their valid values.
 SHARED: dict[str, Valid] = {
     "width": WIDTHS,
     "epochs": RandInt(1, MOST_EPOCHS),
+    "teacher": TeacherNames(),
+    "teacher_weight": Uniform(0.0, 1.0),
+    "teacher_mean": Choice(("logits", "probabilities")),
     "temperature": TEMPERATURE,
     "temperature_schedule": Choice(tuple(SHAPES)),
     "alpha": Uniform(0.0, 1.0),

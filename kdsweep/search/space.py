@@ -16,7 +16,8 @@ from kdsweep.distributions import Choice, Config, Constant, Distribution, Unifor
 from kdsweep.errors import did_you_mean
 from kdsweep.params import Parts, named
 from kdsweep.search.parsing import SpaceError, parsed
-from kdsweep.search.students import Fault, Student, labels
+from kdsweep.search.students import Fault, Student
+from kdsweep.search.students import labels as choice_of
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.schedules import SCHEDULES
@@ -37,8 +38,11 @@ DECIDED_BY = {
     "final_lr_fraction": ("schedule",),
     "label_smoothing": ("task_loss",),
 }
+OF_ENSEMBLES = frozenset({"teacher_weight", "teacher_mean"})  # settings that apply only with several teachers at once
 # Settings that apply only when distilling.
-OF_DISTILLATION = frozenset({"alpha", "alpha_schedule", "temperature", "temperature_schedule"})
+OF_DISTILLATION = (
+    frozenset({"alpha", "alpha_schedule", "temperature", "temperature_schedule", "teacher"}) | OF_ENSEMBLES
+)
 DEFAULT_ALPHA = Uniform(0.05, 0.95)
 
 
@@ -68,7 +72,7 @@ class SearchSpace:
             SpaceError: If the space is invalid; contains every fault.
         """
         found = parsed(written)
-        first = {"student": labels(found.students)} if found.students else {}
+        first = {"student": choice_of(found.students)} if found.students else {}
         shared = {**first, "width": Constant(1.0), "alpha": DEFAULT_ALPHA} | found.shared
         return cls(found.method, shared, found.own, students=found.students)
 
@@ -79,6 +83,13 @@ class SearchSpace:
     def beside(self, train: TrainSpec) -> SearchSpace:
         """Return the space with the training settings, which apply to whatever the space leaves out."""
         return replace(self, train=train)
+
+    def with_teachers(self, names: tuple[str, ...]) -> SearchSpace:
+        """Return the space that draws each of several teachers, unless it says which."""
+        if not names or "teacher" in self.shared:
+            return self
+        teacher: Distribution = Choice(names) if len(names) > 1 else Constant(names[0])
+        return replace(self, shared={**self.shared, "teacher": teacher})
 
     def parameters(self, method: str) -> dict[str, Distribution]:
         """Return the distributions that a trial of `method` may draw, without the method itself, in drawing order.
@@ -102,7 +113,15 @@ class SearchSpace:
             unused.add("temperature_schedule")
         if method == "none":
             unused |= OF_DISTILLATION
-        return {name: d for name, d in self._in_order().items() if name not in unused} | takes
+        drawn = self._in_order()
+        if "teacher" in drawn:
+            needs = frozenset[str]().union(*(methods.get(term).teacher_needs({}) for term in methods.terms(method)))
+            if not needs:
+                unused |= {"teacher", *OF_ENSEMBLES}
+            elif needs - {"logits"}:  # of several teachers, only the logits have a mean
+                drawn["teacher"] = single_teachers(drawn["teacher"])
+                unused |= OF_ENSEMBLES
+        return {name: d for name, d in drawn.items() if name not in unused} | takes
 
     def applies(self, name: str, config: Mapping[str, Any]) -> bool:
         """Whether a setting has an effect in a configuration, as far as known.
@@ -113,6 +132,8 @@ class SearchSpace:
             name: The setting.
             config: The values drawn before it.
         """
+        if name in OF_ENSEMBLES:
+            return "+" in str(config.get("teacher", "+"))
         if name not in DECIDED_BY:
             return True
         values = {key: config.get(key, self._alone(key)) for key in DECIDED_BY[name]}
@@ -122,12 +143,14 @@ class SearchSpace:
     def drawn_from(self, name: str, config: Mapping[str, Any]) -> tuple[str, Distribution]:
         """Return what Optuna calls a setting, and its distribution, given the method and the values drawn before it.
 
-        Optuna needs one distribution per name, so a student's own width has a name of its own.
+        Optuna needs one distribution per name, so a student's own width has a name of its own, and so has the choice
+        of a teacher for methods that cannot be taught by an ensemble.
         """
         if name == "width" and self.students:
             own = self.students[config["student"]].width
             return ("width", self.shared[name]) if own is None else (f"width[{config['student']}]", own)
-        return name, self.parameters(str(config["method"]))[name]
+        drawn = self.parameters(str(config["method"]))[name]
+        return "teacher[single]" if name == "teacher" and drawn != self.shared[name] else name, drawn
 
     def width_of(self, config: Mapping[str, Any]) -> Distribution:
         """Return the distribution of the width of a configuration's student."""
@@ -193,6 +216,8 @@ class SearchSpace:
         return ordered
 
     def _waits_for(self, name: str) -> set[str]:
+        if name in OF_ENSEMBLES:
+            return {"teacher"}
         if name not in DECIDED_BY:
             return set()
         kind, *others = DECIDED_BY[name]
@@ -278,10 +303,13 @@ class SearchSpace:
 
     def _branches(self, name: str, known: Distribution, config: Mapping[str, Any]) -> dict[str, Distribution]:
         """Return the distributions that a setting may have in a partial configuration, by what Optuna calls it."""
+        if name == "teacher":
+            chosen = [str(config["method"])] if "method" in config else list(self.methods())
+            return dict(self.drawn_from(name, {"method": m}) for m in chosen if name in self.parameters(m))
         if name != "width" or not self.students:
             return {name: known}
-        chosen = [config["student"]] if config.get("student") in self.students else self.students
-        return dict(self.drawn_from(name, {"student": label}) for label in chosen)
+        labels = [config["student"]] if config.get("student") in self.students else list(self.students)
+        return dict(self.drawn_from(name, {"student": label}) for label in labels)
 
     def grid(self) -> Iterator[Config]:
         """Yield every configuration of a finite space, in the order written.
@@ -340,7 +368,7 @@ class SearchSpace:
             for label, student in self.students.items()
             if kept[label] is not None
         }
-        shared = {**self.shared, "student": labels(students)} if students else {}
+        shared = {**self.shared, "student": choice_of(students)} if students else {}
         return replace(self, shared=shared, students=students) if students else None
 
     def written(self) -> dict[str, Any]:
@@ -357,6 +385,12 @@ class SearchSpace:
         if self.students:
             shared["student"] = {"choice": [student.written() for student in self.students.values()]}
         return {"method": self.method.written()} | shared | own
+
+
+def single_teachers(teacher: Distribution) -> Distribution:
+    """Return a choice of teachers without ensembles; unchanged if there are only ensembles."""
+    kept = tuple(name for name in teacher.every() if "+" not in str(name))
+    return Choice(kept) if 0 < len(kept) < teacher.size else teacher
 
 
 def extent(width: Distribution) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kdsweep.errors import SweepDirError
@@ -19,9 +19,15 @@ class SweepDir:
 
     Attributes:
         root: Absolute path, reachable from every node.
+        taught_by: The teacher that the paths of a teacher are about, of a sweep with several; else empty.
     """
 
     root: Path
+    taught_by: str = ""
+
+    def of_teacher(self, name: str) -> SweepDir:
+        """Return the same directory with the paths of one of several teachers; an empty name is the only one."""
+        return replace(self, taught_by=name)
 
     @classmethod
     def existing(cls, path: str | Path | Place) -> SweepDir:
@@ -70,7 +76,7 @@ class SweepDir:
 
     @property
     def teacher(self) -> Path:
-        return self.root / "teacher"
+        return self.root / "teachers" / self.taught_by if self.taught_by else self.root / "teacher"
 
     @property
     def teacher_weights(self) -> Path:

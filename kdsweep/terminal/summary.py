@@ -16,6 +16,7 @@ from kdsweep.results.frames import Results
 from kdsweep.results.gains import LEVEL
 from kdsweep.results.order import groups_of
 from kdsweep.results.sizes import BUDGET, size_text
+from kdsweep.results.taught import taught_lines
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.budget import Budget
 from kdsweep.storage.places import shortest
@@ -79,6 +80,7 @@ def _notes(results: Results) -> list[str]:
         if winners:
             notes.append(f"Best confirmed student by group: {'; '.join(f'{group}: {key}' for group, key in winners)}.")
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
+        notes += taught_lines(results, results.taught)
         notes += efforts(results.effort(), results.confirmed)
         notes.append(f"Norm of the first layer before training (equal for a plain twin of the same seed): {norms}.")
         notes += _warnings(results)

@@ -175,7 +175,7 @@ def _clear_failed_start(sweep: SweepDir) -> None:
     logs = (sweep.specs, sweep.search_time)
     for path in (sweep.spec, *logs, sweep.data, sweep.code, sweep.environment, sweep.probe, sweep.warm_start):
         path.unlink(missing_ok=True)
-    for folder in (sweep.teacher, sweep.tune):
+    for folder in (sweep.teacher, sweep.root / "teachers", sweep.tune):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -219,6 +219,7 @@ class ConfirmRun(Work):
         else:
             training.restore_best()
             measured |= {bench.spec.goal.column: training.best_value} | tested(bench, training.inference)
+            measured |= agreement(bench, training.inference, self._config)
         write_json(folder.result, measured)
         self._run = None
         for leftover in (folder.state, folder.hang):
@@ -246,7 +247,9 @@ class ScoreTeacher(Work):
     def steps(self) -> Iterator[Report]:
         """Evaluate the teacher and write the metrics."""
         bench = warm_workbench(self._place, self.alone)
-        write_json(self._place.sweep.teacher_test, tested(bench, bench.teacher.model))
+        for name in bench.spec.teacher_names:
+            sweep = self._place.sweep.of_teacher(name)
+            write_json(sweep.teacher_test, tested(bench, bench.taught_by(name).teacher.model))
         yield Report("test_scored", True, pause=True)
 
 
@@ -300,10 +303,13 @@ class MeasureCosts(Work):
             which = {name: config[name] for name in ("student", "width", "method") if name in config}
             students.append(which | measured)
         yield Report("measuring", len(self._configs))
-        teacher = latency.costs(sweep, bench.teacher.model, samples)
-        teacher["flops"] = count_flops(bench.teacher.model, samples[:1])
+        teachers = {}
+        for name in bench.spec.teacher_names:
+            model = bench.taught_by(name).teacher.model
+            teachers[name] = {**latency.costs(sweep, model, samples), "flops": count_flops(model, samples[:1])}
+        found = {"teachers": teachers} if bench.spec.teachers else {"teacher": teachers[""]}
         where = {"device": bench.device.type, "threads": torch.get_num_threads(), "machine": device_name(bench.device)}
-        yield Report("costs", {"students": students, "teacher": teacher, **where}, pause=True)
+        yield Report("costs", {"students": students, **found, **where}, pause=True)
 
 
 class _Run:
@@ -370,6 +376,16 @@ def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:
     """Return the model's metrics on the test split."""
     measured = evaluate(model, bench.test, _metrics(bench))
     return {f"test_{name}": value for name, value in measured.items()}
+
+
+def agreement(bench: Workbench, model: nn.Module, config: Config) -> dict[str, float]:
+    """Return the share of test samples that a student classifies as its teacher does, if the sweep has several.
+
+    Empty for plain students, and for tasks whose logits are no classes.
+    """
+    if "teacher" not in config or not bench.spec.teachers:
+        return {}
+    return {"test_agreement": bench.agreement(model, config)}
 
 
 def _metrics(bench: Workbench) -> dict[str, Metric]:

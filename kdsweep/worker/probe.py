@@ -43,7 +43,8 @@ def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
         return found
     known = found
     own = any(is_user_object(student.model) for student in spec.students.values())
-    if own or is_user_object(spec.teacher.model):  # user code may change
+    teachers = [spec.of_teacher(name).teacher for name in spec.teacher_names]
+    if own or any(is_user_object(teacher.model) for teacher in teachers):  # user code may change
         found = measure(spec, bench)
     else:
         shared = sweep.store.probe(digest_of(_conditions(spec, bench))[:16])
@@ -79,7 +80,8 @@ def measure(spec: SweepSpec, bench: Workbench) -> Probe:
     batch = GPU_BYTES // bench.val.batch(torch.arange(1)).nbytes
     val = bench.val.first(max(1, min(MOST, int(batch))))  # a whole batch of evaluation
     methods = spec.search_space.methods()
-    trials = [{**one, "method": name, "precision": precision} for one in largest for name in methods]
+    fixed: Config = {"precision": precision, **_most_teachers(spec)}
+    trials = [{**one, **fixed, "method": name} for one in largest for name in methods]
     taken = max(_gpu_bytes(spec, bench, val, trial) for trial in trials)
     return Probe(precision, step_ms, min(taken, total), total, _gpu(bench.device))
 
@@ -100,6 +102,12 @@ def _largest(spec: SweepSpec, bench: Workbench) -> list[Config]:
     return [config for _, config in sorted(widest, key=lambda one: -one[0])]
 
 
+def _most_teachers(spec: SweepSpec) -> Config:
+    """Return the choice of the most teachers at a time, of methods on logits; empty with one teacher."""
+    teacher = spec.search_space.shared.get("teacher")
+    return {"teacher": max(map(str, teacher.every()), key=lambda name: name.count("+"))} if teacher else {}
+
+
 def _gpu(device: torch.device) -> str:
     return str(torch.cuda.get_device_name(device)) if device.type == "cuda" else ""
 
@@ -107,6 +115,9 @@ def _gpu(device: torch.device) -> str:
 def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
     """Return everything that the measurements depend on."""
     cuda = bench.device.type == "cuda"
+    sections = [spec.of_teacher(name).teacher for name in spec.teacher_names]
+    dumped = [section.model_dump(exclude=set() if section.student else {"student"}) for section in sections]
+    teachers: Any = dumped if spec.teachers else dumped[0]  # as earlier versions did
     return {
         "machine": torch.cuda.get_device_name(bench.device) if cuda else processor(),
         "torch": str(torch.__version__),
@@ -115,7 +126,7 @@ def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
         "data": [bench.data.input_spec.shape, bench.data.num_classes],
         "train": spec.train.model_dump(exclude={"epochs"}),
         # Only memory depends on methods and data, and it is measured only on GPUs.
-        "memory": [2, spec.search_space.methods(), spec.teacher.model_dump(), bench.data.digest] if cuda else [],
+        "memory": [2, spec.search_space.methods(), teachers, bench.data.digest] if cuda else [],
     }
 
 
@@ -158,7 +169,9 @@ def _short(spec: SweepSpec, bench: Workbench, config: Config, val: Samples, teac
     recipe = trial_recipe(spec, config, seed=0)
     recipe = replace(recipe, optimization=recipe.optimization.model_copy(update={"epochs": 1000}))
     train = bench.train.first(STEPS * recipe.optimization.batch_size)
-    return Training(recipe, bench.data, train, val, bench.source(recipe) if teacher else NoTeacher(bench.device))
+    return Training(
+        recipe, bench.data, train, val, bench.source(recipe, config) if teacher else NoTeacher(bench.device)
+    )
 
 
 def _gpu_bytes(spec: SweepSpec, bench: Workbench, val: Samples, config: Config) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import get_args
 
 import pytest
@@ -189,7 +190,8 @@ def declared(section: type[BaseModel], prefix: str = "") -> dict[str, str]:
             continue  # teacher.train has the keys of train
         if isinstance(field.default, BaseModel):
             kind = type(field.default)  # `objective` may also be a list of such sections
-        kind = next((one for one in get_args(kind) if isinstance(one, type) and issubclass(one, BaseModel)), kind)
+        if NoneType in get_args(kind) and isinstance(get_args(kind)[0], type):
+            kind = get_args(kind)[0]  # an optional section or value
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found |= declared(kind, f"{prefix}{name}.")
         else:

@@ -265,7 +265,7 @@ def validate(
     from kdsweep.teacher.extent import views_line
 
     typer.echo(
-        f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.train.epochs} epochs over "
+        f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.budgets[-1]} epochs over "
         f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
     )
     typer.echo(f"{loaded.name}: {views_line(loaded)}")

@@ -117,7 +117,7 @@ def _refusal(change: str, before: SweepSpec) -> str:
 def _drop_unused_sections(space: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the sections of the user's own methods that are not searched any more."""
     try:
-        method, _, _ = parsed({"method": space.get("method")})
+        method = parsed({"method": space.get("method")}).method
     except SpaceError:
         return dict(space)  # reported later
     used = {term for name in method.every() for term in methods.terms(str(name))}

@@ -10,7 +10,7 @@ from kdsweep.search.space import SearchSpace
 
 
 def within_constraints(spec: SweepSpec, input_spec: InputSpec, num_classes: int) -> SearchSpace:
-    """Return the search space without the widths that violate a constraint known without measuring.
+    """Return the search space without the students that violate a constraint known without measuring.
 
     `constraints.latency_ms` is applied by a worker, see `kdsweep.worker.latency`.
 
@@ -20,13 +20,14 @@ def within_constraints(spec: SweepSpec, input_spec: InputSpec, num_classes: int)
         num_classes: Number of classes.
 
     Raises:
-        InputError: If no width is left.
+        InputError: If no student is left.
     """
-    limits, student = spec.constraints, spec.student
+    limits, students = spec.constraints, spec.students
     if not limits.parameters and not limits.size_mb and not limits.flops:
         return spec.search_space
 
-    def fits(width: float) -> bool:
+    def fits(label: str, width: float) -> bool:
+        student = students[label]
         built = student.model, input_spec, num_classes, width
         if limits.parameters or limits.size_mb:
             parameters, size_mb = models.count(*built, **student.options)
@@ -36,7 +37,8 @@ def within_constraints(spec: SweepSpec, input_spec: InputSpec, num_classes: int)
 
     space = spec.search_space.limit_width(fits)
     if space is None:
-        widths = spec.search_space.shared["width"].written()
+        widths = {label: width.written() for label, width in spec.search_space.widths().items()}
         wanted = {key: value for key, value in limits.model_dump(exclude={"latency_ms"}).items() if value}
-        raise InputError(f"constraints: no searched width of {spec.student.model} ({widths}) satisfies {wanted}")
+        searched = "; ".join(f"{label or students[label].model} ({width})" for label, width in widths.items())
+        raise InputError(f"constraints: no searched width of {searched} satisfies {wanted}")
     return space

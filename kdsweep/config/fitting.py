@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 from kdsweep import datasets, methods, models, tasks
@@ -11,7 +12,7 @@ from kdsweep.config.objective import metric_faults
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
-from kdsweep.distributions import Choice
+from kdsweep.distributions import Distribution
 from kdsweep.errors import InputError, MethodError
 from kdsweep.models import transformers
 from kdsweep.registry import is_user_object
@@ -74,43 +75,72 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     except InputError as error:
         yield ("dataset",), str(error)
         return
-    found: dict[str, list[models.Described]] = {}
-    tried = {"teacher": (spec.teacher.width,), "student": widths(spec.search_space)}
-    for who, section in (("teacher", spec.teacher), ("student", spec.student)):
+    classes = len(info.class_names)
+    students: dict[str, list[models.Described]] = {}
+    teachers: dict[str, models.Described] = {}
+    for name in spec.teacher_names:
+        section = spec.of_teacher(name).teacher
+        at: Keys = ("teachers", name) if name else ("teacher",)
         try:
-            found[who] = [
-                models.describe(section.model, input_spec, len(info.class_names), width, **section.options)
-                for width in tried[who]
+            teachers[name] = models.describe(section.model, input_spec, classes, section.width, **section.options)
+        except InputError as error:
+            yield (*at, "model"), str(error)
+            continue
+        if section.checkpoint is not None:
+            path = checkpoint_path(section.checkpoint)
+            saved = section.model.startswith(transformers.FAMILY) and transformers.is_folder(path.parent)
+            if saved and (fault := transformers.class_fault(path.parent, info.class_names)):
+                yield (*at, "checkpoint"), fault
+            try:
+                weights.fit_shapes(teachers[name].state, weights.shapes(path), f"checkpoint {path}")
+            except InputError as error:
+                yield (*at, "checkpoint"), str(error)
+    for label, student in spec.students.items():
+        try:
+            tried = ends_of(spec.search_space.width_of({"student": label}))
+            students[label] = [
+                models.describe(student.model, input_spec, classes, width, **student.options) for width in tried
             ]
         except InputError as error:
-            yield (who, "model"), str(error)
-    if len(found) < 2:
+            yield ("space", "student") if label else ("student", "model"), str(error)
+    if len(teachers) < len(spec.teacher_names) or len(students) < len(spec.students):
         return
-    (teacher,) = found["teacher"]
-    if spec.teacher.checkpoint is not None:
-        path = checkpoint_path(spec.teacher.checkpoint)
-        saved = spec.teacher.model.startswith(transformers.FAMILY) and transformers.is_folder(path.parent)
-        if saved and (fault := transformers.class_fault(path.parent, info.class_names)):
-            yield ("teacher", "checkpoint"), fault
-        try:
-            weights.fit_shapes(teacher.state, weights.shapes(path), f"checkpoint {path}")
-        except InputError as error:
-            yield ("teacher", "checkpoint"), str(error)
     try:
-        within_constraints(spec, input_spec, len(info.class_names))
+        within_constraints(spec, input_spec, classes)
     except InputError as error:
         yield ("constraints",), str(error).removeprefix("constraints: ")
+    for method, reasons in _pair_faults(spec, students, teachers):
+        yield ("space", "method"), f"{method}{'; '.join(reasons)}"
+
+
+def _pair_faults(
+    spec: SweepSpec, students: Mapping[str, list[models.Described]], teachers: Mapping[str, models.Described]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield each method that cannot compare some student with some teacher, and the reasons, naming the students."""
     for method in spec.search_space.methods():
-        try:
-            for student in found["student"]:
-                methods.fit(method, student.shown, teacher.shown)
-        except MethodError as error:
-            yield ("space", "method"), f"{method}: {error}"
+        reasons: dict[str, list[str]] = {}
+        for (label, described), (name, teacher) in product(students.items(), teachers.items()):
+            try:
+                for student in described:
+                    methods.fit(method, student.shown, teacher.shown)
+            except MethodError as error:
+                which = " of ".join(filter(None, (label or spec.students[label].model, name and f"teacher {name}")))
+                reasons.setdefault(str(error), []).append(which)
+        if reasons and (spec.search_space.students or spec.teachers):
+            told = [f"with {', '.join(labels)}: {reason}" for reason, labels in reasons.items()]
+            yield (
+                f"{method} ",
+                [*told, "leave out the method or the " + ("student" if spec.search_space.students else "teacher")],
+            )
+        elif reasons:
+            yield f"{method}: ", list(reasons)
 
 
 def widths(space: SearchSpace) -> tuple[float, ...]:
-    """Return every width of a choice, or the bounds of a range."""
-    width = space.shared["width"]
-    if isinstance(width, Choice):
-        return tuple(map(float, width.values))
-    return (space.narrowest, space.widest)
+    """Return every width of a choice, or the bounds of a range, over all students."""
+    return tuple(dict.fromkeys(width for drawn in space.widths().values() for width in ends_of(drawn)))
+
+
+def ends_of(width: Distribution) -> tuple[float, ...]:
+    """Return every width of a choice or constant, or the bounds of a range."""
+    return tuple(map(float, width.ends()))

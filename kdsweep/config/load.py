@@ -12,15 +12,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdsweep import datasets, models, tasks
+from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.augmentation import augment_faults, augment_notes
+from kdsweep.config.chains import graduate, resolved, with_student
 from kdsweep.config.fitting import SHIPPED, checkpoint_path, dataset_info, faulty_key, model_faults, source_of
 from kdsweep.config.objective import objective_faults, with_modes
 from kdsweep.config.several import several_faults
 from kdsweep.config.shapes import Repair, repaired, schema_faults
 from kdsweep.config.shipped import sweep_file
 from kdsweep.config.sizes import batch_note, subset_fault, training_files
-from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.spec import SweepSpec, TeacherSpec, read_spec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.datasets import Dataset
 from kdsweep.errors import InputError, ModelError, SpecError, UnknownNameError, did_you_mean
@@ -31,7 +32,7 @@ from kdsweep.search.extent import configurations
 from kdsweep.search.parsing import SpaceError
 from kdsweep.search.samplers import SAMPLERS
 from kdsweep.search.section import sampler_of
-from kdsweep.search.space import DECIDED_BY, PARTS, SearchSpace
+from kdsweep.search.space import DECIDED_BY, OF_ENSEMBLES, PARTS, SearchSpace
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.section import Section
 from kdsweep.storage import weights
@@ -94,7 +95,7 @@ def _file_notes(spec: SweepSpec) -> list[str]:
 
 
 def _group_notes(spec: SweepSpec) -> list[str]:
-    by_width = "width" in spec.scheduler.group_by and not spec.search_space.shared["width"].finite
+    by_width = "width" in spec.scheduler.group_by and not spec.search_space.finite_widths
     if named(spec.scheduler.name)[0] == "none" or not by_width:
         return []
     return [
@@ -126,9 +127,15 @@ def _checked(document: Document) -> SweepSpec:
     except ValidationError as error:
         faults = list(schema_faults(error))
         repair = repaired(document.values, error)
-    spec = with_absolute_paths(SweepSpec.model_validate(repair.values))
+    spec = SweepSpec.model_validate(repair.values)
     try:
-        spec = _with_folder(spec)
+        spec = resolved(spec)
+    except InputError:
+        chains = list(_chain_faults(spec))
+        raise SpecError(document.faults([*faults, *chains])) from None
+    spec = with_absolute_paths(spec)
+    try:
+        spec = _with_folders(spec)
     except ModelError as error:
         faults.append((("teacher", "checkpoint"), str(error)))
     faults += [(keys, message) for sections, keys, message in _relations(spec) if repair.allows(sections, keys)]
@@ -139,33 +146,42 @@ def _checked(document: Document) -> SweepSpec:
 
 def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
     """Return the spec with absolute paths, because trials may run in another directory."""
-    checkpoint = spec.teacher.checkpoint
-    if checkpoint is not None and not checkpoint.startswith(SHIPPED):
-        checkpoint = Place.of(checkpoint).text
     texts = spec.dataset.text
     if texts.tokenizer:
         texts = texts.model_copy(update={"tokenizer": Place.of(texts.tokenizer).text})
+
+    def absolute(teacher: TeacherSpec) -> TeacherSpec:
+        checkpoint = teacher.checkpoint
+        if checkpoint is None or checkpoint.startswith(SHIPPED):
+            return teacher
+        return teacher.model_copy(update={"checkpoint": Place.of(checkpoint).text})
+
     return spec.replaced(
         dataset=spec.dataset.model_copy(update={"root": Place.of(spec.dataset.root).text, "text": texts}),
-        teacher=spec.teacher.model_copy(update={"checkpoint": checkpoint}),
+        teacher=absolute(spec.teacher),
+        teachers={name: absolute(teacher) for name, teacher in spec.teachers.items()},
         search=spec.search.model_copy(update={"warm_start": [Place.of(path).text for path in spec.search.warm_start]}),
         storage=Place.of(spec.storage).text,
         tracking=spec.tracking.absolute(),
     )
 
 
-def _with_folder(spec: SweepSpec) -> SweepSpec:
+def _with_folders(spec: SweepSpec) -> SweepSpec:
     """Return the spec with the options that a teacher's folder decides; a folder is one that transformers wrote.
 
     Raises:
         ModelError: If it holds another model or no weights.
     """
-    teacher = spec.teacher
-    folder = Path(teacher.checkpoint or "")
-    if not teacher.model.startswith(transformers.FAMILY) or not transformers.is_folder(folder):
-        return spec
-    options = transformers.options_of(folder, teacher.model) | teacher.options
-    return spec.replaced(teacher=teacher.model_copy(update={"options": options}))
+
+    def known(teacher: TeacherSpec) -> TeacherSpec:
+        folder = Path(teacher.checkpoint or "")
+        if not teacher.model.startswith(transformers.FAMILY) or not transformers.is_folder(folder):
+            return teacher
+        options = transformers.options_of(folder, teacher.model) | teacher.options
+        return teacher.model_copy(update={"options": options})
+
+    named = {name: known(teacher) for name, teacher in spec.teachers.items()}
+    return spec.replaced(teacher=known(spec.teacher), teachers=named)
 
 
 Related = tuple[tuple[str, ...], Keys, str]
@@ -189,7 +205,7 @@ def _relations(spec: SweepSpec) -> Iterator[Related]:
     yield from _warm_start_faults(spec)
     yield from _teacher_faults(spec)
     yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
-    yield from _named_model_faults("student", spec.student.model, spec.student.options)
+    yield from _student_faults(spec)
     yield from _drop_path_faults(spec)
     part_faults = list(_part_faults(spec))
     yield from part_faults
@@ -286,22 +302,43 @@ def _named_objectives(spec: SweepSpec) -> str:
     return " and ".join(one.metric for one in spec.objectives)
 
 
+def teacher_keys(spec: SweepSpec) -> dict[str, Keys]:
+    """Return where each teacher is in the sweep file, by its name."""
+    return {name: ("teachers", name) if name else ("teacher",) for name in spec.teacher_names}
+
+
+def _chain_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
+    """Yield the students that cannot be found."""
+    for name, keys in teacher_keys(spec).items():
+        try:
+            with_student(spec.of_teacher(name).teacher)
+        except InputError as error:
+            yield (*keys, "student"), " ".join(str(error).split())
+
+
 def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
-    yield from _named_model_faults("teacher", spec.teacher.model, spec.teacher.options)
+    if spec.teachers and spec.teacher != next(iter(spec.teachers.values())):
+        message = "found, beside teachers; accepted: one of them"
+        yield ("teacher", "teachers"), ("teacher",), message
+    for name, keys in teacher_keys(spec).items():
+        yield from _faults_of_teacher(spec.of_teacher(name), keys)
+
+
+def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
+    who = str(keys[0])
+    yield from _named_model_faults(keys, spec.teacher.model, spec.teacher.options)
+    yield from _classes_faults(spec, keys)
     written = spec.teacher.checkpoint
     if written is None:
         return
+    at: Keys = (*keys, "checkpoint")
     try:
         path = checkpoint_path(written)
     except InputError as error:
-        yield ("teacher",), ("teacher", "checkpoint"), str(error)
+        yield (who,), at, str(error)
         return
     if not path.is_file():
-        yield (
-            ("teacher",),
-            ("teacher", "checkpoint"),
-            f"no such file: {path}; accepted: {CHECKPOINTS}",
-        )
+        yield (who,), at, f"no such file: {path}; accepted: {CHECKPOINTS}"
     elif path.suffix == ".safetensors" and spec.teacher.model in models.MODELS:
         try:
             classes = len(dataset_info(spec).class_names)
@@ -310,30 +347,57 @@ def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
         try:
             weights.check_classes(path, models.MODELS[spec.teacher.model].taps.head, classes)
         except InputError as error:
-            yield ("teacher", "dataset"), ("teacher", "checkpoint"), str(error)
+            yield (who, "dataset"), at, str(error)
 
 
-def _named_model_faults(who: str, name: str, options: Mapping[str, Any]) -> Iterator[Related]:
+def _classes_faults(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
+    """Yield that a teacher was a student of other classes, or of the same in another order."""
+    if spec.teacher.student is None:
+        return
+    try:
+        here, there = dataset_info(spec).class_names, graduate(spec.teacher.student).class_names
+    except InputError as error:
+        yield (str(keys[0]), "dataset"), (*keys, "student"), " ".join(str(error).split())
+        return
+    if tuple(here) != there:
+        differs = next((f"{a!r} and {b!r}" for a, b in zip(here, there, strict=False) if a != b), "their number")
+        message = f"its classes are not those of {spec.dataset.name}: {differs} differ; accepted: the same classes"
+        yield (str(keys[0]), "dataset"), (*keys, "student"), message
+
+
+def _named_model_faults(keys: Keys, name: str, options: Mapping[str, Any]) -> Iterator[Related]:
+    who = (str(keys[0]),)
     try:
         models.exists(name)
     except InputError as error:
-        yield (who,), (who, "model"), str(error)
+        yield who, (*keys, "model"), str(error)
         return
     try:
         models.check_options(name, options)
     except InputError as error:
-        yield (who,), (who, "options"), str(error)
+        yield who, (*keys, "options"), str(error)
+
+
+def _student_faults(spec: SweepSpec) -> Iterator[Related]:
+    if spec.student is not None and "student" in spec.space:
+        message = "found, beside space.student; accepted: one of them"
+        yield ("student", "space"), ("student",), message
+    elif spec.student is not None:
+        yield from _named_model_faults(("student",), spec.student.model, spec.student.options)
+    elif "student" not in spec.space:
+        yield ("student",), ("student",), "found nothing; accepted: a mapping of keys, or students in space.student"
 
 
 def _drop_path_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield drop paths of models that have no paths to drop."""
     space = spec.space.get("drop_path", 0)
-    asked: dict[Keys, tuple[str, object]] = {
-        ("teacher", "train", "drop_path"): (spec.teacher.model, spec.teacher.train.drop_path),
-        ("train", "drop_path"): (spec.student.model, spec.train.drop_path),
-        ("space", "drop_path"): (spec.student.model, space),
-    }
-    for keys, (model, rate) in asked.items():
+    asked: list[tuple[Keys, str, object]] = []
+    for name, keys in teacher_keys(spec).items():
+        teacher = spec.of_teacher(name).teacher
+        asked.append(((*keys, "train", "drop_path"), teacher.model, teacher.train.drop_path))
+    for student in _students(spec):
+        asked += [(("train", "drop_path"), student, spec.train.drop_path), (("space", "drop_path"), student, space)]
+    for keys, model, rate in asked:
         if rate == 0:
             continue
         try:
@@ -343,18 +407,39 @@ def _drop_path_faults(spec: SweepSpec) -> Iterator[Related]:
         try:
             models.check_drop_path(model)
         except ModelError as error:
-            sections = ("teacher",) if keys[0] == "teacher" else ("student", str(keys[0]))
+            sections = (str(keys[0]),) if keys[0] in ("teacher", "teachers") else ("student", str(keys[0]))
             yield sections, keys, str(error)
+
+
+def _students(spec: SweepSpec) -> list[str]:
+    """Return the names of the students' models; those of a faulty space are not known."""
+    try:
+        return [student.model for student in spec.students.values()]
+    except (SpaceError, KeyError):
+        return []  # reported as a fault of the space, or of the student
 
 
 def _part_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield faults in the names and parameters of registered parts."""
-    trainings: dict[Keys, OptimizationSpec] = {("train",): spec.train, ("teacher", "train"): spec.teacher.train}
+    trainings: dict[Keys, OptimizationSpec] = {("train",): spec.train}
+    trainings |= {(*keys, "train"): spec.of_teacher(name).teacher.train for name, keys in teacher_keys(spec).items()}
     for keys, train in trainings.items():
         for key in PARTS.keys() & type(train).model_fields.keys():
             yield from _faults_of_part(PARTS[key], train, (*keys, key), train.epochs)
     yield from _faults_of_part(SAMPLERS, spec.search, ("search", "sampler"), spec.train.epochs)
-    yield from _faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), spec.train.epochs)
+    yield from _rule_faults(spec)
+
+
+def _rule_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Yield the faults of the stopping rule with the smallest budget, which is the hardest to fit."""
+    try:
+        epochs = spec.budgets[0]
+    except SpaceError:
+        return  # reported as faults of the space
+    for sections, keys, message in _faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), epochs):
+        searched = "epochs" in spec.space
+        told = message.replace("train.epochs", "space.epochs") if searched else message
+        yield (*sections, "space") if searched else sections, keys, told
 
 
 def _faults_of_part(parts: Parts[Any], section: Section, keys: Keys, epochs: int) -> Iterator[Related]:
@@ -381,6 +466,7 @@ def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
 
 
 def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
+    yield from _taught_faults(spec, space)
     drawn = space.keys()
     for key in spec.scheduler.group_by:
         if key not in drawn:
@@ -395,6 +481,34 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     for index, point in enumerate(spec.search.points):
         for path, message in space.point_faults(point):
             yield ("search", "space"), ("search", "points", index, *path), message
+
+
+def _taught_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
+    """Yield faults of the choice of teachers."""
+    if "teacher" not in space.shared:
+        for key in sorted(OF_ENSEMBLES & space.shared.keys()):
+            yield ("space",), ("space", key), "has no effect without an ensemble in space.teacher; leave it out"
+        return
+    drawn = space.shared["teacher"]
+    if not spec.teachers:
+        message = (
+            f"found {drawn.written()}, but the section teachers is missing; accepted: teachers: {{a: ..., b: ...}}"
+        )
+        yield ("space", "teachers"), ("space", "teacher"), message
+        return
+    for name in dict.fromkeys(one for value in drawn.every() for one in str(value).split("+")):
+        if name not in spec.teachers:
+            message = f"unknown teacher {name!r}; {did_you_mean(name, spec.teachers)}"
+            yield ("space", "teachers"), ("space", "teacher"), message
+    ensembles = [value for value in drawn.every() if "+" in str(value)]
+    for key in sorted(OF_ENSEMBLES & space.shared.keys()) if not ensembles else ():
+        yield ("space",), ("space", key), "has no effect without an ensemble in space.teacher; leave it out"
+    if len(ensembles) == drawn.size:
+        for method in space.methods():
+            needs = {need for term in methods.terms(method) for need in methods.get(term).teacher_needs({})}
+            if needs - {"logits"}:
+                message = f"{method} compares features, which an ensemble has none of; accepted: a teacher by itself"
+                yield ("space",), ("space", "teacher"), f"{message} in space.teacher, or methods on logits"
 
 
 def _finite(space: SearchSpace, key: str) -> bool:

@@ -15,11 +15,12 @@ from kdsweep.training.recipe import Recipe
 def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
     """Return the recipe of one configuration of a sweep."""
     train = spec.train.with_searched(config)
+    student = spec.student_of(config)
     task_loss, task_loss_params = train.part(LOSSES, train.task_loss)
     return Recipe(
-        model=spec.student.model,
+        model=student.model,
         width=float(config["width"]),
-        options=spec.student.options,
+        options=student.options,
         optimization=train,
         seed=seed,
         view_seed=spec.seed,

@@ -67,6 +67,6 @@ def _groups_by_range(spec: SweepSpec) -> bool:
     if "width" not in spec.scheduler.group_by or named(spec.scheduler.name)[0] == "none":
         return False
     try:
-        return not spec.search_space.shared["width"].finite
+        return not spec.search_space.finite_widths
     except SpaceError:
         return False  # reported as a fault of the space

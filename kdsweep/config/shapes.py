@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from kdsweep.config.spec import SweepSpec
@@ -155,8 +156,14 @@ def _fields_at(keys: Keys) -> list[str]:
         return list(ObjectiveSection.model_fields)
     fields = SweepSpec.model_fields
     for key in keys:
-        fields = getattr(fields[str(key)].annotation, "model_fields", {})
+        fields = fields_of(fields[str(key)].annotation)
     return list(fields)
+
+
+def fields_of(annotation: Any) -> dict[str, FieldInfo]:
+    """Return the keys of a section, which may be optional; empty for other types."""
+    kinds = (annotation, *get_args(annotation))
+    return next((kind.model_fields for kind in kinds if hasattr(kind, "model_fields")), {})
 
 
 def _as_yaml(value: object) -> str:

@@ -20,6 +20,7 @@ from kdsweep.search.augments import ViewSets, view_sets
 from kdsweep.search.section import Objective, ObjectiveSection, SchedulerSection, SearchSection
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.stopping.asha import ASHA
+from kdsweep.search.students import of_label
 from kdsweep.section import Count, Rate, Section, Weight
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
@@ -32,6 +33,7 @@ from kdsweep.tasks.metrics import COSTS
 from kdsweep.tracking.section import TrackingSection
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
+TEACHER_NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
 WIDEST = 100.0  # as for students
 SELECTION = 2  # trainings per candidate by which confirmation selects the best one, with `confirm.seeds: auto`
 # The first line of every sweep file that kdsweep writes, as a comment. Version 0.1.0 wrote it too.
@@ -45,6 +47,8 @@ class TeacherSpec(Section):
         model: A model of `kdsweep models`.
         width: Channel multiplier.
         options: Further arguments of the model.
+        student: An exported student, or a sweep's directory followed by a trial or by `best`; it determines the model,
+            its width and options, and the checkpoint.
         checkpoint: A .safetensors file or a PyTorch state dict, by path or URI; `kdsweep:NAME` is one shipped with
             kdsweep.
         train: How to train it if there is no checkpoint.
@@ -54,13 +58,22 @@ class TeacherSpec(Section):
     model: str
     width: Annotated[float, Field(gt=0, le=WIDEST, allow_inf_nan=False)] = 1.0
     options: dict[str, Any] = Field(default_factory=dict)
+    student: PlaceText | None = None
     checkpoint: PlaceText | None = None
     train: OptimizationSpec = OptimizationSpec()
     cache_gb: Weight = 8.0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _model_of_student(cls, written: Any) -> Any:
+        """Leave the model open until the student is looked up."""
+        if isinstance(written, dict) and written.get("student") is not None:
+            return {"model": "", **written}
+        return written
+
 
 class StudentSpec(Section):
-    """The student; its width is searched."""
+    """The student; its width is searched. `space.student` searches over several."""
 
     model: str
     options: dict[str, Any] = Field(default_factory=dict)
@@ -137,7 +150,8 @@ class SweepSpec(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     dataset: DatasetSpec
     teacher: TeacherSpec
-    student: StudentSpec
+    teachers: dict[Annotated[str, Field(pattern=TEACHER_NAME)], TeacherSpec] = Field(default_factory=dict)
+    student: StudentSpec | None
     space: dict[str, Any]
     train: TrainSpec = TrainSpec()
     search: SearchSection = SearchSection()
@@ -149,6 +163,18 @@ class SweepSpec(Section):
     resources: ResourcesSection = ResourcesSection()
     tracking: TrackingSection = TrackingSection()
     storage: PlaceText = "runs"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _searched_instead(cls, written: Any) -> Any:
+        """Leave out the student if the space has students. The first of several teachers stands for the only one."""
+        if not isinstance(written, dict):
+            return written
+        space, teachers = written.get("space"), written.get("teachers")
+        absent: dict[str, Any] = {"student": None} if isinstance(space, dict) and "student" in space else {}
+        if isinstance(teachers, dict) and teachers:
+            absent["teacher"] = next(iter(teachers.values()))
+        return {**absent, **written}
 
     @model_validator(mode="before")
     @classmethod
@@ -164,7 +190,35 @@ class SweepSpec(Section):
     @cached_property
     def search_space(self) -> SearchSpace:
         """The parsed `space`, with fixed values for the training settings that it does not search."""
-        return SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
+        space = SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
+        return space.with_teachers(tuple(self.teachers))
+
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """The names of the teachers; the name of the only one of `teacher` is empty."""
+        return tuple(self.teachers) or ("",)
+
+    def of_teacher(self, name: str) -> SweepSpec:
+        """Return the spec as if it had only this one of its teachers."""
+        return self.replaced(teacher=self.teachers[name]) if name else self
+
+    def student_of(self, config: Mapping[str, Any]) -> StudentSpec:
+        """Return the student of a configuration, also of one that the space has lost since."""
+        if self.student is not None:
+            return self.student
+        student = of_label(str(config["student"]))
+        return StudentSpec(model=student.model, options=dict(student.options))
+
+    @property
+    def students(self) -> dict[str, StudentSpec]:
+        """Every student by its label in configurations; the label of the only one is empty."""
+        return {label: self.student_of({"student": label}) for label in self.search_space.students or ("",)}
+
+    @property
+    def budgets(self) -> tuple[int, ...]:
+        """The budgets of trials in epochs, increasing."""
+        searched = self.search_space.shared.get("epochs")
+        return tuple(sorted(map(int, searched.every()))) if searched is not None else (self.train.epochs,)
 
     @cached_property
     def augment(self) -> str:
@@ -186,7 +240,7 @@ class SweepSpec(Section):
 
     def views_in(self, augment: str) -> int:
         """The number of views in a set."""
-        return 1 if augment == "none" else min(self.dataset.views or self.train.epochs, self.train.epochs)
+        return 1 if augment == "none" else min(self.dataset.views or self.budgets[-1], self.budgets[-1])
 
     @property
     def objectives(self) -> list[ObjectiveSection]:
@@ -234,7 +288,10 @@ class SweepSpec(Section):
     @property
     def given_objects(self) -> dict[str, str]:
         """Names of the Python objects that the sweep was made from, by role; empty for sweeps from files and dicts."""
-        models = {"teacher": self.teacher.model, "student": self.student.model}
+        teachers = {f"teachers.{name}": teacher.model for name, teacher in self.teachers.items()}
+        models = (teachers or {"teacher": self.teacher.model}) | (
+            {"student": self.student.model} if self.student else {}
+        )
         return {role: name for role, name in models.items() if is_given(name)}
 
     @property

@@ -29,6 +29,7 @@ from kdsweep.models.foreign import check_logits, explained, undisturbed
 from kdsweep.models.normalisation import normalised
 from kdsweep.models.residual import check_drop_path, drop_paths
 from kdsweep.models.size import count_parameters, size_mb
+from kdsweep.models.slimming import has_slimmed
 from kdsweep.models.texts import TappedTexts
 from kdsweep.models.tracing import find_taps
 from kdsweep.registry import is_user_object, load_user_object
@@ -56,6 +57,7 @@ __all__ = [
     "drop_paths",
     "exists",
     "flops",
+    "has_width",
     "normalised",
     "register",
     "scaled",
@@ -94,6 +96,14 @@ def exists(name: str) -> None:
         near = f"did you mean 'torchvision/{name}'? accepted: {', '.join(MODELS)}"
         accepted = near if name in _torchvision.names() else did_you_mean(name, MODELS)
         raise UnknownNameError(f"unknown model {name!r}; {accepted}, {_FORMS}")
+
+
+def has_width(name: str) -> bool:
+    """Whether a model has a width to vary, as far as its name tells. A user's own builder always receives one."""
+    source, slash, model = name.partition("/")
+    if is_user_object(name) or not slash:
+        return True
+    return source == "torchvision" and has_slimmed(model)
 
 
 def check_options(name: str, options: Iterable[str]) -> None:

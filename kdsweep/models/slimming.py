@@ -41,6 +41,11 @@ _SHUFFLENETS = {
 TAKING_WIDTH = "mobilenet_v2, mobilenet_v3_*, mnasnet*, shufflenet_v2_* and efficientnet_b*"
 
 
+def has_slimmed(model: str) -> bool:
+    """Whether `slimmed` can build a torchvision model, by its name alone."""
+    return model.startswith(("mobilenet_", "mnasnet")) or model in _SHUFFLENETS or model in _EFFICIENTNETS
+
+
 def slimmed(name: str, model: str, width: float) -> Callable[..., nn.Module]:
     """Return what builds a torchvision model with `width` times its channels.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kdsweep.distributions import Config
 from kdsweep.results.designs import Design, Evidence, Gains, Measured, Verdicts, judge_kinds, paired
 from kdsweep.results.gains import LEVEL, Verdict
+from kdsweep.results.sizes import as_columns
 from kdsweep.seeds import run_name
 from kdsweep.tasks import Goal
 
@@ -71,7 +72,7 @@ def _measured_row(one: Evidence, results: Measured, goal: Goal) -> dict[str, Any
     tuned = chosen.tuned if one.judged else None
     return {
         "trial": chosen.key,
-        **chosen.config,
+        **as_columns(chosen.config),
         "seeds": len(one.seeds),
         "judged_seeds": len(one.judged),
         "parameters": int(ours["parameters"].iloc[0]),

@@ -103,7 +103,7 @@ def _findings(sweep: SweepDir) -> Iterator[Finding]:
     for path, advice in ((sweep.data, _DATA), (sweep.code, _CODE), (sweep.warm_start, "")):
         if path.is_file():
             yield _looked_at(sweep, path, partial(_json, path), advice)
-    for path in sorted([*sweep.teacher.glob("*.safetensors"), *sweep.trials.glob("*/*.safetensors")]):
+    for path in sorted([*sweep.root.glob("teacher*/**/*.safetensors"), *sweep.trials.glob("*/*.safetensors")]):
         finding = _looked_at(sweep, path, partial(_weights, path))
         if finding.state == "damaged":
             advice = "the next kdsweep resume rebuilds it"

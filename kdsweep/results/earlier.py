@@ -103,13 +103,16 @@ def _differences(spec: SweepSpec, earlier: Results) -> list[str]:
     """Return what makes the trials of an earlier sweep not comparable with those of a new one."""
     now, then = spec, earlier.spec
     data = [(one.dataset.model_dump(exclude=_DATASET_PLACE), one.seed) for one in (now, then)]
-    teachers = [one.teacher.model_dump(exclude={"cache_gb"}) for one in (now, then)]
-    digests = {_teacher(spec.sweep_dir), _teacher(earlier.sweep)} - {""}
+    teachers = [[one.of_teacher(name).teacher.model_dump(exclude={"cache_gb"}) for name in one.teacher_names]
+                for one in (now, then)]  # fmt: skip
+    known = [tuple(_teacher(one.sweep_dir.of_teacher(name)) for name in one.teacher_names) for one in (now,)]
+    known.append(tuple(_teacher(earlier.sweep.of_teacher(name)) for name in then.teacher_names))
+    digests = {digest for digest in known if all(digest)}
     free = _TRAIN_FREE | (now.search_space.shared.keys() & then.search_space.shared.keys())
     trains = [one.train.model_dump(exclude=free) for one in (now, then)]
     same = {
         "data set": data[0] == data[1],
-        "teacher": teachers[0] == teachers[1] and (len(digests) == 1 or not spec.sweep_dir.teacher_card.is_file()),
+        "teacher": teachers[0] == teachers[1] and (len(digests) == 1 or not all(known[0])),
         "student": now.student == then.student,
         "train section": trains[0] == trains[1],
     }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
+from kdsweep.results.sizes import columns_of, size_key, size_text
 from kdsweep.search.baseline import PLAIN
 
 
@@ -14,16 +17,16 @@ def efforts(spent: pd.DataFrame, confirmed: pd.DataFrame) -> list[str]:
         spent: The frame of `Results.effort`.
         confirmed: The frame of confirmed trials.
     """
-    rows = {(row["width"], row["method"]): row for row in spent.to_dict("records")}
-    ordered = confirmed.sort_values(["width", "method"])
-    students = dict.fromkeys((row.width, row.method) for row in ordered.itertuples() if row.method != PLAIN)
+    rows = {(*size_key(row), row["method"]): row for row in spent.to_dict("records")}
+    ordered = confirmed.sort_values([*columns_of(confirmed), "method"])
+    students = {(size_key(row), row["method"]): row for row in ordered.to_dict("records") if row["method"] != PLAIN}
     nothing = {"trials": 0, "complete": 0, "epochs": 0}
 
-    def told(name: str, width: float, method: str) -> str:
-        row = rows.get((width, method), nothing)
+    def told(name: str, size: tuple[Any, ...], method: str) -> str:
+        row = rows.get((*size, method), nothing)
         return f"{name} {row['trials']} trials, {row['complete']} of them to the end, {row['epochs']} epochs"
 
     return [
-        f"Search at width {width:g}: {told(method, width, method)}; {told('plain', width, PLAIN)}."
-        for width, method in students
+        f"Search at {size_text(row)}: {told(method, size, method)}; {told('plain', size, PLAIN)}."
+        for (size, method), row in students.items()
     ]

@@ -239,14 +239,16 @@ def config_of(
     trial = sweep.trial(row["trial"])
     settings = json.loads(row["config"])
     described = read_json(sweep.data)
+    student = spec.student_of(settings)
+    taught_by = str(settings.get("teacher", ""))
     own = confirmed[confirmed["trial"] == row["trial"]] if not confirmed.empty else confirmed
     columns = _confirmed_columns(spec.goal)
     measured = _known({name: own.iloc[0][name] for name in columns}) if not own.empty else {}
     best: dict[str, Any] = {spec.goal.column: _best_value(trial, row[spec.goal.column])}
     return StudentConfig(
-        model=spec.student.model,
+        model=student.model,
         width=float(settings["width"]),
-        options=spec.student.options,
+        options=student.options,
         head=json.loads(weights.metadata(trial.best).get("head", "{}")),
         task=described.get("task", Dataset.task),
         input_shape=tuple(described["input_shape"]),
@@ -263,12 +265,29 @@ def config_of(
         seed=spec.seed,
         settings=settings | {"train": _train(sweep, spec)},
         confirmed=measured,
-        teacher=_without_paths(teacher),
+        teacher=_without_paths(_teacher_of(sweep, spec, taught_by, teacher)),
         sweep=spec.name,
         trial=row["trial"],
         kdsweep=version("kdsweep"),
         **best,
     )
+
+
+def _teacher_of(sweep: SweepDir, spec: SweepSpec, taught_by: str, best: dict[str, Any]) -> dict[str, Any]:
+    """Describe the teacher of a trial; of an ensemble, all models and origins, and the sums of the costs."""
+    if not taught_by or not spec.teachers:
+        return best
+    names = taught_by.split("+")
+    cards = [read_json(sweep.of_teacher(name).teacher_card) for name in names]
+    if len(cards) == 1:
+        return {"name": taught_by, **cards[0]}
+    return {
+        "name": taught_by,
+        "model": " + ".join(str(card["model"]) for card in cards),
+        "origin": " + ".join(str(_without_paths(card)["origin"]) for card in cards),
+        **{name: sum(card[name] for card in cards) for name in ("parameters", "size_mb")},
+        "epochs": max(int(card["epochs"]) for card in cards),
+    }
 
 
 def _train(sweep: SweepDir, spec: SweepSpec) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from kdsweep.results.confirmed import upgraded
 from kdsweep.results.from_logs import SPEEDS, costs_of, epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
 from kdsweep.results.order import by_confirmation, distinct, group_keys, in_turn, ranked
 from kdsweep.results.plots import Plots
+from kdsweep.results.sizes import BUDGET, columns_of, of_size
 from kdsweep.search.baseline import PLAIN
 from kdsweep.storage.files import read_json, replacing
 from kdsweep.storage.paths import SweepDir
@@ -45,11 +46,12 @@ class Results(Plots):
     Attributes:
         spec: The sweep's spec.
         trials: One row per trial: trial, number, state, method, width, temperature, alpha, lr, dotted parameters of
-            methods, rung.N (the best value of the objective up to epoch N, where trials are compared), epochs, the best
-            value of the objective, its last value (with the suffix _last), the other metrics at the best epoch,
-            parameters, size_mb, train_seconds, space (number of the search space that it was drawn from; 0 until the
-            space is changed), node and device that trained it last, started_at and ended_at (ISO 8601, UTC), error, and
-            config (the configuration as JSON).
+            methods, other settings that are searched (the budget of `space.epochs` as budget_epochs), rung.N (the best
+            value of the objective up to epoch N, where trials are compared), epochs, the best value of the objective,
+            its last value (with the suffix _last), the other metrics at the best epoch, parameters, size_mb,
+            train_seconds, space (number of the search space that it was drawn from; 0 until the space is changed), node
+            and device that trained it last, started_at and ended_at (ISO 8601, UTC), error, and config (the
+            configuration as JSON).
         epochs: One row per trial and epoch: trial, epoch, train_loss, task_loss, distill_loss, each metric as val_NAME,
             lr, seconds, parameters, size_mb, node, device.
         confirmed: One row per confirmed trial, see `tune.confirm`; empty before confirmation.
@@ -131,11 +133,41 @@ class Results(Plots):
     def teacher(self) -> dict[str, Any]:
         """model, origin, metrics as val_NAME, parameters, size_mb, ...; empty until the teacher is ready.
 
-        After confirmation it also contains the metrics on the test split, as test_NAME.
+        After confirmation it also contains the metrics on the test split, as test_NAME. Of several teachers, it is the
+        best by the objective.
         """
-        files = (self.sweep.teacher_card, self.sweep.teacher_test)
-        described = {name: value for file in files if file.is_file() for name, value in self._described(file).items()}
-        return described | (costs_of(self.sweep).get("teacher", {}) if described else {})
+        known = [teacher for teacher in self.teachers.values() if teacher]
+        return max(
+            known, key=lambda one: self.goal.score(float(one.get(self.goal.column, self.goal.worst))), default={}
+        )
+
+    @cached_property
+    def teachers(self) -> dict[str, dict[str, Any]]:
+        """Every teacher by its name, each as `teacher` describes it; the name of the only one is empty."""
+        costs = costs_of(self.sweep)
+        found = {}
+        for name in self.spec.teacher_names:
+            sweep = self.sweep.of_teacher(name)
+            files = (sweep.teacher_card, sweep.teacher_test)
+            described = {key: value for file in files if file.is_file() for key, value in self._described(file).items()}
+            measured = costs.get("teachers", {}).get(name, {}) if name else costs.get("teacher", {})
+            found[name] = described | (measured if described else {})
+        return found
+
+    @cached_property
+    def taught(self) -> pd.DataFrame:
+        """What each of several teachers gave at each size; empty before confirmation, or with one teacher.
+
+        One row per size and teacher or ensemble, the best first: student and budget_epochs if searched, width, teacher,
+        trial (its best confirmed student), method, seeds, the objective on both splits, the gain over the tuned plain
+        student with its verdict (kd_gain_tuned, ...), test_agreement (the share of test samples that the student
+        classifies as its teacher does), teacher_parameters and other costs (of an ensemble, the sum), the teacher's own
+        objective, and the comparison with the best teacher of the size (versus): versus_gain, versus_low, versus_high,
+        versus_p and versus_verdict. They are empty with `confirm.seeds: auto`.
+        """
+        from kdsweep.results.taught import taught_frame
+
+        return taught_frame(self)
 
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials by the sweep's objective; on a tie, the smaller student comes first.
@@ -162,11 +194,21 @@ class Results(Plots):
         """The trials to confirm, by the results of the search alone.
 
         They are chosen from all groups in turn: the best of every group, then the second of every group, and so on.
+        With several teachers, the students of each teacher are a group, and plain students are only compared with.
         With several objectives, they are evenly spaced along the front.
         """
         if len(self.goals) > 1:
             return several.spread_along(self.pareto(), top)
-        return in_turn(distinct(self._by_search()), top, self.group_by)
+        found = distinct(self._by_search())
+        if self.taught_by and (found["method"] != PLAIN).any():
+            found = found[found["method"] != PLAIN]
+        return in_turn(found, top, (*self.group_by, *self.taught_by))
+
+    @property
+    def taught_by(self) -> tuple[str, ...]:
+        """`("teacher",)` if several teachers are searched, else empty."""
+        teacher = self.spec.search_space.shared.get("teacher")
+        return ("teacher",) if teacher is not None and teacher.size > 1 else ()
 
     @cached_property
     def group_by(self) -> tuple[str, ...]:
@@ -202,26 +244,39 @@ class Results(Plots):
         """
         return several.hypervolume(self.trials, self.goals, reference or {})
 
-    def plain(self, width: float | None = None) -> pd.DataFrame:
+    def plain(self, width: float | None = None, *, like: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """The best complete trial without distillation, of one width or of any; empty if there is none.
 
         A trial that was stopped early does not count: it was not trained as long as the students it is compared to.
+
+        Args:
+            width: Only trials of this width; None for all.
+            like: Only trials of the student, budget and width of this row of `trials` or `confirmed`; None for all.
         """
         plain = self._by_search()
         plain = plain[(plain["method"] == PLAIN) & (plain["state"] == "COMPLETE")]
-        return (plain if width is None else plain[plain["width"] == width]).head(1).reset_index(drop=True)
+        plain = plain if width is None else plain[plain["width"] == width]
+        return (plain if like is None else of_size(plain, like)).head(1).reset_index(drop=True)
 
     def effort(self) -> pd.DataFrame:
         """How much the search spent on each method at each width: width, method, trials, complete, epochs.
 
+        If students or budgets are searched, their columns come first.
         `complete` is the number of trials that reached the last epoch; failed trials count as trials.
         """
         counted = self.trials.assign(complete=self.trials["state"] == "COMPLETE")
-        groups = counted.groupby(["width", "method"], as_index=False)
+        groups = counted.groupby([*columns_of(counted), "method"], as_index=False, dropna=False)
         return groups.agg(trials=("trial", "size"), complete=("complete", "sum"), epochs=("epochs", "sum"))
 
     def tuning_curves(
-        self, n: int = 32, width: float | None = None, confidence: float = 0.95, *, pooled: bool = False
+        self,
+        n: int = 32,
+        width: float | None = None,
+        confidence: float = 0.95,
+        *,
+        pooled: bool = False,
+        student: str = "",
+        budget_epochs: int = 0,
     ) -> pd.DataFrame:
         """How good the best of 1 to n random trials of each method is expected to be.
 
@@ -234,6 +289,8 @@ class Results(Plots):
             width: Only trials of this width; None uses all.
             confidence: Confidence of the band, for a whole curve.
             pooled: Whether all methods except plain students make one curve, named `any method`.
+            student: Only trials of this student, as the column `student` names it; empty for all.
+            budget_epochs: Only trials of this budget; 0 for all.
 
         Returns:
             One row per method and number of trials: method, n, expected_best, low, high, trials (the number of random
@@ -242,7 +299,11 @@ class Results(Plots):
         """
         from kdsweep.results.tuning import tuning_curves
 
-        trials = self.trials if width is None else self.trials[self.trials["width"] == width]
+        wanted = {"width": width, "student": student or None, BUDGET: budget_epochs or None}
+        trials = self.trials
+        for name, value in wanted.items():
+            if value is not None:
+                trials = trials[trials[name] == value] if name in trials else trials.head(0)
         return tuning_curves(trials, self.spec, n, confidence, pooled=pooled)
 
     def importance(self) -> pd.DataFrame:
@@ -378,7 +439,7 @@ class Results(Plots):
 
     def _described(self, file: Path) -> dict[str, Any]:
         """The content of one of the teacher's JSON files."""
-        command = "confirm" if file == self.sweep.teacher_test else "resume"
+        command = "confirm" if file.name == self.sweep.teacher_test.name else "resume"
         return read_json(
             file, f"remove it with kdsweep doctor {self.sweep}, then rebuild it with kdsweep {command} {self.sweep}"
         )

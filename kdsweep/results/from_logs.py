@@ -13,6 +13,7 @@ from kdsweep.config.spec import read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
 from kdsweep.params import named
+from kdsweep.results.sizes import BUDGET, as_columns, size_key
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import read_json
@@ -112,7 +113,7 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     measured = ["epochs", goal.column, last_value, *others, *_COSTS, "space", *PLACES, *_TIMES, "error"]
     frame = frame.reindex(columns=list(dict.fromkeys([*_LEADING, *frame.columns, *measured])))
     own = sorted(set(frame.columns) - {*_LEADING, *measured, "config"})
-    rungs = _rung_columns(sweep, frame["trial"], epochs, goal)
+    rungs = _rung_columns(sweep, frame, epochs, goal)
     settings = ["width", "temperature", "alpha", "lr"]
     numeric = [*settings, goal.column, last_value, *others, "size_mb", *SPEEDS, "train_seconds"]
     frame[numeric] = frame[numeric].astype(float)
@@ -137,13 +138,18 @@ def costs_of(sweep: SweepDir) -> dict[str, Any]:
 
 
 def _with_speeds(frame: pd.DataFrame, costs: Mapping[str, Any]) -> pd.DataFrame:
-    """Add what was measured to the trials of the same width and method."""
-    found = {(row["width"], row["method"]): row for row in costs.get("students", ())}
-    rows = [found.get(key, {}) for key in zip(frame["width"], frame["method"], strict=True)] if found else []
+    """Add what was measured to the trials of the same student, width and method."""
+    found = {cost_key(row): row for row in costs.get("students", ())}
+    rows = [found.get(cost_key(row), {}) for row in frame.to_dict("records")] if found else []
     if not rows:
         return frame
     speeds = pd.DataFrame([[row.get(name) for name in SPEEDS] for row in rows], frame.index, SPEEDS, dtype=float)
     return frame.combine_first(speeds) if "latency_ms" in frame else frame.join(speeds)
+
+
+def cost_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the speed of a student depends on."""
+    return (*size_key({**row, BUDGET: None}), row["method"])
 
 
 def _skipped(sweep: SweepDir) -> dict[str, int]:
@@ -170,25 +176,30 @@ def _best_epochs(epochs: pd.DataFrame, goal: Goal) -> pd.Series:
     return values.idxmax() if goal.mode == "max" else values.idxmin()
 
 
-def _rung_columns(sweep: SweepDir, trials: pd.Series, epochs: pd.DataFrame, goal: Goal) -> pd.DataFrame:
+def _rung_columns(sweep: SweepDir, frame: pd.DataFrame, epochs: pd.DataFrame, goal: Goal) -> pd.DataFrame:
     """Best value of each trial up to each rung; missing if the trial did not reach the rung."""
-    spec = read_spec(sweep)
+    spec, trials = read_spec(sweep), frame["trial"]
     # A user-defined rule may not be importable where results are read.
-    milestones = rule_of(spec).milestones if named(spec.scheduler.name)[0] in STOPPING_RULES else ()
+    known = named(spec.scheduler.name)[0] in STOPPING_RULES
+    rungs = {budget: rule_of(spec, budget).milestones for budget in spec.budgets if known}
     ordered = epochs.astype({"epoch": int, goal.column: float}).sort_values("epoch")
     values = ordered.groupby("trial")[goal.column]
     reached = ordered.assign(best=values.cummax() if goal.mode == "max" else values.cummin())
-    return pd.DataFrame({
-        f"rung.{epoch}": trials.map(reached[reached["epoch"] == epoch].set_index("trial")["best"]).astype(float)
-        for epoch in milestones
-    }, index=trials.index)  # fmt: skip
+    budgets = frame[BUDGET].fillna(spec.train.epochs) if BUDGET in frame else None
+    columns = {}
+    for epoch in sorted({epoch for milestones in rungs.values() for epoch in milestones}):
+        best = trials.map(reached[reached["epoch"] == epoch].set_index("trial")["best"]).astype(float)
+        compared = [budget for budget, milestones in rungs.items() if epoch in milestones]
+        columns[f"rung.{epoch}"] = best if budgets is None else best.where(budgets.isin(compared))
+    return pd.DataFrame(columns, index=trials.index)
 
 
 def _row(frozen: FrozenTrial) -> dict[str, Any]:
     config: Config = frozen.user_attrs["config"]
     own = [value for name, value in config.items() if name.endswith(".temperature")]
     row: dict[str, Any] = {
-        "trial": frozen.user_attrs["key"], "number": frozen.number, "state": _STATES[frozen.state.name], **config,
+        "trial": frozen.user_attrs["key"], "number": frozen.number, "state": _STATES[frozen.state.name],
+        **as_columns(config),
     }  # fmt: skip
     row.setdefault("temperature", own[0] if own else None)
     summary = frozen.user_attrs.get("summary", {})

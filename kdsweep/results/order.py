@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kdsweep.results import several
+from kdsweep.results.sizes import BUDGET, as_columns
+from kdsweep.search.baseline import COMPARED
 from kdsweep.tasks import Goal
 
 if TYPE_CHECKING:
@@ -82,13 +84,19 @@ def in_turn(trials: pd.DataFrame, top: int, group_by: Sequence[str]) -> pd.DataF
 
 
 def group_keys(spec: SweepSpec) -> tuple[str, ...]:
-    """The settings of `scheduler.group_by` with finitely many values.
+    """The settings of `scheduler.group_by` with finitely many values, as columns of the frames call them.
 
-    A setting from a range would make nearly every trial a group of its own.
+    A setting from a range would make nearly every trial a group of its own. Trials of different budgets are never in
+    one group; `width` stands for student and width.
     """
     space = spec.search_space
     drawn = [space.parameters(method) for method in space.methods()]
-    return tuple(key for key in spec.scheduler.group_by if all(values[key].finite for values in drawn if key in values))
+    keys = [key for key in spec.scheduler.group_by if all(values[key].finite for values in drawn if key in values)]
+    if "width" in keys and not space.finite_widths:
+        keys.remove("width")
+    sized = "width" in spec.scheduler.group_by
+    searched = [name for name in COMPARED if name in space.shared and (sized or name == "epochs")]
+    return tuple(as_columns(dict.fromkeys([*searched, *keys])))
 
 
 def groups_of(trials: pd.DataFrame, group_by: Sequence[str]) -> pd.Series:
@@ -106,4 +114,6 @@ def groups_of(trials: pd.DataFrame, group_by: Sequence[str]) -> pd.Series:
 def _named(key: str, value: Any) -> str:
     if pd.isna(value):
         return f"no {key}"
+    if key == BUDGET:
+        return f"{value:g} epochs"
     return f"{key} {value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else f"{key} {value}"

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
 
+from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import SweepDirError
 from kdsweep.search.baseline import PLAIN
 from kdsweep.storage.files import replacing
@@ -31,6 +33,10 @@ class Sweep(Protocol):
     sweep: SweepDir
 
     @property
+    def spec(self) -> SweepSpec:
+        """The sweep's spec."""
+
+    @property
     def trials(self) -> pd.DataFrame:
         """One row per trial."""
 
@@ -41,7 +47,7 @@ class Sweep(Protocol):
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials, best first."""
 
-    def plain(self, width: float | None = None) -> pd.DataFrame:
+    def plain(self, width: float | None = None, *, like: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """The best complete plain trial."""
 
 
@@ -51,7 +57,7 @@ class Model:
 
     Attributes:
         role: One of `ROLES`.
-        trial: Key of the trial; empty for the teacher.
+        trial: Key of the trial; of the teacher its name, which is empty if there is one teacher.
         weights: File of its weights; it may not have been kept.
     """
 
@@ -76,10 +82,14 @@ def models_of(results: Sweep) -> list[Model]:
     sweep, key = results.sweep, str(best["trial"].iloc[0])
     models = [Model(STUDENT, key, sweep.trial(key).best)]
     if best["method"].iloc[0] != PLAIN:
-        plain = results.plain(float(best["width"].iloc[0]))
+        plain = results.plain(like=best.to_dict("records")[0])
         keys = plain["trial"].astype(str).tolist()
         models += [Model(TUNED_PLAIN, other, sweep.trial(other).best) for other in keys]
-    return [*models, Model(TEACHER, "", sweep.teacher_weights)]
+    taught_by = str(best["teacher"].iloc[0]) if "teacher" in best and best["method"].iloc[0] != PLAIN else ""
+    if "+" in taught_by:  # the answers of an ensemble are not stored
+        return models
+    of_teacher = sweep.of_teacher(taught_by) if taught_by else sweep.of_teacher(results.spec.teacher_names[0])
+    return [*models, Model(TEACHER, taught_by, of_teacher.teacher_weights)]
 
 
 def save(frame: pd.DataFrame, models: list[Model], sweep: SweepDir) -> None:

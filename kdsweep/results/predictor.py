@@ -135,7 +135,7 @@ def _is_there(model: Model) -> bool:
 def _loaded(results: Results, bench: Workbench, model: Model) -> nn.Module:
     if model.role == TEACHER:
         with _broken(model):
-            return bench.teacher.model
+            return bench.taught_by(model.trial or bench.spec.teacher_names[0]).teacher.model
     row = results.trial(model.trial)
     with _broken(model):
         config = config_of(results.sweep, bench.spec, row, results.confirmed, results.teacher)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import KdsweepError
 from kdsweep.params import named
+from kdsweep.results.sizes import columns_of
 from kdsweep.search.baseline import PLAIN, PlainShare
 from kdsweep.search.proposer import with_startup
 from kdsweep.search.samplers import SAMPLERS
@@ -128,7 +129,7 @@ def random_trials(trials: pd.DataFrame, spec: SweepSpec) -> list[str]:
     share = PlainShare(spec.search_space, spec.search.plain_share)
     if share.active:
         own = with_startup(sampler, 1 / share.sizes).random_trials(spec.search.trials)
-        place = drawn.groupby(["method", "width"]).cumcount()
+        place = drawn.groupby(["method", *columns_of(drawn)], dropna=False).cumcount()
         drawn = drawn[(drawn["method"] != PLAIN) | (place < own)]
     return list(drawn.loc[drawn["number"] >= points, "trial"])
 

@@ -16,6 +16,7 @@ from kdsweep.seeds import digest_of
 from kdsweep.tasks.image.transforms.written import is_parameter
 
 PLAIN = "none"
+COMPARED = ("student", "epochs")  # what fixes the size and the training of a student, beside its width
 _COUNTED = 10_000
 
 
@@ -35,15 +36,27 @@ def plain_twin(config: Config) -> Config:
 
 
 def size_of(space: SearchSpace, config: Mapping[str, Value]) -> Hashable:
-    """Return the width that a configuration is compared at, or one value for all widths of a real-valued range."""
-    return config["width"] if space.shared["width"].finite else "any"
+    """Return what a configuration is compared at: its width, and its student and budget if they are searched.
+
+    All widths of a real-valued range count as one.
+    """
+    width = config["width"] if space.width_of(config).finite else "any"
+    further = tuple(config.get(name) for name in COMPARED if name in space.shared)
+    return (*further, width) if further else width
+
+
+def same_size(space: SearchSpace, config: Mapping[str, Value]) -> Config:
+    """Return the settings that any configuration of the same size has."""
+    fixed = {name: config[name] for name in COMPARED if name in config and name in space.shared}
+    return fixed | ({"width": config["width"]} if space.width_of(config).finite else {})
 
 
 def stopping_group(space: SearchSpace, config: Config, group_by: list[str]) -> Hashable:
     """Return the group within which a trial is compared for early stopping.
 
-    Plain trials of each width are a group of their own: distilled trials would stop them all. Widths of a real-valued
-    range are one group; the stopping rule accounts for their effect.
+    In `group_by`, `width` stands for everything that `size_of` compares. Plain trials of each size are a group of their
+    own: distilled trials would stop them all. Widths of a real-valued range are one group; the stopping rule accounts
+    for their effect.
     """
     group = tuple(size_of(space, config) if name == "width" else config.get(name) for name in group_by)
     return (PLAIN, size_of(space, config), *group) if is_plain(config) else group
@@ -76,8 +89,9 @@ class PlainShare:
     @property
     def sizes(self) -> int:
         """Number of widths at which plain trials are counted."""
-        width = self._space.shared["width"]
-        return int(width.size) if width.finite else 1
+        widths = self._space.widths().values()
+        budgets = self._space.shared["epochs"].size if "epochs" in self._space.shared else 1
+        return int(budgets * sum(width.size if width.finite else 1 for width in widths))
 
     def note(self, config: Config) -> None:
         """Count a proposed configuration."""
@@ -108,13 +122,12 @@ class PlainShare:
         return int(min(math.ceil(self._share * best_served - 1e-9) - proposed[PLAIN], left))
 
     def _wanted(self, config: Config) -> Config:
-        wanted: Config = {"method": PLAIN}
-        return wanted | ({"width": config["width"]} if self._space.shared["width"].finite else {})
+        return {"method": PLAIN} | same_size(self._space, config)
 
 
 def _plain_configurations(space: SearchSpace) -> Mapping[Hashable, int]:
     """Count the plain configurations of each width; empty if there are infinitely or very many."""
-    if math.prod(values.size for values in space.parameters(PLAIN).values()) > _COUNTED:
+    if not math.prod(values.size for values in space.parameters(PLAIN).values()) <= _COUNTED or not space.finite_widths:
         return {}
     return Counter(size_of(space, config) for config in space.combinations(PLAIN))
 

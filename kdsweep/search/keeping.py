@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from kdsweep.search.baseline import is_plain, size_of
 from kdsweep.search.objectives import Objectives
-from kdsweep.search.plan import Plan
+from kdsweep.search.plan import Plan, budget_of
 from kdsweep.search.section import KEPT_WEIGHTS
 from kdsweep.search.space import SearchSpace
 from kdsweep.search.trial import Trial
 from kdsweep.storage.following import discard, discard_folder
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tasks import Goal
 
 
 class KeptWeights:
@@ -52,12 +51,10 @@ class KeptWeights:
         best = self._spec.search.keep_weights
         if self._objectives.several:
             return self._objectives.worth_keeping(trials, best)
-        return worth_keeping(trials, self._spec.goal, self._space, self._spec.train.epochs, best)
+        return worth_keeping(trials, self._spec, self._space, best)
 
 
-def worth_keeping(
-    trials: list[Trial], goal: Goal, space: SearchSpace, epochs: int, best: int = KEPT_WEIGHTS
-) -> list[Trial]:
+def worth_keeping(trials: list[Trial], plan: Plan, space: SearchSpace, best: int = KEPT_WEIGHTS) -> list[Trial]:
     """Return the trials whose weights are kept.
 
     These are the `best` best ones, each further one that is smaller than all better ones, and the best complete
@@ -65,19 +62,19 @@ def worth_keeping(
 
     Args:
         trials: Ended trials.
-        goal: The objective.
+        plan: The sweep's settings.
         space: The space, whose widths are compared.
-        epochs: Epochs of a complete trial.
         best: Number of best trials, `search.keep_weights`.
     """
     # Optuna may have a trial whose epochs were lost; rank it last.
-    ranked = sorted(trials, key=lambda trial: (not trial.values, -goal.score(trial.best), trial.number))
+    ranked = sorted(trials, key=lambda trial: (not trial.values, -plan.goal.score(trial.best), trial.number))
     kept = ranked[:best]
     smallest = min((trial.parameters for trial in kept), default=0)
     for trial in ranked[best:]:
         if trial.parameters < smallest:
             kept.append(trial)
             smallest = trial.parameters
-    complete = [trial for trial in ranked if is_plain(trial.config) and len(trial.values) >= epochs]
+    plain = (trial for trial in ranked if is_plain(trial.config))
+    complete = [trial for trial in plain if len(trial.values) >= budget_of(plan, trial.config)]
     tuned = {size_of(space, trial.config): trial for trial in reversed(complete)}
     return kept + [trial for trial in tuned.values() if trial not in kept]

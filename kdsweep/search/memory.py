@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Container, Hashable, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from copy import copy
+from typing import Any
 
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
@@ -24,14 +25,14 @@ class BoundedMemory(InMemoryStorage):
 
     Args:
         recent: Number of latest finished trials to show.
-        group_by: Show values relative to the best at the same epoch of the trials with the same value of this
-            parameter, and rank by them; empty to show them as they are.
+        group_of: Show values relative to the best at the same epoch of the trials for whose parameters this returns the
+            same, and rank by them; None to show them as they are.
     """
 
-    def __init__(self, recent: int, group_by: str = ""):
+    def __init__(self, recent: int, group_of: Callable[[Mapping[str, Any]], Hashable] | None = None):
         super().__init__()
         self._recent = recent
-        self._group_by = group_by
+        self._group_of = group_of
         self._open: set[int] = set()
         self._paused: dict[int, FrozenTrial] = {}
         self._ranked: dict[Hashable, list[tuple[tuple[float, ...], int]]] = {}
@@ -55,7 +56,7 @@ class BoundedMemory(InMemoryStorage):
 
     def note_values(self, trial_id: int, values: Sequence[float]) -> None:
         """Record a trial's values after each epoch, to which others are relative."""
-        if self._group_by:
+        if self._group_of is not None:
             self._best.note(self._group(self.get_trial(trial_id)), values)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -83,7 +84,7 @@ class BoundedMemory(InMemoryStorage):
 
     def _shown(self, trial_id: int) -> FrozenTrial:
         trial = self._paused.get(trial_id) or self.get_trial(trial_id)
-        if not self._group_by or not trial.state.is_finished() or not trial.intermediate_values:
+        if self._group_of is None or not trial.state.is_finished() or not trial.intermediate_values:
             return trial
         group, ((epoch, value),) = self._group(trial), trial.intermediate_values.items()
         shown, relative = copy(trial), self._best.relative(group, epoch, value)
@@ -93,7 +94,7 @@ class BoundedMemory(InMemoryStorage):
         return shown
 
     def _group(self, trial: FrozenTrial) -> Hashable:
-        return trial.params.get(self._group_by)
+        return self._group_of(trial.params) if self._group_of is not None else None
 
     def _show(self, trial_id: int, trial: FrozenTrial) -> None:
         if trial.values is not None and len(trial.values) > 1:

@@ -13,14 +13,13 @@ from kdsweep.methods.base import TEMPERATURE
 from kdsweep.params import SWITCH, Parts
 from kdsweep.registry import is_user_object
 from kdsweep.search.augments import parse_augments
+from kdsweep.search.students import WIDTHS, Fault, Student, parse_students
 from kdsweep.section import MOST_EPOCHS
 from kdsweep.tasks.image.transforms.written import faults_of
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.schedules import SCHEDULES
 from kdsweep.training.shapes import SHAPES
-
-Fault = tuple[tuple[str | int, ...], str]
 
 
 class SpaceError(InputError):
@@ -67,10 +66,25 @@ class Lists(Valid):
         return "lists of transforms"
 
 
+class TeacherNames(Valid):
+    """A teacher, or an ensemble of several: `a+b`."""
+
+    def contains(self, value: object) -> bool:
+        names = value.split("+") if isinstance(value, str) else []
+        return bool(names) and all(names) and len(set(names)) == len(names)
+
+    def described(self) -> str:
+        return "a name in teachers, or several different ones joined by +"
+
+
 # The settings that a space may search in addition to the methods' own parameters, and their valid values.
 SHARED: dict[str, Valid] = {
     "augment": Lists(),
-    "width": Uniform(1e-3, 100.0),
+    "width": WIDTHS,
+    "epochs": RandInt(1, MOST_EPOCHS),
+    "teacher": TeacherNames(),
+    "teacher_weight": Uniform(0.0, 1.0),
+    "teacher_mean": Choice(("logits", "probabilities")),
     "temperature": TEMPERATURE,
     "temperature_schedule": Choice(tuple(SHAPES)),
     "alpha": Uniform(0.0, 1.0),
@@ -93,10 +107,25 @@ SHARED: dict[str, Valid] = {
 }
 
 
-def parsed(
-    written: Mapping[str, Any],
-) -> tuple[Choice | Constant, dict[str, Distribution], dict[str, dict[str, Distribution]]]:
-    """Parse the section into the methods, the shared distributions and those of single methods' parameters.
+@dataclass(frozen=True)
+class Parsed:
+    """The parts of a written space.
+
+    Attributes:
+        method: The methods.
+        shared: The distributions of `SHARED`.
+        own: Those of single methods' parameters, by method and parameter.
+        students: The students by label; empty if the space does not search them.
+    """
+
+    method: Choice | Constant
+    shared: dict[str, Distribution]
+    own: dict[str, dict[str, Distribution]]
+    students: dict[str, Student]
+
+
+def parsed(written: Mapping[str, Any]) -> Parsed:
+    """Parse the section.
 
     Raises:
         SpaceError: If the space is invalid; contains every fault.
@@ -105,6 +134,7 @@ def parsed(
     method = _parse_method(written.get("method"), faults)
     shared: dict[str, Distribution] = {}
     own: dict[str, dict[str, Distribution]] = {}
+    students: dict[str, Student] = {}
     for key, value in written.items():
         if key == "method":
             continue
@@ -112,16 +142,18 @@ def parsed(
             own_faults: list[Fault] = []
             shared[key] = parse_augments(value, own_faults)
             faults += [((key, *path), message) for path, message in own_faults]
+        elif key == "student":
+            students = parse_students(value, faults)
         elif key in SHARED:
             _parse_one((key,), value, SHARED[key], shared, faults)
         elif key in methods.METHODS or (is_user_object(key) and key in _all_terms(method)):
             own[key] = _parse_own(key, value, faults)
         else:
-            known = [*SHARED, *methods.METHODS, "method"]
+            known = [*SHARED, *methods.METHODS, "method", "student"]
             faults.append(((key,), f"unknown key {key!r}; {did_you_mean(key, known)}"))
     if faults:
         raise SpaceError(faults)
-    return method, shared, own
+    return Parsed(method, shared, own, students)
 
 
 def _parse_method(written: object, faults: list[Fault]) -> Choice | Constant:
@@ -177,6 +209,10 @@ def _parse_one(
     between = isinstance(parsed, distributions.Range) and not parsed.integer
     if between and not (isinstance(valid, distributions.Range) and not valid.integer):
         faults.append((path, f"found {parsed.written()}; accepted: a choice, randint or lograndint"))
+        return
+    if path == ("epochs",) and not isinstance(parsed, Choice | Constant):
+        message = f"found {parsed.written()}; accepted: a number or a choice, because trials of one budget are compared"
+        faults.append((path, message))
         return
     outside = [fault for value in parsed.ends() if (fault := valid.fault(value))]
     if outside:

@@ -8,7 +8,7 @@ the trials of its own sweep and width.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Hashable, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from kdsweep.distributions import Config
+from kdsweep.distributions import Config, Constant
 from kdsweep.search.baseline import size_of
 from kdsweep.search.memory import BoundedMemory, rank
 from kdsweep.search.space import SearchSpace
@@ -82,7 +82,7 @@ class RankedMemory(BoundedMemory):
 
     def __init__(self, space: SearchSpace, recent: int, prior: Sequence[PriorTrial]):
         super().__init__(recent)
-        self._by_width = space.shared["width"].finite
+        self._space = space
         groups: dict[Hashable, list[PriorTrial]] = defaultdict(list)
         for trial in prior:
             if space.holds(trial.config):
@@ -101,13 +101,22 @@ class RankedMemory(BoundedMemory):
         groups: dict[Hashable, list[FrozenTrial]] = defaultdict(list)
         for trial in own:
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
-                groups[trial.params.get("width") if self._by_width else None].append(trial)
+                groups[drawn_size(self._space, trial.params)].append(trial)
         shares: dict[int, float] = {}
         for group in groups.values():
             ordered = sorted(group, key=lambda trial: (rank(trial), trial.number))
             shares |= dict(zip((trial.number for trial in ordered), _shares(len(ordered)), strict=True))
         shown = [_as_rank(trial, shares[trial.number]) if trial.number in shares else trial for trial in own]
         return [trial for trial in [*self._earlier, *shown] if states is None or trial.state in states]
+
+
+def drawn_size(space: SearchSpace, params: Mapping[str, Any]) -> Hashable:
+    """Return `size_of` the configuration that Optuna knows by these parameters, which lack constants."""
+    config = {name: values.every()[0] for name, values in space.shared.items() if isinstance(values, Constant)}
+    config |= {name: params[name] for name in ("student", "epochs", "width") if name in params}
+    if (own := f"width[{config.get('student')}]") in params:
+        config["width"] = params[own]
+    return size_of(space, {"width": "", **config})
 
 
 def _shares(count: int) -> list[float]:

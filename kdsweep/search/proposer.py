@@ -10,6 +10,7 @@ finished trials; the journal keeps all of them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import optuna
@@ -18,7 +19,7 @@ from optuna.trial import TrialState
 from kdsweep.distributions import Config
 from kdsweep.search.baseline import PlainShare, is_plain, size_of
 from kdsweep.search.memory import BoundedMemory
-from kdsweep.search.prior import Prior, PriorTrial, RankedMemory
+from kdsweep.search.prior import Prior, PriorTrial, RankedMemory, drawn_size
 from kdsweep.search.samplers import Sampler
 from kdsweep.search.section import SearchSection, sampler_of
 from kdsweep.search.space import SearchSpace
@@ -186,7 +187,7 @@ class Proposer:
         due = self._turns.due()
         trial, config = self._all.draw({}, self._drawn_by(self._sampler, number, attempt))
         for redraw in range(1, REDRAWS + 1):
-            if not due or config["width"] == due["width"]:
+            if due.items() <= config.items():
                 break
             self._all.reject(trial)
             given = due if redraw == REDRAWS else {}
@@ -238,8 +239,8 @@ class History:
         objectives: int = 1,
     ):
         self._space = space
-        group_by = "width" if balance else ""
-        self._memory = RankedMemory(space, recent, prior) if prior else BoundedMemory(recent, group_by)
+        sized = partial(drawn_size, space) if balance else None
+        self._memory = RankedMemory(space, recent, prior) if prior else BoundedMemory(recent, sized)
         self._several = objectives > 1
         self._study = optuna.create_study(storage=self._memory, directions=["maximize"] * objectives)
         self._open: dict[str, optuna.Trial] = {}

@@ -1,13 +1,14 @@
 """The search space. A trial draws its method first, then the values that the method uses.
 
-This module uses Optuna but not Ray. A configuration is a flat mapping: `method`, `width`, `lr`, then `alpha`,
-`temperature` and the method's own parameters (`dkd.beta`) if the method uses them.
+This module uses Optuna but not Ray. A configuration is a flat mapping: `method`, `student` (if searched), `width`,
+`lr`, then `alpha`, `temperature` and the method's own parameters (`dkd.beta`) if the method uses them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kdsweep import distributions, methods
@@ -15,7 +16,9 @@ from kdsweep.distributions import Choice, Config, Constant, Distribution, Unifor
 from kdsweep.errors import did_you_mean
 from kdsweep.params import Parts, named
 from kdsweep.search.augments import Augments
-from kdsweep.search.parsing import Fault, SpaceError, parsed
+from kdsweep.search.parsing import SpaceError, parsed
+from kdsweep.search.students import Fault, Student
+from kdsweep.search.students import labels as choice_of
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.schedules import SCHEDULES
@@ -36,8 +39,11 @@ DECIDED_BY = {
     "final_lr_fraction": ("schedule",),
     "label_smoothing": ("task_loss",),
 }
+OF_ENSEMBLES = frozenset({"teacher_weight", "teacher_mean"})  # settings that apply only with several teachers at once
 # Settings that apply only when distilling.
-OF_DISTILLATION = frozenset({"alpha", "alpha_schedule", "temperature", "temperature_schedule"})
+OF_DISTILLATION = (
+    frozenset({"alpha", "alpha_schedule", "temperature", "temperature_schedule", "teacher"}) | OF_ENSEMBLES
+)
 DEFAULT_ALPHA = Uniform(0.05, 0.95)
 
 
@@ -50,12 +56,14 @@ class SearchSpace:
         shared: Distributions of the settings in `SHARED`, by name.
         own: Distributions that replace the defaults of a method's parameters, by method and parameter.
         train: The training settings of the sweep, if known.
+        students: The students by label; empty if the space does not search them.
     """
 
     method: Choice | Constant
     shared: Mapping[str, Distribution]
     own: Mapping[str, Mapping[str, Distribution]]
     train: TrainSpec | None = None
+    students: Mapping[str, Student] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, written: Mapping[str, Any]) -> SearchSpace:
@@ -64,8 +72,10 @@ class SearchSpace:
         Raises:
             SpaceError: If the space is invalid; contains every fault.
         """
-        method, shared, own = parsed(written)
-        return cls(method, {"width": Constant(1.0), "alpha": DEFAULT_ALPHA} | shared, own)
+        found = parsed(written)
+        first = {"student": choice_of(found.students)} if found.students else {}
+        shared = {**first, "width": Constant(1.0), "alpha": DEFAULT_ALPHA} | found.shared
+        return cls(found.method, shared, found.own, students=found.students)
 
     def with_default(self, name: str, value: Value) -> SearchSpace:
         """Return the space with `name` fixed at `value`, unless it is already in the space."""
@@ -75,10 +85,18 @@ class SearchSpace:
         """Return the space with the training settings, which apply to whatever the space leaves out."""
         return replace(self, train=train)
 
+    def with_teachers(self, names: tuple[str, ...]) -> SearchSpace:
+        """Return the space that draws each of several teachers, unless it says which."""
+        if not names or "teacher" in self.shared:
+            return self
+        teacher: Distribution = Choice(names) if len(names) > 1 else Constant(names[0])
+        return replace(self, shared={**self.shared, "teacher": teacher})
+
     def parameters(self, method: str) -> dict[str, Distribution]:
         """Return the distributions that a trial of `method` may draw, without the method itself, in drawing order.
 
-        A trial draws only those for which `applies` is true given its earlier draws.
+        A trial draws only those for which `applies` is true given its earlier draws, and from the distribution that
+        `drawn_from` returns, because the width may depend on the student.
         """
         takes: dict[str, Distribution] = {}
         shared_temperature = False
@@ -96,7 +114,15 @@ class SearchSpace:
             unused.add("temperature_schedule")
         if method == "none":
             unused |= OF_DISTILLATION
-        shared = {name: d for name, d in self._in_order().items() if name not in unused}
+        drawn = self._in_order()
+        if "teacher" in drawn:
+            needs = frozenset[str]().union(*(methods.get(term).teacher_needs({}) for term in methods.terms(method)))
+            if not needs:
+                unused |= {"teacher", *OF_ENSEMBLES}
+            elif needs - {"logits"}:  # of several teachers, only the logits have a mean
+                drawn["teacher"] = single_teachers(drawn["teacher"])
+                unused |= OF_ENSEMBLES
+        shared = {name: d for name, d in drawn.items() if name not in unused}
         return shared | takes | self._of_transforms()
 
     def applies(self, name: str, config: Mapping[str, Any]) -> bool:
@@ -110,6 +136,8 @@ class SearchSpace:
         """
         if name in self._of_transforms():
             return "augment" not in config or name in self._open_in(str(config["augment"]))
+        if name in OF_ENSEMBLES:
+            return "+" in str(config.get("teacher", "+"))
         if name not in DECIDED_BY:
             return True
         values = {key: config.get(key, self._alone(key)) for key in DECIDED_BY[name]}
@@ -125,6 +153,32 @@ class SearchSpace:
         """Return those of one list of transforms."""
         drawn = self.shared.get("augment")
         return drawn.searched.get(augment, {}) if isinstance(drawn, Augments) else {}
+
+    def drawn_from(self, name: str, config: Mapping[str, Any]) -> tuple[str, Distribution]:
+        """Return what Optuna calls a setting, and its distribution, given the method and the values drawn before it.
+
+        Optuna needs one distribution per name, so a student's own width has a name of its own, and so has the choice
+        of a teacher for methods that cannot be taught by an ensemble.
+        """
+        if name == "width" and self.students:
+            own = self.students[config["student"]].width
+            return ("width", self.shared[name]) if own is None else (f"width[{config['student']}]", own)
+        drawn = self.parameters(str(config["method"]))[name]
+        return "teacher[single]" if name == "teacher" and drawn != self.shared[name] else name, drawn
+
+    def width_of(self, config: Mapping[str, Any]) -> Distribution:
+        """Return the distribution of the width of a configuration's student."""
+        student = self.students.get(str(config.get("student", "")))
+        return self.shared["width"] if student is None or student.width is None else student.width
+
+    def widths(self) -> dict[str, Distribution]:
+        """Return the distribution of the width of each student by label; the label of the only student is empty."""
+        return {label: self.width_of({"student": label}) for label in self.students or ("",)}
+
+    @property
+    def finite_widths(self) -> bool:
+        """Whether every student has finitely many widths."""
+        return all(width.finite for width in self.widths().values())
 
     def part_names(self, kind: str) -> tuple[str, ...]:
         """Return the names of this kind that can be drawn, or the one set in `train`; empty if unknown."""
@@ -142,11 +196,12 @@ class SearchSpace:
             return
         for kind, parts in PARTS.items():
             decided = {name for name, (by, *_) in DECIDED_BY.items() if by == kind}
-            settings = {name: d.ends() for name, d in self._in_order().items() if name in decided}
+            settings = {name: d.ends() for name, d in self._in_order().items() if name in {*decided, "epochs"}}
             for part in self.part_names(kind):
                 for config in self._combinations({kind: part}, settings):
                     train = self.train.with_searched(config)
                     for name, message in train.part_faults(parts, getattr(train, kind), train.epochs):
+                        message = message.replace("train.epochs", "space.epochs") if "epochs" in config else message
                         yield ("space" if name in self.shared else "train", name), message
 
     def unused(self, name: str) -> str:
@@ -175,6 +230,8 @@ class SearchSpace:
         return ordered
 
     def _waits_for(self, name: str) -> set[str]:
+        if name in OF_ENSEMBLES:
+            return {"teacher"}
         if name not in DECIDED_BY:
             return set()
         kind, *others = DECIDED_BY[name]
@@ -191,16 +248,20 @@ class SearchSpace:
         if not self.applies(name, config):
             yield from self._combinations(config, others)
             return
-        for value in drawn[name]:
+        values = drawn[name]
+        if name == "width" and self.students:
+            values = self.width_of(config).every()
+        for value in values:
             yield from self._combinations({**config, name: value}, others)
 
     def suggest(self, trial: optuna.Trial) -> Config:
         """Draw a configuration with an Optuna trial, starting with the method."""
         method = str(self.method.suggest(trial, "method"))
         drawn: Config = {"method": method}
-        for name, distribution in self.parameters(method).items():
+        for name in self.parameters(method):
             if self.applies(name, drawn):
-                drawn[name] = distribution.suggest(trial, name)
+                called, distribution = self.drawn_from(name, drawn)
+                drawn[name] = distribution.suggest(trial, called)
         return drawn
 
     def methods(self) -> tuple[str, ...]:
@@ -225,8 +286,9 @@ class SearchSpace:
                 faults.append(((key,), f"{key!r} is not drawn for {chosen[0]}; {did_you_mean(key, known)}"))
             elif not self.applies(key, point):
                 faults.append(((key,), f"{key!r} has no effect with the point's other values; leave it out"))
-            elif not known[key].contains(value):
-                faults.append(((key,), f"found {value!r}, outside the space; accepted: {known[key].written()}"))
+            elif not any(d.contains(value) for d in self._branches(key, known[key], point).values()):
+                accepted = " or ".join(str(d.written()) for d in self._branches(key, known[key], point).values())
+                faults.append(((key,), f"found {value!r}, outside the space; accepted: {accepted}"))
         return faults
 
     def holds(self, config: Mapping[str, Value]) -> bool:
@@ -234,9 +296,9 @@ class SearchSpace:
         if config["method"] not in self.methods():
             return False
         drawn: Config = {"method": config["method"]}
-        for name, distribution in self.parameters(str(config["method"])).items():
+        for name in self.parameters(str(config["method"])):
             if self.applies(name, drawn):
-                if name not in config or not distribution.contains(config[name]):
+                if name not in config or not self.drawn_from(name, drawn)[1].contains(config[name]):
                     return False
                 drawn[name] = config[name]
         return drawn.keys() == config.keys()
@@ -246,7 +308,22 @@ class SearchSpace:
         known: dict[str, Distribution] = {"method": self.method}
         for method in [str(config["method"])] if "method" in config else self.methods():
             known |= self.parameters(method)
-        return {key: value for key, value in config.items() if not isinstance(known[key], Constant)}
+        return {
+            called: value
+            for key, value in config.items()
+            for called, d in self._branches(key, known[key], config).items()
+            if not isinstance(d, Constant) and d.contains(value)
+        }
+
+    def _branches(self, name: str, known: Distribution, config: Mapping[str, Any]) -> dict[str, Distribution]:
+        """Return the distributions that a setting may have in a partial configuration, by what Optuna calls it."""
+        if name == "teacher":
+            chosen = [str(config["method"])] if "method" in config else list(self.methods())
+            return dict(self.drawn_from(name, {"method": m}) for m in chosen if name in self.parameters(m))
+        if name != "width" or not self.students:
+            return {name: known}
+        labels = [config["student"]] if config.get("student") in self.students else list(self.students)
+        return dict(self.drawn_from(name, {"student": label}) for label in labels)
 
     def grid(self) -> Iterator[Config]:
         """Yield every configuration of a finite space, in the order written.
@@ -255,7 +332,8 @@ class SearchSpace:
             SpaceError: If a distribution cannot be enumerated.
         """
         for method in self.methods():
-            bad = [name for name, d in self.parameters(method).items() if not d.finite]
+            drawn = self.parameters(method)
+            bad = [name for name, d in drawn.items() if not (self.finite_widths if name == "width" else d.finite)]
             if bad:
                 faults: list[Fault] = [
                     ((name,), f"sampler grid cannot enumerate {self.parameters(method)[name].written()}; accepted: "
@@ -271,12 +349,12 @@ class SearchSpace:
     @property
     def widest(self) -> float:
         """The largest width that can be drawn."""
-        return max(self._widths())
+        return max(width for drawn in self.widths().values() for width in extent(drawn))
 
     @property
     def narrowest(self) -> float:
         """The smallest width that can be drawn."""
-        return min(self._widths())
+        return min(width for drawn in self.widths().values() for width in extent(drawn))
 
     def largest(self, name: str) -> Value | None:
         """The largest value of a numeric setting that can be drawn; None if it is not in the space."""
@@ -285,35 +363,27 @@ class SearchSpace:
             return None
         return max(value for value in drawn.ends() if not isinstance(value, str))
 
-    def _widths(self) -> tuple[float, ...]:
-        """Return every width that can be drawn, or the bounds of a real-valued range."""
-        width = self.shared["width"]
-        return tuple(map(float, width.every() if width.finite else width.ends()))
-
-    def limit_width(self, fits: Callable[[float], bool]) -> SearchSpace | None:
-        """The space without the widths that do not fit, where a wider student never fits if a narrower does not.
+    def limit_width(self, fits: Callable[[str, float], bool]) -> SearchSpace | None:
+        """The space without the students that do not fit, where a wider one never fits if a narrower does not.
 
         Args:
-            fits: Whether a student of this width satisfies the constraints.
+            fits: Whether a student, given by label and width, satisfies the constraints. The label of the only student
+                is empty.
 
         Returns:
-            The narrowed space; None if no width fits.
+            The narrowed space; None if nothing fits.
         """
-        width = self.shared["width"]
-        if width.finite:
-            kept = tuple(value for value in width.every() if fits(float(value)))
-            narrowed: Distribution = width if kept == width.every() else Choice(kept or (0,))
-            return replace(self, shared={**self.shared, "width": narrowed}) if kept else None
-        assert isinstance(width, distributions.Range)
-        low, high = width.low, width.high
-        if not fits(low):
-            return None
-        if not fits(high):
-            for _ in range(40):
-                middle = (low + high) / 2
-                low, high = (middle, high) if fits(middle) else (low, middle)
-            width = replace(width, high=low)
-        return replace(self, shared={**self.shared, "width": width})
+        kept = {label: narrowed(width, partial(fits, label)) for label, width in self.widths().items()}
+        if not self.students:
+            width = kept[""]
+            return replace(self, shared={**self.shared, "width": width}) if width else None
+        students = {
+            label: student if kept[label] == self.width_of({"student": label}) else replace(student, width=kept[label])
+            for label, student in self.students.items()
+            if kept[label] is not None
+        }
+        shared = {**self.shared, "student": choice_of(students)} if students else {}
+        return replace(self, shared=shared, students=students) if students else None
 
     def written(self) -> dict[str, Any]:
         """Return the space in sweep-file syntax, with the methods' default ranges spelled out."""
@@ -325,4 +395,35 @@ class SearchSpace:
                     own.setdefault(term, {})[parameter] = distribution.written()
         for term, narrowed in self.own.items():
             own.setdefault(term, {parameter: d.written() for parameter, d in narrowed.items()})
-        return {"method": self.method.written()} | {k: d.written() for k, d in self.shared.items()} | own
+        shared = {k: d.written() for k, d in self.shared.items()}
+        if self.students:
+            shared["student"] = {"choice": [student.written() for student in self.students.values()]}
+        return {"method": self.method.written()} | shared | own
+
+
+def single_teachers(teacher: Distribution) -> Distribution:
+    """Return a choice of teachers without ensembles; unchanged if there are only ensembles."""
+    kept = tuple(name for name in teacher.every() if "+" not in str(name))
+    return Choice(kept) if 0 < len(kept) < teacher.size else teacher
+
+
+def extent(width: Distribution) -> tuple[float, ...]:
+    """Return every value of a finite distribution, or the bounds of a real-valued range."""
+    return tuple(float(value) for value in (width.every() if width.finite else width.ends()))
+
+
+def narrowed(width: Distribution, fits: Callable[[float], bool]) -> Distribution | None:
+    """Return a distribution of widths without those that do not fit; None if none does."""
+    if width.finite:
+        kept = tuple(value for value in width.every() if fits(float(value)))
+        return width if kept == width.every() else Choice(kept) if kept else None
+    assert isinstance(width, distributions.Range)
+    low, high = width.low, width.high
+    if not fits(low):
+        return None
+    if not fits(high):
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        width = replace(width, high=low)
+    return width

@@ -18,7 +18,7 @@ from kdsweep.search.budget import Budget
 from kdsweep.search.journal import BatchedJournal, name_objectives, readable
 from kdsweep.search.keeping import KeptWeights
 from kdsweep.search.objectives import Objectives
-from kdsweep.search.plan import Plan, rule_of
+from kdsweep.search.plan import Plan, Rules, budget_of
 from kdsweep.search.prior import Prior
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.space import SearchSpace
@@ -72,8 +72,7 @@ class Study:
         self.same_error = True
         self.sweep = sweep
         self.budget = Budget(spec.search, sweep)
-        self._rule = rule_of(spec)
-        self._fits_width = "width" in spec.scheduler.group_by and not space.shared["width"].finite
+        self._rules = Rules(spec)
         self._leaders = PlainLeaders(space)
         self._with_complete: set[Hashable] = set()
         self._goal = spec.goal
@@ -144,7 +143,7 @@ class Study:
             return self._next_exempt()
         if self._to_continue:
             return self.running[self._to_continue.pop(0)]
-        for key in self._rule.promotable():
+        for key in self._rules.promotable():
             if key in self.paused:
                 return self._promote(key, len(self.paused[key].values))
         if self._asked >= self.target:
@@ -203,7 +202,7 @@ class Study:
         Args:
             key: The trial's key.
         """
-        if not self._rule.promotes:
+        if not self._rules.promotes:
             self.finish(key, State.PRUNED)
             return
         self._pause(self.running.pop(key))
@@ -235,7 +234,7 @@ class Study:
         self._proposer.tell(trial.config, _OPTUNA_STATES[state], self._scores(trial))
         self.counts[state] += 1
         if state is State.COMPLETE:
-            self._with_complete.add(self._rule.compared_in(self._group(trial)))
+            self._with_complete.add(self._rules.compared_in(self._group(trial), trial.config))
         if error:
             self.same_error = self.same_error and self.last_error in ("", error)
             self.last_error = error
@@ -263,7 +262,7 @@ class Study:
         if key is None:
             return None
         if key in self.paused:
-            return self._promote(key, self.spec.train.epochs)
+            return self._promote(key, budget_of(self.spec, self.paused[key].config))
         self._to_continue.remove(key)
         return self.running[key]
 
@@ -284,12 +283,12 @@ class Study:
         """Once no trial runs, can be promoted or is left to propose: complete each group, then stop what is paused."""
         if self._asked < self.target or self.running or not self.paused:
             return
-        if any(key in self.paused for key in self._rule.promotable()):
+        if any(key in self.paused for key in self._rules.promotable()):
             return
         with self._backend.batch():
             to_complete = self._last_promotions()
             for key in to_complete:
-                self._promote(key, self.spec.train.epochs)
+                self._promote(key, budget_of(self.spec, self.paused[key].config))
             self._to_continue += to_complete
             if not to_complete:
                 for key in list(self.paused):
@@ -300,7 +299,7 @@ class Study:
         ranked = sorted(self.paused.values(), key=lambda t: (-len(t.values), -self._goal.score(t.best), t.number))
         best: dict[Hashable, str] = {}
         for trial in ranked:
-            compared_in = self._rule.compared_in(self._group(trial))
+            compared_in = self._rules.compared_in(self._group(trial), trial.config)
             if compared_in not in self._with_complete:
                 best.setdefault(compared_in, trial.key)
         leaders = {trial.key for trial in ranked if self._leaders.protects(trial.key, trial.config)}
@@ -326,13 +325,14 @@ class Study:
             self.plain = trial
         score = self._goal.score(trial.best)
         self._leaders.note(trial.key, trial.config, score)
-        if self._fits_width:
-            self._rule.note_width(trial.key, float(trial.config["width"]))
+        rule = self._rules.of(trial.config)
+        if "width" in self.spec.scheduler.group_by and not self.space.width_of(trial.config).finite:
+            rule.note_width(trial.key, float(trial.config["width"]))
         if self._objectives.several:
             self._objectives.note(trial.scores, metrics)
         at_rung = trial.scores[-1] if self._objectives.several else score
-        stop = self._rule.reached(self._group(trial), trial.key, epoch, at_rung)
-        if self._rule.promotes:
+        stop = rule.reached(self._group(trial), trial.key, epoch, at_rung)
+        if self._rules.promotes:
             return stop and epoch > trial.until
         return stop and not self._leaders.protects(trial.key, trial.config)
 
@@ -390,14 +390,15 @@ class Study:
             if frozen.state != TrialState.FAIL:
                 kept.append(everyone[key])
             if frozen.state == TrialState.COMPLETE:
-                self._with_complete.add(self._rule.compared_in(self._group(everyone[key])))
+                trial = everyone[key]
+                self._with_complete.add(self._rules.compared_in(self._group(trial), trial.config))
         self._kept.restore(kept)
         self._epochs = LineLog(self.sweep.epochs_log)
         for key in list(self.running):
             trial = self.running[key]
-            if len(trial.values) >= self.spec.train.epochs:
+            if len(trial.values) >= budget_of(self.spec, trial.config):
                 self._end(self.running.pop(key), State.COMPLETE)
-            elif key in stopped and self._rule.promotes:
+            elif key in stopped and self._rules.promotes:
                 self._pause(self.running.pop(key))
             elif key in stopped:
                 self._end(self.running.pop(key), State.PRUNED)

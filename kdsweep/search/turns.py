@@ -1,17 +1,19 @@
-"""Balanced proposals: which width is due, and how good a result is for its width."""
+"""Balanced proposals: which size is due, and how good a result is for its size."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from kdsweep.distributions import Config, Value
+from kdsweep.distributions import Config
 from kdsweep.search.baseline import is_plain
 from kdsweep.search.space import SearchSpace
 
 
 class WidthTurns:
     """Counts the proposals of each width, and tells which width is due: the one with the fewest.
+
+    If students are searched, the widths of each student count separately.
 
     Plain trials do not count, as `PlainShare` sees to their number.
 
@@ -21,20 +23,25 @@ class WidthTurns:
     """
 
     def __init__(self, space: SearchSpace, active: bool):
-        width = space.shared["width"]
-        self._widths: tuple[Value, ...] = width.every() if active and width.finite and width.size > 1 else ()
-        self._proposed: Counter[Value] = Counter()
+        self._sizes: list[Config] = []
+        if active and space.finite_widths:
+            for label, width in space.widths().items():
+                self._sizes += [{**({"student": label} if label else {}), "width": value} for value in width.every()]
+        self._sizes = self._sizes if len(self._sizes) > 1 else []
+        self._proposed: Counter[Hashable] = Counter()
 
     def note(self, config: Config) -> None:
         """Count a proposed configuration."""
         if not is_plain(config):
-            self._proposed[config["width"]] += 1
+            self._proposed[self._key(config)] += 1
 
     def due(self) -> Config:
-        """Return the width that is due, as a configuration; empty if any will do."""
-        if not self._widths:
-            return {}
-        return {"width": min(self._widths, key=lambda width: self._proposed[width])}
+        """Return the student and width that are due, as a configuration; empty if any will do."""
+        return min(self._sizes, key=lambda size: self._proposed[self._key(size)], default={})
+
+    @staticmethod
+    def _key(config: Config) -> Hashable:
+        return config.get("student"), config["width"]
 
 
 class BestAtEpochs:

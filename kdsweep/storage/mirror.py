@@ -52,7 +52,7 @@ def is_told(name: str) -> bool:
 
 def is_needed(name: str) -> bool:
     """Whether a file of a sweep is one that every worker reads."""
-    return name in ("spec.yaml", "data.json", "probe.json") or name.startswith(("teacher/", "latency/"))
+    return name in ("spec.yaml", "data.json", "probe.json") or name.startswith(("teacher/", "teachers/", "latency/"))
 
 
 def is_log(name: str) -> bool:

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kdsweep.errors import SweepDirError
@@ -26,17 +26,25 @@ class SweepDir:
         root: Absolute path, reachable from every node; of a sweep in an object store, the folder of its files on this
             machine.
         uri: Where the sweep is, if it is in an object store; see `mirror`.
+        taught_by: The teacher that the paths of a teacher are about, of a sweep with several; else empty.
     """
 
     root: Path
     uri: str = ""
+    taught_by: str = ""
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         """Pickle by URI: the folder of this machine may be another one on the next, and is never a driver's there."""
-        return (_copy_of, (self.uri,)) if self.uri else (type(self), (self.root,))
+        if self.uri:
+            return (_copy_of, (self.uri, self.taught_by))
+        return (type(self), (self.root, "", self.taught_by))
 
     def __str__(self) -> str:
         return self.uri or str(self.root)
+
+    def of_teacher(self, name: str) -> SweepDir:
+        """Return the same directory with the paths of one of several teachers; an empty name is the only one."""
+        return replace(self, taught_by=name)
 
     @classmethod
     def at(cls, place: str | Path | Place, role: str = DRIVER) -> SweepDir:
@@ -184,7 +192,7 @@ class SweepDir:
 
     @property
     def teacher(self) -> Path:
-        return self.root / "teacher"
+        return self.root / "teachers" / self.taught_by if self.taught_by else self.root / "teacher"
 
     @property
     def teacher_weights(self) -> Path:
@@ -377,8 +385,8 @@ class Store:
         return self.root / "probes" / f"{digest}.json"
 
 
-def _copy_of(uri: str) -> SweepDir:
-    return SweepDir.at(uri, COPY)
+def _copy_of(uri: str, taught_by: str) -> SweepDir:
+    return SweepDir.at(uri, COPY).of_teacher(taught_by)
 
 
 def _parent(uri: str) -> str:

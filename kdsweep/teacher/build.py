@@ -83,7 +83,7 @@ def teacher_digest(spec: SweepSpec, data: Prepared) -> str:
     identity: dict[str, Any] = {
         "model": teacher.model, "width": teacher.width, "options": teacher.options, "data": data.digest, "layout": 1,
     }  # fmt: skip
-    own = user_objects(teacher.model_dump(exclude={"checkpoint"}))
+    own = user_objects(teacher.model_dump(exclude={"checkpoint", "student"}))
     if code := {name: digest for name in own if (digest := source_digest(name))}:
         identity["code"] = code
     if teacher.checkpoint is not None:
@@ -141,7 +141,8 @@ def make(
         model = build(spec, data)
         path = checkpoint_path(spec.teacher.checkpoint)
         loaded, part = weights.load_part(path)
-        origin = f"{spec.teacher.checkpoint} ({part})" if part in weights.AVERAGED else spec.teacher.checkpoint
+        origin = spec.teacher.student or spec.teacher.checkpoint
+        origin = f"{origin} ({part})" if part in weights.AVERAGED else origin
         model.load_state_dict(weights.fit(model, loaded, f"checkpoint {path}"), strict=False)
         on_device(model, device)
     card = TeacherCard(

@@ -127,7 +127,7 @@ class OutputStore:
             if left >= 0:
                 kept.add(name)
         stages = len(example.features)
-        views, epochs = spec.dataset.views, spec.train.epochs
+        views, epochs = spec.dataset.views, spec.budgets[-1]
         return cls(store.outputs(digest), augment, spec.seed, frozenset(kept), stages, epochs, views)
 
     def holds(self, needs: Iterable[str]) -> bool:

@@ -84,7 +84,7 @@ def _rows(results: Results, students: pd.DataFrame) -> list[_Row]:
         for label, frame in (("", students), ("best plain", results.plain()))
         for row in frame.to_dict("records")
     ]
-    return [*rows, _teacher(results)]
+    return [*rows, *(_teacher(name, teacher, results) for name, teacher in results.teachers.items())]
 
 
 def _columns(
@@ -133,10 +133,10 @@ def _student(label: str, row: Mapping[str, Any], judged: Mapping[str, Any], resu
     return _Row(label, settings, cells | {"test": _mean(judged, test, goal)}, gains)
 
 
-def _teacher(results: Results) -> _Row:
-    teacher, goal = results.teacher, results.goal
+def _teacher(name: str, teacher: Mapping[str, Any], results: Results) -> _Row:
+    goal, label = results.goal, f"teacher {name}".rstrip()
     if not teacher:
-        return _Row("teacher", [], {})
+        return _Row(label, [], {})
     cells = {
         "parameters": f"{teacher['parameters']:,}",
         "size": f"{teacher['size_mb']:.3f}",
@@ -145,7 +145,7 @@ def _teacher(results: Results) -> _Row:
         **{one.column: shown(one.column, teacher.get(one.column, math.nan)) for one in _further(results)},
         "test": shown(goal.test_column, teacher.get(goal.test_column, math.nan)),
     }
-    return _Row("teacher", [printable(str(teacher["model"]))], cells)
+    return _Row(label, [printable(str(teacher["model"]))], cells)
 
 
 def _further(results: Results) -> list[Goal]:

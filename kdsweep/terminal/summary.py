@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from rich.text import Text
@@ -14,6 +15,8 @@ from kdsweep.results.effort import efforts
 from kdsweep.results.frames import Results
 from kdsweep.results.gains import LEVEL
 from kdsweep.results.order import groups_of
+from kdsweep.results.sizes import BUDGET, size_text
+from kdsweep.results.taught import taught_lines
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.budget import Budget
 from kdsweep.storage.places import shortest
@@ -77,6 +80,7 @@ def _notes(results: Results) -> list[str]:
         if winners:
             notes.append(f"Best confirmed student by group: {'; '.join(f'{group}: {key}' for group, key in winners)}.")
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
+        notes += taught_lines(results, results.taught)
         notes += efforts(results.effort(), results.confirmed)
         notes.append(f"Norm of the first layer before training (equal for a plain twin of the same seed): {norms}.")
         notes += _warnings(results)
@@ -143,12 +147,24 @@ def _budget(results: Results) -> list[str]:
     paused = int((results.trials["state"] == "RUNNING").sum())
     lines = [f"The budget is spent: {budget.limits()}; {paused} unfinished trials are paused, and confirmed if good."]
     space = results.spec.search_space
-    if PLAIN in space.methods() and len(space.methods()) > 1 and space.shared["width"].finite:
-        widths = [float(width) for width in space.shared["width"].every()]
-        without = ", ".join(f"{width:g}" for width in widths if results.plain(width).empty)
+    if PLAIN in space.methods() and len(space.methods()) > 1 and space.finite_widths:
+        missing = [size_text(size) for size in _sizes(results) if results.plain(like=size).empty]
+        without = ", ".join([missing[0], *(one.removeprefix("width ") for one in missing[1:])]) if missing else ""
         if without:
-            lines.append(f"No plain trial was trained to the end at width {without}: no tuned plain student there.")
+            lines.append(f"No plain trial was trained to the end at {without}: no tuned plain student there.")
     return lines
+
+
+def _sizes(results: Results) -> list[dict[str, Any]]:
+    """Every size that the space can draw, as the columns of the frames name it."""
+    space = results.spec.search_space
+    return [
+        {**({"student": label} if label else {}), "width": float(width)}
+        | ({BUDGET: budget} if "epochs" in space.shared else {})
+        for label, widths in space.widths().items()
+        for width in widths.every()
+        for budget in results.spec.budgets
+    ]
 
 
 def _warnings(results: Results) -> list[str]:

@@ -26,25 +26,17 @@ from kdsweep.terminal.layout import GAP, Column, fitting, table
 
 FILE_WIDTH = 240  # columns where there is no terminal
 FORMATS = ("csv", "json", "parquet")  # each is also a file ending
-SHOWN = ("trial", "state", "method", "width", "augment", "temperature", "alpha", "lr", "epochs", "parameters")
+SHOWN = ("trial", "state", "method", "student", "teacher", "budget_epochs", "width", "augment", "temperature", "alpha",
+         "lr", "epochs", "parameters")  # fmt: skip
 COSTS = ("size_mb", "flops", "latency_ms", "latency_iqr_ms", "throughput")
-SHOWN_CONFIRMED = (
-    "trial",
-    "method",
-    "width",
-    "augment",
-    "temperature",
-    "alpha",
-    "lr",
-    "parameters",
-    "seeds",
-    "judged_seeds",
-)
+SHOWN_CONFIRMED = ("trial", "method", "student", "teacher", "budget_epochs", "width", "augment", "temperature", "alpha",
+                   "lr", "parameters", "seeds", "judged_seeds")  # fmt: skip
 
 # The columns that a narrow table keeps longest, after the trial, the objective and the test value.
-IMPORTANT = ("kd_gain", "verdict", "kd_gain_low", "kd_gain_high", "method", "state", "width", "kd_gain_tuned",
-             "verdict_tuned", "kd_gain_tuned_low", "kd_gain_tuned_high", "parameters", "lr", "temperature", "alpha",
-             "epochs", "latency_ms", "size_mb", "flops", "throughput", "latency_iqr_ms")  # fmt: skip
+IMPORTANT = ("kd_gain", "verdict", "kd_gain_low", "kd_gain_high", "method", "state", "student", "teacher", "width",
+             "kd_gain_tuned", "verdict_tuned", "kd_gain_tuned_low", "kd_gain_tuned_high", "parameters",
+             "lr", "temperature", "alpha", "epochs", "latency_ms", "size_mb", "flops", "throughput",
+             "latency_iqr_ms")  # fmt: skip
 _WHOLE = ("trial", "state", "verdict", "verdict_tuned", "model", "dataset")  # text that is never broken
 
 

@@ -22,7 +22,7 @@ from kdsweep.methods import Outputs
 from kdsweep.models import Taps
 from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
-from kdsweep.tasks import Prepared, Samples, Task
+from kdsweep.tasks import Mixed, Prepared, Samples, Task
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.tasks.metrics.totals import Totals
 from kdsweep.training.averaging import Average

@@ -12,6 +12,7 @@ from kdsweep.results.confirmed import confirmed_frame
 from kdsweep.results.designs import JUDGED, AutoSeeds, Chosen, Design, FixedSeeds, finished, named
 from kdsweep.results.frames import Results, load_results, write_frame
 from kdsweep.results.order import groups_of
+from kdsweep.results.sizes import as_columns
 from kdsweep.seeds import derived_seed
 from kdsweep.storage.files import read_json
 from kdsweep.storage.paths import SweepDir
@@ -73,7 +74,7 @@ class Confirmation:
         self._progress.phase("confirm", _announced(self._design, chosen, self._spec))
         self._want_more()
         self._tell()
-        if not self._sweep.teacher_test.is_file():
+        if not all(self._sweep.of_teacher(name).teacher_test.is_file() for name in self._spec.teacher_names):
             self._teacher_scored = False
             self._waiting.append(ScoreTeacher(self._place.result()))
 
@@ -154,9 +155,11 @@ def chosen_of(results: Results, top: int) -> list[Chosen]:
     """Choose the configurations to confirm from the results of the search."""
     candidates = results.candidates(top)
     found = []
-    for key, group in zip(candidates["trial"], groups_of(candidates, results.group_by), strict=True):
+    for key, group in zip(
+        candidates["trial"], groups_of(candidates, (*results.group_by, *results.taught_by)), strict=True
+    ):
         config = results.config(str(key))
-        plain = results.plain(width=float(config["width"]))
+        plain = results.plain(like=as_columns(config))
         tuned = results.config(str(plain["trial"][0])) if len(plain) else None
         found.append(Chosen.of(str(key), config, tuned, group))
     return found

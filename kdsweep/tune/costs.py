@@ -7,17 +7,18 @@ from typing import Any
 
 from kdsweep.config.spec import SweepSpec
 from kdsweep.results.frames import load_results, write_frames
+from kdsweep.results.from_logs import cost_key
 from kdsweep.storage.files import write_json
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune.agenda import Background
 from kdsweep.tune.work import MeasureCosts, Work
 from kdsweep.worker.place import WorkerPlace
 
-MOST_WIDTHS = 12
+MOST_SIZES = 12
 
 
 class Costs:
-    """Measures each distinct student once, from the best trial on, up to 12 widths, and the teacher.
+    """Measures each distinct student once, from the best trial on, up to 12 sizes, and the teacher.
 
     A failure is reported and does not end the sweep.
 
@@ -47,14 +48,15 @@ class Costs:
         self.done = False
 
     def begin(self) -> None:
-        """Choose the students: one configuration for each width and method."""
+        """Choose the students: one configuration for each student, width and method."""
         self._written()
         results = load_results(self._sweep)
-        chosen: dict[tuple[float, str], str] = {}
+        chosen: dict[tuple[Any, ...], str] = {}
         trials = results.best(len(results.trials))
-        for trial, width, method in zip(trials["trial"], trials["width"], trials["method"], strict=True):
-            if len({width, *(known for known, _ in chosen)}) <= MOST_WIDTHS:
-                chosen.setdefault((float(width), str(method)), str(trial))
+        for row in trials.to_dict("records"):
+            *size, method = cost_key(row)
+            if len({tuple(size), *(tuple(known) for *known, _ in chosen)}) <= MOST_SIZES:
+                chosen.setdefault((*size, method), str(row["trial"]))
         measured = results.trials.set_index("trial").loc[list(chosen.values()), "latency_ms"]
         self.done = bool(measured.notna().all())
         self._total = len(chosen) + 1

@@ -208,7 +208,7 @@ def _clear_failed_start(sweep: SweepDir) -> None:
     """Remove the files of a run that failed before its search. The store keeps data and teachers."""
     logs = (sweep.specs, sweep.search_time)
     discard(sweep.spec, *logs, sweep.data, sweep.code, sweep.environment, sweep.probe, sweep.warm_start)
-    for folder in (sweep.teacher, sweep.tune):
+    for folder in (sweep.teacher, sweep.root / "teachers", sweep.tune):
         discard_folder(folder)
 
 

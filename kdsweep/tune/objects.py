@@ -69,7 +69,8 @@ def sweep(
     in memory; the teacher's weights are stored as safetensors, and nothing is pickled to a file.
 
     Args:
-        teacher: The trained teacher, which maps a batch of samples to logits [B, classes]; or {name: teacher}.
+        teacher: The trained teacher, which maps a batch of samples to logits [B, classes]; or {name: teacher}, also
+            several of them, from which `space` may choose: `{"teacher": ["a", "b", "a+b"]}`.
         student: Returns a new, untrained student; called with those of `width`, `input_shape` and `num_classes` that
             it takes. A class of modules will do, and so does a lambda.
         train: The training data: pairs of a sample and a class number from 0. Samples are PIL images, uint8 images, or
@@ -110,8 +111,7 @@ def sweep(
     factory = _factory(student)
     width = {"width": WIDTHS if factory.has_width else 1.0}
     searched = {"method": _listed(methods), **width, **SPACE, **(space or {})}
-    teacher_name, weights_file = _given_teacher(teacher, store.objects)
-    checkpoint = sweep.mirror.uri_of(weights_file) if sweep.mirror else str(weights_file)
+    teachers = _given_teachers(teacher, sweep)
     values = {
         "name": name,
         "seed": seed,
@@ -121,7 +121,7 @@ def sweep(
             "augment": augment if isinstance(augment, str) else list(augment) or "none",
             "normalize": "none" if is_image else "dataset",
         },
-        "teacher": {"model": teacher_name, "checkpoint": checkpoint},
+        **({"teachers": teachers} if len(teachers) > 1 else {"teacher": next(iter(teachers.values()))}),
         "student": {"model": _given_student(factory, data, searched)},
         "space": searched,
         "train": {"epochs": epochs},
@@ -143,26 +143,26 @@ def _listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _given_teacher(teacher: nn.Module | Mapping[str, nn.Module], folder: Path) -> tuple[str, Path]:
-    """Make the teacher known as a model and store its weights. Return its name and the file."""
+def _given_teachers(teacher: nn.Module | Mapping[str, nn.Module], sweep: SweepDir) -> dict[str, dict[str, str]]:
+    """Make the teachers known as models and store their weights. Return their sections of a sweep file by name."""
     if isinstance(teacher, nn.Module):
         module = unwrapped(teacher)
         label = type(module).__name__
-    elif isinstance(teacher, Mapping) and len(teacher) == 1:
-        ((label, named),) = teacher.items()
-        module = unwrapped(named)
-    elif isinstance(teacher, Mapping):
-        found = f"{len(teacher)} teachers ({', '.join(map(str, teacher))})"
-        raise InputError(f"teacher: found {found}; accepted: one, because a sweep cannot search over teachers yet")
-    else:
+        return {label: _given_teacher(label, module, sweep)}
+    modules = list(teacher.values()) if isinstance(teacher, Mapping) else []
+    if not modules or not all(isinstance(module, nn.Module) for module in modules):
         raise InputError(f"teacher: found a {type(teacher).__name__}; accepted: a torch.nn.Module, or {{name: module}}")
+    return {str(label): _given_teacher(label, unwrapped(module), sweep) for label, module in teacher.items()}
+
+
+def _given_teacher(label: str, module: nn.Module, sweep: SweepDir) -> dict[str, str]:
     if not str(label).isidentifier():
         raise InputError(f"teacher: found the name {label!r}; accepted: letters, digits and '_', such as big_net")
     name = give_teacher(module, label)
-    path = folder / f"{name.partition(':')[2]}.safetensors"
+    path = sweep.store.objects / f"{name.partition(':')[2]}.safetensors"
     if not path.is_file():
         weights.save(module.state_dict(), path)
-    return name, path
+    return {"model": name, "checkpoint": sweep.mirror.uri_of(path) if sweep.mirror else str(path)}
 
 
 def _factory(student: object) -> GivenFactory:

@@ -43,7 +43,8 @@ def record_data(sweep: SweepDir, data: Prepared, *, scores: bool) -> str:
         )
     note = ""
     if not same_test(before, data):
-        scored = [sweep.teacher_test] * sweep.teacher_test.is_file() + sorted(sweep.confirmed.glob("*/result.json"))
+        tests = [sweep.teacher_test, *sorted(sweep.root.glob("teachers/*/test.json"))]
+        scored = [path for path in tests if path.is_file()] + sorted(sweep.confirmed.glob("*/result.json"))
         if scored and scores:
             raise SweepDirError(
                 f"{sweep}: the test split has changed since models were scored on it; restore it, delete "
@@ -66,7 +67,15 @@ def record_code(spec: SweepSpec, sweep: SweepDir) -> None:
         UnknownNameError: If it cannot be imported.
     """
     import_from(str(Path.cwd()))
-    sections = spec.model_dump(exclude={"name": True, "storage": True, "dataset": {"root"}, "teacher": {"checkpoint"}})
+    sections = spec.model_dump(
+        exclude={
+            "name": True,
+            "storage": True,
+            "dataset": {"root"},
+            "teacher": {"checkpoint", "student"},
+            "teachers": {"__all__": {"checkpoint", "student"}},
+        }
+    )
     now = {}
     for name in sorted(user_objects(sections)):
         if digest := source_digest(name):

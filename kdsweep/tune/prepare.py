@@ -71,7 +71,10 @@ class Preparation:
         place = self._place.result()
         self._handed_out = True
         self._on_data()
-        self._progress.phase("teacher", self._spec.teacher.model)
+        teachers = {name: self._spec.of_teacher(name).teacher.model for name in self._spec.teacher_names}
+        self._progress.phase(
+            "teacher", ", ".join(f"{name}: {model}" if name else model for name, model in teachers.items())
+        )
         return Prepare(place, self._threads)
 
     def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
@@ -84,7 +87,7 @@ class Preparation:
             raise report.get("error") or SweepError(f"cannot prepare the teacher: {report['failure']}")
         for metrics in report.get("epochs", ()):
             text = f"epochs, {self._shown(metrics)}"
-            self._progress.counted("teacher", int(metrics["epoch"]), self._spec.teacher.train.epochs, text)
+            self._progress.counted("teacher", int(metrics["epoch"]), int(metrics["of"]), text)
         for card, probe, device, self.space in report.get("prepared", ()):
             self._take(card, probe, device)
         return not self.done
@@ -113,8 +116,12 @@ class Preparation:
     def _take(self, card: TeacherCard, probe: Probe, device: str) -> None:
         self.card, self.probe = card, probe
         self._on_prepared(device)
-        size = f"{card.parameters:,} parameters, {card.size_mb:.3f} MiB"
-        self._progress.phase("teacher", f"{card.origin}, {self._shown(card.measured)}, {size}")
+        sweep = self._spec.sweep_dir
+        named = {name: TeacherCard.read(sweep.of_teacher(name).teacher_card) for name in self._spec.teachers}
+        for name, one in (named or {"": card}).items():
+            told = f"{name}: {one.origin}" if name else one.origin
+            size = f"{one.parameters:,} parameters, {one.size_mb:.3f} MiB"
+            self._progress.phase("teacher", f"{told}, {self._shown(one.measured)}, {size}")
         if probe.step_ms:
             steps = ", ".join(f"{name} {milliseconds:g}" for name, milliseconds in probe.step_ms.items())
             self._progress.phase("probe", f"students train in {probe.precision} (ms per step: {steps})")

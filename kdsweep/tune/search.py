@@ -10,6 +10,7 @@ from typing import Any
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import SweepError
 from kdsweep.results.frames import write_frames
+from kdsweep.search.plan import budget_of
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
 from kdsweep.storage.driver_log import log
@@ -78,7 +79,7 @@ class Search:
         already = sum(len(trial.values) for trial in unfinished)
         self._progress.phase(
             "search",
-            f"{study.target} trials of {self._spec.train.epochs} epochs, {self._lanes} at a time"
+            f"{study.target} trials of {' or '.join(map(str, self._spec.budgets))} epochs, {self._lanes} at a time"
             + (f", resuming {len(unfinished)} after {already} epochs" if unfinished else ""),
         )
         self._progress.search(self._status())
@@ -153,7 +154,7 @@ class Search:
         if "failure" in report:
             self._fail(key, report["failure"], expected="error" in report)
             return False
-        if len(trial.values) >= self._spec.train.epochs:
+        if len(trial.values) >= budget_of(self._spec, trial.config):
             self._alike.clear()
             log(logging.INFO, "trial is complete", trial=key, epochs=len(trial.values), best=trial.best, **where)
             study.finish(key, State.COMPLETE)

@@ -19,7 +19,7 @@ MOST_BYTES = 50_000_000  # of code; Ray refuses packages above 500 MB
 SHIPPED = "kdsweep:"
 LOCAL_DATA = "~/.cache/kdsweep/data"  # of the driver, with a storage to which no data set can be downloaded
 # What may be on the cluster only: faults of these keys are left to the job, which checks the file again.
-THERE = ("dataset.root", "teacher.checkpoint", "search.warm_start")
+THERE = ("dataset.root", "teacher.checkpoint", "teacher.student", "teachers.", "search.warm_start")
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ def _need_absolute(path: Path, key: str, value: str, accepted: str) -> None:
 
 def _of_cluster(path: Path, written: Mapping[str, Any], storage: str) -> dict[str, str]:
     """Return settings for keys whose defaults are relative paths, and refuse relative paths that the user wrote."""
-    teacher, dataset, search = (written.get(key) or {} for key in ("teacher", "dataset", "search"))
-    checkpoint = str(teacher.get("checkpoint") or SHIPPED)
-    if not checkpoint.startswith(SHIPPED):
-        _need_absolute(path, "teacher.checkpoint", checkpoint, "an absolute path on the cluster, or s3://...")
+    dataset, search = (written.get(key) or {} for key in ("dataset", "search"))
+    for key, value in _teacher_places(written).items():
+        if not value.startswith(SHIPPED):
+            _need_absolute(path, key, value, "an absolute path on the cluster, or s3://...")
     for index, earlier in enumerate(search.get("warm_start") or ()):
         _need_absolute(path, f"search.warm_start.{index}", str(earlier), "an absolute path on the cluster")
     root = dataset.get("root")
@@ -148,9 +148,16 @@ def _own_code(written: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _shipped(written: Mapping[str, Any]) -> set[str]:
-    """The name of a checkpoint that comes with kdsweep looks like that of an object."""
-    checkpoint = str((written.get("teacher") or {}).get("checkpoint") or "")
-    return {checkpoint} if checkpoint.startswith(SHIPPED) else set()
+    """The names of checkpoints that come with kdsweep look like those of objects."""
+    return {value for value in _teacher_places(written).values() if value.startswith(SHIPPED)}
+
+
+def _teacher_places(written: Mapping[str, Any]) -> dict[str, str]:
+    """Return the checkpoints of all teachers and the students that are teachers, by their keys."""
+    several = written.get("teachers") or {}
+    sections = {"teacher": written.get("teacher") or {}} | {f"teachers.{name}": several[name] or {} for name in several}
+    found = {f"{at}.{key}": section.get(key) for at, section in sections.items() for key in ("checkpoint", "student")}
+    return {key: str(value) for key, value in found.items() if value}
 
 
 def _further(code: Sequence[Path]) -> dict[str, Path]:

@@ -24,7 +24,7 @@ from kdsweep.models import count_flops, count_parameters, size_mb
 from kdsweep.registry import import_from
 from kdsweep.results.frames import load_results
 from kdsweep.results.predictor import predict
-from kdsweep.search.plan import rule_of
+from kdsweep.search.plan import budget_of, rule_of
 from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
@@ -162,7 +162,7 @@ class TrialRun(Work):
     def steps(self) -> Iterator[Report]:
         """Train epoch by epoch."""
         bench = warm_workbench(self._place, self.alone)
-        milestones = rule_of(bench.spec).milestones
+        milestones = rule_of(bench.spec, budget_of(bench.spec, self._config)).milestones
         folder = self._place.sweep.trial(self.name)
         _prepare(folder)
         run = self._run = _Run(folder.state, folder.best, folder.hang, bench.spec)
@@ -232,6 +232,7 @@ class ConfirmRun(Work):
         else:
             training.restore_best()
             measured |= {bench.spec.goal.column: training.best_value} | tested(bench, training.inference)
+            measured |= agreement(bench, training.inference, self._config)
         write_json(folder.result, measured)
         self._run = None
         discard(folder.state, folder.hang)
@@ -259,7 +260,9 @@ class ScoreTeacher(Work):
         """Evaluate the teacher and write the metrics."""
         bench = warm_workbench(self._place, self.alone)
         self._place.fetch()
-        write_json(self._place.sweep.teacher_test, tested(bench, bench.teacher.model))
+        for name in bench.spec.teacher_names:
+            sweep = self._place.sweep.of_teacher(name)
+            write_json(sweep.teacher_test, tested(bench, bench.taught_by(name).teacher.model))
         yield Report("test_scored", True, pause=True)
 
 
@@ -311,12 +314,16 @@ class MeasureCosts(Work):
             yield Report("measuring", place)
             model = bench.training(config, 0, sweep.root / "none").inference
             measured = latency.costs(sweep, model, samples)
-            students.append({"width": config["width"], "method": config["method"], **measured})
+            which = {name: config[name] for name in ("student", "width", "method") if name in config}
+            students.append(which | measured)
         yield Report("measuring", len(self._configs))
-        teacher = latency.costs(sweep, bench.teacher.model, samples)
-        teacher["flops"] = count_flops(bench.teacher.model, samples[:1])
+        teachers = {}
+        for name in bench.spec.teacher_names:
+            model = bench.taught_by(name).teacher.model
+            teachers[name] = {**latency.costs(sweep, model, samples), "flops": count_flops(model, samples[:1])}
+        found = {"teachers": teachers} if bench.spec.teachers else {"teacher": teachers[""]}
         where = {"device": bench.device.type, "threads": torch.get_num_threads(), "machine": device_name(bench.device)}
-        yield Report("costs", {"students": students, "teacher": teacher, **where}, pause=True)
+        yield Report("costs", {"students": students, **found, **where}, pause=True)
 
 
 class _Run:
@@ -396,6 +403,16 @@ def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:
 def _not_measured(bench: Workbench) -> dict[str, float]:
     """NaN for everything that a confirmation run measures after training."""
     return dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in _metrics(bench))), float("nan"))
+
+
+def agreement(bench: Workbench, model: nn.Module, config: Config) -> dict[str, float]:
+    """Return the share of test samples that a student classifies as its teacher does, if the sweep has several.
+
+    Empty for plain students, and for tasks whose logits are no classes.
+    """
+    if "teacher" not in config or not bench.spec.teachers:
+        return {}
+    return {"test_agreement": bench.agreement(model, config)}
 
 
 def _metrics(bench: Workbench) -> dict[str, Metric]:

@@ -126,7 +126,7 @@ def _timer() -> type[Timer]:
 def within_latency(
     spec: SweepSpec, space: SearchSpace, sweep: SweepDir, sample: torch.Tensor, shape: InputSpec, num_classes: int
 ) -> SearchSpace:
-    """Return a search space without the widths at which the untrained student is slower than the sweep allows.
+    """Return a search space without the students that, untrained, are slower than the sweep allows.
 
     Args:
         spec: The sweep.
@@ -137,22 +137,24 @@ def within_latency(
         num_classes: Number of classes.
 
     Raises:
-        InputError: If no width is left.
+        InputError: If none is left.
     """
-    limit, found = spec.constraints.latency_ms, dict[float, float]()
+    limit, found, students = spec.constraints.latency_ms, dict[tuple[str, float], float](), spec.students
 
-    def fits(width: float) -> bool:
+    def fits(label: str, width: float) -> bool:
+        student = students[label]
         with torch.random.fork_rng():
-            model = models.build(spec.student.model, shape, num_classes, width, **spec.student.options)
-        found[width] = latency_ms(sweep, model.to(sample.device).to(memory_format=torch.channels_last), sample)
-        return found[width] <= limit
+            model = models.build(student.model, shape, num_classes, width, **student.options)
+        found[label, width] = latency_ms(sweep, model.to(sample.device).to(memory_format=torch.channels_last), sample)
+        return found[label, width] <= limit
 
     kept = space.limit_width(fits)
     if kept is None:
-        width = min(found)
+        label, width = fastest = min(found, key=lambda one: found[one] if space.students else one[1])
+        where = f"{sample.device.type}, {torch.get_num_threads()} threads"
         raise InputError(
-            f"constraints.latency_ms: found {limit:g}; accepted: at least {found[width]:.3g}, the time of "
-            f"{spec.student.model} of width {width:g} ({sample.device.type}, {torch.get_num_threads()} threads)"
+            f"constraints.latency_ms: found {limit:g}; accepted: at least {found[fastest]:.3g}, the time of "
+            f"{label or students[label].model} of width {width:g} ({where})"
         )
     return kept
 

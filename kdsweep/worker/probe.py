@@ -10,12 +10,14 @@ import time
 from dataclasses import asdict, replace
 from typing import Any
 
+from kdsweep import models
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError, SweepError
 from kdsweep.lazy import torch
 from kdsweep.registry import is_user_object
+from kdsweep.search.space import extent
 from kdsweep.seeds import digest_of
 from kdsweep.storage.environment import processor
 from kdsweep.storage.files import write_json
@@ -40,7 +42,9 @@ def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
     if found is not None and found.gpu == _gpu(bench.device):
         return found
     known = found
-    if is_user_object(spec.student.model) or is_user_object(spec.teacher.model):  # user code may change
+    own = any(is_user_object(student.model) for student in spec.students.values())
+    teachers = [spec.of_teacher(name).teacher for name in spec.teacher_names]
+    if own or any(is_user_object(teacher.model) for teacher in teachers):  # user code may change
         found = measure(spec, bench)
     else:
         shared = sweep.store.probe(digest_of(_conditions(spec, bench))[:16])
@@ -58,7 +62,8 @@ def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
 
 def measure(spec: SweepSpec, bench: Workbench) -> Probe:
     """Measure a few training steps on the workbench's device, with this process's threads."""
-    plain = _largest(spec)
+    largest = _largest(spec, bench)
+    plain = largest[0]
     choices = _choices(spec, bench.device)
     # A student that cannot be trained fails later, as a trial with an error, not here.
     try:
@@ -74,16 +79,33 @@ def measure(spec: SweepSpec, bench: Workbench) -> Probe:
     total = torch.cuda.get_device_properties(bench.device).total_memory
     batch = GPU_BYTES // bench.val.batch(torch.arange(1)).nbytes
     val = bench.val.first(max(1, min(MOST, int(batch))))  # a whole batch of evaluation
-    trials = [{**plain, "method": name, "precision": precision} for name in spec.search_space.methods()]
+    methods = spec.search_space.methods()
+    fixed: Config = {"precision": precision, **_most_teachers(spec)}
+    trials = [{**one, **fixed, "method": name} for one in largest for name in methods]
     taken = max(_gpu_bytes(spec, bench, val, trial) for trial in trials)
     return Probe(precision, step_ms, min(taken, total), total, _gpu(bench.device))
 
 
-def _largest(spec: SweepSpec) -> Config:
-    """Return the plain configuration that takes the most memory: the widest student and the largest batches."""
-    plain: Config = {"method": "none", "width": spec.search_space.widest, "lr": spec.train.lr}
+def _largest(spec: SweepSpec, bench: Workbench) -> list[Config]:
+    """Return the plain configurations of the widest students with the largest batches, most parameters first."""
     batch_size = spec.search_space.largest("batch_size")
-    return plain if batch_size is None else plain | {"batch_size": batch_size}
+    fixed: Config = {"method": "none", "lr": spec.train.lr}
+    if batch_size is not None:
+        fixed["batch_size"] = batch_size
+    widest: list[tuple[int, Config]] = []
+    for label, widths in spec.search_space.widths().items():
+        student, width = spec.students[label], max(extent(widths))
+        own: Config = {"student": label} if label else {}
+        shape, classes = bench.data.input_spec, bench.data.num_classes
+        size = models.count(student.model, shape, classes, width, **student.options)[0] if label else 0
+        widest.append((size, {**own, "width": width, **fixed}))
+    return [config for _, config in sorted(widest, key=lambda one: -one[0])]
+
+
+def _most_teachers(spec: SweepSpec) -> Config:
+    """Return the choice of the most teachers at a time, of methods on logits; empty with one teacher."""
+    teacher = spec.search_space.shared.get("teacher")
+    return {"teacher": max(map(str, teacher.every()), key=lambda name: name.count("+"))} if teacher else {}
 
 
 def _gpu(device: torch.device) -> str:
@@ -93,16 +115,25 @@ def _gpu(device: torch.device) -> str:
 def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
     """Return everything that the measurements depend on."""
     cuda = bench.device.type == "cuda"
+    sections = [spec.of_teacher(name).teacher for name in spec.teacher_names]
+    dumped = [section.model_dump(exclude=set() if section.student else {"student"}) for section in sections]
+    teachers: Any = dumped if spec.teachers else dumped[0]  # as earlier versions did
     return {
         "machine": torch.cuda.get_device_name(bench.device) if cuda else processor(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
-        "student": [spec.student.model_dump(), _largest(spec)],
+        "student": _students(spec, bench),
         "data": [bench.data.input_spec.shape, bench.data.num_classes, *bench.data.input_spec.facts.values()],
         "train": spec.train.model_dump(exclude={"epochs"}),
         # Only memory depends on methods and data, and it is measured only on GPUs.
-        "memory": [2, spec.search_space.methods(), spec.teacher.model_dump(), bench.data.digest] if cuda else [],
+        "memory": [2, spec.search_space.methods(), teachers, bench.data.digest] if cuda else [],
     }
+
+
+def _students(spec: SweepSpec, bench: Workbench) -> list[Any]:
+    """Return the students with their largest configurations; as earlier versions did if there is one."""
+    largest = _largest(spec, bench)
+    return [spec.student.model_dump(), largest[0]] if spec.student else largest
 
 
 def _choices(spec: SweepSpec, device: torch.device) -> tuple[str, ...]:
@@ -138,7 +169,9 @@ def _short(spec: SweepSpec, bench: Workbench, config: Config, val: Samples, teac
     recipe = trial_recipe(spec, config, seed=0)
     recipe = replace(recipe, optimization=recipe.optimization.model_copy(update={"epochs": 1000}))
     train = bench.train.first(STEPS * recipe.optimization.batch_size)
-    return Training(recipe, bench.data, train, val, bench.source(recipe) if teacher else NoTeacher(bench.device))
+    return Training(
+        recipe, bench.data, train, val, bench.source(recipe, config) if teacher else NoTeacher(bench.device)
+    )
 
 
 def _gpu_bytes(spec: SweepSpec, bench: Workbench, val: Samples, config: Config) -> int:

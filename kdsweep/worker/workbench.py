@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from kdsweep import models, tasks
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
-from kdsweep.errors import CheckpointError
-from kdsweep.lazy import torch
+from kdsweep.errors import CheckpointError, ModelError
+from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.registry import import_from
+from kdsweep.search.space import OF_ENSEMBLES
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.teacher import build as teachers
 from kdsweep.teacher.build import TeacherCard
+from kdsweep.teacher.ensemble import Ensemble, mean_logits, need_logits_only, shares_of
 from kdsweep.teacher.outputs import (
     OutputStore,
     StoredOutputs,
@@ -27,6 +31,7 @@ from kdsweep.teacher.outputs import (
     save_example,
     trial_needs,
 )
+from kdsweep.training.batches import batch_size
 from kdsweep.training.cohort import Cohort
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.teaching import NoTeacher, TeacherSource
@@ -54,7 +59,7 @@ def provide_teacher(
 def prepared_teacher(
     spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device
 ) -> Generator[dict[str, float], None, TeacherCard]:
-    """Put the teacher into the sweep directory. Without augmentation, also put its outputs into the store.
+    """Put the teachers into the sweep directory. Without augmentation, also put their outputs into the store.
 
     Args:
         spec: The sweep.
@@ -63,15 +68,30 @@ def prepared_teacher(
         device: Device of the teacher.
 
     Yields:
-        The metrics of each training epoch, if the teacher is trained now.
+        The metrics of each training epoch, if a teacher is trained now, and the number of its epochs as `of`.
 
     Returns:
-        The teacher's card.
+        The teacher's card; of several, that of the best by the objective.
 
     Raises:
         CheckpointError: If the checkpoint does not fit the model.
         TeacherError: If the teacher is too weak to distil from.
     """
+    cards: list[TeacherCard] = []
+    for name in spec.teacher_names:
+        steps = _prepared(spec.of_teacher(name), sweep.of_teacher(name), data, device)
+        while True:
+            try:
+                yield {**next(steps), "of": spec.of_teacher(name).teacher.train.epochs}
+            except StopIteration as end:
+                cards.append(end.value)
+                break
+    return max(cards, key=lambda card: spec.goal.score(card.measured[spec.goal.column]))
+
+
+def _prepared(
+    spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device
+) -> Generator[dict[str, float], None, TeacherCard]:
     card = teachers.stored(spec, data, sweep)
     if card is None:
         card = yield from teachers.make(spec, data, sweep.store, device)
@@ -108,7 +128,7 @@ class Workbench:
         spec: The sweep.
         sweep: The sweep directory, with the teacher in it.
         data: The prepared data set.
-        card: The teacher's card.
+        card: The teacher's card; of several, that of the first.
         device: Device for training.
     """
 
@@ -118,13 +138,31 @@ class Workbench:
         self.device = device
         self._sweep = sweep
         self._card = card
-        self._flops: dict[tuple[float, str], int] = {}
+        self._flops: dict[str, int] = {}
         self._outputs: dict[str, StoredOutputs] = {}
+        self._taught: dict[str, Workbench] = {}
 
     @classmethod
     def of(cls, spec: SweepSpec, sweep: SweepDir, data: Prepared, device: torch.device) -> Workbench:
-        """Create the workbench of a sweep whose teacher is ready."""
-        return cls(spec, sweep, data, TeacherCard.read(sweep.teacher_card), device)
+        """Create the workbench of a sweep whose teachers are ready."""
+        first = sweep.of_teacher(spec.teacher_names[0])
+        return cls(spec, sweep, data, TeacherCard.read(first.teacher_card), device)
+
+    def taught_by(self, name: str) -> Workbench:
+        """Return the workbench of one of several teachers, which shares the splits; an empty name is the only one."""
+        if not name:
+            return self
+        if name not in self._taught:
+            sweep = self._sweep.of_teacher(name)
+            card = TeacherCard.read(sweep.teacher_card)
+            bench = Workbench(self.spec.of_teacher(name), sweep, self.data, card, self.device)
+            bench.__dict__["train"] = self.train  # a cached property
+            self._taught[name] = bench
+        return self._taught[name]
+
+    def teachers_of(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the teachers of a configuration; of one that does not say which, the first."""
+        return tuple(str(config.get("teacher", self.spec.teacher_names[0])).split("+"))
 
     @cached_property
     def precision(self) -> str:
@@ -184,7 +222,7 @@ class Workbench:
             state: File of the saved state; may not exist yet.
         """
         recipe = self._recipe(config, seed)
-        return resumed(lambda: Training(recipe, self.data, self.train, self.val, self.source(recipe)), state)
+        return resumed(lambda: Training(recipe, self.data, self.train, self.val, self.source(recipe, config)), state)
 
     def cohort(self, configs: Sequence[Config], seed: int) -> Cohort:
         """Create the runs of several configurations as one computation.
@@ -196,17 +234,19 @@ class Workbench:
         Raises:
             ModelError: If they cannot train as one.
         """
+        if len({tuple(config.get(name) for name in ("teacher", *OF_ENSEMBLES)) for config in configs}) > 1:
+            raise ModelError("these runs cannot train as one: their teachers differ")
         recipes = [self._recipe(config, seed) for config in configs]
-        return Cohort(recipes, self.data, self.train, self.val, self.source(recipes[0]))
+        return Cohort(recipes, self.data, self.train, self.val, self.source(recipes[0], configs[0]))
 
     def samples(self, count: int) -> torch.Tensor:
         """Model input of `count` validation samples, [count, ...]; repeated if there are fewer."""
         return self.val.batch(torch.arange(count) % len(self.val))
 
     def flops(self, training: Training) -> int:
-        """Floating-point operations of a run's student for one sample; computed once per width and method."""
+        """Floating-point operations of a run's student for one sample; computed once per student and method."""
         recipe = training.recipe
-        key = recipe.width, recipe.method
+        key = repr((recipe.model, recipe.options, recipe.width, recipe.method))
         if key not in self._flops:
             self._flops[key] = self._count_flops(training)
         return self._flops[key]
@@ -222,12 +262,39 @@ class Workbench:
             return models.flops(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)
         return models.count_flops(training.inference, data.input_spec.example(1, self.device))
 
-    def source(self, recipe: Recipe) -> TeacherSource:
-        """Return the source of a run's teacher outputs: none, the stored files or the model."""
+    def source(self, recipe: Recipe, config: Mapping[str, Any] = MappingProxyType({})) -> TeacherSource:
+        """Return the source of a run's teacher outputs: none, the stored files or the model, or several of these.
+
+        Args:
+            recipe: The run's settings.
+            config: Its configuration, which names the teacher if there are several.
+        """
         needs = trial_needs(recipe.method, recipe.method_params)
         if not needs:
             return NoTeacher(self.device)
-        outputs = self.outputs_of(recipe.augment)
+        names = self.teachers_of(config)
+        if len(names) == 1:
+            return self.taught_by(names[0])._source(needs, recipe.augment)
+        need_logits_only(recipe.method, "+".join(names), needs)
+        sources = [self.taught_by(name)._source(needs, recipe.augment) for name in names]
+        return Ensemble(sources, shares_of(config, len(names)), str(config.get("teacher_mean", "logits")))
+
+    def agreement(self, model: nn.Module, config: Mapping[str, Any]) -> float:
+        """Return the share of test samples that a model classifies as the teachers of a configuration do."""
+        names = self.teachers_of(config)
+        mean, shares = str(config.get("teacher_mean", "logits")), shares_of(config, len(names))
+        teachers = [self.taught_by(name).teacher for name in names]
+        model.eval()
+        equal = 0
+        with torch.inference_mode():
+            for batch, _ in self.test.batches(batch_size(model, self.test)):
+                theirs = [teacher.outputs(batch).logits for teacher in teachers]
+                wanted = mean_logits(theirs, shares, mean) if len(names) > 1 else theirs[0]
+                equal += int((model(batch).argmax(dim=1) == wanted.argmax(dim=1)).sum())
+        return equal / len(self.test)
+
+    def _source(self, needs: frozenset[str], augment: str) -> TeacherSource:
+        outputs = self.outputs_of(augment)
         if outputs.store.holds(needs):
             return StoredTeacher(outputs, needs, self.example)
         return self.teacher

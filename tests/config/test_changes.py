@@ -44,7 +44,7 @@ def edit(sweep, old, new):
         ("metric: val_accuracy", "metric: val_loss", "objective.metric: val_accuracy -> val_loss"),
         ("  grace_epochs: 1\n", "", "scheduler.grace_epochs: 1 -> None"),
         ("choice: [0.25, 0.5]", "choice: [0.25]", "space.width.choice: [0.25, 0.5] -> [0.25]"),
-        ("student:\n", "extra: 1\nstudent:\n", "extra: None -> 1"),
+        ("\nstudent:\n", "\nextra: 1\nstudent:\n", "extra: None -> 1"),
     ],
 )
 def test_an_edited_spec_is_refused_and_the_difference_shown(old, new, change, sweep):

@@ -11,7 +11,7 @@ import pytest
 from inputs import CHECKPOINT, CODE, SET, SPEC, refused
 
 from kdsweep.config.load import load_spec, notes
-from kdsweep.config.shapes import EXAMPLES
+from kdsweep.config.shapes import EXAMPLES, fields_of
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.errors import SpecError
 from kdsweep.methods import METHODS
@@ -318,7 +318,7 @@ def test_a_fault_is_one_line_with_file_and_line(fault, sweep_file):
 def test_every_required_key_has_an_example():
     assert {key for key, field in SweepSpec.model_fields.items() if field.is_required()} == EXAMPLES.keys()
     for key in ("dataset", "teacher", "student"):
-        fields = SweepSpec.model_fields[key].annotation.model_fields
+        fields = fields_of(SweepSpec.model_fields[key].annotation)
         assert {name for name, field in fields.items() if field.is_required()} == EXAMPLES[key].keys()
 
 

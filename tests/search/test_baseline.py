@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from kdsweep.config.load import load_spec
 from kdsweep.config.spec import SweepSpec
 from kdsweep.results.frames import load_results
+from kdsweep.search import plan as plan_module
 from kdsweep.search import study as study_module
 from kdsweep.search.baseline import PlainShare
 from kdsweep.search.proposer import Proposer
@@ -139,7 +140,7 @@ class StopsAll(StoppingRule):
 
 
 def test_the_best_plain_trial_of_a_width_is_trained_to_the_end_whatever_the_rule(tmp_path, monkeypatch):
-    monkeypatch.setattr(study_module, "rule_of", lambda spec: StopsAll(EPOCHS))
+    monkeypatch.setattr(plan_module, "rule_of", lambda spec, epochs=0: StopsAll(EPOCHS))
     results = searched(spec_of(tmp_path))
     complete = results.trials[results.trials["state"] == "COMPLETE"]
     assert set(complete["method"]) == {"none"}
@@ -150,7 +151,7 @@ def test_the_best_plain_trial_of_a_width_is_trained_to_the_end_whatever_the_rule
 
 
 def test_a_failed_plain_trial_protects_nobody_and_the_next_best_is_protected(tmp_path, monkeypatch):
-    monkeypatch.setattr(study_module, "rule_of", lambda spec: StopsAll(EPOCHS))
+    monkeypatch.setattr(plan_module, "rule_of", lambda spec, epochs=0: StopsAll(EPOCHS))
     spec = spec_of(tmp_path, trials=3, points=[{"method": "none", "width": 1.0, "lr": lr} for lr in (0.01, 0.02, 0.03)])
     study = Study(spec, spec.sweep_dir, spec.search_space)
     first, second, third = (study.ask() for _ in range(3))

@@ -70,16 +70,16 @@ def test_a_grid_over_a_continuous_range_is_refused():
     ],
 )
 def test_widths_that_break_a_constraint_are_taken_out_of_the_space(written, kept):
-    space = SearchSpace.parse({"method": ["none"], "width": written}).limit_width(lambda width: width <= 0.6)
+    space = SearchSpace.parse({"method": ["none"], "width": written}).limit_width(lambda _, width: width <= 0.6)
     assert space.shared["width"].written() == kept
 
 
 def test_a_range_of_widths_is_cut_at_the_constraint():
     space = SearchSpace.parse({"method": ["none"], "width": {"uniform": [0.1, 2.0]}})
-    cut = space.limit_width(lambda width: width <= 0.6).shared["width"]
+    cut = space.limit_width(lambda _, width: width <= 0.6).shared["width"]
     assert cut.low == 0.1
     assert cut.high == pytest.approx(0.6, abs=1e-9)
-    assert space.limit_width(lambda width: False) is None
+    assert space.limit_width(lambda _, width: False) is None
 
 
 def test_a_point_is_held_against_the_space_of_its_method():

@@ -85,7 +85,7 @@ def test_a_search_taken_up_again_proposes_the_same():
 
 
 def test_samplers_see_values_minus_the_best_of_the_same_width_at_the_same_epoch():
-    memory = BoundedMemory(recent=10, group_by="width")
+    memory = BoundedMemory(recent=10, group_of=lambda params: params["width"])
     study = optuna.create_study(storage=memory, direction="maximize")
     trials = []
     for width, values in ((0.25, [0.3, 0.5]), (0.25, [0.4]), (1.0, [0.7, 0.9]), (1.0, [0.6, 0.8])):

@@ -26,9 +26,9 @@ from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.trainer import DivergedError, Training
 
 # The largest difference of a metric after some ten steps, and of a tensor's norm. Rounding that moves one activation
-# across the kink of a ReLU changes a gradient visibly, and batch norm and Adam amplify rounding: a weight with a gradient
-# of zero but for rounding moves by the learning rate. Students with batch norm are therefore compared with SGD and
-# `ROUGHLY`.
+# across the kink of a ReLU changes a gradient visibly, and batch norm and Adam amplify rounding: a weight with a
+# gradient of zero but for rounding moves by the learning rate. Students with batch norm are therefore compared with
+# SGD and `ROUGHLY`.
 TOLERANCE, ROUGHLY = 1e-4, 5e-3
 STACKED = sorted(name for name in METHODS if "stacks" in vars(METHODS[name]))
 ALONE = sorted(set(METHODS) - set(STACKED))

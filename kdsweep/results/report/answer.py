@@ -14,6 +14,7 @@ from kdsweep.results.report.charts.gains import BASELINES
 from kdsweep.results.report.charts.size import COSTS
 from kdsweep.results.report.charts.style import named, words
 from kdsweep.results.report.found import Found, measured_trials, settings_text
+from kdsweep.results.sizes import size_text
 from kdsweep.results.speed import within_noise
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.trial import STATE_WORDS, State
@@ -37,7 +38,7 @@ def answer(found: Found) -> tuple[str, str]:
 def _verdict(found: Found, row: Mapping[str, Any]) -> str:
     goal = found.goal
     front = f" by {words(goal.column)} on the Pareto front" if len(found.spec.goals) > 1 else ""
-    student = f"The best student{front}, {row['trial']} ({named(str(row['method']))}, width {row['width']:g}), reaches"
+    student = f"The best student{front}, {row['trial']} ({named(str(row['method']))}, {size_text(row)}), reaches"
     judged = confirmed_row(found, row["trial"])
     if not judged:
         teacher = _teacher_value(found, goal.column)

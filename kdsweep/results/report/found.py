@@ -53,10 +53,18 @@ class Found(Protocol):
     def teacher(self) -> dict[str, Any]:
         """Description of the teacher."""
 
+    @property
+    def teachers(self) -> dict[str, dict[str, Any]]:
+        """Descriptions of all teachers by name."""
+
+    @property
+    def taught(self) -> pd.DataFrame:
+        """What each of several teachers gave at each size."""
+
     def best(self, top: int = 1) -> pd.DataFrame:
         """The best trials, best first."""
 
-    def plain(self, width: float | None = None) -> pd.DataFrame:
+    def plain(self, width: float | None = None, *, like: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """The best complete plain trial."""
 
     def effort(self) -> pd.DataFrame:

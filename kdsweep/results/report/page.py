@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 from kdsweep.errors import InputError, printable
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.importance import VERSUS_DASHBOARD
-from kdsweep.results.report import answer, places, tested
+from kdsweep.results.report import answer, places, taught, tested
 from kdsweep.results.report.charts import curves, gains, settings, size, workers
 from kdsweep.results.report.charts.style import Chart, words
 from kdsweep.results.report.found import Found
@@ -99,7 +99,7 @@ def render(found: Found, running: bool, live: str = "") -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     path = places.shortest(found.sweep.place)
     environment = _read(found.sweep.environment)
-    sections = [*_sections(found), *tested.sections(found, path, running)]
+    sections = [*_sections(found), *taught.sections(found), *tested.sections(found, path, running)]
     busy = workers.utilisation(environment)
     figures = {name: chart for section in sections for name, chart in section.charts.items()} | {"workers": busy}
     first, second = answer.answer(found)

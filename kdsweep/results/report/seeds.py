@@ -28,7 +28,7 @@ def seed_differences(found: Found, row: Mapping[str, Any], gain: str) -> list[fl
     config = _config_of(found, str(row["trial"]))
     if not config:
         return []
-    baseline = plain_twin(config) if gain == "kd_gain" else _tuned(found, float(row["width"]))
+    baseline = plain_twin(config) if gain == "kd_gain" else _tuned(found, row)
     if not baseline:
         return []
     seeds = (derived_seed(found.spec.seed, "confirm", number) % 2**31 for number in range(MOST_SEEDS))
@@ -43,8 +43,8 @@ def _config_of(found: Found, trial: str) -> Config:
     return json.loads(rows.iloc[0]) if len(rows) else {}
 
 
-def _tuned(found: Found, width: float) -> Config:
-    plain = found.plain(width)
+def _tuned(found: Found, row: Mapping[str, Any]) -> Config:
+    plain = found.plain(like=row)
     return json.loads(plain["config"].iloc[0]) if len(plain) else {}
 
 

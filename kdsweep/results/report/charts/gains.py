@@ -12,6 +12,7 @@ from kdsweep.results.effort import efforts
 from kdsweep.results.report.charts.style import BLUE, INK, ORANGE, Chart, named, new_figure, nothing, text
 from kdsweep.results.report.found import Found
 from kdsweep.results.report.seeds import seed_differences
+from kdsweep.results.sizes import size_text
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import is_fraction, shown_gain
 
@@ -37,7 +38,7 @@ def gains(found: Found) -> Chart:
     margin = float(rows[0]["margin"]) * scale if rows[0].get("margin") == rows[0].get("margin") else 0.0
     if margin:
         figure.add_vrect(x0=-margin, x1=margin, fillcolor="rgba(128,128,128,0.12)", line_width=0, layer="below")
-    labels = [f"{text(row['trial'])}<br>{text(named(str(row['method'])))}, width {row['width']:g}" for row in rows]
+    labels = [f"{text(row['trial'])}<br>{text(named(str(row['method'])))}, {text(size_text(row))}" for row in rows]
     places = list(range(len(rows)))
     figure.update_yaxes(tickvals=places, ticktext=labels, range=[len(rows) - 0.4, -0.6], showgrid=False)
     figure.update_xaxes(title={"text": f"gain on the test split ({unit})"}, ticks="", tickformat="+~g")

@@ -27,6 +27,7 @@ from kdsweep.results.report.charts.style import (
     words,
 )
 from kdsweep.results.report.found import Found, complete_trials, measured_trials, methods_of, settings_text
+from kdsweep.results.sizes import columns_of
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import shown
 
@@ -98,7 +99,7 @@ def parallel(found: Found) -> Chart:
 
 def _settings(trials: pd.DataFrame) -> list[str]:
     """The searched settings that differ between trials."""
-    leading = ["method", "width", "temperature", "alpha", "lr"]
+    leading = ["method", *columns_of(trials), "temperature", "alpha", "lr"]
     end = list(trials.columns).index("epochs")
     own = [name for name in trials.columns[:end] if name not in (*leading, "trial", "number", "state")]
     own = [name for name in own if not name.startswith("rung.")]

@@ -1,0 +1,130 @@
+"""Students of earlier sweeps as teachers: `teacher: {student: runs/big/best}`."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsweep.config.spec import SweepSpec, TeacherSpec, read_spec
+from kdsweep.errors import InputError
+from kdsweep.storage import weights
+from kdsweep.storage.fetched import local_copy
+from kdsweep.storage.paths import SweepDir
+from kdsweep.storage.places import Place
+
+BEST = "best"
+_ACCEPTED = "accepted: a folder of kdsweep export, or a sweep's directory followed by a trial or best: runs/big/best"
+
+
+@dataclass(frozen=True)
+class Graduate:
+    """A student that can teach.
+
+    Attributes:
+        model: Its model.
+        width: Its width.
+        options: Further arguments of the model.
+        weights: Its weights.
+        class_names: The classes in the order of its logits.
+    """
+
+    model: str
+    width: float
+    options: dict[str, Any]
+    weights: Path
+    class_names: tuple[str, ...]
+
+
+def resolved(spec: SweepSpec) -> SweepSpec:
+    """Return the spec with the model and the checkpoint of every teacher that is a student.
+
+    Raises:
+        InputError: If there is no such student.
+    """
+    teachers = {name: with_student(teacher) for name, teacher in spec.teachers.items()}
+    return spec.replaced(teacher=with_student(spec.teacher), teachers=teachers)
+
+
+def with_student(teacher: TeacherSpec) -> TeacherSpec:
+    """Fill in the model and the checkpoint of a teacher that is a student; others are returned unchanged.
+
+    Raises:
+        InputError: If there is no such student.
+    """
+    if teacher.student is None or teacher.model:  # resolved already
+        return teacher
+    place = Place.of(teacher.student).text
+    found = graduate(place)
+    taken = {"model": found.model, "width": found.width, "options": found.options, "checkpoint": str(found.weights)}
+    return teacher.model_copy(update={"student": place, **taken})
+
+
+def graduate(place: str) -> Graduate:
+    """Find a student by its exported folder or in its sweep.
+
+    Raises:
+        InputError: If it is not there, its weights were not kept, or it has a head of its own.
+    """
+    path = Path(place)
+    sweep = next((root for root in (path, path.parent, path.parent.parent) if (root / "spec.yaml").is_file()), None)
+    found = _exported(place) if sweep is None else _of_sweep(SweepDir(sweep), path.name if path != sweep else BEST)
+    if weights.metadata(found.weights).get("head"):
+        raise InputError(
+            f"{place}: was taught with simkd or alike, whose students have a head of their own; {_ACCEPTED}"
+        )
+    return found
+
+
+def _exported(place: str) -> Graduate:
+    if not Place.of(place).is_remote and not (Path(place) / "config.json").is_file():
+        raise InputError(f"no student at {place}; {_ACCEPTED}")
+    folder = local_copy(place, "student")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config["head"]:
+            raise InputError(f"{place}: its student has a head of its own; accepted: students of other methods")
+        names, model, options = tuple(map(str, config["class_names"])), str(config["model"]), dict(config["options"])
+        return Graduate(model, float(config["width"]), options, folder / "model.safetensors", names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{place}: config.json cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _of_sweep(sweep: SweepDir, trial: str) -> Graduate:
+    import pandas as pd
+
+    spec = read_spec(sweep)
+    try:
+        trials = pd.read_parquet(sweep.trials_frame)
+        confirmed = pd.read_parquet(sweep.confirmed_frame) if sweep.confirmed_frame.is_file() else pd.DataFrame()
+        names = tuple(map(str, json.loads(sweep.data.read_text(encoding="utf-8"))["class_names"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{sweep.root}: has no results yet; let the sweep finish, or resume it") from error
+    kept = trials[[sweep.trial(str(key)).best.is_file() for key in trials["trial"]]]
+    key = _best(kept, confirmed, spec) if trial == BEST else _named(trials, trial, sweep)
+    if key not in set(kept["trial"]):
+        raise InputError(f"{sweep.root}: the weights of trial {key or trial} were not kept; accepted: best, or a trial "
+                         f"such as {', '.join(kept['trial'].head(3))}")  # fmt: skip
+    config = json.loads(kept.set_index("trial").loc[key, "config"])
+    student = spec.student_of(config)
+    return Graduate(student.model, float(config["width"]), student.options, sweep.trial(key).best, names)
+
+
+def _best(kept: Any, confirmed: Any, spec: SweepSpec) -> str:
+    """Return the best trial with weights: by its mean over fresh seeds if some are confirmed, else by the search."""
+    goal = spec.goal
+    tested = confirmed[confirmed["trial"].isin(kept["trial"])] if len(confirmed) else confirmed
+    ranked = tested if len(tested) else kept[kept["state"] == "COMPLETE"]
+    scores = {str(row["trial"]): goal.score(float(row[goal.column])) for row in ranked.to_dict("records")}
+    return max((key for key in scores if math.isfinite(scores[key])), key=lambda key: scores[key], default="")
+
+
+def _named(trials: Any, trial: str, sweep: SweepDir) -> str:
+    keys = [str(key) for key in trials["trial"]]
+    found = [key for key in keys if trial == key or (trial.isdecimal() and int(trial) == int(key.partition("-")[0]))]
+    if len(found) != 1:
+        examples = ", ".join(keys[:3])
+        raise InputError(f"{sweep.root}: no trial {trial!r}; accepted: best, or a trial such as {examples}")
+    return found[0]

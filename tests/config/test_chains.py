@@ -1,0 +1,66 @@
+"""Students of earlier sweeps as teachers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import kdsweep
+from kdsweep.config.chains import graduate
+from kdsweep.config.load import load_spec
+from kdsweep.config.spec import read_spec
+from kdsweep.errors import InputError, SpecError
+from kdsweep.storage import weights
+
+
+def test_the_best_student_of_a_sweep_teaches(swept, sweep_file):
+    results = kdsweep.load_results(swept)
+    (best,) = results.best(1)["trial"]
+    spec = load_spec(sweep_file, {"teacher": {"student": f"{swept}/best"}})
+    assert (spec.teacher.model, spec.teacher.width) == ("mnist_student", results.config(best)["width"])
+    assert spec.teacher.checkpoint == str(results.sweep.trial(best).best)
+    assert spec.teacher.student == f"{swept}/best"
+    spec.sweep_dir.root.mkdir(parents=True)
+    spec.save(spec.sweep_dir.spec)
+    assert read_spec(spec.sweep_dir).teacher == spec.teacher
+
+
+def test_a_trial_a_whole_sweep_and_an_exported_folder_teach(swept, tmp_path):
+    results = kdsweep.load_results(swept)
+    (best,) = results.best(1)["trial"]
+    (folder,) = results.export(tmp_path / "students", top=1)
+    expected = weights.load(results.sweep.trial(best).best)
+    number = str(int(results.trial(best)["number"]))
+    for place in (swept, swept / best, swept / number, swept / "trials" / best, folder):
+        found = graduate(str(place))
+        assert (found.model, found.width) == ("mnist_student", results.config(best)["width"])
+        state = weights.load(found.weights)
+        assert state.keys() == expected.keys()
+        assert all(state[name].equal(expected[name]) for name in expected)
+        assert len(found.class_names) == 10
+
+
+@pytest.mark.parametrize(("place", "fault"), [
+    ("nowhere", "no student at"),
+    ("{swept}/9999", "no trial '9999'; accepted: best, or a trial such as"),
+    ("{swept}/worst", "no trial 'worst'"),
+])  # fmt: skip
+def test_a_student_that_is_not_there_is_one_line(swept, sweep_file, place, fault):
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"teacher": {"student": place.format(swept=swept)}})
+    (line,) = caught.value.faults
+    assert "teacher.student: " in line
+    assert fault in line
+
+
+def test_a_student_of_other_classes_is_refused(swept, sweep_file, tmp_path):
+    (folder,) = kdsweep.load_results(swept).export(tmp_path / "students", top=1)
+    config = json.loads((folder / "config.json").read_text())
+    config["class_names"][3] = "cat"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SpecError, match="its classes are not those of mnist_mini: '3' and 'cat' differ"):
+        load_spec(sweep_file, {"teacher": {"student": str(folder)}})
+    (folder / "config.json").write_text(json.dumps(config | {"head": {"kind": "transfer"}}))
+    with pytest.raises(InputError, match="a head of its own"):
+        graduate(str(folder))

@@ -93,7 +93,7 @@ class Cohort:
         self.members = [Member(one, one.goal.worst) for one in recipes]
         self._train, self._val, self._teacher = train, val, teacher
         self._device = train.device
-        self._task, self._classes = data.task, data.num_classes
+        self._task, self._classes, self._input = data.task, data.num_classes, data.input_spec
         self._metrics = data.task.measured((recipe.goal.metric, *recipe.metrics), data.num_classes)
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
         model = models.build(recipe.model, data.input_spec, data.num_classes, recipe.width, **recipe.options)
@@ -192,7 +192,7 @@ class Cohort:
 
         recipe = self.members[0].recipe
         batch = self._train.batch(torch.arange(min(2, len(self._train))))
-        tapped = self._task.tapped(model.eval(), taps)
+        tapped = self._task.tapped(model.eval(), taps, self._input)
         with torch.no_grad():
             example = tapped(batch)
         tapped.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from kdsweep.lazy import torch
 from kdsweep.tasks.arrays import Unvaried
-from kdsweep.tasks.base import View
+from kdsweep.tasks.base import Mixed, View
 from kdsweep.tasks.order import on_device
 
 MULTIPLE = 8  # lengths are rounded up to it, so that there are few shapes
@@ -47,6 +47,10 @@ class Texts:
     def view(self, augment: str, seed: int, epoch: int) -> View:
         """Every epoch has the same, unaugmented view."""
         return Unvaried()
+
+    def targets(self, index: torch.Tensor, view: View) -> torch.Tensor | Mixed:
+        """The labels at `index` [B]."""
+        return self.labels[index]
 
     def batch(self, index: torch.Tensor, view: View | None = None) -> torch.Tensor:
         """Tokens [B, T] at `index` [B], int64 and of full length."""

@@ -6,6 +6,7 @@ import itertools
 import shutil
 from pathlib import Path
 
+import corpus
 import pytest
 from inputs import SET, SWEEP, refused
 from PIL import Image
@@ -70,7 +71,8 @@ def test_every_shipped_sweep_file_reads_back_unedited(path, tmp_path):
     for split, name in itertools.product(("train", "test"), "ab"):
         (tmp_path / "images" / split / name).mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "images" / split / name / "1.png")
-    root = {"dataset.root": str(tmp_path / "images")} if path.stem == "image_folder" else {}
+    own = {"image_folder": tmp_path / "images", "text": corpus.write(tmp_path / "texts")}
+    root = {"dataset.root": str(own[path.stem])} if path.stem in own else {}
     spec = load_spec(path, {"storage": str(tmp_path)} | root)
     spec.save(spec.sweep_dir.spec)
     assert differences(read_spec(spec.sweep_dir).comparable(), spec.comparable()) == []

@@ -64,27 +64,31 @@ def _mirrored(sweep: SweepDir, mirror: Mirror, tell: Callable[[str], object], ev
     except StoreError as error:
         raise SweepDirError(f"{sweep}: cannot be used: {reason_of(error)}") from error
     try:
-        try:
-            found = logs.take_over()
-            mirror.sync(sweep.root, is_any if everything else is_told, drop=is_any)
-            mirror.write_logs(sweep.root, found)
-        except StoreError as error:
-            raise SweepDirError(f"{sweep}: cannot be used: {reason_of(error)}") from error
-        mirror.logs = logs
         with _written_every_second(lease, logs, sweep):
+            try:
+                found = logs.take_over()
+                mirror.sync(sweep.root, is_any if everything else is_told, drop=is_any)
+                mirror.write_logs(sweep.root, found)
+            except StoreError as error:
+                raise SweepDirError(f"{sweep}: cannot be used: {reason_of(error)}") from error
+            mirror.logs = logs
             yield
-        try:
-            following.publish(sweep.tensorboard)
-            logs.compact()
-        except StoreError as error:
-            raise SweepError(
-                f"storage error: {reason_of(error)}: {error.filename}; progress is saved; continue with: "
-                f"kdsweep resume {sweep}"
-            ) from error
+            _end(sweep, logs)
     finally:
         mirror.logs = None
         with suppress(StoreError):
             lease.release()
+
+
+def _end(sweep: SweepDir, logs: SegmentWriter) -> None:
+    try:
+        following.publish(sweep.tensorboard)
+        logs.compact()
+    except StoreError as error:
+        raise SweepError(
+            f"storage error: {reason_of(error)}: {error.filename}; progress is saved; continue with: kdsweep resume "
+            f"{sweep}"
+        ) from error
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def faulty(bucket, s3_server, monkeypatch):
 
 @pytest.fixture
 def quick_leases(monkeypatch):
-    """Leases that expire after half a second."""
-    for name, seconds in (("RENEW_SECONDS", 0.1), ("EXPIRES_SECONDS", 0.8), ("LOOK_SECONDS", 0.05)):
+    """Leases that are renewed and looked at often; one that is not renewed expires late, as on a loaded machine."""
+    for name, seconds in (("RENEW_SECONDS", 0.1), ("LOOK_SECONDS", 0.05)):
         monkeypatch.setattr(driver_lease, name, seconds)
     monkeypatch.setattr("kdsweep.storage.driving.RENEW_SECONDS", 0.1)
 
@@ -174,17 +174,16 @@ def test_a_store_that_stays_away_is_told_within_the_limit(faulty, monkeypatch, c
         Bucket("s3://sweeps/runs").get("x")
 
 
-def test_refusals_are_not_tried_again(bucket, monkeypatch):
-    started = time.monotonic()
+def test_refusals_are_not_tried_again(faulty, monkeypatch):
     with pytest.raises(SweepDirError, match="s3://none-such/x: cannot be read: no such bucket"):
         kdsweep.load_results("s3://none-such/x")
     with pytest.raises(SweepDirError, match="no such sweep"):
         kdsweep.load_results("s3://sweeps/x")
+    assert faulty.requests <= 4
     monkeypatch.setenv(RETRY, "a while")
     forget()
     with pytest.raises(kdsweep.errors.InputError, match=f"{RETRY}: found 'a while'; accepted: seconds"):
         kdsweep.load_results("s3://sweeps/x")
-    assert time.monotonic() - started < 10
 
 
 # The lease
@@ -215,7 +214,8 @@ def test_one_of_two_drivers_gets_the_lease(bucket, quick_leases):
     assert not is_held(store, "made-up")
 
 
-def test_the_lease_of_a_dead_driver_expires(bucket, quick_leases):
+def test_the_lease_of_a_dead_driver_expires(bucket, quick_leases, monkeypatch):
+    monkeypatch.setattr(driver_lease, "EXPIRES_SECONDS", 0.3)
     store = Bucket("s3://sweeps/runs")
     dead, heir = Lease(store, "made-up", "1"), Lease(store, "made-up", "2")
     dead.acquire(silent)

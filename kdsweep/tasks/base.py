@@ -144,6 +144,7 @@ class Task:
         name: The name that data sets use to declare the task; `package.module:Class` for a user's own task.
         noun: Plural noun for samples in messages.
         pipeline_tag: The task's name on the Hugging Face Hub; empty if it has none.
+        has_transforms: Whether samples are images that the transforms of `space.augment` change.
         metrics: Metrics by name; each can be the objective.
         always: Names of the metrics that every evaluation computes, if there are enough classes for them.
     """
@@ -151,6 +152,7 @@ class Task:
     name: str = ""
     noun: ClassVar[str] = "samples"
     pipeline_tag: ClassVar[str] = ""
+    has_transforms: ClassVar[bool] = False
     metrics: ClassVar[Mapping[str, Metric] | Registry[Metric]] = METRICS
     always: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "top5_accuracy", "balanced_accuracy", "ece")
 

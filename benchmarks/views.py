@@ -1,8 +1,8 @@
 """Distil on stored teacher outputs under MixUp, consistently and patiently, and from a pool of views.
 
-    python benchmarks/views.py --root cifar10
+    python benchmarks/views.py --data cifar10
 
-`--root` is an image folder with `train/` and `test/`. Three questions, each answered with small models on `--images`
+`--data` is an image folder with `train/` and `test/`. Three questions, each answered with small models on `--images`
 training images:
 
 1. Does kd with crops, flips and MixUp give the same curve from stored outputs as with the teacher in the loop, and in
@@ -47,7 +47,7 @@ def main() -> None:
     """Train everything and print three tables."""
     parser = arguments(__doc__.splitlines()[0], "views")
     parser.set_defaults(repeats=2)
-    parser.add_argument("--root", required=True, help="an image folder with train/ and test/")
+    parser.add_argument("--data", required=True, help="an image folder with train/ and test/")
     parser.add_argument("--images", type=int, default=10_000, help="training images, of which a tenth are held out")
     parser.add_argument("--short", type=int, default=5, help="epochs of a short training")
     parser.add_argument("--long", type=int, default=20, help="epochs of a long training")
@@ -83,7 +83,7 @@ def spec_of(options: Any) -> SweepSpec:
     return kdsweep.load_spec({
         "name": "views",
         "dataset": {
-            "name": "image_folder", "root": options.root, "subset": options.images, "augment": CROPS, "resize": 32,
+            "name": "image_folder", "root": options.data, "subset": options.images, "augment": CROPS, "resize": 32,
         },
         "teacher": {
             "model": "tutorial_teacher", "width": 0.5,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kdsweep import datasets
+from kdsweep import datasets, tasks
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Keys
 from kdsweep.errors import InputError
 from kdsweep.params import named
 from kdsweep.registry import is_user_object
 from kdsweep.search.parsing import SpaceError
+from kdsweep.tasks import Task
 from kdsweep.tasks.image.transforms.written import mixers_of
 from kdsweep.tasks.losses import LOSSES
 
@@ -24,8 +25,8 @@ def augment_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     searched = space.shared.get("augment")
     keys: Keys = ("dataset", "augment") if searched is None else ("space", "augment")
     texts = (default,) if searched is None else tuple(map(str, searched.every()))
-    if searched is not None and not _is_of_images(spec):
-        yield keys, "found transforms of images; accepted: nothing, because samples of this task are used unchanged"
+    if fault := transforms_fault(spec):
+        yield keys, fault
         return
     if spec.dataset.views and set(texts) == {"none"}:
         message = f"found {spec.dataset.views}, which has no effect without augmentation; accepted: 0"
@@ -36,13 +37,23 @@ def augment_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
             break
 
 
-def _is_of_images(spec: SweepSpec) -> bool:
-    if is_user_object(spec.dataset.name):
-        return True  # not known before its code runs, which is later
+def transforms_fault(spec: SweepSpec, task: Task | None = None) -> str:
+    """Return what is wrong with transforms in the space of a task without images; empty if nothing is.
+
+    Args:
+        spec: The sweep.
+        task: The task, if it is known; a user's own data set names it only when its code runs.
+    """
+    if "augment" not in spec.search_space.shared:
+        return ""
     try:
-        return datasets.get(spec.dataset.name).task == "image"
+        if task is None and not is_user_object(spec.dataset.name):
+            task = tasks.get(datasets.get(spec.dataset.name).task)
     except InputError:
-        return True  # reported as a fault of the data set
+        return ""  # reported as a fault of the data set
+    if task is None or task.has_transforms:
+        return ""
+    return f"found transforms of images; accepted: no such key, because {task.noun} are used unchanged"
 
 
 def _loss_faults(spec: SweepSpec, mixer: str) -> Iterator[str]:

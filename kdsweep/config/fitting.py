@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from kdsweep import datasets, methods, models, tasks
+from kdsweep.config.augmentation import transforms_fault
 from kdsweep.config.constraints import within_constraints
 from kdsweep.config.objective import metric_faults
 from kdsweep.config.spec import SweepSpec
@@ -69,6 +70,8 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     if is_user_object(spec.dataset.name):  # the others were checked earlier
         for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
             yield ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
+        if fault := transforms_fault(spec, task):
+            yield ("space", "augment"), fault
     yield from metric_faults(spec, len(info.class_names))
     try:
         input_spec = task.input_of(spec.dataset, info)

@@ -5,12 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from kdsweep.datasets.base import Source
 from kdsweep.section import MOST_EPOCHS, Section
 from kdsweep.storage.fetched import local_copy
 from kdsweep.storage.section import PlaceText
+
+
+def _text_or_list(written: object) -> object:
+    if isinstance(written, str | list):
+        return written
+    raise PydanticCustomError("augment", "a list of transforms, such as [crop, flip, mixup], or none")
+
+
+# Checked by the task, which knows the transforms.
+Augment = Annotated[Any, BeforeValidator(_text_or_list)]
 
 
 class TextSection(Section):
@@ -57,7 +68,7 @@ class DatasetSpec(Section):
 
     name: str
     root: PlaceText = "data"
-    augment: str | list[Any] = "none"
+    augment: Augment = "none"
     views: Annotated[int, Field(ge=0, le=MOST_EPOCHS)] = 0
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     subset: Annotated[int, Field(ge=0)] = 0

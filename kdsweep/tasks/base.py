@@ -146,6 +146,7 @@ class Task:
         pipeline_tag: The task's name on the Hugging Face Hub; empty if it has none.
         read_by: What else a checkpoint was trained with, and its key in the sweep file; for messages.
         files: Names of files in `Prepared.root` that exported students need, such as a tokenizer.
+        has_transforms: Whether samples are images that the transforms of `space.augment` change.
         metrics: Metrics by name; each can be the objective.
         always: Names of the metrics that every evaluation computes, if there are enough classes for them.
     """
@@ -155,6 +156,7 @@ class Task:
     pipeline_tag: ClassVar[str] = ""
     read_by: ClassVar[str] = "normalisation (dataset.normalize)"
     files: ClassVar[tuple[str, ...]] = ()
+    has_transforms: ClassVar[bool] = False
     metrics: ClassVar[Mapping[str, Metric] | Registry[Metric]] = METRICS
     always: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "top5_accuracy", "balanced_accuracy", "ece")
 

@@ -73,7 +73,7 @@ def optimizers() -> None:
     from kdsweep.terminal import tables
     from kdsweep.training.optimizers import OPTIMIZERS
 
-    tables.print_rows(tables.part_rows(OPTIMIZERS))
+    tables.print_rows(tables.open_part_rows(OPTIMIZERS))
 
 
 def schedules() -> None:
@@ -81,7 +81,7 @@ def schedules() -> None:
     from kdsweep.terminal import tables
     from kdsweep.training.schedules import SCHEDULES
 
-    tables.print_rows(tables.part_rows(SCHEDULES))
+    tables.print_rows(tables.open_part_rows(SCHEDULES))
 
 
 def losses() -> None:
@@ -89,7 +89,7 @@ def losses() -> None:
     from kdsweep.tasks.losses import LOSSES
     from kdsweep.terminal import tables
 
-    tables.print_rows(tables.part_rows(LOSSES))
+    tables.print_rows(tables.open_part_rows(LOSSES))
 
 
 def samplers() -> None:
@@ -97,7 +97,7 @@ def samplers() -> None:
     from kdsweep.search.samplers import SAMPLERS
     from kdsweep.terminal import tables
 
-    tables.print_rows(tables.part_rows(SAMPLERS))
+    tables.print_rows(tables.open_part_rows(SAMPLERS))
 
 
 def schedulers() -> None:
@@ -105,7 +105,7 @@ def schedulers() -> None:
     from kdsweep.search.stopping import STOPPING_RULES
     from kdsweep.terminal import tables
 
-    tables.print_rows(tables.part_rows(STOPPING_RULES))
+    tables.print_rows(tables.open_part_rows(STOPPING_RULES))
 
 
 COMMANDS = (methods, models, datasets, transforms, optimizers, schedules, losses, samplers, schedulers)

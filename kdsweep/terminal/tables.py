@@ -134,8 +134,8 @@ def method_row(described: Mapping[str, Any]) -> dict[str, str]:
 
 
 def part_rows(parts: Parts[Any]) -> list[dict[str, str]]:
-    """One row per registered part of a kind, and a row on how to refer to a user-defined one."""
-    rows = [
+    """One row per registered part of a kind."""
+    return [
         {
             parts.kind: name,
             "what it does": summary(parts[name]),
@@ -143,8 +143,12 @@ def part_rows(parts: Parts[Any]) -> list[dict[str, str]]:
         }
         for name in parts
     ]
+
+
+def open_part_rows(parts: Parts[Any]) -> list[dict[str, str]]:
+    """As `part_rows`, with a row on how to refer to a user-defined part."""
     own = {parts.kind: "package.module:Class", "what it does": "your own, see docs/own-parts.md", "parameters": ""}
-    return [*rows, own]
+    return [*part_rows(parts), own]
 
 
 def print_method(described: Mapping[str, Any]) -> None:

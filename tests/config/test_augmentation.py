@@ -39,6 +39,7 @@ def faults(**given):
     ("given", "fault"),
     [
         ({"augment": ["crop", "flop"]}, "dataset.augment.1: unknown transform 'flop'; did you mean 'flip'?"),
+        ({"augment": {"mixup": {"alpha": 1}}}, "dataset.augment: found {mixup: {alpha: 1}}; accepted: a list of"),
         ({"augment": "spin"}, "dataset.augment: unknown transform 'spin'"),
         (
             {"augment": ["crop", {"mixup": {"alpha": 0}}]},

@@ -105,6 +105,10 @@ def test_a_run_reads_stored_outputs_and_records_what_its_loss_is_made_of(here):
         ({"objective.metric": "my_texts:bag"}, r"objective\.metric: metric 'my_texts:bag': a function; accepted: a kd"),
         ({"objective.mode": "min"}, r"objective\.mode: found 'min'; accepted: 'max', which is best for my_texts:worst"),
         ({"objective": {"metric": "val_top5_accuracy"}}, r"objective\.metric: .*accepted: a metric for 4 classes"),
+        (
+            {"space": {"method": ["kd"], "augment": ["none", "flip"]}, "objective": {}},
+            r"space\.augment: found transforms of images; accepted: no such key, because texts are used unchanged",
+        ),
         ({"space": {"method": ["at"]}, "objective": {}}, r"space\.method: at: "),
         ({"metrics": ["my_texts:bag"]}, r"metrics\.0: metric 'my_texts:bag': a function; accepted: a kdsweep"),
         ({"metrics": ["val_ece"]}, r"metrics\.0: found 'val_ece'; .*because val_ece is measured anyway"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -293,3 +295,13 @@ def test_a_fault_is_one_line_with_its_path(written, path, message):
     assert found[0] == path
     assert found[1].startswith(message)
     assert "\n" not in found[1]
+
+
+def test_the_page_on_sweep_files_lists_every_transform_with_its_parameters():
+    text = (Path(__file__).parents[2] / "docs" / "sweep-files.md").read_text(encoding="utf-8")
+    _, _, section = text.partition("\n## Augmentation\n")
+    rows = dict(re.findall(r"^\| (\w+) \| ([^|]*) \|", section.partition("\n## ")[0], re.MULTILINE))
+    rows.pop("transform")
+    listed = {name: {key: float(value) for key, value in re.findall(r"`(\w+): ([\d.]+)`", rows[name])} for name in rows}
+    defaults = {name: {key: param.default for key, param in TRANSFORMS[name].params().items()} for name in TRANSFORMS}
+    assert listed == {name: pytest.approx(own, abs=1e-3) for name, own in defaults.items()}

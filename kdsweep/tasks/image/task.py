@@ -26,6 +26,7 @@ class ImageTask(Task):
     name = "image"
     noun = "images"
     pipeline_tag = "image-classification"
+    has_transforms = True
 
     def faults(
         self, spec: DatasetSpec, dataset: Dataset, info: DatasetInfo

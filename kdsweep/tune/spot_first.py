@@ -6,15 +6,14 @@ The head of cluster.yaml names this function in RAY_AUTOSCALER_UTILIZATION_SCORE
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer
 
 
 def spot_first(
-    node_resources: Mapping[str, float],
-    resources: Sequence[Mapping[str, float]],
+    node_resources: dict[str, Any],
+    resources: list[dict[str, Any]],
     node_type: str,
     *,
     node_availability_summary: Any,

@@ -2,7 +2,6 @@
 # Run by nodes.sh: starts sshd on three nodes, `ray up`, a sweep on the head, `ray down`. FOLDER has the configuration.
 set -euo pipefail
 FOLDER=$1
-ip addr add 10.77.0.254/24 dev switch      # of the machine that starts the cluster
 sed "s|^root:\([^:]*:[^:]*:[^:]*:[^:]*\):[^:]*:|root:\1:$FOLDER/home:|" /etc/passwd > "$FOLDER/passwd"
 mount --bind "$FOLDER/passwd" /etc/passwd   # the home of all nodes, seen by nobody else
 mkdir -p /run/sshd /tmp/ray

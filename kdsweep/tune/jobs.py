@@ -204,8 +204,17 @@ class Jobs:
             if rest and number >= seen:
                 yield rest
         finally:
-            loop.run_until_complete(chunks.aclose())  # type: ignore[attr-defined]
-            loop.close()
+            _end(loop, chunks)
+
+
+def _end(loop: asyncio.AbstractEventLoop, chunks: Any) -> None:
+    """Close a generator and its loop; after Ctrl-C, a step of the generator is still under way."""
+    steps = asyncio.all_tasks(loop)
+    for step in steps:
+        step.cancel()
+    loop.run_until_complete(asyncio.gather(*steps, return_exceptions=True))
+    loop.run_until_complete(chunks.aclose())
+    loop.close()
 
 
 def _job(found: Any) -> Job:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
@@ -24,6 +24,7 @@ GAUGES = {
 }
 COUNTERS = {"kdsweep_epochs": "epochs trained by this driver, over all trials"}
 SECONDS = 1.0  # between two updates of the metrics; Ray exports them less often
+REPEAT_SECONDS = 5.0  # Ray exports a gauge once each time that it is set, so it is set again while nothing happens
 
 
 def tags_of(name: str) -> tuple[str, ...]:
@@ -32,7 +33,7 @@ def tags_of(name: str) -> tuple[str, ...]:
 
 
 class Observed:
-    """Progress that is also logged and measured. The search begins when Ray is connected, and with it the metrics.
+    """Progress that is also logged and measured. Metrics begin with the search, and end with this context.
 
     Args:
         shown: Receives the same.
@@ -65,11 +66,12 @@ class Observed:
             self._metrics.update(status, self._pace.epochs_per_second)
 
     def __enter__(self) -> Observed:
-        self._shown.__enter__()
+        """Return this. What is shown has a context of its own."""
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._shown.__exit__(*exc)
+        if self._metrics is not None:
+            self._metrics.close()
 
 
 class _Metrics:
@@ -81,6 +83,13 @@ class _Metrics:
         self._epochs = Counter(name, text, tags_of(name))
         self._told = 0
         self._sweep = sweep
+        self._values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._closed = threading.Event()
+        threading.Thread(target=self._repeat, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop exporting."""
+        self._closed.set()
 
     def update(self, status: SearchStatus, epochs_per_second: float) -> None:
         """Set all metrics; what is not known yet is left out."""
@@ -98,6 +107,12 @@ class _Metrics:
             self._epochs.inc(status.epochs - self._told, {"sweep": self._sweep})
             self._told = status.epochs
 
-    def _set(self, name: str, value: float, **tags: Any) -> None:
+    def _set(self, name: str, value: float, **tags: str) -> None:
         if not math.isnan(value):
+            self._values[name, tuple(tags.items())] = value
             self._gauges[name].set(value, {"sweep": self._sweep, **tags})
+
+    def _repeat(self) -> None:
+        while not self._closed.wait(REPEAT_SECONDS):
+            for (name, tags), value in list(self._values.items()):
+                self._gauges[name].set(value, {"sweep": self._sweep, **dict(tags)})

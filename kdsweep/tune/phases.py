@@ -73,7 +73,7 @@ class _Phases:
         self._place = Background(lambda: WorkerPlace(self._sweep, self._data.result().root, Path.cwd()))
 
     def run(self, search: bool) -> Outcome:
-        with connected(self._address), terminable():  # again: ray.init installs its own handler
+        with connected(self._address), self._progress, terminable():  # again: ray.init installs its own handler
             self._tell_cluster()
             if self._data.done():
                 self._data.result()  # report data errors at once

@@ -10,6 +10,7 @@ shift
 mount -t tmpfs none /run        # for `ip netns`, and nobody else sees it
 ip link set lo up
 ip link add switch type bridge
+ip addr add 10.77.0.254/24 dev switch      # of this script
 ip link set switch up
 for node in 1 2 3; do
     ip netns add "node$node"
@@ -18,6 +19,7 @@ for node in 1 2 3; do
     ip -n "node$node" addr add "10.77.0.$node/24" dev eth0
     ip -n "node$node" link set eth0 up
     ip -n "node$node" link set lo up
+    ip -n "node$node" route add default via 10.77.0.254   # leads nowhere; Ray finds out a node's address by it
 done
 on_node() {
     local node=$1

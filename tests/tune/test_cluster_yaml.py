@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from ray.autoscaler._private.constants import AUTOSCALER_UTILIZATION_SCORER_KEY
-from ray.autoscaler._private.loader import load_function_or_class
-from ray.autoscaler._private.node_provider_availability_tracker import NodeProviderAvailabilityTracker
-from ray.autoscaler._private.resource_demand_scheduler import get_nodes_for
 from ray.autoscaler._private.util import prepare_config, validate_config
-from ray.autoscaler.node_launch_exception import NodeLaunchException
+from ray.autoscaler.v2.instance_manager.config import NodeTypeConfig
+from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+from ray.autoscaler.v2.utils import ResourceRequestUtil
 
 ROOT = Path(__file__).parents[2]
 SSH = 22
@@ -53,26 +48,26 @@ def test_gpu_workers_scale_from_zero_on_spot_machines(cluster):
     assert spot["node_config"] == on_demand["node_config"]
 
 
-@pytest.mark.parametrize(("failed", "chosen"), [([], "gpu-spot"), (["gpu-spot"], "gpu-on-demand")])
-def test_the_autoscaler_starts_on_demand_machines_only_while_spot_ones_cannot_be_had(cluster, failed, chosen):
-    """Asks Ray's scheduler, with the function that the start command of the head names."""
-    start = cluster["head_start_ray_commands"][-1]
-    (name,) = re.findall(rf"{AUTOSCALER_UTILIZATION_SCORER_KEY}=(\S+)", start)
-    tracker = NodeProviderAvailabilityTracker()
-    for kind in failed:
-        error = NodeLaunchException("InsufficientInstanceCapacity", "no capacity", None)
-        tracker.update_node_availability(kind, int(time.time()), error)
-    scorer = partial(load_function_or_class(name), node_availability_summary=tracker.summary())
+@pytest.mark.parametrize(("lately", "chosen"), [({}, "gpu-spot"), ({"gpu-spot": 0.0}, "gpu-on-demand")])
+def test_on_demand_machines_start_after_a_launch_of_spot_ones_failed(cluster, lately, chosen):
+    """Asks the scheduler of Ray's autoscaler; 0.0 is how it keeps a failed launch."""
     sizes = {"head": {"CPU": 0}, "gpu-spot": {"CPU": 4, "GPU": 1}, "gpu-on-demand": {"CPU": 4, "GPU": 1}}
     kinds = {
-        name: {"resources": sizes[name], "max_workers": kind["max_workers"]}
+        name: NodeTypeConfig(name, 0, kind["max_workers"], priority=kind.get("priority", 0), resources=sizes[name])
         for name, kind in cluster["available_node_types"].items()
     }
-    waiting = [{"CPU": 1, "GPU": 0.25}] * 8
-    to_start, unserved = get_nodes_for(kinds, {}, "head", 8, waiting, scorer)
-    assert dict(to_start) == {chosen: 2}
-    assert unserved == []
-    assert get_nodes_for(kinds, {}, "head", 8, [{"TPU": 1}], scorer)[1] == [{"TPU": 1}]
+    waiting = [ResourceRequestUtil.make({"CPU": 1, "GPU": 0.25})] * 8
+    request = SchedulingRequest(
+        disable_launch_config_check=True,
+        node_type_configs=kinds,
+        max_num_nodes=cluster["max_workers"],
+        resource_requests=ResourceRequestUtil.group_by_count(waiting),
+        cloud_resource_availabilities=lately,
+        recoverable_resource_availabilities=lately,
+    )
+    reply = ResourceDemandScheduler().schedule(request)
+    assert {launch.instance_type: launch.count for launch in reply.to_launch} == {chosen: 2}
+    assert reply.infeasible_resource_requests == []
 
 
 def test_the_head_is_an_on_demand_machine_that_runs_no_trials(cluster, head):

@@ -151,7 +151,8 @@ class OnTerminal:
     def interrupt(self, answer: str) -> int:
         """Press Ctrl-C, answer the question, and return the exit code."""
         self.process.send_signal(signal.SIGINT)
-        wait_for(lambda: "[y/N]" in self.text)
+        wait_for(lambda: "[y/N]" in self.text or self.process.poll() is not None)
+        assert self.process.poll() is None, self.text
         os.write(self._master, f"{answer}\n".encode())
         return self.process.wait(300)
 
@@ -280,7 +281,9 @@ def test_a_submitted_sweep_in_a_bucket_survives_its_driver_its_node_and_the_serv
 def test_the_driver_has_a_place_and_a_broken_log_goes_on_until_it_is_left_or_the_sweep_stopped(cluster, tmp_path):
     address, environment = cluster
     proxy = Proxy(int(address.rpartition(":")[2]))
-    (tmp_path / "sent.yaml").write_text(SPEC)
+    # Long enough to be stopped: the nodes share a machine, and at the end of the sweep the head would remove its
+    # working directory under the driver on the other node.
+    (tmp_path / "sent.yaml").write_text(SPEC.replace("trials: 3", "trials: 300"))
     (tmp_path / "sent_own.py").write_text(OWN)
     kdsweep_command = [sys.executable, "-m", "kdsweep"]
     places = ["--storage", str(tmp_path / "shared"), "--driver-cpus", "0.1"]
@@ -295,10 +298,10 @@ def test_the_driver_has_a_place_and_a_broken_log_goes_on_until_it_is_left_or_the
     try:
         submitted = [*kdsweep_command, "submit", "sent.yaml", *places, "--driver-resource", "side=0.01"]
         sent = OnTerminal([*submitted, "--address", proxy.address], tmp_path, environment)
-        wait_for(lambda: sent.text.count("search ") >= 2 or sent.process.poll() is not None)
+        wait_for(lambda: "search " in sent.text or sent.process.poll() is not None)
         before = sent.text
         proxy.cut()
-        wait_for(lambda: len(sent.text) > len(before) + 50 or sent.process.poll() is not None)
+        wait_for(lambda: len(sent.text) > len(before) or sent.process.poll() is not None)
         assert sent.interrupt("n") == 130, sent.text
         assert "sent continues on the cluster" in sent.text
         assert sent.text.count("data    mnist_mini") == 1  # nothing is told twice

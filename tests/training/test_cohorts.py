@@ -353,6 +353,7 @@ def test_code_between_layers_that_mixes_members_is_found():
     assert fault(plain, spec, 5, 1.0) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_built_in_model_stacks(name):
     assert fault(name, InputSpec((3, 40, 40)), 7, 0.25) == ""

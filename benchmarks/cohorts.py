@@ -1,7 +1,7 @@
 """Compare K trials that train as one cohort with the same trials one after another, on one thread.
 
 Cohort and separate trials take turns, epoch by epoch, so that changes of the machine's speed affect both. An epoch
-includes its validation.
+includes its validation. Time is CPU time, which other processes on the machine disturb less.
 
     python benchmarks/cohorts.py [--data FOLDER] [--sizes 2 4 8 16]
 """
@@ -50,8 +50,8 @@ def main() -> None:
                 figures[f"{name} {width:g} {size}"] = {"separate": separate, "cohort": together, "ratio": ratios}
                 rows.append({
                     "student": name, "width": f"{width:g}", "trials": size,
-                    "separate, ms per trial-step": shown(spread(separate)),
-                    "cohort, ms per trial-step": shown(spread(together)),
+                    "separate, CPU ms per trial-step": shown(spread(separate)),
+                    "cohort, CPU ms per trial-step": shown(spread(together)),
                     "times as fast": shown(ratios, 2),
                 })  # fmt: skip
     report("kd, batch 128, one thread, validation included", rows, {"figures": figures}, options.out)
@@ -69,7 +69,7 @@ def opened(folder: Path, student: str, options: Any) -> Workbench:
 
 
 def timed(bench: Workbench, width: float, size: int, repeats: int) -> tuple[list[float], list[float]]:
-    """Milliseconds per trial-step of separate trials and of a cohort, for each repeat."""
+    """CPU milliseconds per trial-step of separate trials and of a cohort, for each repeat."""
     configs = [{"method": "kd", "width": width, **values} for values in sweeps.configurations(size)]
     nowhere = bench.spec.sweep_dir.root / "none"
     trainings = [bench.training(config, 0, nowhere) for config in configs]
@@ -77,9 +77,9 @@ def timed(bench: Workbench, width: float, size: int, repeats: int) -> tuple[list
     steps = size * -(-len(bench.train) // bench.spec.train.batch_size)
 
     def milliseconds(run: Callable[[], object]) -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         run()
-        return 1000 * (time.perf_counter() - started) / steps
+        return 1000 * (time.process_time() - started) / steps
 
     separate, together = [], []
     for _ in range(repeats + 1):

@@ -93,10 +93,13 @@ def stacks(name: str) -> dict[str, frozenset[str]] | None:
 
     See `Method.stacks`.
     """
-    declared = {term: vars(get(term)).get("stacks") for term in terms(name)}
-    if any(free is None for free in declared.values()):
-        return None
-    return {term: free | {"weight"} for term, free in declared.items()}
+    found: dict[str, frozenset[str]] = {}
+    for term in terms(name):
+        free = vars(get(term)).get("stacks")
+        if free is None:
+            return None
+        found[term] = free | {"weight"}
+    return found
 
 
 def head(options: Mapping[str, Any]) -> nn.Module:

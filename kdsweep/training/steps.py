@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
@@ -14,7 +14,8 @@ from kdsweep.training.recipe import Recipe, view_number
 from kdsweep.training.teaching import TeacherSource
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """One training step.
 
     Attributes:

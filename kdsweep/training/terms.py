@@ -84,19 +84,20 @@ class StackedTerm:
         """Compute the term of one member, with its adapters and parameters in the method."""
         own_values = [(part, name, vars(part)[name]) for part, name, _ in self._free]
         own_weights = [(*_owner(self.method.adapters, name), weight) for name, weight in adapters.items()]
-        before = [module._parameters[leaf] for module, leaf, _ in own_weights]
+        parameters: list[dict[str, Any]] = [module._parameters for module, _, _ in own_weights]
+        before = [of_module[leaf] for of_module, (_, leaf, _) in zip(parameters, own_weights, strict=True)]
         try:
             for (part, name, _), value in zip(own_values, free, strict=True):
                 vars(part)[name] = value
-            for module, leaf, weight in own_weights:
+            for of_module, (_, leaf, weight) in zip(parameters, own_weights, strict=True):
                 weight._is_param = True  # so that the module accepts it as its parameter
-                module._parameters[leaf] = weight  # type: ignore[assignment]
+                of_module[leaf] = weight
             return self.method(student, teacher, labels)
         finally:
             for part, name, value in own_values:
                 vars(part)[name] = value
-            for (module, leaf, _), weight in zip(own_weights, before, strict=True):
-                module._parameters[leaf] = weight
+            for of_module, (_, leaf, _), kept in zip(parameters, own_weights, before, strict=True):
+                of_module[leaf] = kept
 
 
 def _parts(method: Method, name: str) -> dict[str, Any]:

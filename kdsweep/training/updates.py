@@ -53,7 +53,8 @@ class StackedUpdates:
         """
         with torch.no_grad():
             at = [place for place, weight in enumerate(self.weights) if weight.grad is not None]
-            weights, gradients = [self.weights[i] for i in at], [self._gradient(i) for i in at]
+            weights: list[torch.Tensor] = [self.weights[i] for i in at]
+            gradients = [self._gradient(i) for i in at]
             directions, rates = [self._directions[i] for i in at], [self._rates[i] for i in at]
             if self._norms is not None:
                 _clip(gradients, self._norms)

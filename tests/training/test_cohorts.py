@@ -25,10 +25,10 @@ from kdsweep.training.grouping import cohort_key
 from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.trainer import DivergedError, Training
 
-# The largest difference of a metric after some ten steps, and of a tensor's norm. Rounding that moves one activation
+# The largest difference of a metric after some ten steps, and of a tensor in norm. Rounding that moves one activation
 # across the kink of a ReLU changes a gradient visibly, and batch norm and Adam amplify rounding: a weight with a
-# gradient of zero but for rounding moves by the learning rate. Students with batch norm are therefore compared with
-# SGD and `ROUGHLY`.
+# gradient of zero but for rounding moves by the learning rate. Students with batch norm are therefore compared with SGD
+# and `ROUGHLY`.
 TOLERANCE, ROUGHLY = 1e-4, 5e-3
 STACKED = sorted(name for name in METHODS if "stacks" in vars(METHODS[name]))
 ALONE = sorted(set(METHODS) - set(STACKED))
@@ -94,8 +94,8 @@ def assert_equal_runs(cohort, place, training, tolerance=TOLERANCE):
         assert ours.keys() == theirs.keys()
         for name, tensor in theirs.items():
             assert ours[name].shape == tensor.shape
-            difference = (ours[name] - tensor).float().norm()
-            assert float(difference) <= tolerance * (1 + float(tensor.float().norm())), name
+            difference = float((ours[name] - tensor).detach().float().norm())
+            assert difference <= tolerance * (1 + float(tensor.detach().float().norm())), name
 
 
 def assert_each_as_alone(bench, configs, epochs=2, tolerance=TOLERANCE):
@@ -118,7 +118,7 @@ def test_each_member_trains_as_alone_with_every_method_that_stacks(storage, meth
 @pytest.mark.parametrize("student", STUDENTS)
 def test_each_member_trains_as_alone_with_every_kind_of_student(storage, student):
     bench = open_bench(written(storage, student={"model": student}, train={"optimizer": "sgd"}))
-    assert_each_as_alone(bench, configs("kd"), tolerance=ROUGHLY)
+    assert_each_as_alone(bench, configs("kd"), epochs=1, tolerance=ROUGHLY)
 
 
 @pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if vars(OPTIMIZERS[name]).get("stacks")])
@@ -165,7 +165,7 @@ def test_gradients_are_clipped_to_the_norm_of_each_member(bench):
 
 def test_dropped_branches_are_those_of_a_separate_run(storage):
     sections = {"student": {"model": "resnet8"}, "train": {"optimizer": "sgd", "drop_path": 0.5}}
-    assert_each_as_alone(open_bench(written(storage, **sections)), configs("kd"), tolerance=ROUGHLY)
+    assert_each_as_alone(open_bench(written(storage, **sections)), configs("kd"), epochs=1, tolerance=ROUGHLY)
 
 
 def test_bfloat16_is_that_of_a_separate_run(storage):
@@ -353,6 +353,7 @@ def test_code_between_layers_that_mixes_members_is_found():
     assert fault(plain, spec, 5, 1.0) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_built_in_model_stacks(name):
     assert fault(name, InputSpec((3, 40, 40)), 7, 0.25) == ""

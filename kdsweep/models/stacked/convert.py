@@ -92,7 +92,7 @@ def _rule(path: str, layer: nn.Module, members: int, features: Mapping[str, int]
     kind = type(layer)
     if kind in _STACKED and _plain(layer):
         return _STACKED[kind](layer, members)
-    if kind is nn.Dropout:
+    if isinstance(layer, nn.Dropout) and kind is nn.Dropout:
         return StackedDropout(layer, members, features.get(path, 0))
     if kind in _KEPT or _is_stochastic_depth(layer) or (kind is nn.Flatten and _flattens_samples(layer)):
         return layer

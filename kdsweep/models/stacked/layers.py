@@ -71,9 +71,9 @@ class StackedLinear(StackedLayer):
         bias: torch.Tensor | None = self.bias  # type: ignore[assignment]
         if vectors.ndim == 2 and vectors.shape[1] == self._inputs:
             wide = F.linear(vectors, weight.flatten(0, 1), None if bias is None else bias.flatten())
-            return wide.unflatten(1, (self.members, -1)).transpose(0, 1)
+            return _by_member(wide, self.members)
         if vectors.ndim == 2:
-            vectors = vectors.unflatten(1, (self.members, -1)).transpose(0, 1)
+            vectors = _by_member(vectors, self.members)
         if bias is None:
             return torch.bmm(vectors, weight.transpose(1, 2))
         return torch.baddbmm(bias[:, None], vectors, weight.transpose(1, 2))
@@ -90,7 +90,7 @@ class StackedBatchNorm(StackedLayer):
         """Normalise [B, C, ...], [B, K*C, ...] or [K, B, C]; the result has the members along dimension 1 or 0."""
         if values.ndim == 3:
             folded = values.transpose(0, 1).flatten(1)
-            return self._normalised(folded).unflatten(1, (self.members, -1)).transpose(0, 1)
+            return _by_member(self._normalised(folded), self.members)
         if values.shape[1] == self._features:
             values = values.repeat(1, self.members, *[1] * (values.ndim - 2))
         return self._normalised(values)
@@ -141,10 +141,17 @@ class StackedDropout(StackedLayer):
         of_one = values.new_empty(values.shape[0], self._features, *values.shape[2:])
         if values.ndim == 4:
             of_one = of_one.to(memory_format=torch.channels_last)
-        return (values.unflatten(1, (self.members, -1)) * self._mask(of_one)[:, None]).flatten(1, 2)
+        dropped: torch.Tensor = values.unflatten(1, (self.members, -1)) * self._mask(of_one)[:, None]
+        return dropped.flatten(1, 2)
 
     def _mask(self, of_one: torch.Tensor) -> torch.Tensor:
         return F.dropout(of_one.fill_(1), self._p, training=True)
+
+
+def _by_member(vectors: torch.Tensor, members: int) -> torch.Tensor:
+    """View [B, K*D] as [K, B, D]."""
+    split: torch.Tensor = vectors.unflatten(1, (members, -1))
+    return split.transpose(0, 1)
 
 
 def _repeated(tensor: torch.Tensor, members: int) -> torch.Tensor:

@@ -49,4 +49,5 @@ class StackedStudent:
             return seen
         if seen.shape[1] == size:
             return seen.expand(self.members, *seen.shape)
-        return seen.unflatten(1, (self.members, size)).transpose(0, 1)
+        split: torch.Tensor = seen.unflatten(1, (self.members, size))
+        return split.transpose(0, 1)

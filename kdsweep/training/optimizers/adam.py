@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from kdsweep.distributions import LogUniform, Uniform
 from kdsweep.lazy import torch
 from kdsweep.params import Param
-from kdsweep.training.optimizers.base import OPTIMIZERS, Optimizer, State
+from kdsweep.training.optimizers.base import OPTIMIZERS, Optimizer, Stacks, State
 
 
 @OPTIMIZERS.declare
@@ -18,7 +19,7 @@ class Adam(Optimizer):
     """
 
     name = "adam"
-    stacks = "gradient"
+    stacks: ClassVar[Stacks] = "gradient"
     amsgrad = False
     weight_decay = Param(0.0, "share of a weight that is added to its gradient", valid=Uniform(0.0, 1e3))
     beta1 = Param(0.9, "share of the mean of gradients that a step keeps", valid=Uniform(0.0, 1 - 1e-9))

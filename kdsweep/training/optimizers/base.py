@@ -9,6 +9,7 @@ from kdsweep.distributions import Uniform
 from kdsweep.lazy import nn, torch
 from kdsweep.params import Declared, Param, Parts
 
+Stacks = Literal["", "gradient", "weights"]
 State: TypeAlias = "dict[str, torch.Tensor]"  # quoted: torch is not imported yet
 
 
@@ -36,7 +37,7 @@ class Optimizer(Declared):
     """
 
     kind = "optimizer"
-    stacks: ClassVar[Literal["", "gradient", "weights"]] = ""
+    stacks: ClassVar[Stacks] = ""
     lr = Param(1e-3, "learning rate, before its schedule", valid=Uniform(0.0, 1e38))
 
     def __init__(self, weights: Sequence[nn.Parameter], **params: Any):

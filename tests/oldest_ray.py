@@ -1,4 +1,4 @@
-"""Runs and extends one sweep from end to end on the Ray that is installed, and checks which one that is.
+"""Runs one sweep from end to end on the Ray that is installed, and checks which one that is.
 
 python tests/oldest_ray.py 2.55.1
 """
@@ -32,10 +32,7 @@ def main(version: str) -> None:
         assert len(results.trials) == 4
         assert set(results.trials["state"]) <= {"COMPLETE", "PRUNED"}
         assert len(results.confirmed) == 1
-        extended = kdsweep.resume(results.path, trials=5, address="local")
-        assert len(extended.trials) == 5
-        assert set(results.trials["trial"]) < set(extended.trials["trial"])
-    print(f"one sweep, extended once, on Ray {version}")  # noqa: T201
+    print(f"one sweep on Ray {version}")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from kdsweep.tune.shipping import Shipment
 
 SWEEP, DIRECTORY = "kdsweep_sweep", "kdsweep_directory"  # keys of a job's metadata
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+# Ray's loggers that tell every upload, and every connection that breaks off.
+QUIET = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 LOOK_SECONDS = 2.0
 RECONNECTS = 30  # how often the log may break off, without a new line in between
 
@@ -83,8 +85,8 @@ class Jobs:
             try:
                 from ray.job_submission import JobSubmissionClient
 
-                for name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
-                    logging.getLogger(name).setLevel(logging.WARNING)  # they tell every upload
+                for name in QUIET:
+                    logging.getLogger(name).setLevel(logging.WARNING)
                 self._client = JobSubmissionClient(address)
             except (ImportError, RuntimeError) as error:
                 if "ray[default]" not in str(error) and not isinstance(error, ImportError):
@@ -212,7 +214,8 @@ def _end(loop: asyncio.AbstractEventLoop, chunks: Any) -> None:
     steps = asyncio.all_tasks(loop)
     for step in steps:
         step.cancel()
-    loop.run_until_complete(asyncio.gather(*steps, return_exceptions=True))
+    if steps:
+        loop.run_until_complete(asyncio.gather(*steps, return_exceptions=True))
     loop.run_until_complete(chunks.aclose())
     loop.close()
 

@@ -41,7 +41,8 @@ def prepare(folder: Path) -> None:
     of_aws = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
     local = {name: of_aws[name] for name in ("head_start_ray_commands", "worker_start_ray_commands", "upscaling_speed")}
     local |= {
-        "cluster_name": "kdsweep-local", "min_workers": 2, "max_workers": 2, "idle_timeout_minutes": 5,
+        "cluster_name": "kdsweep-local", "min_workers": 3, "max_workers": 3, "idle_timeout_minutes": 5,
+        # Ray's autoscaler counts the head among the machines of the local provider.
         "provider": {"type": "local", "head_ip": "10.77.0.1", "worker_ips": ["10.77.0.2", "10.77.0.3"]},
         "auth": {"ssh_user": "root", "ssh_private_key": str(home / ".ssh/key")},
     }  # fmt: skip

@@ -73,5 +73,5 @@ def test_a_sweep_of_three_slurm_nodes_ends_and_the_same_job_finds_it_finished(tm
         assert (found.trials["state"] == "COMPLETE").all()
         assert len(found.epochs) == 48
         assert not (tmp_path / "home/.ray/slurm-7").exists()  # the token
-        assert "kdsweep results" in job("--set", "seed=1")
+        assert "report " in job("--set", "seed=1")
         assert len(kdsweep.load_results(tmp_path / "runs/slurm").epochs) == 48

@@ -301,7 +301,7 @@ def test_the_driver_has_a_place_and_a_broken_log_goes_on_until_it_is_left_or_the
         wait_for(lambda: "search " in sent.text or sent.process.poll() is not None)
         before = sent.text
         proxy.cut()
-        wait_for(lambda: len(sent.text) > len(before) or sent.process.poll() is not None)
+        wait_for(lambda: sent.text.count("search ") > before.count("search ") or sent.process.poll() is not None)
         assert sent.interrupt("n") == 130, sent.text
         assert "sent continues on the cluster" in sent.text
         assert sent.text.count("data    mnist_mini") == 1  # nothing is told twice

@@ -14,6 +14,13 @@ SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request ra
 KINDS = ("503", "late", "dropped", "answer lost")
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Do not tell of clients that were killed."""
+
+
 class FaultyStore:
     """The proxy. Threads of the server read its attributes.
 
@@ -40,8 +47,7 @@ class FaultyStore:
         self.late_seconds = 0.3
         self.ignored = ""
         self._dice = random.Random(seed)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Quiet(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property

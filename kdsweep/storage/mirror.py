@@ -203,6 +203,13 @@ class Mirror:
             self.write_logs(folder, logs)
             state.write_text(logs.state)
 
+    def forget_log(self, path: Path) -> None:
+        """Remove a log from a reader's folder of a sweep; the next reader restores all of them."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / ".fetch.lock"):
+            (path.parent / LOG).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
     def write_logs(self, folder: Path, logs: Logs) -> None:
         """Write logs as files."""
         for name, content in logs.content.items():

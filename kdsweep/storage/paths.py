@@ -132,8 +132,12 @@ class SweepDir:
                 fetch(*(file for key in keys for file in (self.trial(key).best, self.trial(key).state)))
 
     def fetch_needed(self) -> None:
-        """Fetch what a worker reads, if the sweep is in an object store."""
+        """Fetch what a worker reads, if the sweep is in an object store.
+
+        Logs are not. Versions of the sweep file that a reader left here may lack the present one, and are removed.
+        """
         if self.mirror is not None:
+            self.mirror.forget_log(self.specs)
             self.mirror.sync(self.root, is_needed)
 
     @property

@@ -17,6 +17,7 @@ from object_store import forget
 
 import kdsweep
 from kdsweep import cli
+from kdsweep.config.spec import read_spec
 from kdsweep.errors import SweepDirError, SweepError
 from kdsweep.search.study import Study
 from kdsweep.storage import cache, driver_lease
@@ -323,6 +324,19 @@ def test_a_worker_keeps_no_states_and_gets_the_newest(bucket, tmp_path, monkeypa
     bucket.client().delete_object(Bucket="sweeps", Key="runs/made-up/trials/0000-abcdef/state.safetensors")
     fetch(state)
     assert not state.exists()
+
+
+def test_a_worker_is_not_misled_by_logs_that_a_reader_left_here(swept, tmp_path, monkeypatch):
+    with on_another_machine(monkeypatch, tmp_path):
+        kdsweep.load_results(SWEEP)
+    extended = made_up.spec_of("s3://sweeps/runs", search={"sampler": "random", "trials": 50})
+    with driving(extended.sweep_dir, silent):
+        extended.save(extended.sweep_dir.spec)
+    with on_another_machine(monkeypatch, tmp_path):
+        sweep = SweepDir.at(SWEEP, COPY)
+        sweep.fetch_needed()
+        assert read_spec(sweep).search.trials == 50
+        assert len(kdsweep.load_results(SWEEP).trials) == 12
 
 
 def test_a_data_set_is_fetched_once_per_machine_and_removed_for_room(bucket, tmp_path, monkeypatch):

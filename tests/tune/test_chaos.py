@@ -31,3 +31,16 @@ def test_five_killed_drivers_ten_killed_workers_and_a_lost_node_cost_no_trial(tm
     assert (outcome["lost"], outcome["duplicated"], outcome["failed"], outcome["differing"]) == (0, 0, 0, 0)
     assert outcome["confirmed_differing"] == 0
     assert outcome["exported_correctly"]
+
+
+@pytest.mark.chaos
+def test_a_round_on_a_faulty_object_store_costs_no_trial(tmp_path):
+    pytest.importorskip("moto")
+    out = tmp_path / "outcome.json"
+    command = [sys.executable, str(CHAOS), "--rounds", "1", "--trials", "6", "--storage", "s3://sweeps/chaos"]
+    done = subprocess.run([*command, "--json", str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (outcome,) = json.loads(out.read_text())
+    assert outcome["faults"]["store"] == 1
+    assert (outcome["lost"], outcome["duplicated"], outcome["failed"], outcome["differing"]) == (0, 0, 0, 0)
+    assert outcome["exported_correctly"]

@@ -64,7 +64,7 @@ def test_a_sweep_of_objects_is_kept_in_a_bucket(bucket, tmp_path, monkeypatch):
 
     def swept(trials):
         return kdsweep.sweep(
-            teacher={"wide": nn.Sequential(nn.Linear(4, 2))}, student=lambda: nn.Linear(4, 2), train=data, val=data,
+            teacher={"wide": nn.Sequential(nn.Linear(4, 2))}, student=lambda: nn.Linear(4, 2), train=data,
             methods=["none"], epochs=2, trials=trials, confirm=0, storage="s3://sweeps/runs", name="given",
             address="local", progress=False,
         )  # fmt: skip

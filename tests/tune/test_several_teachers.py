@@ -21,7 +21,9 @@ def test_two_teachers_their_ensemble_and_a_chain_have_verdicts(local_ray, tmp_pa
         *({"method": "kd", "teacher": name} for name in ("large", "small", "large+small")),
         {"method": "none"},
     ]
-    first = kdsweep.run("two_teachers", {**SMALL, "search.points": points, "storage": str(tmp_path)}, progress=False)
+    first = kdsweep.run(
+        "two_teachers", overrides={**SMALL, "search.points": points, "storage": str(tmp_path)}, progress=False
+    )
     assert (first.trials["state"] == "COMPLETE").all()
     taught = first.taught
     assert set(taught["teacher"]) == {"large", "small", "large+small"}
@@ -48,7 +50,8 @@ def test_two_teachers_their_ensemble_and_a_chain_have_verdicts(local_ray, tmp_pa
         chain[f"space.{key}"] = 0.5 if key == "teacher_weight" else "logits"
     with pytest.raises(kdsweep.InputError, match="has no effect without an ensemble"):
         kdsweep.load_spec("two_teachers", chain)
-    second = kdsweep.run("two_teachers", chain | {"space.teacher": ["assistant", "assistant+exported"]}, progress=False)
+    chain |= {"space.teacher": ["assistant", "assistant+exported"]}
+    second = kdsweep.run("two_teachers", overrides=chain, progress=False)
     assert second.teachers["assistant"]["origin"] == assistant
     mine = weights.load(second.sweep.of_teacher("assistant").teacher_weights)
     theirs = weights.load(first.sweep.trial(best).best)

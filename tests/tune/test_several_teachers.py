@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kdsweep
+from kdsweep.errors import SpecError
 from kdsweep.results.student import read_config
 from kdsweep.storage import weights
 from kdsweep.terminal.summary import print_summary
@@ -48,7 +49,7 @@ def test_two_teachers_their_ensemble_and_a_chain_have_verdicts(local_ray, tmp_pa
     del chain["teachers.small.train"]
     for key in ("teacher_weight", "teacher_mean"):
         chain[f"space.{key}"] = 0.5 if key == "teacher_weight" else "logits"
-    with pytest.raises(kdsweep.InputError, match="has no effect without an ensemble"):
+    with pytest.raises(SpecError, match="has no effect without an ensemble"):
         kdsweep.load_spec("two_teachers", chain)
     chain |= {"space.teacher": ["assistant", "assistant+exported"]}
     second = kdsweep.run("two_teachers", overrides=chain, progress=False)

@@ -83,10 +83,17 @@ def repaired(values: Mapping[str, Any], error: ValidationError) -> Repair:
     try:
         SweepSpec.model_validate(copy)
     except ValidationError:  # a required key is missing
+        teachers = copy.get("teachers")
+        if isinstance(teachers, dict) and teachers:
+            copy["teachers"] = {name: _completed(EXAMPLES["teacher"], given) for name, given in teachers.items()}
         for section, example in EXAMPLES.items():
-            given = copy.get(section, example)
-            copy[section] = example | given if isinstance(example, dict) and isinstance(given, dict) else given
+            if section != "teacher" or section in copy or not teachers:
+                copy[section] = _completed(example, copy.get(section, example))
     return Repair(copy, tuple(faulty))
+
+
+def _completed(example: object, given: object) -> object:
+    return example | given if isinstance(example, dict) and isinstance(given, dict) else given
 
 
 def _discard(values: dict[str, Any], path: Keys) -> None:
@@ -134,8 +141,14 @@ def _accepted(detail: ErrorDetails) -> str:
 
 def _example(keys: Keys) -> Any:
     """Return a valid value for a missing key."""
+    keys = _of_one_teacher(keys)
     section = EXAMPLES[str(keys[0])]
     return section if len(keys) == 1 else section[str(keys[-1])]
+
+
+def _of_one_teacher(keys: Keys) -> Keys:
+    """Return the path that a key of `teachers.NAME` has in `teacher`."""
+    return ("teacher", *keys[2:]) if keys[:1] == ("teachers",) and len(keys) > 1 else keys
 
 
 def _number(value: float) -> str:
@@ -155,7 +168,7 @@ def _fields_at(keys: Keys) -> list[str]:
     if keys[:1] == ("objective",):  # one section, or a list of them
         return list(ObjectiveSection.model_fields)
     fields = SweepSpec.model_fields
-    for key in keys:
+    for key in _of_one_teacher(keys):
         fields = fields_of(fields[str(key)].annotation)
     return list(fields)
 

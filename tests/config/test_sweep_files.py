@@ -126,7 +126,7 @@ FAULTS = {
         "search: {sampler: grid, trials",
         ":8: space.temperature: sampler grid cannot enumerate",
     ),
-    "storage that is no path": ("storage: ", "storage: s3://bucket/", ":15: storage: found 's3://bucket/"),
+    "storage that is no path": ("storage: ", "storage: ftp://host/", ":15: storage: found 'ftp://host/"),
     "name that leaves the storage": (
         "name: small",
         "name: ../small",

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdsweep import methods
-from kdsweep.config.load import MOST_TRIALS, space_faults, tracking_faults, with_absolute_paths
+from kdsweep.config.load import with_absolute_paths
+from kdsweep.config.relations import MOST_TRIALS, space_faults, tracking_faults
 from kdsweep.config.several import several_faults
 from kdsweep.config.shapes import schema_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec

@@ -70,7 +70,7 @@ def test_no_help_shows_a_default_that_means_something_else(kdsweep):
 def test_validate_takes_a_name_and_a_storage_like_run(kdsweep, sweep_file, tmp_path):
     code, out, _ = kdsweep("validate", sweep_file, "--name", "other", "--storage", tmp_path)
     assert (code, out.split(":")[0]) == (0, "other")
-    code, _, err = kdsweep("validate", sweep_file, "--name", "../other", "--storage", "s3://bucket")
+    code, _, err = kdsweep("validate", sweep_file, "--name", "../other", "--storage", "ftp://bucket")
     assert (code, err.count("\n")) == (2, 2)
     assert [line.split(": ")[0] for line in err.splitlines()] == ["--set name", "--set storage"]
 

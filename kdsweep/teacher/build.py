@@ -96,9 +96,11 @@ def teacher_digest(spec: SweepSpec, data: Prepared) -> str:
 
 def stored(spec: SweepSpec, data: Prepared, sweep: SweepDir) -> TeacherCard | None:
     """Return the card of the sweep's own teacher or of the one in the store; None if neither is intact."""
-    earlier = sweep.store.teacher(teacher_digest(spec, data))
+    if own := _read_intact(sweep.teacher):
+        return own
+    earlier = sweep.store.teacher(teacher_digest(spec, data))  # a hash of the checkpoint, which may be gone by now
     fetch_folder(earlier)
-    return _read_intact(sweep.teacher) or _read_intact(earlier)
+    return _read_intact(earlier)
 
 
 def _read_intact(folder: Path) -> TeacherCard | None:

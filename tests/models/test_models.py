@@ -678,7 +678,7 @@ build = partial(models.build, input_shape=(3, 16, 16), num_classes=5)
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"name": "lightn"}, r"did you mean 'lightnn'\?.*torchvision/<name>, timm/<name>, package\.module:function"),
+        ({"name": "lightn"}, r"did you mean 'lightnn'\?.*timm/<name>, transformers/<type>, package\.module:"),
         ({"name": "resnet18"}, r"did you mean 'torchvision/resnet18'\?"),
         ({"name": "somewhere/resnet18"}, r"unknown model 'somewhere/resnet18'"),
         ({"name": "torchvision/resnet19"}, r"unknown torchvision model 'resnet19'; did you mean 'resnet18'\?"),

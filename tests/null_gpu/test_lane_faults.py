@@ -68,6 +68,7 @@ class Poisons(Method):
 
 def lane_of(work: Work) -> Lane:
     lane = Lane.__new__(Lane)
+    lane._where = {}  # described already: that would join or start a Ray
     lane._begin(work)
     return lane
 
@@ -99,7 +100,7 @@ def test_a_trial_out_of_memory_says_so_and_returns_all_of_its_memory(on_null_gpu
 
 def confirmed_greedily(root: str) -> dict[str, Any]:
     bench = opened(root)
-    place = SimpleNamespace(sweep=bench.spec.sweep_dir)
+    place = SimpleNamespace(sweep=bench.spec.sweep_dir, fetch=lambda: None)
     config = {"method": "test_lane_faults:Greedy", "width": 0.25, "lr": 1e-3, "alpha": 0.5}
     found = {}
     work.warm_workbench = lambda place, alone: bench

@@ -39,6 +39,7 @@ def test_a_log_that_breaks_off_goes_on_with_the_next_line(monkeypatch):
 
 def test_ctrl_c_ends_following_a_log_that_tells_nothing():
     """It was taken for a broken connection: the generator's step was still under way when it was closed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background inherit that it is ignored
 
     async def tail(key: str):
         yield "one\ntwo\n"

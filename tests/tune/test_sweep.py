@@ -201,7 +201,7 @@ def test_running_into_a_directory_with_a_sweep_is_refused_and_lists_the_differen
 
 def test_running_again_continues_the_same_sweep_and_refuses_another(swept, monkeypatch):
     continued = []
-    monkeypatch.setattr(driver, "resume", lambda *arguments: continued.append(arguments[0]))
+    monkeypatch.setattr(driver, "_go_on", lambda sweep, *others: continued.append(sweep.root))
     run(kdsweep.load_spec(swept.parent.parent / "small.yaml"), again=True)
     assert continued == [swept]
     other = kdsweep.load_spec(swept.parent.parent / "small.yaml", {"train.epochs": 5})

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-
-import ray
+from importlib import metadata
 
 import kdsweep
 
@@ -26,7 +25,9 @@ SWEEP = {
 
 def main(version: str) -> None:
     """Raise an error if anything differs from what is expected."""
-    assert ray.__version__ == version, f"Ray {ray.__version__}, not {version}"
+    # Not from Ray itself: imported before kdsweep, it would let each worker build the environment of `uv run` again.
+    found = metadata.version("ray")
+    assert found == version, f"Ray {found}, not {version}"
     with tempfile.TemporaryDirectory(prefix="kds-") as storage:
         results = kdsweep.run(SWEEP | {"storage": storage}, "local")
         assert len(results.trials) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import ray
 from faulty_store import FaultyStore
 from object_store import forget
 from torch import nn
@@ -11,6 +12,12 @@ import kdsweep
 
 pytestmark = pytest.mark.slow
 TIMES = ["train_seconds", "started_at", "ended_at", "node", "device", "latency_ms", "latency_iqr_ms", "throughput"]
+
+
+@pytest.fixture(autouse=True)
+def _own_ray():
+    """End the Ray that tests share: its workers were started without the address and the keys of the store."""
+    ray.shutdown()
 
 
 @pytest.fixture

@@ -354,7 +354,7 @@ def test_code_between_layers_that_mixes_members_is_found():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in MODELS if MODELS.find(name).takes == "images"])
+@pytest.mark.parametrize("name", [name for name in MODELS if MODELS[name].takes == "images"])
 def test_every_built_in_model_for_images_stacks(name):
     assert fault(name, InputSpec((3, 40, 40)), 7, 0.25) == ""
 

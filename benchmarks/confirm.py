@@ -26,7 +26,7 @@ from kdsweep.results.designs import AutoSeeds, Chosen, FixedSeeds
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.paths import SweepDir
-from kdsweep.tune.work import tested
+from kdsweep.worker.measures import tested
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import open_workbench
 

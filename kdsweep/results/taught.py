@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
+from kdsweep.results import predictions
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.gains import Verdict, judge_all
 from kdsweep.results.sizes import columns_of, size_key, size_text
 from kdsweep.seeds import derived_seed, run_name
-from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 
 TUNED = ("kd_gain_tuned", "kd_gain_tuned_low", "kd_gain_tuned_high", "kd_gain_tuned_p", "verdict_tuned")
@@ -25,22 +24,8 @@ VERSUS = ("versus", "versus_gain", "versus_low", "versus_high", "versus_p", "ver
 _COSTS = ("parameters", "size_mb", "flops", "latency_ms")
 
 
-class Sweep(Protocol):
+class Sweep(predictions.Sweep, Protocol):
     """The part of `Results` that tells what teachers gave."""
-
-    sweep: SweepDir
-
-    @property
-    def spec(self) -> SweepSpec:
-        """The sweep's spec."""
-
-    @property
-    def trials(self) -> pd.DataFrame:
-        """One row per trial."""
-
-    @property
-    def confirmed(self) -> pd.DataFrame:
-        """One row per confirmed trial."""
 
     @property
     def teachers(self) -> dict[str, dict[str, Any]]:

@@ -6,21 +6,19 @@ lost workers, lost nodes, killed drivers and resumed sweeps.
 
 from __future__ import annotations
 
-import faulthandler
 import time
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from kdsweep import tasks
 from kdsweep.config.constraints import within_constraints
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError
-from kdsweep.lazy import nn, torch
-from kdsweep.models import count_flops, count_parameters, size_mb
+from kdsweep.lazy import torch
+from kdsweep.models import count_flops
 from kdsweep.registry import import_from
 from kdsweep.results.frames import load_results
 from kdsweep.results.predictor import predict
@@ -28,13 +26,11 @@ from kdsweep.search.plan import budget_of, rule_of
 from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
-from kdsweep.storage.following import discard, fetch, written
-from kdsweep.storage.paths import SweepDir, TrialDir
-from kdsweep.tasks import Metric
-from kdsweep.training.evaluate import evaluate
-from kdsweep.training.trainer import SAVE_SECONDS, Training
+from kdsweep.storage.following import discard
 from kdsweep.tune.lease import device_name, leased_device, warm_workbench
 from kdsweep.worker import gpu, latency, probe, process
+from kdsweep.worker.guarded import GuardedRun, prepare
+from kdsweep.worker.measures import agreement, not_measured, sizes, speed, tested
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
 
@@ -157,15 +153,15 @@ class TrialRun(Work):
         self.name = key
         self._config = config
         self._place = place
-        self._run: _Run | None = None
+        self._run: GuardedRun | None = None
 
     def steps(self) -> Iterator[Report]:
         """Train epoch by epoch."""
         bench = warm_workbench(self._place, self.alone)
         milestones = rule_of(bench.spec, budget_of(bench.spec, self._config)).milestones
         folder = self._place.sweep.trial(self.name)
-        _prepare(folder)
-        run = self._run = _Run(folder.state, folder.best, folder.hang, bench.spec)
+        prepare(folder)
+        run = self._run = GuardedRun(folder.state, folder.best, folder.hang, bench.spec)
         run.watch()
         training = run.training = bench.training(self._config, derived_seed(bench.spec.seed, "trial"), folder.state)
         run.resumed_at(training.epoch)
@@ -200,15 +196,15 @@ class ConfirmRun(Work):
         self.seed = seed
         self._config = config
         self._place = place
-        self._run: _Run | None = None
+        self._run: GuardedRun | None = None
 
     def steps(self) -> Iterator[Report]:
         """Train to the end, restore the best epoch and evaluate."""
         bench = warm_workbench(self._place, self.alone)
         self._place.fetch()  # the test split may have been prepared since
         folder = self._place.sweep.confirmation(self.name)
-        _prepare(folder)
-        run = self._run = _Run(folder.state, None, folder.hang, bench.spec)
+        prepare(folder)
+        run = self._run = GuardedRun(folder.state, None, folder.hang, bench.spec)
         run.watch()
         training = run.training = bench.training(self._config, self.seed, folder.state)
         measured = {
@@ -222,12 +218,12 @@ class ConfirmRun(Work):
                 run.save_if(False)
                 yield Report("epochs", metrics)
         except KdsweepError:  # diverged on this seed
-            measured |= _not_measured(bench)
+            measured |= not_measured(bench)
         except RuntimeError as error:
             if not (self.alone and gpu.ran_out_of_memory(error)) or gpu.fault():
                 raise
             self._run = None
-            yield Report("confirmed", measured | _not_measured(bench), pause=True)
+            yield Report("confirmed", measured | not_measured(bench), pause=True)
             return
         else:
             training.restore_best()
@@ -324,99 +320,6 @@ class MeasureCosts(Work):
         found = {"teachers": teachers} if bench.spec.teachers else {"teacher": teachers[""]}
         where = {"device": bench.device.type, "threads": torch.get_num_threads(), "machine": device_name(bench.device)}
         yield Report("costs", {"students": students, **found, **where}, pause=True)
-
-
-class _Run:
-    """A training run that is saved periodically and guarded by a watchdog.
-
-    A hung process cannot report itself. faulthandler's watchdog thread kills it after a timeout, and the work
-    continues from its saved state in another process.
-    """
-
-    def __init__(self, state: Path, best: Path | None, hang: Path, spec: SweepSpec):
-        self.training: Training | None = None
-        self._state, self._best = state, best
-        self._timeout = spec.resources.step_timeout_seconds
-        self._hang: IO[str] = hang.open("w")
-        self._saved_at = time.monotonic()
-        self._saved_epoch = 0
-
-    def watch(self) -> None:
-        """Restart the watchdog: kill the process unless this is called again within the timeout."""
-        faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._hang)
-
-    def epoch(self) -> dict[str, float]:
-        assert self.training is not None
-        self.watch()
-        return self.training.run_epoch()
-
-    def resumed_at(self, epoch: int) -> None:
-        """Note that the state of this epoch is saved."""
-        self._saved_epoch = epoch
-
-    def save_if(self, wanted: bool) -> None:
-        """Save if wanted, or if the last save is more than SAVE_SECONDS old."""
-        if wanted or time.monotonic() - self._saved_at > SAVE_SECONDS:
-            self.save()
-
-    def save(self) -> None:
-        """Save, unless there is no new epoch or the driver has removed the folder."""
-        training = self.training
-        if training is None or training.epoch == self._saved_epoch or not self._state.parent.is_dir():
-            return
-        training.save(self._state, self._best)
-        self._saved_at = time.monotonic()
-        self._saved_epoch = training.epoch
-
-
-def _prepare(folder: TrialDir) -> None:
-    """Prepare the folder of a run that may have begun on another node."""
-    folder.root.mkdir(parents=True, exist_ok=True)
-    if folder.hang.is_file() and folder.hang.stat().st_size:
-        written(folder.hang)  # for the driver, before it is written anew
-    fetch(folder.state)
-
-
-def sizes(training: Training, bench: Workbench) -> dict[str, float]:
-    """Return the size of the model that is evaluated and exported, and its operations for one sample."""
-    return {
-        "parameters": count_parameters(training.inference),
-        "size_mb": size_mb(training.inference),
-        "flops": bench.flops(training),
-    }
-
-
-def speed(bench: Workbench, training: Training, sweep: SweepDir) -> dict[str, float]:
-    """Return the latency of the student if the sweep has it as an objective."""
-    if all(goal.column != "latency_ms" for goal in bench.spec.goals):
-        return {}
-    sample = bench.val.batch(torch.zeros(1, dtype=torch.long, device=bench.val.device))
-    return {"latency_ms": latency.latency_ms(sweep, training.inference, sample)}
-
-
-def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:
-    """Return the model's metrics on the test split."""
-    measured = evaluate(model, bench.test, _metrics(bench))
-    return {f"test_{name}": value for name, value in measured.items()}
-
-
-def _not_measured(bench: Workbench) -> dict[str, float]:
-    """NaN for everything that a confirmation run measures after training."""
-    return dict.fromkeys((bench.spec.goal.column, *(f"test_{name}" for name in _metrics(bench))), float("nan"))
-
-
-def agreement(bench: Workbench, model: nn.Module, config: Config) -> dict[str, float]:
-    """Return the share of test samples that a student classifies as its teacher does, if the sweep has several.
-
-    Empty for plain students, and for tasks whose logits are no classes.
-    """
-    if "teacher" not in config or not bench.spec.teachers:
-        return {}
-    return {"test_agreement": bench.agreement(model, config)}
-
-
-def _metrics(bench: Workbench) -> dict[str, Metric]:
-    return bench.data.task.measured(bench.spec.wanted_metrics, bench.data.num_classes)
 
 
 def _report_each(kind: str, values: Any) -> Any:

@@ -33,11 +33,7 @@ from kdsweep.storage.segments import Logs, SegmentWriter
 DRIVER, COPY, CACHE, TAGS = "driver", "copy", ".cache", ".tags"
 AT_ONCE = 8
 SETTLED_SECONDS = 60.0
-UPLOADED = (
-    "teachers",
-    "outputs",
-    "objects",
-)  # of the cache; data sets are published, the rest is of this machine
+UPLOADED = ("teachers", "outputs", "objects")  # of the cache; data sets are published, the rest is of this machine
 RUNS = ("trials", "confirmed")
 _NOT_UPLOADED = (".lock", ".tune", LOG, LEASE)
 

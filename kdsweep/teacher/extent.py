@@ -17,7 +17,8 @@ def views_line(spec: SweepSpec) -> str:
     sets = spec.view_sets.texts
     views = sum(map(spec.views_in, sets))
     where = f"{len(sets)} view set{'s' * (len(sets) != 1)} ({', '.join(sets[:4])}{', ...' * (len(sets) > 4)})"
-    if not views or not (each := _bytes_per_sample(spec)):
+    each = sum(_bytes_per_sample(spec.of_teacher(name)) for name in spec.teacher_names)
+    if not views or not each:
         return f"{where}: no teacher outputs to store"
     known = spec.dataset.subset or training_files(spec, source_of(spec)) or 0
     count = round(known * (1 - spec.dataset.val_fraction)) if "val" not in dataset_info(spec).splits else known
@@ -31,9 +32,9 @@ def views_line(spec: SweepSpec) -> str:
 
 
 def _bytes_per_sample(spec: SweepSpec) -> int:
-    """Bytes of the teacher outputs of one sample that any trial may need."""
+    """Bytes of one teacher's outputs of one sample that any trial may need."""
     info, teacher = dataset_info(spec), spec.teacher
-    input_spec = tasks.of(spec.dataset).input_spec(info.input_shape)
+    input_spec = tasks.of(spec.dataset).input_of(spec.dataset, info)
     shown = models.describe(teacher.model, input_spec, len(info.class_names), teacher.width, **teacher.options).shown
     return sum(_bytes(item, shown) for item in items_of(sweep_needs(spec), len(shown.features)))
 

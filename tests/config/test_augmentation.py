@@ -140,3 +140,8 @@ def test_validate_counts_the_view_sets_and_the_bytes_of_their_outputs(tmp_path):
                     "student: {model: lightnn}, space: {method: [none]}}")  # fmt: skip
     said = CliRunner().invoke(app, ["validate", str(path)])
     assert "1 view set (crop+mixup): no teacher outputs to store" in said.output.replace("\n", " ")
+
+
+def test_the_outputs_of_several_teachers_are_added():
+    # Two teachers, 10 logits of 4 bytes.
+    assert "at most 0.08 MB of teacher outputs for 1,000 training images" in views_line(load_spec("two_teachers"))

@@ -69,7 +69,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
             sampler = named(spec.search.sampler)[0]
             message = f"cannot change with sampler {sampler}, which lists its configurations at the start"
             raise SpecError([f"--set space: {message}; run a new sweep with another --name"])
-        faults = document.faults(_space_faults(spec, overrides))
+        faults = document.faults(_space_faults(spec, before, overrides))
     faults = faults or document.faults(several_faults(spec))
     if faults:
         raise SpecError(faults)
@@ -125,8 +125,15 @@ def _drop_unused_sections(space: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in space.items() if not is_user_object(key) or key in used}
 
 
-def _space_faults(spec: SweepSpec, overrides: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
+def _space_faults(spec: SweepSpec, before: SweepSpec, overrides: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
     """Yield the faults of a changed space."""
+    for key, section in (("student", "student"), ("epochs", "train.epochs")):
+        if (key in spec.space) != (key in before.space):
+            happened = (
+                f"added to an existing sweep, which has {section}" if key in spec.space else "taken out of a sweep"
+            )
+            yield ("space", key), f"cannot be {happened}; run a new sweep with another --name"
+            return
     found = list(space_faults(spec))
     yield from found
     if found:

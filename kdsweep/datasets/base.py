@@ -103,7 +103,7 @@ class Dataset:
             DataError: If the data set is missing or has the wrong layout.
         """
         info = self.inspect(source)
-        if not source.resize:
+        if not source.resize or len(info.input_shape) != 3:  # the task refuses it for samples that are no images
             return info
         return replace(info, input_shape=(info.input_shape[0], source.resize, source.resize))
 

@@ -336,7 +336,8 @@ def trained_by(student: str | Path | Place) -> str:
     path = local_copy(student, "student")
     config = read_config(path.parent if os.path.isfile(path) else path)
     told = f"these weights are from the search, one training with seed {config.seed}"
-    seeds = judged_seeds(config.confirmed) if config.confirmed else 0
+    # A plain student is no candidate that was judged, so all its fresh seeds count.
+    seeds = judged_seeds(config.confirmed) or int(config.confirmed["seeds"]) if config.confirmed else 0
     for name, value in config.confirmed.items():
         if name.startswith("test_") and not name.endswith("_std"):
             plural = "s" if seeds != 1 else ""

@@ -15,6 +15,8 @@ from kdsweep.teacher.outputs import items_of, sweep_needs
 def views_line(spec: SweepSpec) -> str:
     """Return how many view sets a sweep can ask for, and the most that the teacher's outputs of them take."""
     sets = spec.view_sets.texts
+    if not sets:
+        return "a new view set in every trial: no teacher outputs to store"
     views = sum(map(spec.views_in, sets))
     where = f"{len(sets)} view set{'s' * (len(sets) != 1)} ({', '.join(sets[:4])}{', ...' * (len(sets) > 4)})"
     each = sum(_bytes_per_sample(spec.of_teacher(name)) for name in spec.teacher_names)

@@ -128,6 +128,16 @@ def test_a_space_that_returns_has_its_old_number(spec):
             {"space.temperature": [2, 4]},
             "--set space.temperature: no method of the space draws it; accepted: space.kd.temperature",
         ),
+        (
+            {},
+            {"space.epochs": [2, 4]},
+            "--set space.epochs: cannot be added to an existing sweep, which has train.epochs; run a new sweep",
+        ),
+        (
+            {},
+            {"space.student": ["tutorial_student", "lightnn"]},
+            "--set space.student: cannot be added to an existing sweep, which has student; run a new sweep",
+        ),
     ],
 )
 def test_a_space_that_makes_trials_incomparable_is_refused_in_one_line(made, change, message, sweep_file):

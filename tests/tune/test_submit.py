@@ -110,8 +110,12 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.cut()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends accept
         self._listener.close()
+        self.cut()
+        for end in self._open:
+            end.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -136,9 +140,12 @@ class OnTerminal:
 
     def __init__(self, words: list[str], folder: Path, environment: dict[str, str]):
         self._master, terminal = pty.openpty()
+        # Tests in the background inherit that SIGINT is ignored, which no command of a terminal does.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             words, cwd=folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
         )
+        signal.signal(signal.SIGINT, before)
         os.close(terminal)
         self.text = ""
         threading.Thread(target=self._read, daemon=True).start()
@@ -281,8 +288,7 @@ def test_a_submitted_sweep_in_a_bucket_survives_its_driver_its_node_and_the_serv
 def test_the_driver_has_a_place_and_a_broken_log_goes_on_until_it_is_left_or_the_sweep_stopped(cluster, tmp_path):
     address, environment = cluster
     proxy = Proxy(int(address.rpartition(":")[2]))
-    # Long enough to be stopped: the nodes share a machine, and at the end of the sweep the head would remove its
-    # working directory under the driver on the other node.
+    # Long enough to be left and stopped on any machine.
     (tmp_path / "sent.yaml").write_text(SPEC.replace("trials: 3", "trials: 300"))
     (tmp_path / "sent_own.py").write_text(OWN)
     kdsweep_command = [sys.executable, "-m", "kdsweep"]
@@ -296,8 +302,8 @@ def test_the_driver_has_a_place_and_a_broken_log_goes_on_until_it_is_left_or_the
         return {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 2}
 
     try:
-        submitted = [*kdsweep_command, "submit", "sent.yaml", *places, "--driver-resource", "side=0.01"]
-        sent = OnTerminal([*submitted, "--address", proxy.address], tmp_path, environment)
+        submitted = [*kdsweep_command, "submit", "sent.yaml", *places, "--address", proxy.address]
+        sent = OnTerminal(submitted, tmp_path, environment)
         wait_for(lambda: "search " in sent.text or sent.process.poll() is not None)
         before = sent.text
         proxy.cut()
@@ -313,10 +319,17 @@ def test_the_driver_has_a_place_and_a_broken_log_goes_on_until_it_is_left_or_the
         assert "stopped sent; continue with" in followed.text
         assert states()["sent"] == "STOPPED"
 
-        words = [*kdsweep_command, "submit", "sent.yaml", "--name", "other", *places, "--no-wait", "--address", address]
-        words += ["--driver-resource", "nowhere=1"]
-        waits = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=False)
-        assert waits.returncode == 0, waits.stderr
-        assert states()["other"] == "PENDING"
+        def submit_elsewhere(name: str, resource: str) -> None:
+            words = [*kdsweep_command, "submit", "sent.yaml", "--name", name, *places, "--no-wait"]
+            words += ["--driver-resource", resource, "--address", address]
+            done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr
+
+        # Its log is not followed: with two nodes on one machine, Ray looks for the second's log in the head's folder.
+        submit_elsewhere("side", "side=0.01")
+        wait_for(lambda: drivers("--name side"))
+        assert {process.environ()["KDSWEEP_CACHE"] for process in drivers("--name side")} == {str(tmp_path / "cache1")}
+        submit_elsewhere("nowhere", "nowhere=1")
+        assert states()["nowhere"] == "PENDING"
     finally:
         proxy.close()

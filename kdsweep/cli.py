@@ -254,7 +254,7 @@ def validate(
     from kdsweep.search.extent import searched
 
     loaded = _load(spec, overrides, name, storage)
-    errors.print(f"{spec}: valid", highlight=False, markup=False)
+    errors.print(f"{spec}: valid", highlight=False, markup=False, soft_wrap=True)
     for note in notes(loaded):
         errors.print(f"{spec}: note: {note}", highlight=False, markup=False, soft_wrap=True)
     if loaded.search.warm_start:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import inputs
 import pytest
@@ -12,6 +13,8 @@ import pytest
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 # The tests start about a hundred processes; without bytecode each would compile all of PyTorch again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Processes of pytest-xdist have one; tests of wide tables are about output of unknown width.
+os.environ.pop("COLUMNS", None)
 
 MINIMAL = """\
 name: {name}
@@ -34,6 +37,20 @@ storage: {storage}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--count-inputs", action="store_true", help="print how many malformed inputs were tried, by kind")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what this process of pytest-xdist counted to the one that reports."""
+    sent = getattr(session.config, "workeroutput", None)
+    if sent is not None:
+        sent["inputs"] = [[*key, number] for key, number in inputs.counts.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Add what another process counted."""
+    for kind, outcome, number in getattr(node, "workeroutput", {}).get("inputs", ()):
+        inputs.counts[kind, outcome] += number
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -23,6 +23,7 @@ from kdsweep.storage.cache import cache_root
 from kdsweep.storage.fetched import local_copy
 
 SHIPPED = "kdsweep:"
+MOST_CLASSES = 2**15  # `teacher.keep_logits` stores class numbers as int16
 
 
 def source_of(spec: SweepSpec) -> Source:
@@ -84,6 +85,10 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     for name in spec.teacher_names:
         section = spec.of_teacher(name).teacher
         at: Keys = ("teachers", name) if name else ("teacher",)
+        if isinstance(section.keep_logits, int) and not section.keep_logits < classes <= MOST_CLASSES:
+            few = f"all, or from 1 to {classes - 1}, of {classes} classes"
+            accepted = few if classes <= MOST_CLASSES else f"all, with more than {MOST_CLASSES} classes"
+            yield (*at, "keep_logits"), f"found {section.keep_logits}; accepted: {accepted}"
         try:
             teachers[name] = models.describe(section.model, input_spec, classes, section.width, **section.options)
         except InputError as error:

@@ -53,6 +53,8 @@ class TeacherSpec(Section):
             kdsweep.
         train: How to train it if there is no checkpoint.
         cache_gb: Disk budget for its outputs, in 1e9 bytes; outputs that do not fit are computed during training.
+        keep_logits: How many of a sample's logits students see, the largest; `all` of them, or so many and what the
+            others weigh together.
     """
 
     model: str
@@ -62,6 +64,7 @@ class TeacherSpec(Section):
     checkpoint: PlaceText | None = None
     train: OptimizationSpec = OptimizationSpec()
     cache_gb: Weight = 8.0
+    keep_logits: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from kdsweep.config.fitting import dataset_info, source_of
 from kdsweep.config.sizes import training_files
 from kdsweep.config.spec import SweepSpec
 from kdsweep.methods.base import Shapes
+from kdsweep.teacher.kept import KeptLogits
 from kdsweep.teacher.outputs import items_of, sweep_needs
 
 
@@ -38,14 +39,16 @@ def _bytes_per_sample(spec: SweepSpec) -> int:
     info, teacher = dataset_info(spec), spec.teacher
     input_spec = tasks.of(spec.dataset).input_of(spec.dataset, info)
     shown = models.describe(teacher.model, input_spec, len(info.class_names), teacher.width, **teacher.options).shown
-    return sum(_bytes(item, shown) for item in items_of(sweep_needs(spec), len(shown.features)))
+    kept = KeptLogits.of(teacher.keep_logits)
+    return sum(_bytes(item, shown, kept) for item in items_of(sweep_needs(spec), len(shown.features)))
 
 
-def _bytes(item: str, shown: Shapes) -> int:
+def _bytes(item: str, shown: Shapes, kept: KeptLogits) -> int:
     """As `outputs` stores them: float32, but bfloat16 for stage maps, and attention maps of one channel."""
     if item.startswith("stage"):
         return 2 * math.prod(shown.features[int(item.removeprefix("stage"))].shape[1:])
     if item.startswith("attention"):
         return 4 * math.prod(shown.features[int(item.removeprefix("attention"))].shape[2:])
-    flat = {"logits": shown.logits, "embedding": shown.embedding}
-    return 4 * math.prod(flat[item].shape[1:])
+    if item == "logits":
+        return kept.size(shown.logits.shape[1])
+    return 4 * math.prod(shown.embedding.shape[1:])

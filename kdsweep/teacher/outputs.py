@@ -27,6 +27,7 @@ from kdsweep.storage.arrays import ArrayWriter, has_array, map_array
 from kdsweep.storage.following import fetch_folder
 from kdsweep.storage.paths import Store
 from kdsweep.tasks import Prepared, Samples, View
+from kdsweep.teacher.kept import ALL, KeptLogits
 from kdsweep.training.batches import batch_size
 from kdsweep.training.recipe import view_number
 from kdsweep.training.teaching import TeacherView
@@ -97,6 +98,7 @@ class OutputStore:
         stages: Number of the teacher's stage maps.
         epochs: Number of epochs.
         views: Number of views that the epochs cycle through; 0 stands for one view per epoch.
+        kept: What is kept of the logits.
     """
 
     root: Path
@@ -106,6 +108,7 @@ class OutputStore:
     stages: int
     epochs: int
     views: int = 0
+    kept: KeptLogits = ALL
 
     @classmethod
     def of(
@@ -115,11 +118,12 @@ class OutputStore:
 
         A set that only one trial draws is not kept.
         """
-        digest = digest_of([teacher_digest, data.digest, augment, spec.seed])[:16]
+        keeping = KeptLogits.of(spec.teacher.keep_logits)
+        what = [teacher_digest, data.digest, augment, spec.seed, *([keeping.largest] if keeping.largest else [])]
         sets = spec.view_sets.texts
         count = data.count("train") * sum(map(spec.views_in, sets))
         needed = items_of(sweep_needs(spec), len(example.features)) if augment in sets else frozenset()
-        sizes = {name: _bytes_per_sample(array) * count for name, array in _arrays(example, needed).items()}
+        sizes = {name: _bytes_per_sample(array) * count for name, array in _arrays(example, needed, keeping).items()}
         left = spec.teacher.cache_gb * 1e9
         kept: set[str] = set()
         for name, size in sorted(sizes.items(), key=lambda item: (item[1], item[0])):
@@ -128,7 +132,8 @@ class OutputStore:
                 kept.add(name)
         stages = len(example.features)
         views, epochs = spec.dataset.views, spec.budgets[-1]
-        return cls(store.outputs(digest), augment, spec.seed, frozenset(kept), stages, epochs, views)
+        root = store.outputs(digest_of(what)[:16])
+        return cls(root, augment, spec.seed, frozenset(kept), stages, epochs, views, keeping)
 
     def holds(self, needs: Iterable[str]) -> bool:
         """Return whether the store covers all needs."""
@@ -185,7 +190,7 @@ class OutputStore:
             size = batch_size(teacher.outputs, train, cpu=BATCH, most=BATCH)
             for batch in train.sequence(torch.arange(len(train)).split(size), view):
                 outputs = teacher.outputs(batch)
-                for item, array in _arrays(outputs, missing).items():
+                for item, array in _arrays(outputs, missing, self.kept).items():
                     writers[item].append(array)
                 os.utime(claim)
             for writer in writers.values():
@@ -202,10 +207,12 @@ class TeacherInLoop:
         tapped: The model, frozen and in eval mode.
         input_spec: Input of one sample.
         device: Device of the model.
+        kept: What students see of the logits.
     """
 
-    def __init__(self, tapped: Tapped, input_spec: InputSpec, device: torch.device):
+    def __init__(self, tapped: Tapped, input_spec: InputSpec, device: torch.device, kept: KeptLogits = ALL):
         self._tapped = tapped
+        self._kept = kept
         self._input = input_spec.example(2, device)
 
     @property
@@ -214,7 +221,7 @@ class TeacherInLoop:
         return self._tapped.model
 
     def outputs(self, batch: torch.Tensor) -> Outputs:
-        """Return the outputs for a batch [B, ...]."""
+        """Return the outputs for a batch [B, ...], with all logits."""
         with torch.no_grad():
             return self._tapped(batch)
 
@@ -224,7 +231,12 @@ class TeacherInLoop:
 
     def epoch(self, epoch: int, view: View) -> TeacherView:
         """Return a view that runs the teacher on the student's batch."""
-        return lambda index, batch: self.outputs(batch)
+
+        def outputs(index: torch.Tensor, batch: torch.Tensor) -> Outputs:
+            found = self.outputs(batch)
+            return found._replace(logits=self._kept.seen(found.logits)) if self._kept.largest else found
+
+        return outputs
 
 
 class StoredOutputs:
@@ -278,9 +290,12 @@ class StoredTeacher:
         """Return a view that looks outputs up by position in the training split."""
         arrays = self._outputs.arrays(epoch, self._items)
         nothing = torch.empty(0, device=self._example.logits.device)
+        kept, classes = self._outputs.store.kept, self._example.logits.shape[1]
 
         def outputs(index: torch.Tensor, batch: torch.Tensor) -> Outputs:
             taken = {item: array[index] for item, array in arrays.items()}
+            if "logits" in taken:
+                taken["logits"] = kept.unpack(taken["logits"], classes)
             stages = (taken.get(f"stage{i}", taken.get(f"attention{i}", nothing)) for i in range(self._stages))
             return Outputs(taken.get("logits", nothing), taken.get("embedding", nothing), tuple(stages))
 
@@ -308,7 +323,7 @@ def load_example(path: Path, device: torch.device) -> Outputs:
     )
 
 
-def _arrays(outputs: Outputs, items: Iterable[str]) -> dict[str, torch.Tensor]:
+def _arrays(outputs: Outputs, items: Iterable[str], kept: KeptLogits) -> dict[str, torch.Tensor]:
     """Return the arrays to store for a batch: float32, but bfloat16 for stage maps (same range as float32)."""
     arrays: dict[str, torch.Tensor] = {}
     for item in items:
@@ -316,6 +331,8 @@ def _arrays(outputs: Outputs, items: Iterable[str]) -> dict[str, torch.Tensor]:
             arrays[item] = outputs.features[int(item.removeprefix("stage"))].to(torch.bfloat16)
         elif item.startswith("attention"):
             arrays[item] = attention_map(outputs.features[int(item.removeprefix("attention"))])
+        elif item == "logits":
+            arrays[item] = kept.pack(outputs.logits)
         else:
             arrays[item] = getattr(outputs, item).float()
     return arrays

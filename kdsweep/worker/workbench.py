@@ -22,6 +22,7 @@ from kdsweep.tasks import Prepared, Samples
 from kdsweep.teacher import build as teachers
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.teacher.ensemble import Ensemble, mean_logits, need_logits_only, shares_of
+from kdsweep.teacher.kept import KeptLogits
 from kdsweep.teacher.outputs import (
     OutputStore,
     StoredOutputs,
@@ -189,7 +190,8 @@ class Workbench:
     def teacher(self) -> TeacherInLoop:
         """The teacher model, run on each batch."""
         tapped = teachers.load(self.spec, self.data, self._sweep.teacher_weights, self.device)
-        return TeacherInLoop(tapped, self.data.input_spec, self.device)
+        kept = KeptLogits.of(self.spec.teacher.keep_logits)
+        return TeacherInLoop(tapped, self.data.input_spec, self.device, kept)
 
     @cached_property
     def example(self) -> Outputs:

@@ -135,6 +135,8 @@ def test_validate_counts_the_view_sets_and_the_bytes_of_their_outputs(tmp_path):
     )
     pool = values(space=space, dataset={"views": 2})
     assert ", 7 views in all: at most 0.5 MB of teacher outputs (teacher.cache_gb: 8)" in views_line(load_spec(pool))
+    pool["teacher"]["keep_logits"] = 2  # 10 bytes instead of 40
+    assert ", 7 views in all: at most 0.13 MB of teacher outputs" in views_line(load_spec(pool))
     path = tmp_path / "views.yaml"
     path.write_text("{dataset: {name: mnist_mini, augment: [crop, mixup]}, teacher: {model: mnist_teacher}, "
                     "student: {model: lightnn}, space: {method: [none]}}")  # fmt: skip

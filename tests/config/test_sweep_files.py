@@ -19,6 +19,16 @@ from kdsweep.search.extent import searched
 
 # What is wrong, how the small sweep file is changed, and what the line must say. Line numbers are those of the file.
 FAULTS = {
+    "as many logits as classes": (
+        "teacher: {",
+        "teacher: {keep_logits: 10, ",
+        "teacher.keep_logits: found 10; accepted: all, or from 1 to 9, of 10",
+    ),
+    "no number of logits": (
+        "teacher: {",
+        "teacher: {keep_logits: some, ",
+        "teacher.keep_logits: found 'some'; accepted: ",
+    ),
     "unknown key": (
         "train: {epochs",
         "train: {epoks: 3, epochs",

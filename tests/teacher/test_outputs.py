@@ -438,3 +438,28 @@ def test_the_saved_example_is_the_teachers_outputs_with_its_classifier(tmp_path)
         assert len(ours) == len(theirs) == 2
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     torch.testing.assert_close(kept.embedding @ kept.classifier[0].T + kept.classifier[1], kept.logits)
+
+
+# Only the largest logits
+
+
+def test_students_see_the_same_of_few_logits_whether_they_are_stored_or_not(tmp_path):
+    augmented = {"augment": "crop_flip"}
+    few = open_bench(
+        written(tmp_path / "few", {"method": ["kd", "dist"]}, teacher={"keep_logits": 2}, dataset=augmented)
+    )
+    every = open_bench(written(tmp_path / "all", {"method": "kd"}, dataset=augmented))
+    for method in ("kd", "dist"):
+        stored = curve(few, method)
+        assert stored == pytest.approx(curve(few, method, few.teacher), rel=1e-5)
+        assert stored != pytest.approx(curve(every, method), rel=1e-4)
+    (file, *_) = stored_files(tmp_path / "few")
+    assert (tmp_path / "few" / file).stat().st_size < COUNT * (4 * 2 + 2) + 200  # and a header
+
+
+def test_as_few_logits_as_another_sweep_keeps_are_not_taken_for_its(tmp_path):
+    roots = set()
+    for keep in ("all", 1, 2):
+        spec = written(tmp_path, {"method": "kd"}, teacher={"keep_logits": keep})
+        roots.add(open_bench(spec).outputs.store.root)
+    assert len(roots) == 3

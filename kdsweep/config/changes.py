@@ -27,7 +27,7 @@ from kdsweep.storage.paths import SweepDir
 CHANGEABLE = (
     "search.trials", "search.max_hours", "search.max_epochs", "search.plain_share", "search.keep_weights", "space",
     "confirm.top", "confirm.seeds", "confirm.trainings", "confirm.margin", "resources", "dataset.root",
-    "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb", "tracking",
+    "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb", "train.cohort", "tracking",
 )  # fmt: skip
 
 

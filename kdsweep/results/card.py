@@ -30,7 +30,9 @@ def card(config: StudentConfig) -> str:
     """Write the model card (README.md) of a student."""
     searched = {key: value for key, value in config.settings.items() if key != "train"}
     train = TrainSpec.model_validate(config.settings["train"]).with_searched(searched)
-    used = {key: value for key, value in train.model_dump().items() if key not in train.unused()} | searched
+    used = {
+        key: value for key, value in train.model_dump(exclude={"cohort"}).items() if key not in train.unused()
+    } | searched
     if "augment" not in used:
         used = {"augment": text_of(config.dataset.get("augment", "none"))} | used
     if config.dataset.get("views"):

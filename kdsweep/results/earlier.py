@@ -19,7 +19,7 @@ from kdsweep.storage.paths import SweepDir
 
 # Settings that do not change what a training run computes.
 _DATASET_PLACE = {"root", "download", "stream", "skip_unreadable"}
-_TRAIN_FREE = {"epochs", "precision"}
+_TRAIN_FREE = {"epochs", "precision", "cohort"}
 
 
 @dataclass(frozen=True)

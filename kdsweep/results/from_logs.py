@@ -31,6 +31,7 @@ _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha
 _SIZES = ("parameters", "size_mb", "flops")  # version 0.1.0 did not write flops
 SPEEDS = ("latency_ms", "latency_iqr_ms", "throughput", "activation_mb")
 _COSTS = (*_SIZES, *SPEEDS, "train_seconds")
+COHORT = "cohort"  # how many trials trained as one; only where some did
 PLACES = ("node", "device")  # where an epoch was trained; earlier versions did not write them
 _TIMES = ("started_at", "ended_at")  # ISO 8601, UTC
 LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
@@ -57,7 +58,7 @@ def epochs_frame(sweep: SweepDir) -> pd.DataFrame:
 def in_order(epochs: pd.DataFrame) -> pd.DataFrame:
     """Put the columns of `epochs` in a fixed order, and add those that are missing."""
     metrics = _metrics(epochs)
-    last = [*metrics, "lr", "seconds", *_costs(epochs), *PLACES]
+    last = [*metrics, "lr", "seconds", *_costs(epochs), *PLACES, *([COHORT] if COHORT in epochs.columns else [])]
     known = ["trial", "epoch", *LOSSES, *last]
     parts = [name for name in epochs.columns if name not in known]
     ordered = epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *last])

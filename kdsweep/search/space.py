@@ -331,15 +331,16 @@ class SearchSpace:
         Raises:
             SpaceError: If a distribution cannot be enumerated.
         """
+        endless = {
+            name: drawn.written()
+            for method in self.methods()
+            for name, drawn in self.parameters(method).items()
+            if not (self.finite_widths if name == "width" else drawn.finite)
+        }
+        if endless:
+            accepted = "accepted: choice, randint, quniform or a constant"
+            raise SpaceError([((n,), f"sampler grid cannot enumerate {w}; {accepted}") for n, w in endless.items()])
         for method in self.methods():
-            drawn = self.parameters(method)
-            bad = [name for name, d in drawn.items() if not (self.finite_widths if name == "width" else d.finite)]
-            if bad:
-                faults: list[Fault] = [
-                    ((name,), f"sampler grid cannot enumerate {self.parameters(method)[name].written()}; accepted: "
-                     "choice, randint, quniform or a constant") for name in bad
-                ]  # fmt: skip
-                raise SpaceError(faults)
             yield from self.combinations(method)
 
     def combinations(self, method: str) -> Iterator[Config]:

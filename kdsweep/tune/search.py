@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kdsweep.config.spec import SweepSpec
@@ -18,6 +18,7 @@ from kdsweep.storage.following import fetch
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress, SearchStatus
 from kdsweep.tune.agenda import Background
+from kdsweep.tune.cohorts import CohortRun, Groups
 from kdsweep.tune.work import TrialRun, Work
 from kdsweep.worker.place import WorkerPlace
 
@@ -61,6 +62,7 @@ class Search:
         self._load = load
         self._epochs = 0
         self._alike: list[str] = []
+        self._groups = Groups(spec)
         self._study: Study
         self._frames: Background[None] | None = None
 
@@ -85,15 +87,20 @@ class Search:
         self._progress.search(self._status())
 
     def next(self) -> Work | None:
-        """Return the next trial; None while a paused one may still be promoted, or if there are no more."""
-        trial = self._study.ask()
-        if trial is None:
-            return None
-        log(logging.INFO, "trial starts", trial=trial.key, epoch=len(trial.values), config=dict(trial.config))
-        return TrialRun(self._place.result(), trial.key, trial.config)
+        """Return the next trial or cohort; None while a paused one may be promoted, or if there are no more."""
+        if self._study.budget.spent:
+            self._requeue(trial.key for trial in self._groups.withdraw())
+        trials = self._groups.next(self._study.ask)
+        for trial in trials:
+            log(logging.INFO, "trial starts", trial=trial.key, epoch=len(trial.values), config=dict(trial.config))
+        if len(trials) > 1:
+            return CohortRun(self._place.result(), trials)
+        return TrialRun(self._place.result(), trials[0].key, trials[0].config) if trials else None
 
     def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Record the reported epochs; end the trial if it is complete, pruned or failed."""
+        if isinstance(work, CohortRun):
+            return self._on_cohort(work, report)
         if work.name not in self._study.running:
             return False
         continues = self._note(work.name, report)
@@ -106,14 +113,16 @@ class Search:
         return continues
 
     def give_back(self, work: Work) -> None:
-        """Requeue a trial whose lane was lost."""
-        if work.name in self._study.running:
-            log(logging.WARNING, "trial lost its worker", trial=work.name)
-            self._study.give_back(work.name)
+        """Requeue a trial, or those of a cohort, whose lane was lost."""
+        for key in self._running_in(work):
+            log(logging.WARNING, "trial lost its worker", trial=key)
+            self._study.give_back(key)
 
     def on_lost(self, work: Work) -> None:
-        """Mark a trial as failed: it lost its worker too often."""
-        if work.name in self._study.running:
+        """Mark a trial as failed: it lost its worker too often. Trials of a cohort get a chance of their own."""
+        if isinstance(work, CohortRun):
+            self._separate(work)
+        elif work.name in self._study.running:
             self._fail(work.name, self._loss_reason(work.name), expected=False)
             self._check()
 
@@ -132,6 +141,48 @@ class Search:
         """
         if self._frames is not None:
             self._frames.result()
+
+    def _running_in(self, work: Work) -> list[str]:
+        """Return the trials of a piece of work that have not ended."""
+        keys = work.keys if isinstance(work, CohortRun) else [work.name]
+        return [key for key in keys if key in self._study.running]
+
+    def _on_cohort(self, work: CohortRun, report: Mapping[str, Any]) -> bool:
+        """Record what a cohort reported of each trial. At its end, or if it failed, its trials return to the study."""
+        where = {name: report[name] for name in ("node", "device") if name in report}
+        failures = dict(report.get("failures", ()))
+        for key in self._running_in(work):
+            own: dict[str, Any] = dict(where)
+            for kind in ("before", "epochs"):
+                own[kind] = [_without_trial(row) for row in report.get(kind, ()) if row["trial"] == key]
+            if key in failures:
+                own |= {"failure": str(failures[key]), "error": failures[key]}
+            self._note(key, own)
+        self._epochs += len(report.get("epochs", ()))
+        left = self._running_in(work)
+        ends = "ended" in report or any(map(self._study.over_budget, left))
+        if "apart" in report:
+            self._groups.keep_apart(self._study.running[left[0]])
+            self._progress.phase("search", f"trials like {left[0]} train one by one: {report['apart'][0]}")
+        if "failure" in report:
+            self._separate(work)
+        elif ends or "apart" in report:
+            self._requeue(left)
+            left = []
+        self._progress.search(self._status())
+        self._check()
+        return bool(left) and "failure" not in report
+
+    def _separate(self, work: CohortRun) -> None:
+        """Let the trials of a failed cohort go on alone, so that only the one that fails is lost."""
+        left = self._running_in(work)
+        log(logging.WARNING, "cohort failed; its trials go on alone", trials=left)
+        self._groups.separate(left)
+        self._requeue(left)
+
+    def _requeue(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._study.give_back(key)
 
     def _note(self, key: str, report: Mapping[str, Any]) -> bool:
         """Record a report about a trial, in chronological order. Return whether the trial continues."""
@@ -226,3 +277,7 @@ class Search:
             workers=self._lanes,
             busy=self._load(),
         )
+
+
+def _without_trial(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name != "trial"}

@@ -13,6 +13,23 @@ from kdsweep.storage.paths import TrialDir
 from kdsweep.training.trainer import SAVE_SECONDS, Training
 
 
+class Watchdog:
+    """Kills this process if it hangs.
+
+    Args:
+        hang: File that receives the stacks of a hung process.
+        spec: The sweep, which says when a process hangs.
+    """
+
+    def __init__(self, hang: Path, spec: SweepSpec):
+        self._timeout = spec.resources.step_timeout_seconds
+        self._hang: IO[str] = hang.open("w")
+
+    def watch(self) -> None:
+        """Start anew: kill the process unless this is called again within the timeout."""
+        faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._hang)
+
+
 class GuardedRun:
     """A training run that is saved periodically and guarded by a watchdog.
 
@@ -32,14 +49,13 @@ class GuardedRun:
     def __init__(self, state: Path, best: Path | None, hang: Path, spec: SweepSpec):
         self.training: Training | None = None
         self._state, self._best = state, best
-        self._timeout = spec.resources.step_timeout_seconds
-        self._hang: IO[str] = hang.open("w")
+        self._dog = Watchdog(hang, spec)
         self._saved_at = time.monotonic()
         self._saved_epoch = 0
 
     def watch(self) -> None:
         """Restart the watchdog: kill the process unless this is called again within the timeout."""
-        faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._hang)
+        self._dog.watch()
 
     def epoch(self) -> dict[str, float]:
         """Train one epoch under the watchdog."""

@@ -82,7 +82,8 @@ def measure(spec: SweepSpec, bench: Workbench) -> Probe:
     methods = spec.search_space.methods()
     fixed: Config = {"precision": precision, **_most_teachers(spec)}
     trials = [{**one, **fixed, "method": name} for one in largest for name in methods]
-    taken = max(_gpu_bytes(spec, bench, val, trial) for trial in trials)
+    # A cohort takes at most what its trials take one by one.
+    taken = spec.train.cohort * max(_gpu_bytes(spec, bench, val, trial) for trial in trials)
     return Probe(precision, step_ms, min(taken, total), total, _gpu(bench.device))
 
 
@@ -118,15 +119,16 @@ def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
     sections = [spec.of_teacher(name).teacher for name in spec.teacher_names]
     dumped = [section.model_dump(exclude=set() if section.student else {"student"}) for section in sections]
     teachers: Any = dumped if spec.teachers else dumped[0]  # as earlier versions did
+    together = [spec.train.cohort] if spec.train.cohort > 1 else []
     return {
         "machine": torch.cuda.get_device_name(bench.device) if cuda else processor(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "student": _students(spec, bench),
         "data": [bench.data.input_spec.shape, bench.data.num_classes, *bench.data.input_spec.facts.values()],
-        "train": spec.train.model_dump(exclude={"epochs"}),
+        "train": spec.train.model_dump(exclude={"epochs", "cohort"}),
         # Only memory depends on methods and data, and it is measured only on GPUs.
-        "memory": [2, spec.search_space.methods(), teachers, bench.data.digest] if cuda else [],
+        "memory": [2, spec.search_space.methods(), teachers, bench.data.digest, *together] if cuda else [],
     }
 
 

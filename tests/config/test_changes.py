@@ -103,7 +103,7 @@ def test_settings_that_leave_trials_comparable_can_change(sweep, tmp_path):
         {
             "search.trials": 12, "confirm.top": 2, "confirm": {"top": 3, "seeds": 5}, "resources.max_concurrent": 1,
             "dataset.root": str(tmp_path), "teacher.cache_gb": 1.5, "train.epochs": 4, "search.plain_share": 0.5,
-            "confirm.margin": 0.01,
+            "confirm.margin": 0.01, "train.cohort": 4,
         },
     )  # fmt: skip
     changes = differences(read_spec(sweep).comparable(), spec.comparable())
@@ -111,7 +111,7 @@ def test_settings_that_leave_trials_comparable_can_change(sweep, tmp_path):
         "confirm.margin: auto -> 0.01", "confirm.seeds: 2 -> 5", "confirm.top: 1 -> 3",
         f"dataset.root: {ROOT / 'data'} -> {tmp_path}",
         "resources.max_concurrent: auto -> 1", "search.plain_share: 1.0 -> 0.5",
-        "search.trials: 10 -> 12", "teacher.cache_gb: 8.0 -> 1.5",
+        "search.trials: 10 -> 12", "teacher.cache_gb: 8.0 -> 1.5", "train.cohort: 1 -> 4",
     ]  # fmt: skip
 
 

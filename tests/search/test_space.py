@@ -59,6 +59,9 @@ def test_a_grid_lists_every_combination_once_per_method():
 def test_a_grid_over_a_continuous_range_is_refused():
     with pytest.raises(SpaceError, match="sampler grid cannot enumerate"):
         list(SearchSpace.parse({"method": ["kd"], "alpha": {"uniform": [0, 1]}}).grid())
+    drawn_by_the_second = SearchSpace.parse({"method": ["kd", "hint"], "alpha": 0.5, "temperature": 4.0})
+    with pytest.raises(SpaceError, match="sampler grid cannot enumerate"):
+        next(drawn_by_the_second.grid())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,190 @@
+"""Sweeps whose trials train together, and what the search does with their reports."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from studies import close_studies, opened  # noqa: F401 - every test uses the fixture
+from test_search_stage import CARD
+
+import kdsweep
+from kdsweep.config.load import load_spec
+from kdsweep.search.trial import State
+from kdsweep.storage.paths import SweepDir
+from kdsweep.terminal.progress import Silent
+from kdsweep.training.trainer import DivergedError
+from kdsweep.tune.agenda import Background
+from kdsweep.tune.cohorts import CohortRun
+from kdsweep.tune.driver import resume
+from kdsweep.tune.search import Search
+from kdsweep.tune.work import TrialRun
+from kdsweep.worker.place import WorkerPlace
+
+SHAPES = {
+    "method": ["kd", "none", "rkd"],
+    "width": {"choice": [0.25, 0.5]},
+    "alpha": 0.5,
+    "temperature": 4,
+    "rkd": {"weight": 25},
+}
+
+
+def stage(sweep_file, tmp_path, cohort=4, **overrides):
+    """The search of a sweep, which has begun, without Ray."""
+    settings = {
+        "space": {**SHAPES, "method": ["kd", "none"], "lr": {"loguniform": [1e-3, 1e-2]}}, "search.points": [],
+        "search.sampler": "random", "search.trials": 40, "train.epochs": 4, "train.cohort": cohort,
+        "scheduler": {"name": "none"}, **overrides,
+    }  # fmt: skip
+    spec = load_spec(sweep_file, settings)
+    place = Background(lambda: WorkerPlace(SweepDir(tmp_path), tmp_path, Path.cwd()))
+    place.result()
+    search = Search(spec, place, lambda: opened(spec), lambda: CARD, 1, Silent(), lambda: 1.0)
+    search.begin()
+    return search
+
+
+def rows(keys, epoch, value=0.5):
+    measured = {"epoch": epoch, "val_accuracy": value, "train_loss": 1.0, "val_loss": 1.0, "lr": 0.1, "seconds": 0.5}
+    return [{**measured, "trial": key} for key in keys]
+
+
+def keys_of(work):
+    return work.keys if isinstance(work, CohortRun) else [work.name]
+
+
+def train(search, work, epoch, **more):
+    """Let all trials of a piece of work report an epoch; return whether it continues."""
+    reported = rows(keys_of(work), epoch)
+    if isinstance(work, TrialRun):
+        reported[0].pop("trial")
+        more = {}
+    return search.on_report(work, {"epochs": reported, **more})
+
+
+# Groups
+
+
+def test_a_cohort_has_trials_of_one_shape_and_all_trials_get_their_turn(sweep_file, tmp_path):
+    search = stage(sweep_file, tmp_path)
+    seen = Counter()
+    while (work := search.next()) is not None:
+        keys = keys_of(work)
+        assert len(keys) <= 4
+        configs = [search._study.running[key].config for key in keys]
+        assert len({(config["method"], config["width"]) for config in configs}) == 1
+        seen[len(keys)] += 1
+        for epoch in range(1, 5):
+            train(search, work, epoch, **({"ended": [True]} if epoch == 4 else {}))
+    assert search.done
+    assert search._study.counts[State.COMPLETE] == 40
+    assert sum(number for size, number in seen.items() if size > 1) > 5
+
+
+def test_methods_that_do_not_stack_train_alone_and_so_does_everything_without_cohorts(sweep_file, tmp_path):
+    alone = stage(sweep_file, tmp_path / "a", **{"space.method": ["rkd"], "storage": str(tmp_path / "alone")})
+    single = stage(sweep_file, tmp_path / "b", cohort=1, storage=str(tmp_path / "single"))
+    assert {type(single.next()) for _ in range(12)} == {TrialRun}
+    for work in (alone.next() for _ in range(8)):
+        methods = {alone._study.running[key].config["method"] for key in keys_of(work)}
+        assert methods == ({"none"} if isinstance(work, CohortRun) else {"rkd"})  # of the plain ones there are several
+
+
+def test_trials_that_go_on_after_a_rung_form_new_cohorts_of_one_epoch(sweep_file, tmp_path):
+    search = stage(sweep_file, tmp_path, **{"space.width": 0.5, "space.method": ["kd"], "search.trials": 4})
+    first = search.next()
+    assert not search.on_report(first, {"epochs": rows(first.keys, 1), "ended": [True]})
+    second = search.next()
+    assert sorted(second.keys) == sorted(first.keys)
+    assert [len(search._study.running[key].values) for key in second.keys] == [1] * 4
+
+
+# Failures
+
+
+def test_a_trial_that_diverges_fails_alone(sweep_file, tmp_path):
+    search = stage(sweep_file, tmp_path)
+    work = search.next()
+    lost, *others = work.keys
+    error = DivergedError("the training loss became nan in epoch 1")
+    assert search.on_report(work, {"failures": [(lost, error)], "epochs": rows(others, 1)})
+    assert search._study.counts[State.FAILED] == 1
+    assert search._study.last_error == str(error)
+    assert set(others) <= set(search._study.running)
+    assert not search.on_report(work, {"epochs": rows(others, 2), "ended": [True]})
+
+
+@pytest.mark.parametrize("how", ["failed", "lost"])
+def test_trials_of_a_failed_cohort_go_on_alone_with_what_they_have(how, sweep_file, tmp_path):
+    search = stage(sweep_file, tmp_path)
+    work = search.next()
+    assert search.on_report(work, {"epochs": rows(work.keys, 1)})
+    if how == "failed":
+        assert not search.on_report(work, {"failure": "RuntimeError: odd shapes (x.py:1)"})
+    else:
+        search.on_lost(work)
+    alone = [search.next() for _ in work.keys]
+    assert [type(one) for one in alone] == [TrialRun] * len(work.keys)
+    assert sorted(one.name for one in alone) == sorted(work.keys)
+    assert search._study.counts[State.FAILED] == 0
+
+
+def test_models_that_cannot_be_stacked_are_grouped_once_and_never_again(sweep_file, tmp_path):
+    search = stage(sweep_file, tmp_path, **{"space.width": 0.5, "space.method": ["kd"]})
+    work = search.next()
+    assert not search.on_report(work, {"apart": ["model 'x': no rule for its layers"]})
+    assert {type(search.next()) for _ in range(12)} == {TrialRun}
+
+
+def test_a_spent_budget_leaves_no_trial_waiting_for_others(sweep_file, tmp_path):
+    search = stage(sweep_file, tmp_path, **{"search.max_epochs": 4})
+    work = search.next()
+    assert search.on_report(work, {"epochs": rows(work.keys, 1)})
+    search.on_report(work, {"epochs": rows(work.keys, 2), "ended": [True]})
+    assert search._study.budget.spent
+    while (further := search.next()) is not None:  # the best plain trials are trained to the end
+        reached = len(search._study.running[keys_of(further)[0]].values)
+        if train(search, further, reached + 1, ended=[True]):
+            search.give_back(further)
+    assert search.done
+
+
+# Whole sweeps
+
+
+@pytest.mark.slow
+def test_trials_of_a_cohort_have_the_curves_that_they_have_alone_also_after_an_interruption(
+    local_ray, sweep_file, tmp_path
+):
+    space = {**SHAPES, "lr": {"choice": [1e-3, 3e-3, 1e3]}}
+    shared = {
+        "space": space, "search.points": [], "search.sampler": "grid", "search.trials": 18, "confirm.top": 0,
+        "scheduler": {"name": "none"}, "train.precision": "float32", "train.optimizer": "sgd", "dataset.subset": 400,
+        "resources.max_concurrent": 1,
+    }  # fmt: skip
+    alone = kdsweep.run(load_spec(sweep_file, {**shared, "storage": str(tmp_path / "alone")}))
+    settings = {**shared, "storage": str(tmp_path / "together"), "train.cohort": 3, "search.max_epochs": 20}
+    paused = kdsweep.run(load_spec(sweep_file, settings))
+    assert len(paused.epochs) < len(alone.epochs)
+    together = resume(paused.path, overrides={"search.max_epochs": 10_000})
+
+    order = ["method", "width", "lr"]
+    for frame in (alone.trials, together.trials):
+        assert len(frame) == 18
+    ours, theirs = (frame.trials.sort_values(order).reset_index(drop=True) for frame in (together, alone))
+    assert list(ours["state"]) == list(theirs["state"])
+    assert set(ours[ours["lr"] == 1e3]["state"]) == {"FAILED"}
+    assert all("the training loss became" in error for error in ours[ours["lr"] == 1e3]["error"])
+    for ours_key, theirs_key in zip(ours["trial"], theirs["trial"], strict=True):
+        rows_of = [results.epochs[results.epochs["trial"] == key]
+                   for results, key in ((together, ours_key), (alone, theirs_key))]  # fmt: skip
+        for column in ("train_loss", "val_loss"):
+            np.testing.assert_allclose(rows_of[0][column], rows_of[1][column], rtol=1e-3)
+    sizes = together.epochs.merge(together.trials[["trial", "method"]], on="trial").groupby("method")["cohort"]
+    assert sizes.max()["kd"] > 1
+    assert sizes.max()["none"] > 1
+    assert sizes.count()["rkd"] == 0
+    assert "cohort" not in alone.epochs.columns

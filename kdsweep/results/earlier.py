@@ -102,7 +102,10 @@ def _taken(spec: SweepSpec, space: SearchSpace, path: str) -> Taken:
 def _differences(spec: SweepSpec, earlier: Results) -> list[str]:
     """Return what makes the trials of an earlier sweep not comparable with those of a new one."""
     now, then = spec, earlier.spec
-    data = [(one.dataset.model_dump(exclude=_DATASET_PLACE), one.seed) for one in (now, then)]
+    data = [
+        (one.dataset.model_dump(exclude={**dict.fromkeys(_DATASET_PLACE, True), "unlabelled": {"root"}}), one.seed)
+        for one in (now, then)
+    ]
     teachers = [[one.of_teacher(name).teacher.model_dump(exclude={"cache_gb"}) for name in one.teacher_names]
                 for one in (now, then)]  # fmt: skip
     known = [tuple(_teacher(one.sweep_dir.of_teacher(name)) for name in one.teacher_names) for one in (now,)]

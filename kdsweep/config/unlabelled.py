@@ -20,11 +20,12 @@ def unlabelled_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[Key
     for method in space.methods():
         readers = [term for term in methods.terms(method) if methods.get(term).reads_labels]
         if readers:
+            which = f" in {' and '.join(readers)}" if readers != [method] else ""
             able = ", ".join(name for name in METHODS if not METHODS[name].reads_labels)
             yield (
                 ("space", "method"),
-                f"found {method}: {' and '.join(readers)} reads labels, which the images of dataset.unlabelled have "
-                f"not; accepted: {able}, or leave out dataset.unlabelled",
+                f"found {method}, which reads labels{which}, and the images of dataset.unlabelled have none; "
+                f"accepted: {able}, or leave out dataset.unlabelled",
             )
     if all(method == "none" for method in space.methods()):
         message = "found, without a method that distils; accepted: leave it out, plain students need labels"

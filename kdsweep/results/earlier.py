@@ -18,7 +18,9 @@ from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.paths import SweepDir
 
 # Settings that do not change what a training run computes.
-_DATASET_PLACE = {"root", "download", "stream", "skip_unreadable"}
+_DATASET_PLACE: dict[str, Any] = {
+    "root": True, "download": True, "stream": True, "skip_unreadable": True, "unlabelled": {"root"},
+}  # fmt: skip
 _TRAIN_FREE = {"epochs", "precision"}
 
 
@@ -102,10 +104,7 @@ def _taken(spec: SweepSpec, space: SearchSpace, path: str) -> Taken:
 def _differences(spec: SweepSpec, earlier: Results) -> list[str]:
     """Return what makes the trials of an earlier sweep not comparable with those of a new one."""
     now, then = spec, earlier.spec
-    data = [
-        (one.dataset.model_dump(exclude={**dict.fromkeys(_DATASET_PLACE, True), "unlabelled": {"root"}}), one.seed)
-        for one in (now, then)
-    ]
+    data = [(one.dataset.model_dump(exclude=_DATASET_PLACE), one.seed) for one in (now, then)]
     teachers = [[one.of_teacher(name).teacher.model_dump(exclude={"cache_gb"}) for name in one.teacher_names]
                 for one in (now, then)]  # fmt: skip
     known = [tuple(_teacher(one.sweep_dir.of_teacher(name)) for name in one.teacher_names) for one in (now,)]

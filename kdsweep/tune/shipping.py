@@ -123,7 +123,8 @@ def _of_cluster(path: Path, written: Mapping[str, Any], storage: str) -> dict[st
             _need_absolute(path, key, value, "an absolute path on the cluster, or s3://...")
     for index, earlier in enumerate(search.get("warm_start") or ()):
         _need_absolute(path, f"search.warm_start.{index}", str(earlier), "an absolute path on the cluster")
-    if unlabelled := dataset.get("unlabelled"):
+    unlabelled = dataset.get("unlabelled")
+    if isinstance(unlabelled, Mapping):
         key = "dataset.unlabelled.root"
         _need_absolute(path, key, str(unlabelled.get("root")), "an absolute path on the cluster, or s3://...")
     root = dataset.get("root")

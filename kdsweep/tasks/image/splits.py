@@ -95,8 +95,9 @@ class PreparedData:
         return array_shape(self.root / f"{name}_labels.bin")[0]
 
     def described(self) -> dict[str, Any]:
-        """Everything except `root`, `contents` and `skipped`, as JSON data."""
-        return {key: value for key, value in asdict(self).items() if key not in ("root", "contents", "skipped")}
+        """Everything except `root`, `contents` and `skipped`, as JSON data; `unlabelled` only if there are any."""
+        left_out = {"root", "contents", "skipped", *(["unlabelled"] if not self.unlabelled else [])}
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     @classmethod
     def load(cls, root: Path) -> PreparedData:
@@ -143,7 +144,7 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     write_json(root / "data.json", {
         "digest": digest, "input_shape": info.input_shape, "class_names": info.class_names,
         "mean": mean, "std": std, "streams": spec.name if spec.stream else "", "resize": spec.resize,
-        "unlabelled": 0 if further is None else len(further),
+        **({} if further is None else {"unlabelled": len(further)}),
     })  # fmt: skip
     return replace(PreparedData.load(root), contents=found, skipped=skipped)
 

@@ -31,7 +31,7 @@ from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.shapes import Factor
 from kdsweep.training.state import RunState, Tensors
-from kdsweep.training.steps import LossMeans, Step, epoch_steps
+from kdsweep.training.steps import LossMeans, Step, epoch_steps, labelled_in
 from kdsweep.training.teaching import TeacherSource
 from kdsweep.training.terms import StackedTerm
 from kdsweep.training.trainer import DivergedError, on_device
@@ -91,7 +91,7 @@ class Cohort:
             raise ModelError(f"these runs cannot train as one: {fault}")
         self.members = [Member(one, one.goal.worst) for one in recipes]
         self._train, self._val, self._teacher = train, val, teacher
-        self._labelled = len(train) - data.unlabelled
+        self._labelled = labelled_in(train, data)
         self._device = train.device
         self._task, self._classes, self._input = data.task, data.num_classes, data.input_spec
         self._metrics = data.task.measured((recipe.goal.metric, *recipe.metrics), data.num_classes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kdsweep.lazy import torch
 from kdsweep.methods import Outputs
 from kdsweep.seeds import derived_seed
-from kdsweep.tasks import Mixed, Samples
+from kdsweep.tasks import Mixed, Prepared, Samples
 from kdsweep.tasks.order import on_device
 from kdsweep.training.recipe import Recipe, view_number
 from kdsweep.training.teaching import TeacherSource
@@ -105,6 +105,11 @@ class LossMeans:
         return [
             {name: total / count for name, total, count in zip(self._names, one, seen, strict=True)} for one in totals
         ]
+
+
+def labelled_in(train: Samples, data: Prepared) -> int:
+    """Return how many samples of the training split, or of its beginning, have labels. They come first."""
+    return min(len(train), data.count("train") - data.unlabelled) if data.unlabelled else len(train)
 
 
 def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSource, labelled: int) -> Iterator[Step]:

@@ -31,7 +31,7 @@ from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.shapes import Factor
 from kdsweep.training.state import RunState
-from kdsweep.training.steps import LossMeans, Step, epoch_steps
+from kdsweep.training.steps import LossMeans, Step, epoch_steps, labelled_in
 from kdsweep.training.teaching import TeacherSource
 
 SAVE_SECONDS = 30.0
@@ -68,7 +68,7 @@ class Training:
         self.best_value = recipe.goal.worst
         self.best_epoch = 0
         self._train, self._teacher = train, teacher
-        self._labelled = min(len(train), data.count("train") - data.unlabelled) if data.unlabelled else len(train)
+        self._labelled = labelled_in(train, data)
         self._task, self._classes = data.task, data.num_classes
         self._device = train.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))

@@ -138,7 +138,7 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
         return replace(PreparedData.load(root), contents=found, skipped=skipped)
     train, val = split_arrays(spec, seed, dataset)
     mean, std = _normalisation(spec, info, train)  # of the labelled images, as without the others
-    further = _unlabelled(spec, folder, val) if folder else None
+    further = _unlabelled(spec, dataset, folder, val) if folder else None
     for name, split in (("train", _joined(train, further)), ("val", val)):
         _write(root, name, split)
     write_json(root / "data.json", {
@@ -185,48 +185,31 @@ def _contents(spec: DatasetSpec, dataset: Dataset, store: Store) -> dict[str, st
     return contents(dataset.describe(source).splits, read, f"data set {spec.name!r}", "images")
 
 
-def _unlabelled(spec: DatasetSpec, folder: Unlabelled, val: Split) -> NDArray[Any]:
+def _unlabelled(spec: DatasetSpec, dataset: Dataset, folder: Unlabelled, val: Split) -> NDArray[Any]:
     """Read the unlabelled images, or list their paths if they are streamed.
 
     Raises:
-        DataError: If one cannot be read, or they contain the validation images, which select the students.
+        DataError: If one cannot be read, or many images of the validation or test split are among them: what is
+            measured on these would say nothing about new images.
     """
-    images = np.array([str(path) for path in folder.paths()]) if spec.stream else folder.read()
-    _refuse_shared(images, val.images, "val")
-    return images
-
-
-def _refuse_shared(unlabelled: NDArray[Any], others: NDArray[Any], split: str) -> None:
-    """Refuse a folder of unlabelled images that holds more than a few images of another split.
-
-    Args:
-        unlabelled: uint8 [N, C, H, W], or paths [N].
-        others: The images of the split, likewise.
-        split: Its name.
-
-    Raises:
-        DataError: If it does. What is measured on the split would say nothing about new images.
-    """
-    known = frozenset(map(_fingerprint, unlabelled))
-    shared = sum(_fingerprint(image) in known for image in others)
-    if shared > MAX_OVERLAP * len(others):
-        raise DataError(
-            f"dataset.unlabelled: {shared} of the {len(others)} images of split {split!r} are also in its folder; "
-            "accepted: images that are in neither the validation nor the test split"
-        )
+    found = np.array([str(path) for path in folder.paths()]) if spec.stream else folder.read()
+    known = frozenset(map(_fingerprint, found))
+    others = {"val": val.images}
+    if "test" in dataset.describe(source_of(spec)[0]).splits:
+        others["test"] = _read(spec, dataset, "test").images
+    for split, images in others.items():
+        shared = sum(_fingerprint(image) in known for image in images)
+        if shared > MAX_OVERLAP * len(images):
+            raise DataError(
+                f"dataset.unlabelled: {shared} of the {len(images)} images of split {split!r} are also in "
+                f"{folder.root}; accepted: images that are in neither the validation nor the test split"
+            )
+    return found
 
 
 def _fingerprint(image: NDArray[Any] | str) -> str:
     """Hash an image, or the file of one."""
     return FileHashes(None).of(Path(image)) if isinstance(image, str) else hashlib.sha256(image.tobytes()).hexdigest()
-
-
-def _stored_unlabelled(data: PreparedData) -> NDArray[Any]:
-    """Return the unlabelled images [N, C, H, W] that `prepare` stored, or their paths [N]."""
-    if data.streams:
-        return np.array(json.loads((data.root / "train_files.json").read_text())[-data.unlabelled :])
-    stored = map_array(data.root / "train_images.bin")[-data.unlabelled :]
-    return np.asarray(stored).transpose(0, 3, 1, 2)
 
 
 def _joined(train: Split, further: NDArray[Any] | None) -> Split:
@@ -272,10 +255,7 @@ def prepare_test(spec: DatasetSpec, data: PreparedData) -> bool:
     if "test" not in dataset.describe(source).splits:
         return False
     if not _is_whole(data.root, "test") or not is_stored(data.root, data.contents):
-        test = _read(spec, dataset, "test")
-        if data.unlabelled:
-            _refuse_shared(_stored_unlabelled(data), test.images, "test")
-        _write(data.root, "test", test)
+        _write(data.root, "test", _read(spec, dataset, "test"))
         note_stored(data.root, data.contents)
     return True
 

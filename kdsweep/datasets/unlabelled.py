@@ -89,6 +89,11 @@ class Unlabelled:
         return found
 
     def _every(self) -> list[Path]:
+        if self.shape[0] not in (1, 3):
+            raise DataError(
+                f"{self.root}: image files are grey or RGB, but the images of the data set have {self.shape[0]} "
+                "channels; accepted: no dataset.unlabelled"
+            )
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such directory; accepted: a folder of images without classes")
         return images_in(self.root)

@@ -131,8 +131,9 @@ def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSourc
     batches = list(order.split(size))
     if len(batches) > 1 and len(batches[-1]) == 1 < size:
         batches.pop()
-    counts = [int((index < labelled).sum()) for index in batches]  # on the CPU
-    if sum(counts) < sum(map(len, batches)):
+    counts = list(map(len, batches))
+    if recipe.alpha and labelled < len(train):  # on the CPU, where no step waits for it
+        counts = [int((index < labelled).sum()) for index in batches]
         batches = [torch.cat([index[index < labelled], index[index >= labelled]]) for index in batches]
     samples = zip(on_device(batches, train.device), train.sequence(batches, view), strict=True)
     for step, (index, batch) in enumerate(samples):

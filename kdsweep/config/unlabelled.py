@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from kdsweep import methods
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.yaml import Keys
+from kdsweep.errors import InputError
 from kdsweep.methods import METHODS
 from kdsweep.search.space import SearchSpace
 from kdsweep.tasks import Task
@@ -31,8 +32,12 @@ def unlabelled_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[Key
         message = "found, without a method that distils; accepted: leave it out, plain students need labels"
         yield ("dataset", "unlabelled"), message
     searched = space.shared.get("augment")
-    texts = (spec.augment,) if searched is None else tuple(map(str, searched.every()))
-    if mixers := sorted({mixer for text in texts for mixer in mixers_of(text)}):
+    try:
+        texts = (spec.augment,) if searched is None else tuple(map(str, searched.every()))
+        mixers = sorted({mixer for text in texts for mixer in mixers_of(text)})
+    except InputError:
+        return  # reported as a fault of the data set
+    if mixers:
         message = (
             f"found {' and '.join(mixers)}, which mixes the labels of two images; with dataset.unlabelled, accepted: "
             "other transforms"

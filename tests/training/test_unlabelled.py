@@ -236,6 +236,8 @@ def test_what_needs_labels_is_refused(space, key, told, folder, tmp_path):
 def test_mixed_images_are_refused(folder, tmp_path):
     with refused(SPEC, SpecError, match="dataset.augment: found cutmix and mixup, .*; with dataset.unlabelled, acc"):
         load_spec(sweep_file(tmp_path, folder, {"augment": ["mixup", "cutmix"]}))
+    with refused(SPEC, SpecError, match=r"sweep.yaml:1: dataset.augment.0: unknown transform 'mixip'"):
+        load_spec(sweep_file(tmp_path, folder, {"augment": ["mixip"]}))
 
 
 def test_texts_are_refused(folder, tmp_path):

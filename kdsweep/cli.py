@@ -262,12 +262,15 @@ def validate(
 
         for one in taken(loaded, loaded.search_space):
             errors.print(f"{spec}: takes {one.text()}", highlight=False, markup=False, soft_wrap=True)
+    from kdsweep.config.sizes import images_line
     from kdsweep.teacher.extent import views_line
 
     typer.echo(
         f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.budgets[-1]} epochs over "
         f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
     )
+    if images := images_line(loaded):
+        typer.echo(f"{loaded.name}: {images}")
     typer.echo(f"{loaded.name}: {views_line(loaded)}")
     if places := loaded.tracking.described(loaded.sweep_dir):
         typer.echo(f"{loaded.name}: logged to {', '.join(places)}")

@@ -27,7 +27,8 @@ from kdsweep.storage.paths import SweepDir
 CHANGEABLE = (
     "search.trials", "search.max_hours", "search.max_epochs", "search.plain_share", "search.keep_weights", "space",
     "confirm.top", "confirm.seeds", "confirm.trainings", "confirm.margin", "resources", "dataset.root",
-    "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb", "train.cohort", "tracking",
+    "dataset.unlabelled.root", "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb", "train.cohort",
+    "tracking",
 )  # fmt: skip
 
 
@@ -97,7 +98,7 @@ def changeable(before: SweepSpec, after: SweepSpec) -> dict[str, Any]:
 
 def _at(values: Mapping[str, Any], dotted: str) -> Any:
     for key in dotted.split("."):
-        values = values[key]
+        values = values[key] if values is not None else None  # an optional section
     return values
 
 

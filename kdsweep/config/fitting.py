@@ -11,6 +11,7 @@ from kdsweep.config.augmentation import transforms_fault
 from kdsweep.config.constraints import within_constraints
 from kdsweep.config.objective import metric_faults
 from kdsweep.config.spec import SweepSpec
+from kdsweep.config.unlabelled import samples_fault
 from kdsweep.config.yaml import Keys
 from kdsweep.datasets import DatasetInfo, Source, embedded
 from kdsweep.distributions import Distribution
@@ -73,6 +74,8 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
             yield ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
         if fault := transforms_fault(spec, task):
             yield ("space", "augment"), fault
+        if fault := samples_fault(spec, task):
+            yield ("dataset", "unlabelled"), fault
     yield from metric_faults(spec, len(info.class_names))
     try:
         input_spec = task.input_of(spec.dataset, info)

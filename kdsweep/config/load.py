@@ -136,6 +136,10 @@ def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
     if texts.tokenizer:
         texts = texts.model_copy(update={"tokenizer": Place.of(texts.tokenizer).text})
 
+    unlabelled = spec.dataset.unlabelled
+    if unlabelled is not None:
+        unlabelled = unlabelled.model_copy(update={"root": Place.of(unlabelled.root).text})
+
     def absolute(teacher: TeacherSpec) -> TeacherSpec:
         checkpoint = teacher.checkpoint
         if checkpoint is None or checkpoint.startswith(SHIPPED):
@@ -143,7 +147,9 @@ def with_absolute_paths(spec: SweepSpec) -> SweepSpec:
         return teacher.model_copy(update={"checkpoint": Place.of(checkpoint).text})
 
     return spec.replaced(
-        dataset=spec.dataset.model_copy(update={"root": Place.of(spec.dataset.root).text, "text": texts}),
+        dataset=spec.dataset.model_copy(
+            update={"root": Place.of(spec.dataset.root).text, "unlabelled": unlabelled, "text": texts}
+        ),
         teacher=absolute(spec.teacher),
         teachers={name: absolute(teacher) for name, teacher in spec.teachers.items()},
         search=spec.search.model_copy(update={"warm_start": [Place.of(path).text for path in spec.search.warm_start]}),

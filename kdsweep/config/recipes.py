@@ -26,6 +26,7 @@ def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
         view_seed=spec.seed,
         augment=spec.augment_of(config),
         views=spec.dataset.views,
+        repeat_labelled=spec.dataset.unlabelled is not None,
         goal=spec.goal,
         metrics=spec.wanted_metrics,
         method=str(config["method"]),

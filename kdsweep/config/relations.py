@@ -13,6 +13,7 @@ from kdsweep.config.objective import objective_faults
 from kdsweep.config.several import several_faults
 from kdsweep.config.sizes import subset_fault, training_files
 from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.unlabelled import samples_fault, unlabelled_faults
 from kdsweep.config.yaml import Keys
 from kdsweep.datasets import Dataset
 from kdsweep.errors import InputError, ModelError, UnknownNameError, did_you_mean
@@ -112,6 +113,8 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     if dataset is not None and info is not None:
         for key, message in tasks.get(dataset.task).faults(section, dataset, info):
             yield ("dataset",), ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
+        if fault := samples_fault(spec, tasks.get(dataset.task)):
+            yield ("dataset",), ("dataset", "unlabelled"), fault
         yield from _file_faults(spec, dataset)
 
 
@@ -316,6 +319,8 @@ def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
 
 def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     yield from _taught_faults(spec, space)
+    for keys, message in unlabelled_faults(spec, space):
+        yield ("space", "dataset"), keys, message
     drawn = space.keys()
     for key in spec.scheduler.group_by:
         if key not in drawn:

@@ -26,6 +26,9 @@ EXAMPLES: dict[str, Any] = {
     "space": {"method": "none"},
 }
 
+# The same for the required keys of sections that may be left out.
+OF_OPTIONAL: dict[Keys, Any] = {("dataset", "unlabelled", "root"): "more_images"}
+
 # Keys that decide what the other keys of their section mean.
 DECISIVE = ("name", "model", "method", "optimizer", "schedule", "task_loss", "sampler")
 
@@ -76,6 +79,8 @@ def repaired(values: Mapping[str, Any], error: ValidationError) -> Repair:
     faulty: dict[Keys, None] = {}
     for detail in error.errors():
         path = tuple(key for key in detail["loc"] if not _is_union_branch(key))
+        if path in OF_OPTIONAL:
+            path = path[:-1]  # without that key, the section is left out
         # Without one item the others of a list would have other numbers.
         faulty[tuple(takewhile(lambda key: isinstance(key, str), path))] = None
     for path in faulty:
@@ -141,6 +146,8 @@ def _accepted(detail: ErrorDetails) -> str:
 
 def _example(keys: Keys) -> Any:
     """Return a valid value for a missing key."""
+    if keys in OF_OPTIONAL:
+        return OF_OPTIONAL[keys]
     keys = _of_one_teacher(keys)
     section = EXAMPLES[str(keys[0])]
     return section if len(keys) == 1 else section[str(keys[-1])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdsweep import datasets
+from kdsweep.config.fitting import dataset_info, source_of
 from kdsweep.config.spec import SweepSpec
 from kdsweep.datasets import Source
 
@@ -27,3 +28,29 @@ def batch_note(spec: SweepSpec, images: int) -> str:
     return (
         f"train.batch_size is {spec.train.batch_size}, but there are {images} images to train on: one batch per epoch"
     )
+
+
+def images_line(spec: SweepSpec) -> str:
+    """Return how many images students learn from; empty without unlabelled ones."""
+    info = dataset_info(spec)
+    folder = spec.dataset.unlabelled_images(info.input_shape) if spec.dataset.unlabelled else None
+    if folder is None:
+        return ""
+    labelled = labelled_images(spec)
+    known = f"{labelled:,} labelled" if labelled else f"the labelled images of {spec.dataset.name}"
+    return f"trains on {known} + {len(folder.paths()):,} unlabelled images"
+
+
+def labelled_images(spec: SweepSpec) -> int:
+    """Return the number of labelled training images, without those for validation; 0 if it is not known yet."""
+    known = spec.dataset.subset or training_files(spec, source_of(spec)) or 0
+    return known if "val" in dataset_info(spec).splits else round(known * (1 - spec.dataset.val_fraction))
+
+
+def training_images(spec: SweepSpec) -> int:
+    """Return the number of all training images; 0 if it is not known yet."""
+    labelled = labelled_images(spec)
+    if not labelled or spec.dataset.unlabelled is None:
+        return labelled
+    folder = spec.dataset.unlabelled_images(dataset_info(spec).input_shape)
+    return labelled + (len(folder.paths()) if folder else 0)

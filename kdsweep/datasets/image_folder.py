@@ -39,7 +39,7 @@ def _inspect(source: Source) -> DatasetInfo:
         raise DataError(f"{root / 'train'}: {found}; accepted: at least 2, laid out as {LAYOUT}")
     for split in splits[1:]:
         _refuse_other_classes(root / split, classes)
-    width, height = _size_of_first(_images(root / "train" / classes[0]), source.skip_unreadable)
+    width, height = _size_of_first(images_in(root / "train" / classes[0]), source.skip_unreadable)
     return DatasetInfo((3, height, width), classes, splits=splits)
 
 
@@ -52,7 +52,7 @@ def _size_of_first(paths: list[Path], skip: bool) -> tuple[int, int]:
 
 def _list_files(source: Source, split: str) -> Split:
     classes = _classes(source.root / "train")
-    by_class = [_images(source.root / split / name) for name in classes]
+    by_class = [images_in(source.root / split / name) for name in classes]
     if source.skip_unreadable:
         by_class = [_readable(source, paths) for paths in by_class]
     labels = np.repeat(np.arange(len(by_class)), [len(paths) for paths in by_class])
@@ -65,7 +65,7 @@ def _readable(source: Source, paths: list[Path]) -> list[Path]:
 
 
 def _check(source: Source, split: str) -> list[str]:
-    classes = (_images(source.root / split / name) for name in _classes(source.root / "train"))
+    classes = (images_in(source.root / split / name) for name in _classes(source.root / "train"))
     return [fault for paths in classes for fault in _faults(source, paths) if fault]
 
 
@@ -82,7 +82,7 @@ def _faults(source: Source, paths: list[Path]) -> list[str]:
     def check(index: int) -> None:
         faults[index] = fault_of(paths[index], size, decode=source.skip_unreadable)
 
-    with _listing(source.root):
+    with listing(source.root):
         in_threads(check, len(paths))
     if source.skip_unreadable and all(faults):
         raise DataError(f"{paths[0].parent}: none of the {len(paths)} images can be read; accepted: at least one")
@@ -104,7 +104,7 @@ def _read(source: Source, split: str) -> Split:
     _, height, width = _inspect(source).input_shape
     shape = (3, source.resize or height, source.resize or width)
     paths, labels = _list_files(source, split)
-    images = _room(len(paths), shape, source.root / split)
+    images = room(len(paths), shape, source.root / split)
 
     def read(index: int) -> None:
         images[index] = _read_file(paths[index], source.resize, shape)
@@ -122,13 +122,13 @@ def _content(source: Source, split: str) -> list[str]:
     def read(index: int) -> None:
         found[index] = f"{hashes.of(Path(paths[index]))}-{labels[index]}"
 
-    with _listing(source.root / split):
+    with listing(source.root / split):
         in_threads(read, len(paths))
     hashes.save()
     return found
 
 
-def _room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.uint8]:
+def room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.uint8]:
     """Allocate an array for decoded images, if memory suffices for it and the copy made when splitting."""
     need, there = 2 * count * math.prod(shape), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
@@ -142,7 +142,7 @@ def _room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.u
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    with _listing(folder):
+    with listing(folder):
         names = [name for name in os.listdir(folder) if _shows(name) and (folder / name).is_dir()]
     return tuple(sorted(names))
 
@@ -159,11 +159,15 @@ def _some(names: list[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _images(folder: Path) -> list[Path]:
-    """List the images of one class, including subfolders."""
+def images_in(folder: Path) -> list[Path]:
+    """List the images below a folder, sorted by path.
+
+    Raises:
+        DataError: If there are none, or the folder cannot be read.
+    """
     found: list[Path] = []
     seen: set[Path] = set()
-    with _listing(folder):
+    with listing(folder):
         for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
             here = Path(parent)
             if (real := here.resolve()) in seen:  # a link to a parent
@@ -186,7 +190,12 @@ def _raise(error: OSError) -> None:
 
 
 @contextmanager
-def _listing(folder: Path) -> Iterator[None]:
+def listing(folder: Path) -> Iterator[None]:
+    """Report an operating-system error as one about a folder.
+
+    Raises:
+        DataError: If there is one.
+    """
     try:
         yield
     except OSError as error:

@@ -47,26 +47,29 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"{path}: cannot read the image: {reason}") from error
 
 
-def fault_of(path: Path, size: tuple[int, int] | None, *, decode: bool) -> str:
+def fault_of(
+    path: Path, size: tuple[int, int] | None, *, decode: bool, others: str = "the first image of train/ has"
+) -> str:
     """Return why an image file cannot be read, or an empty string.
 
     Args:
         path: The file.
         size: Accepted (width, height); None accepts any size.
         decode: Whether to decode every image. If False, only files that look truncated are decoded.
+        others: Which image has the accepted size, for the message.
     """
     stat = path.stat()
-    return _fault_of(path, size, decode, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return _fault_of(path, size, decode, others, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _fault_of(path: Path, size: tuple[int, int] | None, decode: bool, _stamp: tuple[int, int, int]) -> str:
+def _fault_of(path: Path, size: tuple[int, int] | None, decode: bool, others: str, _stamp: tuple[int, int, int]) -> str:
     try:
         with opened(path) as image:
             if size is not None and image.size != size:
                 return (
-                    f"{path}: {image.height} x {image.width} pixels, but the first image of train/ has "
-                    f"{size[1]} x {size[0]}; use images of one size, or set dataset.resize"
+                    f"{path}: {image.height} x {image.width} pixels, but {others} {size[1]} x {size[0]}; "
+                    "use images of one size, or set dataset.resize"
                 )
             _refuse_deep(image, str(path))
             if decode or not _looks_whole(path, image.format or ""):

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from kdsweep.datasets.base import Source
+from kdsweep.datasets.unlabelled import Unlabelled
 from kdsweep.section import MOST_EPOCHS, Section
 from kdsweep.storage.fetched import local_copy
 from kdsweep.storage.section import PlaceText
@@ -47,6 +48,16 @@ class TextSection(Section):
     classes: list[str] = Field(default_factory=list)
 
 
+class UnlabelledSection(Section):
+    """Further training images, without classes.
+
+    Attributes:
+        root: Folder of the images, in any subfolders. A URI is copied to a local cache first.
+    """
+
+    root: PlaceText
+
+
 class DatasetSpec(Section):
     """The images or texts, and how to split and augment them.
 
@@ -63,6 +74,7 @@ class DatasetSpec(Section):
         download: Whether missing files may be downloaded.
         normalize: Normalise with the mean and standard deviation of the data set or of ImageNet, or not at all
             (pixels in 0..1).
+        unlabelled: Further training images without classes, from which students learn by distillation alone.
         text: How texts are read; for data sets of texts.
     """
 
@@ -77,6 +89,7 @@ class DatasetSpec(Section):
     skip_unreadable: bool = False
     download: bool = True
     normalize: Literal["dataset", "imagenet", "none"] = "dataset"
+    unlabelled: UnlabelledSection | None = None
     text: TextSection = TextSection()
 
     def source(self, hashes: Path | None = None) -> Source:
@@ -97,3 +110,18 @@ class DatasetSpec(Section):
             tuple(self.text.classes),
             hashes,
         )
+
+    def unlabelled_images(self, shape: tuple[int, ...]) -> Unlabelled | None:
+        """Return the folder of unlabelled images; None if the section names none.
+
+        Args:
+            shape: (channels, height, width) of the data set's images, after resizing.
+
+        Raises:
+            InputError: If it is a URI that cannot be read.
+        """
+        if self.unlabelled is None:
+            return None
+        channels, height, width = shape
+        root = local_copy(self.unlabelled.root, "folder of images")
+        return Unlabelled(root, (channels, height, width), self.resize, self.skip_unreadable)

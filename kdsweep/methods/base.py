@@ -104,6 +104,9 @@ class Method(Declared):
     to buffers, or turn these parameters into Python numbers; `advance` must not read them. A subclass does not inherit
     `stacks`.
 
+    A method whose term depends on the labels says so in `reads_labels`. It is refused with `dataset.unlabelled`, whose
+    samples have the label -1.
+
     `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one stage map; negative
     indices count from the end) and `attention` (every stage map reduced by `attention_map` to [B, 1, H, W]).
 
@@ -122,6 +125,7 @@ class Method(Declared):
     source: ClassVar[str] = ""
     needs: ClassVar[frozenset[str]] = frozenset({"logits"})
     stacks: ClassVar[frozenset[str] | None] = None
+    reads_labels: ClassVar[bool] = False
     weight = Param(1.0, "scale of the term", valid=WEIGHT)
     cooling: float | torch.Tensor = 1.0
 
@@ -176,7 +180,8 @@ class Method(Declared):
         Args:
             student: The student's outputs, with gradient.
             teacher: The teacher's outputs, without gradient.
-            labels: [B], class indices; of samples that are mixed from two, those with the larger share.
+            labels: [B], class indices; of samples that are mixed from two, those with the larger share; -1 for
+                samples without a label.
 
         Returns:
             A float32 scalar.

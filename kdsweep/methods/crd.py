@@ -26,6 +26,7 @@ class Contrastive(Method):
     formula = "-log h(s·t⁺) - sum log(1 - h(s·t⁻)), for both sides; h(x) = p / (p + K / N), p = exp(x / T) / Z"
     source = "Tian, Krishnan, Isola 2020, arXiv:1910.10699"
     needs = frozenset({"embedding"})
+    reads_labels = True
     dim = Param(128, "width of the projections", valid=RandInt(1, 65536))
     negatives = Param(16384, "negatives per batch, at most the number of training samples", valid=RandInt(1, 10**9))
     temperature = Param(0.07, "temperature of the contrastive loss", valid=Uniform(1e-3, 10.0))

@@ -47,6 +47,7 @@ class DecoupledKD(Method):
     name = "dkd"
     formula = "T² [target_weight KL(b_t ‖ b_s) + beta KL(n_t ‖ n_s)], b = (p_y, 1 - p_y), n over the other classes"
     source = "Zhao et al. 2022, arXiv:2203.08679"
+    reads_labels = True
     stacks = frozenset({"temperature", "beta", "target_weight"})
     temperature = Temperature(4.0)
     beta = Param(8.0, "weight of the non-target part", Uniform(0.5, 10), valid=WEIGHT)

@@ -19,6 +19,7 @@ class NormalisedKD(Method):
     name = "nkd"
     formula = "-p_t^y log p_s^y - gamma T² sum over i ≠ y of n_t log n_s, n = softmax(z / T) over C - 1 classes"
     source = "Yang et al. 2023, arXiv:2303.13005"
+    reads_labels = True
     stacks = frozenset({"temperature", "gamma"})
     temperature = Temperature(1.0, LogUniform(1, 4), "softens the non-target part")
     gamma = Param(1.5, "weight of the non-target part", Uniform(0.5, 4), valid=WEIGHT)

@@ -22,6 +22,7 @@ class TeacherFree(Method):
     formula = "T² KL(softmax(log q / T) ‖ softmax(z_s / T)), q_y = target_probability, the rest even"
     source = "Yuan et al. 2020, arXiv:1909.11723"
     needs = frozenset()
+    reads_labels = True
     stacks = frozenset({"temperature"})
     temperature = Temperature(20.0, LogUniform(4, 40))
     target_probability = Param(0.9, "probability of the label, before softening", valid=Uniform(1e-6, 1 - 1e-6))

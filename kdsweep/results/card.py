@@ -50,6 +50,9 @@ def card(config: StudentConfig) -> str:
         norm = config.confirmed["first_layer_norm"]
         start = f"\nNorm of the first layer before training: {norm:.4f} (first fresh seed, equal for the plain twin).\n"
     skipped = f"\nUnreadable images were left out: {tasks.counted(config.skipped)}.\n" if config.skipped else ""
+    unlabelled = ""
+    if config.unlabelled and config.settings.get("method") != PLAIN:
+        unlabelled = f"\nIt also learnt from {config.unlabelled:,} images without labels, from the teacher alone.\n"
     smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
     return f"""---
 {_metadata(config)}---
@@ -82,7 +85,7 @@ the logits: {", ".join(_text(name) for name in config.class_names)}.
 
 Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("origin", "")))}), \
 {teacher.get("parameters", 0):,} parameters, {teacher.get("size_mb", 0.0):.3f} MiB.
-{averaged}{start}{skipped}
+{averaged}{start}{unlabelled}{skipped}
 | setting | value |
 |---|---|
 {settings}

@@ -18,7 +18,9 @@ from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.paths import SweepDir
 
 # Settings that do not change what a training run computes.
-_DATASET_PLACE = {"root", "download", "stream", "skip_unreadable"}
+_DATASET_PLACE: dict[str, Any] = {
+    "root": True, "download": True, "stream": True, "skip_unreadable": True, "unlabelled": {"root"},
+}  # fmt: skip
 _TRAIN_FREE = {"epochs", "precision", "cohort"}
 
 

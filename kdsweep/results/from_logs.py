@@ -14,6 +14,7 @@ from kdsweep.distributions import Config
 from kdsweep.errors import SweepDirError
 from kdsweep.params import named
 from kdsweep.results.sizes import BUDGET, as_columns, size_key
+from kdsweep.search.baseline import PLAIN
 from kdsweep.search.plan import rule_of
 from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.storage.files import read_json
@@ -122,7 +123,11 @@ def trials_frame(sweep: SweepDir, epochs: pd.DataFrame) -> pd.DataFrame:
     frame["space"] = frame["space"].fillna(0).astype(int)
     for name in (*PLACES, *_TIMES, "error"):
         frame[name] = _texts(frame[name])
-    if skipped := _skipped(sweep):
+    recorded = _recorded_data(sweep)
+    if unlabelled := int(recorded.get("unlabelled", 0)):
+        frame["unlabelled_images"] = (frame["method"] != PLAIN) * unlabelled
+        measured.append("unlabelled_images")
+    if skipped := recorded.get("skipped"):
         frame["skipped_images"] = sum(skipped.values())
         measured.append("skipped_images")
     frame = frame[[*_LEADING, *own, *measured, "config"]]
@@ -153,10 +158,10 @@ def cost_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (*size_key({**row, BUDGET: None}), row["method"])
 
 
-def _skipped(sweep: SweepDir) -> dict[str, int]:
-    """Number of unreadable files that were left out, by split."""
+def _recorded_data(sweep: SweepDir) -> dict[str, Any]:
+    """What is recorded of the data set."""
     try:
-        return dict(json.loads(sweep.data.read_text(encoding="utf-8")).get("skipped", {}))
+        return dict(json.loads(sweep.data.read_text(encoding="utf-8")))
     except (OSError, ValueError):  # missing before the data is read; kdsweep doctor reports damage
         return {}
 

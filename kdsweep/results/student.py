@@ -90,6 +90,7 @@ class StudentConfig(BaseModel):
         parameters: Number of parameters.
         size_mb: Size of parameters and buffers, in MiB.
         dataset: The `dataset` section of the sweep without `root`; with `seed` it determines the validation split.
+        unlabelled: Number of images without labels that it also learnt from.
         skipped: Number of unreadable images that were left out, by split.
         seed: Seed of the sweep.
         settings: The trial's configuration.
@@ -122,6 +123,7 @@ class StudentConfig(BaseModel):
     parameters: int
     size_mb: float
     dataset: dict[str, Any]
+    unlabelled: Annotated[int, Field(ge=0)] = 0
     skipped: dict[str, int] = Field(default_factory=dict)
     seed: int
     settings: dict[str, Any]

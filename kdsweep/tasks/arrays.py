@@ -93,6 +93,10 @@ class PreparedArrays:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def unlabelled(self) -> int:
+        return 0
+
     def count(self, name: SplitName) -> int:
         return len(map_array(self.root / f"{name}_labels.bin"))
 

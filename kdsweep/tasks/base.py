@@ -108,6 +108,10 @@ class Prepared(Protocol):
     def num_classes(self) -> int:
         """Number of classes."""
 
+    @property
+    def unlabelled(self) -> int:
+        """Number of training samples without labels; they come last in the split, and their labels are -1."""
+
     def count(self, name: SplitName) -> int:
         """Number of samples in a split, without reading them."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from kdsweep import models, tasks
-from kdsweep.config.fitting import dataset_info, source_of
-from kdsweep.config.sizes import training_files
+from kdsweep.config.fitting import dataset_info
+from kdsweep.config.sizes import training_images
 from kdsweep.config.spec import SweepSpec
 from kdsweep.methods.base import Shapes
 from kdsweep.teacher.kept import KeptLogits
@@ -23,8 +23,7 @@ def views_line(spec: SweepSpec) -> str:
     each = sum(_bytes_per_sample(spec.of_teacher(name)) for name in spec.teacher_names)
     if not views or not each:
         return f"{where}: no teacher outputs to store"
-    known = spec.dataset.subset or training_files(spec, source_of(spec)) or 0
-    count = round(known * (1 - spec.dataset.val_fraction)) if "val" not in dataset_info(spec).splits else known
+    count = training_images(spec)
     total = each * views * (count or 1000)
     amount = f"{total / 1e9:.2g} GB" if total >= 1e8 else f"{total / 1e6:.2g} MB"
     beside = "" if count else " for 1,000 training images"

@@ -18,11 +18,10 @@ from pathlib import Path
 from kdsweep import methods, models
 from kdsweep.errors import CheckpointError, ModelError
 from kdsweep.lazy import nn, torch
-from kdsweep.methods import Outputs
 from kdsweep.models import Taps
 from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
-from kdsweep.tasks import Mixed, Prepared, Samples, Task
+from kdsweep.tasks import Prepared, Samples, Task
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.tasks.metrics.totals import Totals
 from kdsweep.training.averaging import Average
@@ -32,7 +31,7 @@ from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.shapes import Factor
 from kdsweep.training.state import RunState, Tensors
-from kdsweep.training.steps import asked_of, epoch_steps
+from kdsweep.training.steps import LossMeans, Step, epoch_steps, labelled_in
 from kdsweep.training.teaching import TeacherSource
 from kdsweep.training.terms import StackedTerm
 from kdsweep.training.trainer import DivergedError, on_device
@@ -92,6 +91,7 @@ class Cohort:
             raise ModelError(f"these runs cannot train as one: {fault}")
         self.members = [Member(one, one.goal.worst) for one in recipes]
         self._train, self._val, self._teacher = train, val, teacher
+        self._labelled = labelled_in(train, data)
         self._device = train.device
         self._task, self._classes, self._input = data.task, data.num_classes, data.input_spec
         self._metrics = data.task.measured((recipe.goal.metric, *recipe.metrics), data.num_classes)
@@ -216,37 +216,31 @@ class Cohort:
         """Train one epoch. Return the mean loss parts of each member, and the last multiplier of the learning rate."""
         self._student.model.train()
         self._method.adapters.train()
-        names: tuple[str, ...] = ()
-        totals: torch.Tensor | float = 0.0
-        seen, multiplier = 0, 1.0
-        for step in epoch_steps(self.members[0].recipe, epoch, self._train, self._teacher):
+        means, multiplier = LossMeans(), 1.0
+        for step in epoch_steps(self.members[0].recipe, epoch, self._train, self._teacher, self._labelled):
             multiplier = self._schedule.multiplier(step.progress, step.share)
             self._alpha_factor.advance(step.progress)
             self._cooling.advance(step.progress)
             self._method.advance(step.progress, step.index)
-            losses = self._losses(step.batch, step.targets, step.teacher)
+            losses = self._losses(step)
             self._updates.zero_grad()
             losses["train_loss"].sum().backward()
             self._updates.step(multiplier)
             self._average.update()
-            names = tuple(losses)
-            totals = totals + torch.stack([loss.detach() for loss in losses.values()], dim=1) * len(step.index)
-            seen += len(step.index)
-        assert isinstance(totals, torch.Tensor)
-        means = [[total / seen for total in of_member] for of_member in totals.tolist()]
-        return [dict(zip(names, of_member, strict=True)) for of_member in means], multiplier
+            means.add(losses, step)
+        return means.rows(), multiplier
 
-    def _losses(self, batch: torch.Tensor, targets: torch.Tensor | Mixed, teacher: Outputs) -> dict[str, torch.Tensor]:
+    def _losses(self, step: Step) -> dict[str, torch.Tensor]:
         """Return the total loss of each member as `train_loss`, and its unweighted parts, [K] each."""
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
-            students = self._student(batch)
-        labels, asked = asked_of(targets, self._classes)
-        task = self._task_loss.together(students.logits.float(), asked)
+            students = self._student(step.batch)
+        labels, asked = step.asked(self._classes)
+        task = self._task_loss.together(students.logits[:, : len(asked)].float(), asked)
         if self.members[0].recipe.alpha == 0:
             return {"train_loss": task, "task_loss": task}
-        alpha = self._alpha_factor.value * self._alpha
-        distill = self._term(students, teacher, labels)
+        alpha = step.mean_alpha(self._alpha_factor.value * self._alpha)
+        distill = self._term(students, step.teacher, labels)
         loss = (1 - alpha) * task + alpha * self._term.weight * distill
         return {"train_loss": loss, "task_loss": task, "distill_loss": distill}
 

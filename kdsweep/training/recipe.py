@@ -28,6 +28,8 @@ class Recipe:
         view_seed: Seed of the augmentation, shared by all trials of a sweep.
         augment: The augmentation of the training samples, as text.
         views: Number of views that the epochs cycle through; 0 draws a new one in every epoch.
+        repeat_labelled: Whether a run without distillation repeats the samples with labels, so that it takes as many
+            steps per epoch as one that also distils from unlabelled samples.
         method: The distillation method.
         method_params: The method's parameters that differ from the defaults.
         alpha: Share of distillation in the loss, 0..1.
@@ -56,3 +58,4 @@ class Recipe:
     goal: Goal = field(default_factory=Goal)
     metrics: tuple[str, ...] = ()
     views: int = 0
+    repeat_labelled: bool = False

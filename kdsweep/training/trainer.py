@@ -1,6 +1,7 @@
 """Trains one student, epoch by epoch and resumable. Knows nothing of Ray and names no method.
 
-The loss of every run is computed here: `loss = (1 - alpha) * task + alpha * weight * distill`.
+The loss of every run is computed here: `loss = (1 - alpha) * task + alpha * weight * distill`. In a batch with samples
+that have no labels, alpha is the mean over the samples, which is 1 for those, and `task` is the mean over the others.
 
 Every random draw (weights, order, views, dropout) uses a seed derived from its purpose and epoch, so a resumed run
 draws the same numbers as an uninterrupted one.
@@ -22,7 +23,7 @@ from kdsweep.models import Taps
 from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
 from kdsweep.storage.following import discard
-from kdsweep.tasks import Mixed, Prepared, Samples
+from kdsweep.tasks import Prepared, Samples
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.averaging import Average
 from kdsweep.training.evaluate import Evaluation
@@ -30,7 +31,7 @@ from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.shapes import Factor
 from kdsweep.training.state import RunState
-from kdsweep.training.steps import asked_of, epoch_steps
+from kdsweep.training.steps import LossMeans, Step, epoch_steps, labelled_in
 from kdsweep.training.teaching import TeacherSource
 
 SAVE_SECONDS = 30.0
@@ -67,6 +68,7 @@ class Training:
         self.best_value = recipe.goal.worst
         self.best_epoch = 0
         self._train, self._teacher = train, teacher
+        self._labelled = labelled_in(train, data)
         self._task, self._classes = data.task, data.num_classes
         self._device = train.device
         torch.manual_seed(derived_seed(recipe.seed, "weights"))
@@ -186,40 +188,35 @@ class Training:
         """Train one epoch. Return the mean of each loss part by name; the total is `train_loss`."""
         self.student.train()
         self.method.adapters.train()
-        names: tuple[str, ...] = ()
-        totals: torch.Tensor | float = 0.0
-        seen = 0
-        for step in epoch_steps(self.recipe, self.epoch, self._train, self._teacher):
+        means = LossMeans()
+        for step in epoch_steps(self.recipe, self.epoch, self._train, self._teacher, self._labelled):
             self._set_rate(step.progress, step.share)
             self._alpha.advance(step.progress)
             self._cooling.advance(step.progress)
             self.method.advance(step.progress, step.index)
-            losses = self._losses(step.batch, step.targets, step.teacher)
+            losses = self._losses(step)
             self._optimizer.zero_grad()
             losses["train_loss"].backward()
             if self.recipe.optimization.clip_norm:
                 nn.utils.clip_grad_norm_(self._optimizer.weights, self.recipe.optimization.clip_norm)
             self._optimizer.step()
             self._average.update()
-            names = tuple(losses)
-            totals = totals + torch.stack([loss.detach() for loss in losses.values()]) * len(step.index)
-            seen += len(step.index)
-        assert isinstance(totals, torch.Tensor)
-        return {name: total / seen for name, total in zip(names, totals.tolist(), strict=True)}
+            means.add(losses, step)
+        return means.rows()[0]
 
-    def _losses(self, batch: torch.Tensor, targets: torch.Tensor | Mixed, teacher: Outputs) -> dict[str, torch.Tensor]:
+    def _losses(self, step: Step) -> dict[str, torch.Tensor]:
         """Return the total loss as `train_loss`, and its unweighted parts."""
         recipe = self.recipe
         enabled = self._autocast != torch.float32
         with torch.autocast(self._device.type, dtype=self._autocast if enabled else None, enabled=enabled):
-            student = self._tapped(batch)
-        labels, asked = asked_of(targets, self._classes)
-        parts = self._task.losses(student, asked, self._task_loss)
+            student = self._tapped(step.batch)
+        labels, asked = step.asked(self._classes)
+        parts = self._task.losses(step.shown(student), asked, self._task_loss)
         task = parts["task_loss"]
         if recipe.alpha == 0:
             return {"train_loss": task, **parts}
-        alpha = self._alpha.value * recipe.alpha
-        distill = self.method(student, teacher, labels)
+        alpha = step.mean_alpha(self._alpha.value * recipe.alpha)
+        distill = self.method(student, step.teacher, labels)
         loss = (1 - alpha) * task + alpha * self.method.weight * distill
         return {"train_loss": loss, **parts, "distill_loss": distill}
 

@@ -71,7 +71,7 @@ def record_code(spec: SweepSpec, sweep: SweepDir) -> None:
         exclude={
             "name": True,
             "storage": True,
-            "dataset": {"root"},
+            "dataset": {"root": True, "unlabelled": {"root"}},
             "teacher": {"checkpoint", "student"},
             "teachers": {"__all__": {"checkpoint", "student"}},
         }

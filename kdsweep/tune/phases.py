@@ -163,7 +163,7 @@ class _Phases:
         shape = "x".join(str(size) for size in data.input_spec.shape)
         self._progress.phase(
             "data",
-            f"{data.count('train')} training {task.noun}, {data.count('val')} for validation, {shape}, "
+            f"{_counted(data)} training {task.noun}, {data.count('val')} for validation, {shape}, "
             f"{data.num_classes} classes",
         )
         if data.skipped:
@@ -210,17 +210,23 @@ class _Phases:
         self._environment.write(self._timeline.described(), self._timeline.trained)
 
 
+def _counted(data: Prepared) -> str:
+    """Format the number of training samples."""
+    count = data.count("train")
+    return f"{count - data.unlabelled} labelled + {data.unlabelled} unlabelled" if data.unlabelled else str(count)
+
+
 def check_sizes(spec: SweepSpec, data: Prepared, progress: Progress) -> None:
     """Compare `subset` and `batch_size` with the number of samples. Earlier versions began sweeps without that check.
 
     Raises:
         InputError: If a new sweep asks for more samples than there are.
     """
-    count = data.count("train")
+    count = data.count("train") - data.unlabelled
     own_val = "val" in data.contents  # otherwise validation samples were taken from the training split
     fault = subset_fault(spec, count if own_val else count + data.count("val"))
     if fault and not spec.sweep_dir.data.is_file():
         raise InputError(f"dataset.subset: {fault}")
-    for note in (fault and f"dataset.subset: {fault}", batch_note(spec, count)):
+    for note in (fault and f"dataset.subset: {fault}", batch_note(spec, data.count("train"))):
         if note:
             progress.phase("data", f"note: {note}")

@@ -19,7 +19,14 @@ MOST_BYTES = 50_000_000  # of code; Ray refuses packages above 500 MB
 SHIPPED = "kdsweep:"
 LOCAL_DATA = "~/.cache/kdsweep/data"  # of the driver, with a storage to which no data set can be downloaded
 # What may be on the cluster only: faults of these keys are left to the job, which checks the file again.
-THERE = ("dataset.root", "teacher.checkpoint", "teacher.student", "teachers.", "search.warm_start")
+THERE = (
+    "dataset.root",
+    "dataset.unlabelled.root",
+    "teacher.checkpoint",
+    "teacher.student",
+    "teachers.",
+    "search.warm_start",
+)
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,10 @@ def _of_cluster(path: Path, written: Mapping[str, Any], storage: str) -> dict[st
             _need_absolute(path, key, value, "an absolute path on the cluster, or s3://...")
     for index, earlier in enumerate(search.get("warm_start") or ()):
         _need_absolute(path, f"search.warm_start.{index}", str(earlier), "an absolute path on the cluster")
+    unlabelled = dataset.get("unlabelled")
+    if isinstance(unlabelled, Mapping):
+        key = "dataset.unlabelled.root"
+        _need_absolute(path, key, str(unlabelled.get("root")), "an absolute path on the cluster, or s3://...")
     root = dataset.get("root")
     if root is None:
         below = LOCAL_DATA if Place.of(storage).is_remote else f"{storage.rstrip('/')}/data"

@@ -96,6 +96,15 @@ def name(request) -> str:
     return request.param
 
 
+def test_a_method_says_whether_its_term_reads_labels(name):
+    student, teacher = outputs("student"), outputs("teacher")
+    usual, one_class, none = labels_of(), torch.zeros(6, dtype=torch.long), torch.full((6,), -1)
+    first = value(make(name), student, teacher, usual)
+    assert torch.equal(first, value(make(name), student, teacher, one_class)) is not METHODS[name].reads_labels
+    if not METHODS[name].reads_labels:
+        assert torch.equal(first, value(make(name), student, teacher, none))
+
+
 def test_every_method_is_documented(name):
     cls = METHODS[name]
     assert cls.name == name

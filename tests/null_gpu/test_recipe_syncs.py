@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import null_cuda
 import pytest
+from PIL import Image
 from trainings import SMALL, begun, calls_of_steps, opened
 
 pytestmark = pytest.mark.null_gpu
@@ -25,3 +28,19 @@ def waits(root: str) -> dict[str, list[int]]:
 
 def test_no_step_with_clipping_and_averaging_waits(on_null_gpu, tmp_path):
     assert on_null_gpu(waits, str(tmp_path)) == {name: [0] * 3 for name in OPTIMIZERS}
+
+
+def waits_without_labels(root: str) -> list[int]:
+    """Count the same of a run that also learns from images without labels, which come in any number in a batch."""
+    folder = Path(root) / "unlabelled"
+    folder.mkdir()
+    for shade in range(32):
+        Image.new("L", (28, 28), shade).save(folder / f"{shade}.png")
+    dataset = {**SMALL["dataset"], "unlabelled": {"root": str(folder)}}
+    training = begun(opened(root, {**SMALL, "dataset": dataset}), method="kd")
+    training.run_epoch()
+    return [null_cuda.syncs(step) + null_cuda.total(step, "COPY H2D pageable") for step in calls_of_steps(training)[1:]]
+
+
+def test_no_step_with_unlabelled_images_waits(on_null_gpu, tmp_path):
+    assert on_null_gpu(waits_without_labels, str(tmp_path)) == [0] * 7

@@ -820,6 +820,14 @@ def test_the_card_counts_unreadable_images_that_were_left_out(student):
     assert "\nUnreadable images were left out: 3 in train, 1 in test.\n" in card
 
 
+def test_the_card_of_a_distilled_student_counts_images_without_labels(student):
+    config = read_config(student).model_copy(update={"unlabelled": 1200})
+    told = "\nIt also learnt from 1,200 images without labels, from the teacher alone.\n"
+    for method in ("kd", "none"):
+        settings = {**config.settings, "method": method}
+        assert (told in card_of(config.model_copy(update={"settings": settings}))) is (method == "kd")
+
+
 def test_gain_and_interval_in_the_card_have_one_unit():
     measured = {
         "seeds": 2.0, "kd_gain": 0.0272, "kd_gain_std": 0.0011, "kd_gain_low": 0.0173, "kd_gain_high": 0.0371,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -16,6 +17,7 @@ from kdsweep import datasets
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
 from kdsweep.datasets.base import sample_digests
 from kdsweep.datasets.section import DatasetSpec
+from kdsweep.datasets.unlabelled import Unlabelled
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
 from kdsweep.models import InputSpec
@@ -23,10 +25,11 @@ from kdsweep.registry import is_user_object
 from kdsweep.seeds import digest_of
 from kdsweep.storage.arrays import array_shape, has_array, map_array, save_array
 from kdsweep.storage.files import write_json
+from kdsweep.storage.hashes import FileHashes
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.base import TASKS, SplitName, Task, counted
 from kdsweep.tasks.image.batches import Files, Images, StreamedImages
-from kdsweep.tasks.split import contents, is_stored, note_stored, train_and_val
+from kdsweep.tasks.split import MAX_OVERLAP, contents, is_stored, note_stored, train_and_val
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RESIDENT_SHARE = 0.25
@@ -46,6 +49,7 @@ class PreparedData:
         std: Per-channel standard deviation, likewise.
         streams: Name of the data set if its files are decoded on demand; empty if all images were decoded in advance.
         resize: Target side in pixels for streamed files; 0 keeps the original size.
+        unlabelled: Number of training images without a label; they come last, and their labels are -1.
         contents: Digest of each split of the data set, as read by `prepare`; empty for a published data set.
         skipped: Number of unreadable files that were left out, by split.
     """
@@ -58,6 +62,7 @@ class PreparedData:
     std: tuple[float, ...]
     streams: str = ""
     resize: int = 0
+    unlabelled: int = 0
     contents: Mapping[str, str] = field(default_factory=dict, compare=False)
     skipped: Mapping[str, int] = field(default_factory=dict, compare=False)
 
@@ -90,8 +95,9 @@ class PreparedData:
         return array_shape(self.root / f"{name}_labels.bin")[0]
 
     def described(self) -> dict[str, Any]:
-        """Everything except `root`, `contents` and `skipped`, as JSON data."""
-        return {key: value for key, value in asdict(self).items() if key not in ("root", "contents", "skipped")}
+        """Everything except `root`, `contents` and `skipped`, as JSON data; `unlabelled` only if there are any."""
+        left_out = {"root", "contents", "skipped", *(["unlabelled"] if not self.unlabelled else [])}
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     @classmethod
     def load(cls, root: Path) -> PreparedData:
@@ -112,31 +118,38 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     """
     source, dataset = source_of(spec)
     info = dataset.describe(source)
-    skipped = _skipped(spec, dataset)
+    folder = spec.unlabelled_images(info.input_shape)
+    skipped = _skipped(spec, dataset, folder)
     found = _contents(spec, dataset, store)
-    asked = spec.model_dump(exclude={"download", "augment", "views", "stream", "skip_unreadable", "text"})
+    asked = spec.model_dump(exclude={"download", "augment", "views", "stream", "skip_unreadable", "unlabelled", "text"})
     identity: dict[str, Any] = {**asked, "root": "", "seed": seed, "layout": 2}
     if found:
         identity["content"] = {split: digest for split, digest in found.items() if split != "test"}
     if spec.stream:
         identity["stream"] = True
+    if folder:
+        hashes = folder.digests(store.hashes(digest_of(str(folder.root))[:16]))
+        identity["unlabelled"] = digest_of(hashes)
     digest = digest_of(identity)[:16]
     # Streamed files are listed by their paths, so each copy of the folder has a list of its own.
-    root = store.data(digest_of([digest, spec.root])[:16] if spec.stream else digest)
+    roots = [spec.root, *([str(folder.root)] if folder else [])]
+    root = store.data(digest_of([digest, *roots])[:16] if spec.stream else digest)
     if (root / "data.json").is_file() and all(_is_whole(root, name) for name in ("train", "val")):
         return replace(PreparedData.load(root), contents=found, skipped=skipped)
     train, val = split_arrays(spec, seed, dataset)
-    for name, split in (("train", train), ("val", val)):
+    mean, std = _normalisation(spec, info, train)  # of the labelled images, as without the others
+    further = _unlabelled(spec, dataset, folder, val) if folder else None
+    for name, split in (("train", _joined(train, further)), ("val", val)):
         _write(root, name, split)
-    mean, std = _normalisation(spec, info, train)
     write_json(root / "data.json", {
         "digest": digest, "input_shape": info.input_shape, "class_names": info.class_names,
         "mean": mean, "std": std, "streams": spec.name if spec.stream else "", "resize": spec.resize,
+        **({} if further is None else {"unlabelled": len(further)}),
     })  # fmt: skip
     return replace(PreparedData.load(root), contents=found, skipped=skipped)
 
 
-def _skipped(spec: DatasetSpec, dataset: Dataset) -> dict[str, int]:
+def _skipped(spec: DatasetSpec, dataset: Dataset, folder: Unlabelled | None) -> dict[str, int]:
     """Number of unreadable files by split.
 
     Raises:
@@ -144,6 +157,8 @@ def _skipped(spec: DatasetSpec, dataset: Dataset) -> dict[str, int]:
     """
     source, _ = source_of(spec)
     unreadable = dataset.unreadable(source)
+    if folder and (lines := folder.unreadable()):
+        unreadable = {**unreadable, "unlabelled": lines}
     skipped = {split: len(lines) for split, lines in unreadable.items()}
     if unreadable and not spec.skip_unreadable:
         lines = [line for lines in unreadable.values() for line in lines]
@@ -168,6 +183,41 @@ def _contents(spec: DatasetSpec, dataset: Dataset, store: Store) -> dict[str, st
         return {}
     read = partial(digests, source)
     return contents(dataset.describe(source).splits, read, f"data set {spec.name!r}", "images")
+
+
+def _unlabelled(spec: DatasetSpec, dataset: Dataset, folder: Unlabelled, val: Split) -> NDArray[Any]:
+    """Read the unlabelled images, or list their paths if they are streamed.
+
+    Raises:
+        DataError: If one cannot be read, or many images of the validation or test split are among them: what is
+            measured on these would say nothing about new images.
+    """
+    found = np.array([str(path) for path in folder.paths()]) if spec.stream else folder.read()
+    known = frozenset(map(_fingerprint, found))
+    others = {"val": val.images}
+    if "test" in dataset.describe(source_of(spec)[0]).splits:
+        others["test"] = _read(spec, dataset, "test").images
+    for split, images in others.items():
+        shared = sum(_fingerprint(image) in known for image in images)
+        if shared > MAX_OVERLAP * len(images):
+            raise DataError(
+                f"dataset.unlabelled: {shared} of the {len(images)} images of split {split!r} are also in "
+                f"{folder.root}; accepted: images that are in neither the validation nor the test split"
+            )
+    return found
+
+
+def _fingerprint(image: NDArray[Any] | str) -> str:
+    """Hash an image, or the file of one."""
+    return FileHashes(None).of(Path(image)) if isinstance(image, str) else hashlib.sha256(image.tobytes()).hexdigest()
+
+
+def _joined(train: Split, further: NDArray[Any] | None) -> Split:
+    """Return the training split followed by images without labels."""
+    if further is None:
+        return train
+    labels = np.concatenate([train.labels, np.full(len(further), -1, np.int64)])
+    return Split(np.concatenate([train.images, further]), labels)
 
 
 def source_of(spec: DatasetSpec) -> tuple[Source, Dataset]:

@@ -40,6 +40,7 @@ class ImageTask(Task):
         if spec.skip_unreadable and dataset.check is None:
             accepted = "false, or a data set whose images are files of their own (image_folder)"
             yield "skip_unreadable", f"found true with {spec.name!r}; accepted: {accepted}"
+        yield from _unlabelled_faults(spec, info)
         if spec.text != TextSection():
             yield "text", "accepted: leave it out, the samples are images"
         if spec.normalize == "imagenet" and info.input_shape[0] != 3:
@@ -82,3 +83,21 @@ class ImageTask(Task):
             "`student.preprocess(image)` prepares a file or a PIL image, and `student.class_names` names the logits. "
             f"The student normalises its own input (mean {mean}, std {std})."
         )
+
+
+def _unlabelled_faults(spec: DatasetSpec, info: DatasetInfo) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield what is wrong with the folder of unlabelled images."""
+    key = ("unlabelled", "root")
+    try:
+        folder = spec.unlabelled_images(info.input_shape)
+        lines = folder.unreadable() if folder else []
+        if folder and spec.skip_unreadable:
+            folder.paths()
+            return
+    except InputError as error:
+        yield key, str(error)
+        return
+    yield from ((key, line) for line in lines[: splits.MOST_FILES])
+    if len(lines) > splits.MOST_FILES:
+        left = len(lines) - splits.MOST_FILES
+        yield key, f"{left} more files cannot be read; repair or remove them"

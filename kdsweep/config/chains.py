@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.config.spec import SweepSpec, TeacherSpec, read_spec
+from kdsweep.config.yaml import Keys
 from kdsweep.errors import InputError
 from kdsweep.storage import weights
 from kdsweep.storage.fetched import local_copy
@@ -38,14 +39,24 @@ class Graduate:
     class_names: tuple[str, ...]
 
 
-def resolved(spec: SweepSpec) -> SweepSpec:
-    """Return the spec with the model and the checkpoint of every teacher that is a student.
+def resolved(spec: SweepSpec) -> tuple[SweepSpec, list[tuple[Keys, str]]]:
+    """Return the spec with the model and the checkpoint of every teacher that is a student, and the faults of others.
 
-    Raises:
-        InputError: If there is no such student.
+    A teacher whose student cannot be found keeps its empty model, and has a fault.
     """
-    teachers = {name: with_student(teacher) for name, teacher in spec.teachers.items()}
-    return spec.replaced(teacher=with_student(spec.teacher), teachers=teachers)
+    known: dict[str, TeacherSpec] = {}
+    faults: list[tuple[Keys, str]] = []
+    for name, keys in spec.teacher_keys.items():
+        teacher = known[name] = spec.of_teacher(name).teacher
+        try:
+            known[name] = with_student(teacher)
+        except InputError as error:
+            faults.append(((*keys, "student"), " ".join(str(error).split())))
+    if not spec.teachers:
+        return spec.replaced(teacher=known[""]), faults
+    first, own = next(iter(spec.teachers)), spec.teacher
+    own = known[first] if own == spec.teachers[first] else own  # else it was given beside them, which is a fault
+    return spec.replaced(teacher=own, teachers=known), faults
 
 
 def with_student(teacher: TeacherSpec) -> TeacherSpec:

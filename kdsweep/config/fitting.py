@@ -81,9 +81,8 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     classes = len(info.class_names)
     students: dict[str, list[models.Described]] = {}
     teachers: dict[str, models.Described] = {}
-    for name in spec.teacher_names:
+    for name, at in spec.teacher_keys.items():
         section = spec.of_teacher(name).teacher
-        at: Keys = ("teachers", name) if name else ("teacher",)
         try:
             teachers[name] = models.describe(section.model, input_spec, classes, section.width, **section.options)
         except InputError as error:

@@ -17,13 +17,13 @@ from kdsweep.config.augmentation import augment_notes
 from kdsweep.config.chains import resolved
 from kdsweep.config.fitting import SHIPPED, model_faults, source_of
 from kdsweep.config.objective import with_modes
-from kdsweep.config.relations import chain_faults, relations
+from kdsweep.config.relations import relations
 from kdsweep.config.shapes import Repair, repaired, schema_faults
 from kdsweep.config.shipped import sweep_file
 from kdsweep.config.sizes import batch_note, training_files
 from kdsweep.config.spec import SweepSpec, TeacherSpec
 from kdsweep.config.yaml import Document, Keys
-from kdsweep.errors import InputError, ModelError, SpecError
+from kdsweep.errors import ModelError, SpecError
 from kdsweep.models import transformers
 from kdsweep.params import named
 from kdsweep.registry import import_from
@@ -111,14 +111,10 @@ def _checked(document: Document) -> SweepSpec:
     try:
         SweepSpec.model_validate(document.values)
     except ValidationError as error:
-        faults = list(schema_faults(error))
+        faults = list(schema_faults(error, document.values))
         repair = repaired(document.values, error)
-    spec = SweepSpec.model_validate(repair.values)
-    try:
-        spec = resolved(spec)
-    except InputError:
-        chains = list(chain_faults(spec))
-        raise SpecError(document.faults([*faults, *chains])) from None
+    spec, chains = resolved(SweepSpec.model_validate(repair.values))
+    faults += chains
     spec = with_absolute_paths(spec)
     try:
         spec = _with_folders(spec)

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.augmentation import augment_faults
-from kdsweep.config.chains import graduate, with_student
+from kdsweep.config.chains import graduate
 from kdsweep.config.fitting import checkpoint_path, dataset_info, faulty_key, model_faults, source_of
 from kdsweep.config.objective import objective_faults
 from kdsweep.config.several import several_faults
@@ -151,30 +151,18 @@ def _named_objectives(spec: SweepSpec) -> str:
     return " and ".join(one.metric for one in spec.objectives)
 
 
-def teacher_keys(spec: SweepSpec) -> dict[str, Keys]:
-    """Return where each teacher is in the sweep file, by its name."""
-    return {name: ("teachers", name) if name else ("teacher",) for name in spec.teacher_names}
-
-
-def chain_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
-    """Yield the students that cannot be found."""
-    for name, keys in teacher_keys(spec).items():
-        try:
-            with_student(spec.of_teacher(name).teacher)
-        except InputError as error:
-            yield (*keys, "student"), " ".join(str(error).split())
-
-
 def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
     if spec.teachers and spec.teacher != next(iter(spec.teachers.values())):
         message = "found, beside teachers; accepted: one of them"
         yield ("teacher", "teachers"), ("teacher",), message
-    for name, keys in teacher_keys(spec).items():
+    for name, keys in spec.teacher_keys.items():
         yield from _faults_of_teacher(spec.of_teacher(name), keys)
 
 
 def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
     who = str(keys[0])
+    if not spec.teacher.model:
+        return  # a student that cannot be found, reported as such
     yield from _named_model_faults(keys, spec.teacher.model, spec.teacher.options)
     yield from _classes_faults(spec, keys)
     written = spec.teacher.checkpoint
@@ -241,7 +229,7 @@ def _drop_path_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield drop paths of models that have no paths to drop."""
     space = spec.space.get("drop_path", 0)
     asked: list[tuple[Keys, str, object]] = []
-    for name, keys in teacher_keys(spec).items():
+    for name, keys in spec.teacher_keys.items():
         teacher = spec.of_teacher(name).teacher
         asked.append(((*keys, "train", "drop_path"), teacher.model, teacher.train.drop_path))
     for student in _students(spec):
@@ -271,7 +259,7 @@ def _students(spec: SweepSpec) -> list[str]:
 def _part_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield faults in the names and parameters of registered parts."""
     trainings: dict[Keys, OptimizationSpec] = {("train",): spec.train}
-    trainings |= {(*keys, "train"): spec.of_teacher(name).teacher.train for name, keys in teacher_keys(spec).items()}
+    trainings |= {(*keys, "train"): spec.of_teacher(name).teacher.train for name, keys in spec.teacher_keys.items()}
     for keys, train in trainings.items():
         for key in PARTS.keys() & type(train).model_fields.keys():
             yield from _faults_of_part(PARTS[key], train, (*keys, key), train.epochs)
@@ -305,8 +293,12 @@ def _faults_of_part(parts: Parts[Any], section: Section, keys: Keys, epochs: int
 
 def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     """Yield settings that were changed but that no part in use reads."""
-    alone = SearchSpace(space.method, {}, {}).beside(TrainSpec(**spec.teacher.train.model_dump()))
-    for keys, train, known in ((("train",), spec.train, space), (("teacher", "train"), spec.teacher.train, alone)):
+    trainings: list[tuple[Keys, OptimizationSpec, SearchSpace]] = [(("train",), spec.train, space)]
+    for name, at in spec.teacher_keys.items():
+        train = spec.of_teacher(name).teacher.train
+        alone = SearchSpace(space.method, {}, {}).beside(TrainSpec(**train.model_dump()))
+        trainings.append(((*at, "train"), train, alone))
+    for keys, train, known in trainings:
         for name in DECIDED_BY.keys() & type(train).model_fields.keys():
             default, found = type(train).model_fields[name].default, getattr(train, name)
             if found != default and (unused := known.unused(name)):

@@ -64,3 +64,33 @@ def test_a_student_of_other_classes_is_refused(swept, sweep_file, tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"head": {"kind": "transfer"}}))
     with pytest.raises(InputError, match="a head of its own"):
         graduate(str(folder))
+
+
+def test_a_missing_student_hides_no_other_fault_and_adds_none(sweep_file):
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"teacher": {"student": "nowhere"}, "space.method": ["kd", "hnt"], "train.momentum": 0.5})
+    assert [fault.split(": ")[0] for fault in caught.value.faults] == ["--set teacher.student", "--set space.method"]
+    with pytest.raises(SpecError) as caught:  # a missing key is replaced by an example, which is no fault of the file
+        load_spec(
+            sweep_file, {"teacher": {"student": "nowhere"}, "student": {"modl": "lightnn"}, "confirm.trainings": 5}
+        )
+    assert [fault.split(": ")[0] for fault in caught.value.faults] == [
+        "--set teacher.student", "--set student", "--set student.modl", "--set confirm.trainings",
+    ]  # fmt: skip
+
+
+def test_the_faults_of_several_teachers_are_told_where_they_are(sweep_file):
+    teachers = """\
+teachers:
+  a: {student: nowhere, widht: 1}
+  b: {model: mnist_techer}
+  c: {model: mnist_teacher, train: {momentum: 0.5}}
+"""
+    lines = sweep_file.read_text().replace("  lr:", "  teacher: [a, b, d]\n  lr:").splitlines(keepends=True)
+    sweep_file.write_text("".join([*lines[:2], teachers, *lines[3:]]))
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file)
+    assert [":".join(fault.removeprefix(str(sweep_file)).split(": ")[:2]) for fault in caught.value.faults] == [
+        ":4:teachers.a.widht", ":4:teachers.a.student", ":5:teachers.b.model", ":6:teachers.c.train.momentum",
+        ":13:space.teacher",
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,20 +39,32 @@ class Graduate:
     weights: Path
     class_names: tuple[str, ...]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys of `teacher` that it determines."""
+        return {"model": self.model, "width": self.width, "options": self.options, "checkpoint": str(self.weights)}
+
 
 def resolved(spec: SweepSpec) -> tuple[SweepSpec, list[tuple[Keys, str]]]:
-    """Return the spec with the model and the checkpoint of every teacher that is a student, and the faults of others.
+    """Return the spec with the model and the checkpoint of every teacher that is a student, and the faults of those.
 
-    A teacher whose student cannot be found keeps its empty model, and has a fault.
+    A teacher whose student cannot be found has a fault, and an empty model.
     """
     known: dict[str, TeacherSpec] = {}
     faults: list[tuple[Keys, str]] = []
     for name, keys in spec.teacher_keys.items():
         teacher = known[name] = spec.of_teacher(name).teacher
+        if teacher.student is None:
+            continue
+        place = Place.of(teacher.student).text
         try:
-            known[name] = with_student(teacher)
+            taken = graduate(place).settings
         except InputError as error:
             faults.append(((*keys, "student"), " ".join(str(error).split())))
+            taken = {"model": ""}
+        else:
+            faults += [((*keys, key), message) for key, message in _beside(teacher, taken)]
+        known[name] = teacher.model_copy(update={"student": place, **taken})
     if not spec.teachers:
         return spec.replaced(teacher=known[""]), faults
     first, own = next(iter(spec.teachers)), spec.teacher
@@ -59,18 +72,12 @@ def resolved(spec: SweepSpec) -> tuple[SweepSpec, list[tuple[Keys, str]]]:
     return spec.replaced(teacher=own, teachers=known), faults
 
 
-def with_student(teacher: TeacherSpec) -> TeacherSpec:
-    """Fill in the model and the checkpoint of a teacher that is a student; others are returned unchanged.
-
-    Raises:
-        InputError: If there is no such student.
-    """
-    if teacher.student is None or teacher.model:  # resolved already
-        return teacher
-    place = Place.of(teacher.student).text
-    found = graduate(place)
-    taken = {"model": found.model, "width": found.width, "options": found.options, "checkpoint": str(found.weights)}
-    return teacher.model_copy(update={"student": place, **taken})
+def _beside(teacher: TeacherSpec, taken: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what was given beside the student and differs from it; a sweep's own file repeats what it took."""
+    for key in taken.keys() & teacher.model_fields_set:
+        found = getattr(teacher, key)
+        if found not in ("", None, taken[key]):
+            yield key, f"found {found}, beside student, which has its own ({taken[key]}); leave out one of them"
 
 
 def graduate(place: str) -> Graduate:

@@ -23,7 +23,7 @@ from kdsweep.search.samplers import SAMPLERS
 from kdsweep.search.section import sampler_of
 from kdsweep.search.space import DECIDED_BY, OF_ENSEMBLES, PARTS, SearchSpace
 from kdsweep.search.stopping import STOPPING_RULES
-from kdsweep.section import Section
+from kdsweep.section import MOST_EPOCHS, Section
 from kdsweep.storage import weights
 from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place, of_ray
@@ -56,6 +56,7 @@ def relations(spec: SweepSpec) -> Iterator[Related]:
     yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
     yield from _student_faults(spec)
     yield from _drop_path_faults(spec)
+    yield from _epochs_faults(spec)
     part_faults = list(_part_faults(spec))
     yield from part_faults
     yield from _space_faults(spec, combined=not part_faults)
@@ -258,25 +259,40 @@ def _students(spec: SweepSpec) -> list[str]:
 
 def _part_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield faults in the names and parameters of registered parts."""
-    trainings: dict[Keys, OptimizationSpec] = {("train",): spec.train}
-    trainings |= {(*keys, "train"): spec.of_teacher(name).teacher.train for name, keys in spec.teacher_keys.items()}
-    for keys, train in trainings.items():
-        for key in PARTS.keys() & type(train).model_fields.keys():
-            yield from _faults_of_part(PARTS[key], train, (*keys, key), train.epochs)
+    for name, keys in spec.teacher_keys.items():
+        train = spec.of_teacher(name).teacher.train
+        yield from _training_faults(train, (*keys, "train"), train.epochs)
     yield from _faults_of_part(SAMPLERS, spec.search, ("search", "sampler"), spec.train.epochs)
-    yield from _rule_faults(spec)
-
-
-def _rule_faults(spec: SweepSpec) -> Iterator[Related]:
-    """Yield the faults of the stopping rule with the smallest budget, which is the hardest to fit."""
-    try:
-        epochs = spec.budgets[0]
-    except SpaceError:
-        return  # reported as faults of the space
-    for sections, keys, message in _faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), epochs):
+    epochs = _least_budget(spec)
+    of_students = [
+        *_training_faults(spec.train, ("train",), epochs),
+        *_faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), epochs),
+    ]
+    for sections, keys, message in of_students:
         searched = "epochs" in spec.space
         told = message.replace("train.epochs", "space.epochs") if searched else message
         yield (*sections, "space") if searched else sections, keys, told
+
+
+def _least_budget(spec: SweepSpec) -> int:
+    """Return the smallest budget, which is the hardest to fit; with unknown budgets the largest of all."""
+    try:
+        return spec.budgets[0] if "epochs" in spec.space else spec.train.epochs
+    except SpaceError:
+        return MOST_EPOCHS  # reported as a fault of the space
+
+
+def _epochs_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Yield a budget that the space replaces."""
+    default, found = type(spec.train).model_fields["epochs"].default, spec.train.epochs
+    if "epochs" in spec.space and found != default:
+        message = f"found {found}, which has no effect beside space.epochs; leave it out, or list it in space.epochs"
+        yield ("train", "space"), ("train", "epochs"), message
+
+
+def _training_faults(train: OptimizationSpec, keys: Keys, epochs: int) -> Iterator[Related]:
+    for key in PARTS.keys() & type(train).model_fields.keys():
+        yield from _faults_of_part(PARTS[key], train, (*keys, key), epochs)
 
 
 def _faults_of_part(parts: Parts[Any], section: Section, keys: Keys, epochs: int) -> Iterator[Related]:

@@ -54,6 +54,20 @@ def test_a_student_that_is_not_there_is_one_line(swept, sweep_file, place, fault
     assert fault in line
 
 
+def test_settings_beside_a_student_are_refused_unless_they_are_its_own(swept, sweep_file, tmp_path):
+    given = {"model": "lightnn", "width": 0.3, "options": {}, "checkpoint": None, "cache_gb": 1.0}
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"teacher": {"student": f"{swept}/best"} | given})
+    found = {fault.partition(": ")[0]: fault.partition(": ")[2] for fault in caught.value.faults}
+    assert found.keys() == {"--set teacher.model", "--set teacher.width"}
+    assert found["--set teacher.model"] == (
+        "found lightnn, beside student, which has its own (mnist_student); leave out one of them"
+    )
+    spec = load_spec(sweep_file, {"teacher": {"student": f"{swept}/best"}})
+    spec.save(tmp_path / "resolved.yaml")  # repeats what the student has
+    assert load_spec(tmp_path / "resolved.yaml").teacher == spec.teacher
+
+
 def test_a_student_of_other_classes_is_refused(swept, sweep_file, tmp_path):
     (folder,) = kdsweep.load_results(swept).export(tmp_path / "students", top=1)
     config = json.loads((folder / "config.json").read_text())

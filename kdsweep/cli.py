@@ -88,7 +88,9 @@ def resume(
     overrides: Annotated[
         list[str],
         typer.Option(
-            "--set", metavar="K=V", help="Change a setting that leaves trials comparable, such as confirm.top=5."
+            "--set",
+            metavar="K=V",
+            help="Change a setting that leaves trials comparable, such as confirm.top=5; K=null removes K.",
         ),
     ] = [],  # noqa: B006 - Typer copies it
     address: AddressOption = "",

@@ -36,7 +36,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
 
     Args:
         sweep: The sweep's directory.
-        overrides: Values by dotted path, such as `{"search.trials": 8}`.
+        overrides: Values by dotted path, such as `{"search.trials": 8}`; None removes a key, so that its default holds.
 
     Raises:
         SpecError: With one line per invalid value, or per setting that cannot change.

@@ -38,7 +38,7 @@ def load_spec(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
     Args:
         given: The YAML file, the name of one that comes with kdsweep (`quickstart`), or a dict with the keys of one;
             relative paths in it are taken from the current directory.
-        overrides: Values by dotted path, such as `{"search.trials": 8}`.
+        overrides: Values by dotted path, such as `{"search.trials": 8}`; None removes a key, so that its default holds.
 
     Returns:
         The spec, its paths absolute.
@@ -51,9 +51,10 @@ def load_spec(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
     else:
         path = sweep_file(given)
         document = Document(path)
-        document.values.setdefault("name", path.stem)
     for dotted, value in (overrides or {}).items():
         document.override(dotted, value)
+    if document.source:
+        document.values.setdefault("name", path.stem)
     import_from(str(Path.cwd()))
     spec = _checked(document)
     if faults := document.faults(model_faults(spec)):

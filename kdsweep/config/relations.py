@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdsweep import datasets, methods, models, tasks
@@ -15,6 +15,7 @@ from kdsweep.config.sizes import subset_fault, training_files
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.yaml import Keys
 from kdsweep.datasets import Dataset
+from kdsweep.distributions import Value
 from kdsweep.errors import InputError, ModelError, UnknownNameError, did_you_mean
 from kdsweep.params import Parts, named
 from kdsweep.registry import is_user_object
@@ -343,8 +344,7 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
 def _taught_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     """Yield faults of the choice of teachers."""
     if "teacher" not in space.shared:
-        for key in sorted(OF_ENSEMBLES & space.shared.keys()):
-            yield ("space",), ("space", key), "has no effect without an ensemble in space.teacher; leave it out"
+        yield from _ensemble_faults(space, [])
         return
     drawn = space.shared["teacher"]
     if not spec.teachers:
@@ -358,14 +358,20 @@ def _taught_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
             message = f"unknown teacher {name!r}; {did_you_mean(name, spec.teachers)}"
             yield ("space", "teachers"), ("space", "teacher"), message
     ensembles = [value for value in drawn.every() if "+" in str(value)]
-    for key in sorted(OF_ENSEMBLES & space.shared.keys()) if not ensembles else ():
-        yield ("space",), ("space", key), "has no effect without an ensemble in space.teacher; leave it out"
+    yield from _ensemble_faults(space, ensembles)
     if len(ensembles) == drawn.size:
         for method in space.methods():
             needs = {need for term in methods.terms(method) for need in methods.get(term).teacher_needs({})}
             if needs - {"logits"}:
                 message = f"{method} compares features, which an ensemble has none of; accepted: a teacher by itself"
                 yield ("space",), ("space", "teacher"), f"{message} in space.teacher, or methods on logits"
+
+
+def _ensemble_faults(space: SearchSpace, ensembles: Sequence[Value]) -> Iterator[Related]:
+    """Yield settings of ensembles in a space that has none."""
+    for key in sorted(OF_ENSEMBLES & space.shared.keys()) if not ensembles else ():
+        message = "has no effect without an ensemble in space.teacher; leave it out"
+        yield ("space",), ("space", key), f"{message}, as with --set space.{key}=null"
 
 
 def _finite(space: SearchSpace, key: str) -> bool:

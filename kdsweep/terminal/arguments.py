@@ -65,7 +65,10 @@ StudentArgument = Annotated[
     ),
 ]
 SetOption = Annotated[
-    list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8.")
+    list[str],
+    typer.Option(
+        "--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8; K=null removes K."
+    ),
 ]
 NameOption = Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")]
 StorageOption = Annotated[

@@ -667,3 +667,19 @@ def test_a_model_that_calls_sys_exit_is_reported(sweep_file, tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     with refused(CODE, SpecError, match=r"student.model: model 'leaving:build' .*: it called sys.exit\(4\)"):
         load_spec(sweep_file, {"student.model": "leaving:build"})
+
+
+def test_null_removes_a_key_that_the_file_has(sweep_file):
+    sweep_file.write_text(sweep_file.read_text().replace("  lr:", "  teacher_weight: 0.3\n  lr:"))
+    with refused(
+        SET, SpecError, match="without an ensemble in space.teacher; leave it out, as with --set space.teacher_w"
+    ):
+        load_spec(sweep_file)
+    removed = ("space.teacher_weight", "space.temperature", "name", "train.epochs", "search", "confirm.top")
+    spec = load_spec(sweep_file, dict.fromkeys(removed))
+    assert {"teacher_weight", "temperature"}.isdisjoint(spec.space)
+    assert (spec.name, spec.train.epochs, spec.search.trials, spec.confirm.top) == ("small", 20, 64, 3)
+    with refused(SET, SpecError, match="^--set space.method: missing; "):
+        load_spec(sweep_file, {**dict.fromkeys(removed), "space.method": None})
+    with refused(SET, SpecError, match="--set space.widht: unknown key 'widht'"):  # nothing to remove: a misspelling
+        load_spec(sweep_file, {**dict.fromkeys(removed), "space.widht": None})

@@ -14,7 +14,7 @@ from kdsweep.errors import InputError
 from kdsweep.storage.driver_log import LEVEL_VARIABLE
 from kdsweep.storage.places import Place, of_ray
 
-errors = Console(stderr=True)
+errors = Console(stderr=True, emoji=False)  # `:x:` may be part of a path or address
 
 
 def out_place(given: str) -> Place:

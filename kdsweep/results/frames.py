@@ -295,7 +295,7 @@ class Results(Plots):
         Returns:
             One row per method and number of trials: method, n, expected_best, low, high, trials (the number of random
             trials behind the curve). low and high are the ends of the band; they are empty if the objective is not an
-            accuracy, because the range of its values is unknown. Empty if no trial was drawn at random.
+            accuracy, because the range of its values is unknown. A method without a trial drawn at random has no row.
 
         Raises:
             InputError: If no trial has the width, student or budget.

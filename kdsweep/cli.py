@@ -256,14 +256,14 @@ def validate(
     from kdsweep.search.extent import searched
 
     loaded = _load(spec, overrides, name, storage)
-    errors.print(f"{spec}: valid", highlight=False, markup=False)
+    typer.echo(printable(f"{spec}: valid"))
     for note in notes(loaded):
         errors.print(f"{spec}: note: {note}", highlight=False, markup=False, soft_wrap=True)
     if loaded.search.warm_start:
         from kdsweep.results.earlier import taken  # imports pandas
 
         for one in taken(loaded, loaded.search_space):
-            errors.print(f"{spec}: takes {one.text()}", highlight=False, markup=False, soft_wrap=True)
+            typer.echo(printable(f"{spec}: takes {one.text()}"))
     from kdsweep.teacher.extent import views_line
 
     typer.echo(

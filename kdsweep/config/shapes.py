@@ -135,7 +135,7 @@ def schema_faults(error: ValidationError, values: Mapping[str, Any]) -> Iterator
 def _fault(keys: Keys, details: list[ErrorDetails]) -> tuple[Keys, str]:
     kind, found = details[0]["type"], details[0]["input"]
     if kind == "missing":
-        return keys[:-1], f"{keys[-1]}: missing; for example: {_as_yaml(_example(keys))}"
+        return keys, f"missing; for example: {_as_yaml(_example(keys))}"
     if kind == "extra_forbidden":
         return keys, f"unknown key {keys[-1]!r}; {did_you_mean(keys[-1], _fields_at(keys[:-1]))}"
     if len(details) == 1 and "expected" in details[0].get("ctx", {}):

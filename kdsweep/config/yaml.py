@@ -77,7 +77,13 @@ class Document:
         return f"--set {shown}" if self.source else shown
 
     def _is_overridden(self, keys: Keys) -> bool:
-        return any(keys[:n] in self._overridden for n in range(1, len(keys) + 1))
+        """Whether an override set the value, something within it, or all that there is of its section."""
+        own = keys[:1] not in self._lines
+        return any(
+            keys[: len(path)] == path or path[: len(keys)] == keys or (own and path[:1] == keys[:1])
+            for path in self._overridden
+            if keys
+        )
 
     def _line(self, keys: Keys) -> int:
         """Return the line of the longest part of a path that the file contains."""

@@ -57,6 +57,11 @@ def faults(**given):
             {"space": {"augment": [["flip", {"rand_augment": {"magnitude": {"uniform": [1, 9]}}}]]}},
             "space.augment.0.1.rand_augment.magnitude: found {'uniform': [1, 9]}; accepted: a choice, randint or",
         ),
+        ({"augment": ["none", "crop"]}, "dataset.augment.0: found none beside transforms; accepted: none"),
+        (
+            {"space": {"augment": {"choice": ["none", ["crop", "none"]]}}},
+            "space.augment.choice.1.1: found none beside transforms; accepted: none alone, or the transforms without",
+        ),
         ({"space": {"augment": ["crop_flip", ["crop", "flip"]]}}, "space.augment.1: crop_flip is listed twice"),
         (
             {"space": {"augment": {"choice": [MIXED, [{"mixup": {"alpha": {"uniform": [1, 2]}}}]]}}},

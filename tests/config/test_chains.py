@@ -89,7 +89,7 @@ def test_a_missing_student_hides_no_other_fault_and_adds_none(sweep_file):
             sweep_file, {"teacher": {"student": "nowhere"}, "student": {"modl": "lightnn"}, "confirm.trainings": 5}
         )
     assert [fault.split(": ")[0] for fault in caught.value.faults] == [
-        "--set teacher.student", "--set student", "--set student.modl", "--set confirm.trainings",
+        "--set teacher.student", "--set student.model", "--set student.modl", "--set confirm.trainings",
     ]  # fmt: skip
 
 

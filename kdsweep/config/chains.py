@@ -31,6 +31,7 @@ class Graduate:
         options: Further arguments of the model.
         weights: Its weights.
         class_names: The classes in the order of its logits.
+        normalize: `dataset.normalize` of its own sweep; empty if that is not known.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Graduate:
     options: dict[str, Any]
     weights: Path
     class_names: tuple[str, ...]
+    normalize: str
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -105,8 +107,9 @@ def _exported(place: str) -> Graduate:
         if config["head"]:
             raise InputError(f"{place}: its student has a head of its own; accepted: students of other methods")
         names, model, options = tuple(map(str, config["class_names"])), str(config["model"]), dict(config["options"])
-        return Graduate(model, float(config["width"]), options, folder / "model.safetensors", names)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        normalize = str((config.get("dataset") or {}).get("normalize", ""))
+        return Graduate(model, float(config["width"]), options, folder / "model.safetensors", names, normalize)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{place}: config.json cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -127,7 +130,8 @@ def _of_sweep(sweep: SweepDir, trial: str) -> Graduate:
                          f"such as {', '.join(kept['trial'].head(3))}")  # fmt: skip
     config = json.loads(kept.set_index("trial").loc[key, "config"])
     student = spec.student_of(config)
-    return Graduate(student.model, float(config["width"]), student.options, sweep.trial(key).best, names)
+    best, normalize = sweep.trial(key).best, spec.dataset.normalize
+    return Graduate(student.model, float(config["width"]), student.options, best, names, normalize)
 
 
 def _best(kept: Any, confirmed: Any, spec: SweepSpec) -> str:

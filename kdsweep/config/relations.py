@@ -166,7 +166,7 @@ def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
     if not spec.teacher.model:
         return  # a student that cannot be found, reported as such
     yield from _named_model_faults(keys, spec.teacher.model, spec.teacher.options)
-    yield from _classes_faults(spec, keys)
+    yield from _graduate_faults(spec, keys)
     written = spec.teacher.checkpoint
     if written is None:
         return
@@ -189,17 +189,21 @@ def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
             yield (who, "dataset"), at, str(error)
 
 
-def _classes_faults(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
-    """Yield that a teacher was a student of other classes, or of the same in another order."""
+def _graduate_faults(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
+    """Yield that a teacher was a student of other classes, of another order of them, or of other inputs."""
     if spec.teacher.student is None:
         return
     try:
-        here, there = dataset_info(spec).class_names, graduate(spec.teacher.student).class_names
+        here, known = dataset_info(spec).class_names, graduate(spec.teacher.student)
     except InputError as error:
         yield (str(keys[0]), "dataset"), (*keys, "student"), " ".join(str(error).split())
         return
-    if tuple(here) != there:
-        differs = next((f"{a!r} and {b!r}" for a, b in zip(here, there, strict=False) if a != b), "their number")
+    if known.normalize not in ("", spec.dataset.normalize):
+        message = f"was trained with dataset.normalize: {known.normalize}, and this sweep has {spec.dataset.normalize}"
+        yield (str(keys[0]), "dataset"), (*keys, "student"), f"{message}; accepted: the same"
+    if tuple(here) != known.class_names:
+        pairs = zip(here, known.class_names, strict=False)
+        differs = next((f"{a!r} and {b!r}" for a, b in pairs if a != b), "their number")
         message = f"its classes are not those of {spec.dataset.name}: {differs} differ; accepted: the same classes"
         yield (str(keys[0]), "dataset"), (*keys, "student"), message
 

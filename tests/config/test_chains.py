@@ -80,6 +80,20 @@ def test_a_student_of_other_classes_is_refused(swept, sweep_file, tmp_path):
         graduate(str(folder))
 
 
+def test_a_student_of_other_inputs_is_refused(swept, sweep_file, tmp_path):
+    (folder,) = kdsweep.load_results(swept).export(tmp_path / "students", top=1)
+    for place in (swept, folder):
+        with pytest.raises(SpecError) as caught:
+            load_spec(sweep_file, {"teacher": {"student": str(place)}, "dataset.normalize": "none"})
+        (line,) = caught.value.faults
+        assert line.startswith(
+            "--set teacher.student: was trained with dataset.normalize: dataset, and this sweep has no"
+        )
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key != "dataset"}))
+    assert load_spec(sweep_file, {"teacher": {"student": str(folder)}, "dataset.normalize": "none"}).teacher.model
+
+
 def test_a_missing_student_hides_no_other_fault_and_adds_none(sweep_file):
     with pytest.raises(SpecError) as caught:
         load_spec(sweep_file, {"teacher": {"student": "nowhere"}, "space.method": ["kd", "hnt"], "train.momentum": 0.5})

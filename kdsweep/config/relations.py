@@ -163,7 +163,7 @@ def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
 
 def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
     who = str(keys[0])
-    if not spec.teacher.model:
+    if spec.teacher.student is not None and not spec.teacher.model:
         return  # a student that cannot be found, reported as such
     yield from _named_model_faults(keys, spec.teacher.model, spec.teacher.options)
     yield from _graduate_faults(spec, keys)

@@ -88,7 +88,9 @@ def resume(
     overrides: Annotated[
         list[str],
         typer.Option(
-            "--set", metavar="K=V", help="Change a setting that leaves trials comparable, such as confirm.top=5."
+            "--set",
+            metavar="K=V",
+            help="Change a setting that leaves trials comparable, such as confirm.top=5; K=null removes K.",
         ),
     ] = [],  # noqa: B006 - Typer copies it
     address: AddressOption = "",
@@ -254,14 +256,14 @@ def validate(
     from kdsweep.search.extent import searched
 
     loaded = _load(spec, overrides, name, storage)
-    errors.print(f"{spec}: valid", highlight=False, markup=False, soft_wrap=True)
+    typer.echo(printable(f"{spec}: valid"))
     for note in notes(loaded):
         errors.print(f"{spec}: note: {note}", highlight=False, markup=False, soft_wrap=True)
     if loaded.search.warm_start:
         from kdsweep.results.earlier import taken  # imports pandas
 
         for one in taken(loaded, loaded.search_space):
-            errors.print(f"{spec}: takes {one.text()}", highlight=False, markup=False, soft_wrap=True)
+            typer.echo(printable(f"{spec}: takes {one.text()}"))
     from kdsweep.config.sizes import images_line
     from kdsweep.teacher.extent import views_line
 

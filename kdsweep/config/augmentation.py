@@ -28,13 +28,25 @@ def augment_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     if fault := transforms_fault(spec):
         yield keys, fault
         return
-    if spec.dataset.views and set(texts) == {"none"}:
-        message = f"found {spec.dataset.views}, which has no effect without augmentation; accepted: 0"
-        yield ("dataset", "views"), message
+    yield from _idle_faults(spec, texts)
     for text in texts:
         if mixers := mixers_of(text):
             yield from ((keys, message) for message in _loss_faults(spec, mixers[0]))
             break
+
+
+def _idle_faults(spec: SweepSpec, texts: tuple[str, ...]) -> Iterator[tuple[Keys, str]]:
+    """Yield settings that have no effect on what the students or a teacher see."""
+    views, epochs = spec.dataset.views, spec.budgets[-1]
+    if views and set(texts) == {"none"}:
+        yield ("dataset", "views"), f"found {views}, which has no effect without augmentation; accepted: 0"
+    elif views > epochs:
+        message = f"found {views}, more than the {epochs} epochs of a trial, which then never repeats a view"
+        yield ("dataset", "views"), f"{message}; accepted: at most {epochs}, or 0 for a new view in every epoch"
+    teachers = [spec.of_teacher(name).teacher for name in spec.teacher_names]
+    if "augment" in spec.space and spec.augment != "none" and all(one.checkpoint or one.student for one in teachers):
+        message = f"found {spec.augment}, which has no effect beside space.augment, because no teacher is trained here"
+        yield ("dataset", "augment"), f"{message}; leave it out, or list it in space.augment"
 
 
 def transforms_fault(spec: SweepSpec, task: Task | None = None) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdsweep.config.spec import SweepSpec, TeacherSpec, read_spec
+from kdsweep.config.yaml import Keys
 from kdsweep.errors import InputError
 from kdsweep.storage import weights
 from kdsweep.storage.fetched import local_copy
@@ -29,6 +31,7 @@ class Graduate:
         options: Further arguments of the model.
         weights: Its weights.
         class_names: The classes in the order of its logits.
+        normalize: `dataset.normalize` of its own sweep; empty if that is not known.
     """
 
     model: str
@@ -36,30 +39,47 @@ class Graduate:
     options: dict[str, Any]
     weights: Path
     class_names: tuple[str, ...]
+    normalize: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys of `teacher` that it determines."""
+        return {"model": self.model, "width": self.width, "options": self.options, "checkpoint": str(self.weights)}
 
 
-def resolved(spec: SweepSpec) -> SweepSpec:
-    """Return the spec with the model and the checkpoint of every teacher that is a student.
+def resolved(spec: SweepSpec) -> tuple[SweepSpec, list[tuple[Keys, str]]]:
+    """Return the spec with the model and the checkpoint of every teacher that is a student, and the faults of those.
 
-    Raises:
-        InputError: If there is no such student.
+    A teacher whose student cannot be found has a fault, and an empty model.
     """
-    teachers = {name: with_student(teacher) for name, teacher in spec.teachers.items()}
-    return spec.replaced(teacher=with_student(spec.teacher), teachers=teachers)
+    known: dict[str, TeacherSpec] = {}
+    faults: list[tuple[Keys, str]] = []
+    for name, keys in spec.teacher_keys.items():
+        teacher = known[name] = spec.of_teacher(name).teacher
+        if teacher.student is None:
+            continue
+        place = Place.of(teacher.student).text
+        try:
+            taken = graduate(place).settings
+        except InputError as error:
+            faults.append(((*keys, "student"), " ".join(str(error).split())))
+            taken = {"model": ""}
+        else:
+            faults += [((*keys, key), message) for key, message in _beside(teacher, taken)]
+        known[name] = teacher.model_copy(update={"student": place, **taken})
+    if not spec.teachers:
+        return spec.replaced(teacher=known[""]), faults
+    first, own = next(iter(spec.teachers)), spec.teacher
+    own = known[first] if own == spec.teachers[first] else own  # else it was given beside them, which is a fault
+    return spec.replaced(teacher=own, teachers=known), faults
 
 
-def with_student(teacher: TeacherSpec) -> TeacherSpec:
-    """Fill in the model and the checkpoint of a teacher that is a student; others are returned unchanged.
-
-    Raises:
-        InputError: If there is no such student.
-    """
-    if teacher.student is None or teacher.model:  # resolved already
-        return teacher
-    place = Place.of(teacher.student).text
-    found = graduate(place)
-    taken = {"model": found.model, "width": found.width, "options": found.options, "checkpoint": str(found.weights)}
-    return teacher.model_copy(update={"student": place, **taken})
+def _beside(teacher: TeacherSpec, taken: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what was given beside the student and differs from it; a sweep's own file repeats what it took."""
+    for key in taken.keys() & teacher.model_fields_set:
+        found = getattr(teacher, key)
+        if found not in ("", None, taken[key]):
+            yield key, f"found {found}, beside student, which has its own ({taken[key]}); leave out one of them"
 
 
 def graduate(place: str) -> Graduate:
@@ -87,8 +107,9 @@ def _exported(place: str) -> Graduate:
         if config["head"]:
             raise InputError(f"{place}: its student has a head of its own; accepted: students of other methods")
         names, model, options = tuple(map(str, config["class_names"])), str(config["model"]), dict(config["options"])
-        return Graduate(model, float(config["width"]), options, folder / "model.safetensors", names)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        normalize = str((config.get("dataset") or {}).get("normalize", ""))
+        return Graduate(model, float(config["width"]), options, folder / "model.safetensors", names, normalize)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{place}: config.json cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -109,7 +130,8 @@ def _of_sweep(sweep: SweepDir, trial: str) -> Graduate:
                          f"such as {', '.join(kept['trial'].head(3))}")  # fmt: skip
     config = json.loads(kept.set_index("trial").loc[key, "config"])
     student = spec.student_of(config)
-    return Graduate(student.model, float(config["width"]), student.options, sweep.trial(key).best, names)
+    best, normalize = sweep.trial(key).best, spec.dataset.normalize
+    return Graduate(student.model, float(config["width"]), student.options, best, names, normalize)
 
 
 def _best(kept: Any, confirmed: Any, spec: SweepSpec) -> str:

@@ -37,7 +37,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
 
     Args:
         sweep: The sweep's directory.
-        overrides: Values by dotted path, such as `{"search.trials": 8}`.
+        overrides: Values by dotted path, such as `{"search.trials": 8}`; None removes a key, so that its default holds.
 
     Raises:
         SpecError: With one line per invalid value, or per setting that cannot change.
@@ -51,7 +51,7 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
         spec = with_absolute_paths(SweepSpec.model_validate(document.values))
         changes = differences(before.model_dump(), spec.model_dump())
     except ValidationError as error:
-        raise SpecError(document.faults(schema_faults(error))) from error
+        raise SpecError(document.faults(schema_faults(error, document.values))) from error
     changes = [change for change in changes if not (change.startswith("search.points:") and not spec.search.points)]
     faults = [
         f"--set {change}: {_refusal(change, before)}"

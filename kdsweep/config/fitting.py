@@ -85,9 +85,8 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     classes = len(info.class_names)
     students: dict[str, list[models.Described]] = {}
     teachers: dict[str, models.Described] = {}
-    for name in spec.teacher_names:
+    for name, at in spec.teacher_keys.items():
         section = spec.of_teacher(name).teacher
-        at: Keys = ("teachers", name) if name else ("teacher",)
         if isinstance(section.keep_logits, int) and not section.keep_logits < classes <= MOST_CLASSES:
             few = f"all, or from 1 to {classes - 1}, of {classes} classes"
             accepted = few if classes <= MOST_CLASSES else f"all, with more than {MOST_CLASSES} classes"

@@ -17,13 +17,13 @@ from kdsweep.config.augmentation import augment_notes
 from kdsweep.config.chains import resolved
 from kdsweep.config.fitting import SHIPPED, model_faults, source_of
 from kdsweep.config.objective import with_modes
-from kdsweep.config.relations import chain_faults, relations
+from kdsweep.config.relations import relations
 from kdsweep.config.shapes import Repair, repaired, schema_faults
 from kdsweep.config.shipped import sweep_file
 from kdsweep.config.sizes import batch_note, training_files
 from kdsweep.config.spec import SweepSpec, TeacherSpec
 from kdsweep.config.yaml import Document, Keys
-from kdsweep.errors import InputError, ModelError, SpecError
+from kdsweep.errors import ModelError, SpecError
 from kdsweep.models import transformers
 from kdsweep.params import named
 from kdsweep.registry import import_from
@@ -38,7 +38,7 @@ def load_spec(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
     Args:
         given: The YAML file, the name of one that comes with kdsweep (`quickstart`), or a dict with the keys of one;
             relative paths in it are taken from the current directory.
-        overrides: Values by dotted path, such as `{"search.trials": 8}`.
+        overrides: Values by dotted path, such as `{"search.trials": 8}`; None removes a key, so that its default holds.
 
     Returns:
         The spec, its paths absolute.
@@ -51,9 +51,10 @@ def load_spec(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
     else:
         path = sweep_file(given)
         document = Document(path)
-        document.values.setdefault("name", path.stem)
     for dotted, value in (overrides or {}).items():
         document.override(dotted, value)
+    if document.source:
+        document.values.setdefault("name", path.stem)
     import_from(str(Path.cwd()))
     spec = _checked(document)
     if faults := document.faults(model_faults(spec)):
@@ -111,14 +112,10 @@ def _checked(document: Document) -> SweepSpec:
     try:
         SweepSpec.model_validate(document.values)
     except ValidationError as error:
-        faults = list(schema_faults(error))
+        faults = list(schema_faults(error, document.values))
         repair = repaired(document.values, error)
-    spec = SweepSpec.model_validate(repair.values)
-    try:
-        spec = resolved(spec)
-    except InputError:
-        chains = list(chain_faults(spec))
-        raise SpecError(document.faults([*faults, *chains])) from None
+    spec, chains = resolved(SweepSpec.model_validate(repair.values))
+    faults += chains
     spec = with_absolute_paths(spec)
     try:
         spec = _with_folders(spec)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.augmentation import augment_faults
-from kdsweep.config.chains import graduate, with_student
+from kdsweep.config.chains import graduate
 from kdsweep.config.fitting import checkpoint_path, dataset_info, faulty_key, model_faults, source_of
 from kdsweep.config.objective import objective_faults
 from kdsweep.config.several import several_faults
@@ -16,6 +16,7 @@ from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.unlabelled import samples_fault, unlabelled_faults
 from kdsweep.config.yaml import Keys
 from kdsweep.datasets import Dataset
+from kdsweep.distributions import Value
 from kdsweep.errors import InputError, ModelError, UnknownNameError, did_you_mean
 from kdsweep.params import Parts, named
 from kdsweep.registry import is_user_object
@@ -24,7 +25,7 @@ from kdsweep.search.samplers import SAMPLERS
 from kdsweep.search.section import sampler_of
 from kdsweep.search.space import DECIDED_BY, OF_ENSEMBLES, PARTS, SearchSpace
 from kdsweep.search.stopping import STOPPING_RULES
-from kdsweep.section import Section
+from kdsweep.section import MOST_EPOCHS, Section
 from kdsweep.storage import weights
 from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place, of_ray
@@ -57,6 +58,7 @@ def relations(spec: SweepSpec) -> Iterator[Related]:
     yield from ((("confirm",), ("confirm", key), message) for key, message in spec.confirm.faults())
     yield from _student_faults(spec)
     yield from _drop_path_faults(spec)
+    yield from _epochs_faults(spec)
     part_faults = list(_part_faults(spec))
     yield from part_faults
     yield from _space_faults(spec, combined=not part_faults)
@@ -154,32 +156,20 @@ def _named_objectives(spec: SweepSpec) -> str:
     return " and ".join(one.metric for one in spec.objectives)
 
 
-def teacher_keys(spec: SweepSpec) -> dict[str, Keys]:
-    """Return where each teacher is in the sweep file, by its name."""
-    return {name: ("teachers", name) if name else ("teacher",) for name in spec.teacher_names}
-
-
-def chain_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
-    """Yield the students that cannot be found."""
-    for name, keys in teacher_keys(spec).items():
-        try:
-            with_student(spec.of_teacher(name).teacher)
-        except InputError as error:
-            yield (*keys, "student"), " ".join(str(error).split())
-
-
 def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
     if spec.teachers and spec.teacher != next(iter(spec.teachers.values())):
         message = "found, beside teachers; accepted: one of them"
         yield ("teacher", "teachers"), ("teacher",), message
-    for name, keys in teacher_keys(spec).items():
+    for name, keys in spec.teacher_keys.items():
         yield from _faults_of_teacher(spec.of_teacher(name), keys)
 
 
 def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
     who = str(keys[0])
+    if spec.teacher.student is not None and not spec.teacher.model:
+        return  # a student that cannot be found, reported as such
     yield from _named_model_faults(keys, spec.teacher.model, spec.teacher.options)
-    yield from _classes_faults(spec, keys)
+    yield from _graduate_faults(spec, keys)
     written = spec.teacher.checkpoint
     if written is None:
         return
@@ -202,17 +192,21 @@ def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
             yield (who, "dataset"), at, str(error)
 
 
-def _classes_faults(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
-    """Yield that a teacher was a student of other classes, or of the same in another order."""
+def _graduate_faults(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
+    """Yield that a teacher was a student of other classes, of another order of them, or of other inputs."""
     if spec.teacher.student is None:
         return
     try:
-        here, there = dataset_info(spec).class_names, graduate(spec.teacher.student).class_names
+        here, known = dataset_info(spec).class_names, graduate(spec.teacher.student)
     except InputError as error:
         yield (str(keys[0]), "dataset"), (*keys, "student"), " ".join(str(error).split())
         return
-    if tuple(here) != there:
-        differs = next((f"{a!r} and {b!r}" for a, b in zip(here, there, strict=False) if a != b), "their number")
+    if known.normalize not in ("", spec.dataset.normalize):
+        message = f"was trained with dataset.normalize: {known.normalize}, and this sweep has {spec.dataset.normalize}"
+        yield (str(keys[0]), "dataset"), (*keys, "student"), f"{message}; accepted: the same"
+    if tuple(here) != known.class_names:
+        pairs = zip(here, known.class_names, strict=False)
+        differs = next((f"{a!r} and {b!r}" for a, b in pairs if a != b), "their number")
         message = f"its classes are not those of {spec.dataset.name}: {differs} differ; accepted: the same classes"
         yield (str(keys[0]), "dataset"), (*keys, "student"), message
 
@@ -244,7 +238,7 @@ def _drop_path_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield drop paths of models that have no paths to drop."""
     space = spec.space.get("drop_path", 0)
     asked: list[tuple[Keys, str, object]] = []
-    for name, keys in teacher_keys(spec).items():
+    for name, keys in spec.teacher_keys.items():
         teacher = spec.of_teacher(name).teacher
         asked.append(((*keys, "train", "drop_path"), teacher.model, teacher.train.drop_path))
     for student in _students(spec):
@@ -273,25 +267,40 @@ def _students(spec: SweepSpec) -> list[str]:
 
 def _part_faults(spec: SweepSpec) -> Iterator[Related]:
     """Yield faults in the names and parameters of registered parts."""
-    trainings: dict[Keys, OptimizationSpec] = {("train",): spec.train}
-    trainings |= {(*keys, "train"): spec.of_teacher(name).teacher.train for name, keys in teacher_keys(spec).items()}
-    for keys, train in trainings.items():
-        for key in PARTS.keys() & type(train).model_fields.keys():
-            yield from _faults_of_part(PARTS[key], train, (*keys, key), train.epochs)
+    for name, keys in spec.teacher_keys.items():
+        train = spec.of_teacher(name).teacher.train
+        yield from _training_faults(train, (*keys, "train"), train.epochs)
     yield from _faults_of_part(SAMPLERS, spec.search, ("search", "sampler"), spec.train.epochs)
-    yield from _rule_faults(spec)
-
-
-def _rule_faults(spec: SweepSpec) -> Iterator[Related]:
-    """Yield the faults of the stopping rule with the smallest budget, which is the hardest to fit."""
-    try:
-        epochs = spec.budgets[0]
-    except SpaceError:
-        return  # reported as faults of the space
-    for sections, keys, message in _faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), epochs):
+    epochs = _least_budget(spec)
+    of_students = [
+        *_training_faults(spec.train, ("train",), epochs),
+        *_faults_of_part(STOPPING_RULES, spec.scheduler, ("scheduler", "name"), epochs),
+    ]
+    for sections, keys, message in of_students:
         searched = "epochs" in spec.space
         told = message.replace("train.epochs", "space.epochs") if searched else message
         yield (*sections, "space") if searched else sections, keys, told
+
+
+def _least_budget(spec: SweepSpec) -> int:
+    """Return the smallest budget, which is the hardest to fit; with unknown budgets the largest of all."""
+    try:
+        return spec.budgets[0] if "epochs" in spec.space else spec.train.epochs
+    except SpaceError:
+        return MOST_EPOCHS  # reported as a fault of the space
+
+
+def _epochs_faults(spec: SweepSpec) -> Iterator[Related]:
+    """Yield a budget that the space replaces."""
+    default, found = type(spec.train).model_fields["epochs"].default, spec.train.epochs
+    if "epochs" in spec.space and found != default:
+        message = f"found {found}, which has no effect beside space.epochs; leave it out, or list it in space.epochs"
+        yield ("train", "space"), ("train", "epochs"), message
+
+
+def _training_faults(train: OptimizationSpec, keys: Keys, epochs: int) -> Iterator[Related]:
+    for key in PARTS.keys() & type(train).model_fields.keys():
+        yield from _faults_of_part(PARTS[key], train, (*keys, key), epochs)
 
 
 def _faults_of_part(parts: Parts[Any], section: Section, keys: Keys, epochs: int) -> Iterator[Related]:
@@ -308,8 +317,12 @@ def _faults_of_part(parts: Parts[Any], section: Section, keys: Keys, epochs: int
 
 def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     """Yield settings that were changed but that no part in use reads."""
-    alone = SearchSpace(space.method, {}, {}).beside(TrainSpec(**spec.teacher.train.model_dump()))
-    for keys, train, known in ((("train",), spec.train, space), (("teacher", "train"), spec.teacher.train, alone)):
+    trainings: list[tuple[Keys, OptimizationSpec, SearchSpace]] = [(("train",), spec.train, space)]
+    for name, at in spec.teacher_keys.items():
+        train = spec.of_teacher(name).teacher.train
+        alone = SearchSpace(space.method, {}, {}).beside(TrainSpec(**train.model_dump()))
+        trainings.append(((*at, "train"), train, alone))
+    for keys, train, known in trainings:
         for name in DECIDED_BY.keys() & type(train).model_fields.keys():
             default, found = type(train).model_fields[name].default, getattr(train, name)
             if found != default and (unused := known.unused(name)):
@@ -340,8 +353,7 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
 def _taught_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     """Yield faults of the choice of teachers."""
     if "teacher" not in space.shared:
-        for key in sorted(OF_ENSEMBLES & space.shared.keys()):
-            yield ("space",), ("space", key), "has no effect without an ensemble in space.teacher; leave it out"
+        yield from _ensemble_faults(space, [])
         return
     drawn = space.shared["teacher"]
     if not spec.teachers:
@@ -355,14 +367,20 @@ def _taught_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
             message = f"unknown teacher {name!r}; {did_you_mean(name, spec.teachers)}"
             yield ("space", "teachers"), ("space", "teacher"), message
     ensembles = [value for value in drawn.every() if "+" in str(value)]
-    for key in sorted(OF_ENSEMBLES & space.shared.keys()) if not ensembles else ():
-        yield ("space",), ("space", key), "has no effect without an ensemble in space.teacher; leave it out"
+    yield from _ensemble_faults(space, ensembles)
     if len(ensembles) == drawn.size:
         for method in space.methods():
             needs = {need for term in methods.terms(method) for need in methods.get(term).teacher_needs({})}
             if needs - {"logits"}:
                 message = f"{method} compares features, which an ensemble has none of; accepted: a teacher by itself"
                 yield ("space",), ("space", "teacher"), f"{message} in space.teacher, or methods on logits"
+
+
+def _ensemble_faults(space: SearchSpace, ensembles: Sequence[Value]) -> Iterator[Related]:
+    """Yield settings of ensembles in a space that has none."""
+    for key in sorted(OF_ENSEMBLES & space.shared.keys()) if not ensembles else ():
+        message = "has no effect without an ensemble in space.teacher; leave it out"
+        yield ("space",), ("space", key), f"{message}, as with --set space.{key}=null"
 
 
 def _finite(space: SearchSpace, key: str) -> bool:

@@ -30,7 +30,7 @@ EXAMPLES: dict[str, Any] = {
 OF_OPTIONAL: dict[Keys, Any] = {("dataset", "unlabelled", "root"): "more_images"}
 
 # Keys that decide what the other keys of their section mean.
-DECISIVE = ("name", "model", "method", "optimizer", "schedule", "task_loss", "sampler")
+DECISIVE = ("name", "model", "student", "method", "optimizer", "schedule", "task_loss", "sampler")
 
 _TYPES = {
     "int": "a whole number",
@@ -66,9 +66,12 @@ class Repair:
         own = str(keys[0])
         for path in self.faulty:
             section = str(path[0])
-            if section in sections and section != own:
-                return False
-            if section == own and (len(path) == 1 or path[-1] in DECISIVE or path == keys[: len(path)]):
+            if section == own:
+                of_another = own == "teachers" and len(path) > 1 and path[:2] != keys[:2]
+                decides = len(path) == 1 or path[-1] in DECISIVE or path == keys[: len(path)]
+                if decides and not of_another:
+                    return False
+            elif section in sections and not (section == "teachers" and len(path) > 2):  # their names are known
                 return False
         return True
 
@@ -77,7 +80,7 @@ def repaired(values: Mapping[str, Any], error: ValidationError) -> Repair:
     """Replace faulty values by defaults, or by examples where the key is required."""
     copy = deepcopy(dict(values))
     faulty: dict[Keys, None] = {}
-    for detail in error.errors():
+    for detail in _details(error, values):
         path = tuple(key for key in detail["loc"] if not _is_union_branch(key))
         if path in OF_OPTIONAL:
             path = path[:-1]  # without that key, the section is left out
@@ -90,15 +93,22 @@ def repaired(values: Mapping[str, Any], error: ValidationError) -> Repair:
     except ValidationError:  # a required key is missing
         teachers = copy.get("teachers")
         if isinstance(teachers, dict) and teachers:
-            copy["teachers"] = {name: _completed(EXAMPLES["teacher"], given) for name, given in teachers.items()}
-        for section, example in EXAMPLES.items():
-            if section != "teacher" or section in copy or not teachers:
-                copy[section] = _completed(example, copy.get(section, example))
+            copy["teachers"] = {name: _completed_teacher(given) for name, given in teachers.items()}
+        if "teacher" in copy or not teachers:
+            copy["teacher"] = _completed_teacher(copy.get("teacher", {}))
+        for section in EXAMPLES.keys() - {"teacher"}:
+            copy[section] = _completed(EXAMPLES[section], copy.get(section, EXAMPLES[section]))
     return Repair(copy, tuple(faulty))
 
 
 def _completed(example: object, given: object) -> object:
     return example | given if isinstance(example, dict) and isinstance(given, dict) else given
+
+
+def _completed_teacher(given: object) -> object:
+    """Give a teacher a model, unless it is a student, which has its own."""
+    has_model = isinstance(given, dict) and given.get("student") is not None
+    return given if has_model else _completed(EXAMPLES["teacher"], given)
 
 
 def _discard(values: dict[str, Any], path: Keys) -> None:
@@ -110,10 +120,16 @@ def _discard(values: dict[str, Any], path: Keys) -> None:
         inner.pop(path[-1], None)
 
 
-def schema_faults(error: ValidationError) -> Iterator[tuple[Keys, str]]:
-    """Yield each fault that pydantic found in a sweep file, as (path of the key, message)."""
+def _details(error: ValidationError, values: Mapping[str, Any]) -> list[ErrorDetails]:
+    """Return what pydantic found, without faults of the `teacher` that stands for the first of several."""
+    is_copy = bool(values.get("teachers")) and "teacher" not in values
+    return [detail for detail in error.errors() if not (is_copy and detail["loc"][:1] == ("teacher",))]
+
+
+def schema_faults(error: ValidationError, values: Mapping[str, Any]) -> Iterator[tuple[Keys, str]]:
+    """Yield each fault that pydantic found in the values of a sweep file, as (path of the key, message)."""
     details: dict[Keys, list[ErrorDetails]] = {}
-    for detail in error.errors():
+    for detail in _details(error, values):
         # A value that may have several types has a fault for each, with the type at the end of its path.
         keys = tuple(key for key in detail["loc"] if not _is_union_branch(key))
         details.setdefault(keys, []).append(detail)
@@ -124,7 +140,7 @@ def schema_faults(error: ValidationError) -> Iterator[tuple[Keys, str]]:
 def _fault(keys: Keys, details: list[ErrorDetails]) -> tuple[Keys, str]:
     kind, found = details[0]["type"], details[0]["input"]
     if kind == "missing":
-        return keys[:-1], f"{keys[-1]}: missing; for example: {_as_yaml(_example(keys))}"
+        return keys, f"missing; for example: {_as_yaml(_example(keys))}"
     if kind == "extra_forbidden":
         return keys, f"unknown key {keys[-1]!r}; {did_you_mean(keys[-1], _fields_at(keys[:-1]))}"
     if len(details) == 1 and "expected" in details[0].get("ctx", {}):

@@ -201,6 +201,11 @@ class SweepSpec(Section):
         """The names of the teachers; the name of the only one of `teacher` is empty."""
         return tuple(self.teachers) or ("",)
 
+    @property
+    def teacher_keys(self) -> dict[str, document.Keys]:
+        """Where each teacher is in the sweep file, by its name."""
+        return {name: ("teachers", name) if name else ("teacher",) for name in self.teacher_names}
+
     def of_teacher(self, name: str) -> SweepSpec:
         """Return the spec as if it had only this one of its teachers."""
         return self.replaced(teacher=self.teachers[name]) if name else self

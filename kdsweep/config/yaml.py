@@ -39,7 +39,7 @@ class Document:
         self.values: dict[str, Any] = self._copied(given, ()) if isinstance(given, Mapping) else self._read(given)
 
     def override(self, dotted: str, value: Any) -> None:
-        """Set the value at a dotted path, creating missing mappings on the way.
+        """Set the value at a dotted path, creating missing mappings on the way; None removes a key that is there.
 
         Raises:
             SpecError: If the path goes through a value that is not a mapping.
@@ -54,7 +54,10 @@ class Document:
             inner = inner[key]
             if not isinstance(inner, dict):
                 raise SpecError([f"{shown}: {key} is {inner!r}; accepted: a path whose keys all hold mappings"])
-        inner[keys[-1]] = self._copied(value, tuple(keys))
+        if value is None and keys[-1] in inner:
+            del inner[keys[-1]]
+        else:
+            inner[keys[-1]] = self._copied(value, tuple(keys))
         self._overridden.add(tuple(keys))
 
     def fault(self, keys: Keys, message: str) -> str:
@@ -74,7 +77,13 @@ class Document:
         return f"--set {shown}" if self.source else shown
 
     def _is_overridden(self, keys: Keys) -> bool:
-        return any(keys[:n] in self._overridden for n in range(1, len(keys) + 1))
+        """Whether an override set the value, something within it, or all that there is of its section."""
+        own = keys[:1] not in self._lines
+        return any(
+            keys[: len(path)] == path or path[: len(keys)] == keys or (own and path[:1] == keys[:1])
+            for path in self._overridden
+            if keys
+        )
 
     def _line(self, keys: Keys) -> int:
         """Return the line of the longest part of a path that the file contains."""

@@ -14,6 +14,8 @@ from kdsweep.section import MOST_EPOCHS, Section
 from kdsweep.storage.fetched import local_copy
 from kdsweep.storage.section import PlaceText
 
+LEAST_TOKENS = 258  # the 256 bytes, padding and start of a tokenizer trained here; texts may hold no more
+
 
 def _text_or_list(written: object) -> object:
     if isinstance(written, str | list):
@@ -31,7 +33,7 @@ class TextSection(Section):
     Attributes:
         tokenizer: A `tokenizer.json` of Hugging Face's tokenizers, by path or URI; without one, it is trained on the
             training texts.
-        vocabulary: Number of tokens of a trained tokenizer.
+        vocabulary: Number of tokens of a trained tokenizer, at least those that need no training.
         lowercase: Whether a trained tokenizer ignores case.
         length: Number of tokens that are read of each text; longer texts are cut.
         text_column: Column with the texts, in files.
@@ -40,7 +42,7 @@ class TextSection(Section):
     """
 
     tokenizer: PlaceText | None = None
-    vocabulary: Annotated[int, Field(ge=300, le=1_000_000)] = 8000
+    vocabulary: Annotated[int, Field(ge=LEAST_TOKENS, le=1_000_000)] = 8000
     lowercase: bool = True
     length: Annotated[int, Field(ge=2, le=8192)] = 128
     text_column: str = "text"

@@ -20,7 +20,7 @@ from kdsweep.results.confirmed import upgraded
 from kdsweep.results.from_logs import SPEEDS, costs_of, epochs_frame, fingerprint, frozen_trials, in_order, trials_frame
 from kdsweep.results.order import by_confirmation, distinct, group_keys, in_turn, ranked
 from kdsweep.results.plots import Plots
-from kdsweep.results.sizes import BUDGET, columns_of, of_size
+from kdsweep.results.sizes import BUDGET, columns_of, of_size, of_sizes
 from kdsweep.search.baseline import PLAIN
 from kdsweep.storage.files import read_json, replacing
 from kdsweep.storage.paths import SweepDir
@@ -295,15 +295,15 @@ class Results(Plots):
         Returns:
             One row per method and number of trials: method, n, expected_best, low, high, trials (the number of random
             trials behind the curve). low and high are the ends of the band; they are empty if the objective is not an
-            accuracy, because the range of its values is unknown. Empty if no trial was drawn at random.
+            accuracy, because the range of its values is unknown. A method without a trial drawn at random has no row.
+
+        Raises:
+            InputError: If no trial has the width, student or budget.
         """
         from kdsweep.results.tuning import tuning_curves
 
         wanted = {"width": width, "student": student or None, BUDGET: budget_epochs or None}
-        trials = self.trials
-        for name, value in wanted.items():
-            if value is not None:
-                trials = trials[trials[name] == value] if name in trials else trials.head(0)
+        trials = of_sizes(self.trials, {name: value for name, value in wanted.items() if value is not None})
         return tuning_curves(trials, self.spec, n, confidence, pooled=pooled)
 
     def importance(self) -> pd.DataFrame:

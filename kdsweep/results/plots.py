@@ -60,10 +60,6 @@ class Plots:
 
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InputError(f"n: found {n!r}; accepted: a whole number above 0")
-        widths = sorted(self._found.trials["width"].unique())
-        if width is not None and width not in widths:
-            listed = ", ".join(f"{known:g}" for known in widths[:10]) or "none, because no trial has begun"
-            raise InputError(f"width: found {width!r}; accepted: {listed}")
         return curves.tuning(self._found, n, width).figure
 
     def plot_learning_curves(self) -> Figure:

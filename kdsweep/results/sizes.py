@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from kdsweep.errors import InputError, did_you_mean
+
 BUDGET = "budget_epochs"  # `epochs` is the number of trained epochs
 COLUMNS = ("student", BUDGET, "width")
 
@@ -26,6 +28,31 @@ def of_size(frame: pd.DataFrame, row: Mapping[str, Any]) -> pd.DataFrame:
     for name in columns_of(frame):
         value = row.get(name)
         frame = frame[frame[name].isna()] if value is None or pd.isna(value) else frame[frame[name] == value]
+    return frame
+
+
+def of_sizes(frame: pd.DataFrame, wanted: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of a frame whose student, budget or width is a wanted one.
+
+    Args:
+        frame: The trials of a sweep.
+        wanted: The values by column; columns that are left out may have any.
+
+    Raises:
+        InputError: If no row has one of them.
+    """
+    for name, value in wanted.items():
+        if frame.empty:
+            raise InputError(f"{name}: found {value!r}; accepted: none, because no trial has begun")
+        if name not in frame:
+            searched = "space.epochs" if name == BUDGET else f"space.{name}"
+            raise InputError(f"{name}: found {value!r}, but the sweep has no {searched}; leave it out")
+        known = sorted(frame[name].dropna().unique())
+        if value not in known:
+            accepted = f"accepted: {', '.join(f'{one:g}' for one in known[:10])}" if name != "student" else ""
+            raise InputError(f"{name}: found {value!r}; {accepted or did_you_mean(value, known)}")
+    for name, value in wanted.items():
+        frame = frame[frame[name] == value]
     return frame
 
 

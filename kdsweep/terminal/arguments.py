@@ -14,7 +14,7 @@ from kdsweep.errors import InputError
 from kdsweep.storage.driver_log import LEVEL_VARIABLE
 from kdsweep.storage.places import Place, of_ray
 
-errors = Console(stderr=True)
+errors = Console(stderr=True, emoji=False)  # `:x:` may be part of a path or address
 
 
 def out_place(given: str) -> Place:
@@ -65,7 +65,10 @@ StudentArgument = Annotated[
     ),
 ]
 SetOption = Annotated[
-    list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8.")
+    list[str],
+    typer.Option(
+        "--set", metavar="K=V", help="Override a value of the sweep file, such as search.trials=8; K=null removes K."
+    ),
 ]
 NameOption = Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")]
 StorageOption = Annotated[

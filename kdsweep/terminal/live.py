@@ -195,13 +195,15 @@ def for_console(console: Console) -> Progress:
 def shown(progress: Progress | bool) -> Progress:
     """Return what receives the progress of a sweep from Python: the default view, nothing, or the caller's own."""
     if isinstance(progress, bool):
-        return for_console(Console(stderr=True)) if progress else Silent()
+        return for_console(Console(stderr=True, emoji=False)) if progress else Silent()
     return progress
 
 
 def _page() -> Console:
     """Return a console that only records."""
-    return Console(file=io.StringIO(), width=NOTEBOOK_WIDTH, record=True, force_jupyter=False, legacy_windows=False)
+    return Console(
+        file=io.StringIO(), width=NOTEBOOK_WIDTH, record=True, force_jupyter=False, legacy_windows=False, emoji=False
+    )
 
 
 def _heading(name: str) -> Text:

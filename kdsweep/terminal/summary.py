@@ -45,19 +45,17 @@ def print_summary(results: Results) -> None:
 
 
 def _shown(results: Results) -> pd.DataFrame:
-    """The best students and the best confirmed one of each group; with several objectives, a part of the front."""
+    """The best students and every confirmed one; with several objectives, a part of the front instead of the best."""
     every = results.distinct(len(results.trials))
     best = every.head(SHOWN) if len(results.goals) == 1 else several.spread_along(results.pareto(), SHOWN_FRONT)
-    winners = _winners(results)
-    wanted = every["trial"].isin(winners["trial"]) if not winners.empty else False
+    confirmed = results.confirmed
+    wanted = every["trial"].isin(confirmed["trial"]) if not confirmed.empty else False
     return every[every["config"].isin(best["config"]) | wanted]
 
 
 def _winners(results: Results) -> pd.DataFrame:
-    """The best confirmed trial of each group, with the name of its group; with several objectives, all of them."""
+    """The best confirmed trial of each group, with the name of its group."""
     confirmed = results.confirmed
-    if confirmed.empty or len(results.goals) > 1:
-        return confirmed
     places = {key: place for place, key in enumerate(results.best(len(results.trials))["trial"])}
     ordered = confirmed.assign(group=groups_of(confirmed, results.group_by), place=confirmed["trial"].map(places))
     return ordered.sort_values("place").drop_duplicates("group")

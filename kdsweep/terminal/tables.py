@@ -253,7 +253,7 @@ def is_bounded(out: Console) -> bool:
 
 def console() -> Console:
     """A console for standard output; in a file or a pipe it is as wide as COLUMNS says, else `FILE_WIDTH`."""
-    out = Console()
+    out = Console(emoji=False)
     if not is_bounded(out):
         out.width = FILE_WIDTH
     return out

@@ -8,7 +8,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +66,7 @@ def connected(given: Address | None) -> Iterator[None]:
         InputError: If no Ray cluster can be reached there.
     """
     address = given or Address(None, "")
-    if address.text is not None:
-        _need_answer(address)
+    need_answer(address)
     if ray.is_initialized():
         yield
         return
@@ -83,6 +82,21 @@ def connected(given: Address | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def joined(given: str | None) -> Iterator[None]:
+    """Join the cluster of an address before anything is read or written; a local cluster is started when it is needed.
+
+    Args:
+        given: As in `Address.chosen`.
+
+    Raises:
+        InputError: If no Ray cluster can be reached there.
+    """
+    address = Address.chosen(given)
+    with connected(address) if address.text is not None else nullcontext():
+        yield
 
 
 def _refused(address: Address, reason: str) -> str:
@@ -103,8 +117,8 @@ def _own_job(address: Address) -> Iterator[None]:
             os.environ[JOB] = inherited
 
 
-def _need_answer(address: Address) -> None:
-    """Check that something listens at HOST:PORT: Ray itself would retry for minutes.
+def need_answer(address: Address) -> None:
+    """Check that something listens at HOST:PORT, if that is the address: Ray itself would retry for minutes.
 
     Raises:
         InputError: If nothing does.

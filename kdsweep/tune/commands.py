@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdsweep.errors import InputError, Interrupted, SweepError, printable
+from kdsweep.terminal.arguments import SetOption
 
 if TYPE_CHECKING:
     from kdsweep.tune.jobs import Job, Jobs
@@ -30,9 +31,7 @@ SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="Name of a s
 def submit(
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A sweep file; `storage` is an absolute path or a URI.")],
     address: AddressOption,
-    overrides: Annotated[
-        list[str], typer.Option("--set", metavar="K=V", help="Override a value of the sweep file.")
-    ] = [],  # noqa: B006 - Typer copies it
+    overrides: SetOption = [],  # noqa: B006 - Typer copies it
     name: Annotated[str, typer.Option("--name", help="Name of the sweep and its directory.")] = "",
     storage: Annotated[str, typer.Option("--storage", help="Directory of the sweeps there, or s3://....")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a sweep whose job was stopped or lost.")] = False,

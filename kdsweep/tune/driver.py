@@ -26,6 +26,7 @@ from kdsweep.terminal.live import shown
 from kdsweep.terminal.progress import Progress
 from kdsweep.tracking.session import tracked
 from kdsweep.tune.agenda import End
+from kdsweep.tune.cluster import joined
 from kdsweep.tune.origins import record_code
 from kdsweep.tune.packing import need_objects
 from kdsweep.tune.phases import run_phases
@@ -63,20 +64,25 @@ def run(
     sweep, view = spec.sweep_dir, shown(progress)
     if not sweep.uri:
         _refuse_begun(spec, sweep, again)
-        if not has_begun(sweep):
-            _make_directory(sweep)
-            _refuse_other_files(sweep)
-    with _only_driver(sweep, view):
+    with joined(address):
+        return _begin(spec, sweep, again, address, view)
+
+
+def _begin(spec: SweepSpec, sweep: SweepDir, again: bool, address: str | None, progress: Progress) -> Results:
+    if not sweep.uri and not has_begun(sweep):
+        _make_directory(sweep)
+        _refuse_other_files(sweep)
+    with _only_driver(sweep, progress):
         if sweep.uri:  # its files are fetched now
             _refuse_begun(spec, sweep, again)
         if has_begun(sweep):
-            return _go_on(sweep, {}, address, view)
+            return _go_on(sweep, {}, address, progress)
         if sweep.uri:
             _refuse_other_files(sweep)
         _clear_failed_start(sweep)
         spec.save(sweep.spec)
         record_code(spec, sweep)
-        return _drive(spec, sweep, address, view)
+        return _drive(spec, sweep, address, progress)
 
 
 def resume(
@@ -101,7 +107,7 @@ def resume(
         SpecError: If a setting cannot change, or if `trials` is less than the sweep's present total.
     """
     sweep, view = _to_drive(path), shown(progress)
-    with _only_driver(sweep, view):
+    with joined(address), _only_driver(sweep, view):
         extended = {} if trials is None else {"search.trials": trials}
         return _go_on(sweep, {**(overrides or {}), **extended}, address, view)
 
@@ -131,7 +137,7 @@ def confirm(
         InputError: If nothing can be confirmed, or the number of trainings contradicts the other arguments.
     """
     sweep, view = _to_drive(path), shown(progress)
-    with _only_driver(sweep, view):
+    with joined(address), _only_driver(sweep, view):
         spec = _moved(read_spec(sweep), sweep)
         need_objects(spec, sweep)
         asked = {"top": top, "seeds": seeds, "trainings": trainings}

@@ -25,6 +25,7 @@ from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place
 from kdsweep.terminal.live import shown
 from kdsweep.terminal.progress import Progress
+from kdsweep.tune.cluster import Address, need_answer
 from kdsweep.tune.driver import has_begun, resume, run
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def sweep(
         Interrupted: After Ctrl-C or SIGTERM.
         KdsweepError: If the sweep cannot continue.
     """
+    need_answer(Address.chosen(address))  # before the objects are stored
     view = shown(progress)
     root = Place.of(storage)
     sweep = SweepDir.at(root / name, COPY)

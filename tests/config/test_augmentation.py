@@ -57,6 +57,11 @@ def faults(**given):
             {"space": {"augment": [["flip", {"rand_augment": {"magnitude": {"uniform": [1, 9]}}}]]}},
             "space.augment.0.1.rand_augment.magnitude: found {'uniform': [1, 9]}; accepted: a choice, randint or",
         ),
+        ({"augment": ["none", "crop"]}, "dataset.augment.0: found none beside transforms; accepted: none"),
+        (
+            {"space": {"augment": {"choice": ["none", ["crop", "none"]]}}},
+            "space.augment.choice.1.1: found none beside transforms; accepted: none alone, or the transforms without",
+        ),
         ({"space": {"augment": ["crop_flip", ["crop", "flip"]]}}, "space.augment.1: crop_flip is listed twice"),
         (
             {"space": {"augment": {"choice": [MIXED, [{"mixup": {"alpha": {"uniform": [1, 2]}}}]]}}},
@@ -72,12 +77,26 @@ def faults(**given):
             "space.augment: found cutmix, whose mixed labels task_loss multi_margin does not take",
         ),
         ({"dataset": {"views": 3}}, "dataset.views: found 3, which has no effect without augmentation; accepted: 0"),
+        (
+            {"augment": "flip", "dataset": {"views": 5}},
+            "dataset.views: found 5, more than the 4 epochs of a trial, which then never repeats a view; accepted: at",
+        ),
+        (
+            {"augment": "flip", "space": {"augment": ["none", "crop"]}},
+            "dataset.augment: found flip, which has no effect beside space.augment, because no teacher is trained here",
+        ),
         ({"dataset": {"views": -1}}, "dataset.views: found -1; accepted: at least 0"),
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_with_the_path_of_the_key(given, fault):
     (found,) = (line for line in faults(**given) if "\n" not in line)
     assert found.startswith(fault)
+
+
+def test_a_teacher_that_is_trained_here_is_trained_with_the_augmentation_of_the_data_set():
+    trained = {"model": "mnist_teacher", "width": 0.25}
+    spec = load_spec(values(augment="flip", space={"augment": ["none", "crop"]}, teacher=trained))
+    assert teacher_recipe(spec).augment == "flip"
 
 
 def test_trials_draw_a_list_and_only_the_numbers_that_it_leaves_open():

@@ -54,6 +54,20 @@ def test_a_student_that_is_not_there_is_one_line(swept, sweep_file, place, fault
     assert fault in line
 
 
+def test_settings_beside_a_student_are_refused_unless_they_are_its_own(swept, sweep_file, tmp_path):
+    given = {"model": "lightnn", "width": 0.3, "options": {}, "checkpoint": None, "cache_gb": 1.0}
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"teacher": {"student": f"{swept}/best"} | given})
+    found = {fault.partition(": ")[0]: fault.partition(": ")[2] for fault in caught.value.faults}
+    assert found.keys() == {"--set teacher.model", "--set teacher.width"}
+    assert found["--set teacher.model"] == (
+        "found lightnn, beside student, which has its own (mnist_student); leave out one of them"
+    )
+    spec = load_spec(sweep_file, {"teacher": {"student": f"{swept}/best"}})
+    spec.save(tmp_path / "resolved.yaml")  # repeats what the student has
+    assert load_spec(tmp_path / "resolved.yaml").teacher == spec.teacher
+
+
 def test_a_student_of_other_classes_is_refused(swept, sweep_file, tmp_path):
     (folder,) = kdsweep.load_results(swept).export(tmp_path / "students", top=1)
     config = json.loads((folder / "config.json").read_text())
@@ -64,3 +78,47 @@ def test_a_student_of_other_classes_is_refused(swept, sweep_file, tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"head": {"kind": "transfer"}}))
     with pytest.raises(InputError, match="a head of its own"):
         graduate(str(folder))
+
+
+def test_a_student_of_other_inputs_is_refused(swept, sweep_file, tmp_path):
+    (folder,) = kdsweep.load_results(swept).export(tmp_path / "students", top=1)
+    for place in (swept, folder):
+        with pytest.raises(SpecError) as caught:
+            load_spec(sweep_file, {"teacher": {"student": str(place)}, "dataset.normalize": "none"})
+        (line,) = caught.value.faults
+        assert line.startswith(
+            "--set teacher.student: was trained with dataset.normalize: dataset, and this sweep has no"
+        )
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key != "dataset"}))
+    assert load_spec(sweep_file, {"teacher": {"student": str(folder)}, "dataset.normalize": "none"}).teacher.model
+
+
+def test_a_missing_student_hides_no_other_fault_and_adds_none(sweep_file):
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"teacher": {"student": "nowhere"}, "space.method": ["kd", "hnt"], "train.momentum": 0.5})
+    assert [fault.split(": ")[0] for fault in caught.value.faults] == ["--set teacher.student", "--set space.method"]
+    with pytest.raises(SpecError) as caught:  # a missing key is replaced by an example, which is no fault of the file
+        load_spec(
+            sweep_file, {"teacher": {"student": "nowhere"}, "student": {"modl": "lightnn"}, "confirm.trainings": 5}
+        )
+    assert [fault.split(": ")[0] for fault in caught.value.faults] == [
+        "--set teacher.student", "--set student.model", "--set student.modl", "--set confirm.trainings",
+    ]  # fmt: skip
+
+
+def test_the_faults_of_several_teachers_are_told_where_they_are(sweep_file):
+    teachers = """\
+teachers:
+  a: {student: nowhere, widht: 1}
+  b: {model: mnist_techer}
+  c: {model: mnist_teacher, train: {momentum: 0.5}}
+"""
+    lines = sweep_file.read_text().replace("  lr:", "  teacher: [a, b, d]\n  lr:").splitlines(keepends=True)
+    sweep_file.write_text("".join([*lines[:2], teachers, *lines[3:]]))
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file)
+    assert [":".join(fault.removeprefix(str(sweep_file)).split(": ")[:2]) for fault in caught.value.faults] == [
+        ":4:teachers.a.widht", ":4:teachers.a.student", ":5:teachers.b.model", ":6:teachers.c.train.momentum",
+        ":13:space.teacher",
+    ]  # fmt: skip

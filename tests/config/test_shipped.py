@@ -52,4 +52,4 @@ def test_the_wheel_brings_them_along(tmp_path):
     command = [sys.executable, "-m", "kdsweep", "validate", "quickstart"]
     environment = os.environ | {"PYTHONPATH": str(installed)}
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-    assert ran.stdout.startswith("quickstart: 24 trials")
+    assert ran.stdout.startswith("quickstart: valid\nquickstart: 24 trials")

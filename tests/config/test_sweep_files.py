@@ -291,7 +291,7 @@ FAULTS = {
     "a section without its model": (
         "student: {model: mnist_student}",
         "student: {}",
-        ":4: student: model: missing; for example: 'lightnn'",
+        ":4: student.model: missing; for example: 'lightnn'",
     ),
     "a data set whose folder is not there": (
         "name: mnist_mini",
@@ -378,7 +378,7 @@ def test_what_stands_in_for_a_faulty_value_causes_no_faults(before, after, sweep
     with pytest.raises(SpecError) as caught:
         load_spec(sweep_file)
     for fault in caught.value.faults:
-        assert after.split(":")[0] in fault or "name: missing" in fault
+        assert after.split(":")[0] in fault or "dataset.name: missing" in fault
 
 
 def test_groups_by_a_setting_from_a_range_are_refused_but_for_the_width(sweep_file):
@@ -677,3 +677,42 @@ def test_a_model_that_calls_sys_exit_is_reported(sweep_file, tmp_path, monkeypat
     monkeypatch.syspath_prepend(tmp_path)
     with refused(CODE, SpecError, match=r"student.model: model 'leaving:build' .*: it called sys.exit\(4\)"):
         load_spec(sweep_file, {"student.model": "leaving:build"})
+
+
+def test_null_removes_a_key_that_the_file_has(sweep_file):
+    sweep_file.write_text(sweep_file.read_text().replace("  lr:", "  teacher_weight: 0.3\n  lr:"))
+    with refused(
+        SET, SpecError, match="without an ensemble in space.teacher; leave it out, as with --set space.teacher_w"
+    ):
+        load_spec(sweep_file)
+    removed = ("space.teacher_weight", "space.temperature", "name", "train.epochs", "search", "confirm.top")
+    spec = load_spec(sweep_file, dict.fromkeys(removed))
+    assert {"teacher_weight", "temperature"}.isdisjoint(spec.space)
+    assert (spec.name, spec.train.epochs, spec.search.trials, spec.confirm.top) == ("small", 20, 64, 3)
+    with refused(SET, SpecError, match="^--set space.method: missing; "):
+        load_spec(sweep_file, {**dict.fromkeys(removed), "space.method": None})
+    with refused(SET, SpecError, match="--set space.widht: unknown key 'widht'"):  # nothing to remove: a misspelling
+        load_spec(sweep_file, {**dict.fromkeys(removed), "space.widht": None})
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ({"space.width.choice": []}, "--set space.width: choice is empty"),
+        ({"constraints.parameters": 1}, "--set constraints: no searched width of mnist_student"),
+        ({"student.options.depth": 3}, "--set student.options: model 'mnist_student' has no option 'depth'"),
+        ({"dataset.name": None}, "--set dataset.name: missing; for example: 'mnist_mini'"),
+        ({"dataset.subset": 600, "teacher.model": "lightn"}, "--set teacher.model: unknown model 'lightn'"),
+    ],
+)
+def test_a_mistake_of_an_override_is_told_as_one(override, fault, sweep_file):
+    with refused(SET, SpecError) as caught:
+        load_spec(sweep_file, override)
+    (line,) = caught.value.faults
+    assert line.startswith(fault)
+
+
+def test_a_mistake_of_the_file_beside_an_override_has_its_line(sweep_file):
+    sweep_file.write_text(sweep_file.read_text().replace("name: mnist_mini, ", ""))
+    with refused(SET, SpecError, match=":2: dataset.name: missing"):
+        load_spec(sweep_file, {"dataset.subset": 600})

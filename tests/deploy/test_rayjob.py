@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import command_lines
@@ -79,6 +80,17 @@ def test_the_entrypoint_is_a_command_of_kdsweep_that_may_be_started_again(job):
     assert f"resources.max_concurrent={4 * workers['maxReplicas']}" in command
 
 
+def test_a_sweep_starts_where_it_can_write_and_finds_the_file_and_modules_of_the_config_map(job, pods):
+    folder, spec = re.search(r"cd (\S+) && kdsweep run (\S+)", job["spec"]["entrypoint"]).groups()
+    for pod in pods:
+        (container,) = pod["containers"]
+        mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+        config = next(volume["name"] for volume in pod["volumes"] if "configMap" in volume)
+        assert not mounts[folder].get("readOnly")  # a relative dataset.root is there
+        assert mounts[str(Path(spec).parent)]["name"] == config
+        assert {"name": "PYTHONPATH", "value": str(Path(spec).parent)} in container["env"]
+
+
 def test_pods_have_no_rights_and_no_written_secrets(job, pods):
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     for pod in pods:
@@ -86,7 +98,11 @@ def test_pods_have_no_rights_and_no_written_secrets(job, pods):
         (container,) = pod["containers"]
         assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         assert container["envFrom"] == [{"secretRef": {"name": "kdsweep-storage", "optional": True}}]
-        assert {variable["name"] for variable in container["env"]} == {"KDSWEEP_CACHE", "KDSWEEP_CACHE_GB"}
+        assert {variable["name"] for variable in container["env"]} == {
+            "KDSWEEP_CACHE",
+            "KDSWEEP_CACHE_GB",
+            "PYTHONPATH",
+        }
         assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
 
 

@@ -17,6 +17,7 @@ from kdsweep.results.report.page import render
 from kdsweep.results.taught import taught_lines
 from kdsweep.search.trial import State
 from kdsweep.seeds import derived_seed, run_name
+from kdsweep.terminal.summary import print_summary
 from kdsweep.tune.confirm import chosen_of
 
 SEEDS = 6
@@ -97,6 +98,12 @@ def test_the_best_student_of_every_teacher_is_confirmed_at_every_size(found):
     pairs = list(zip(found.confirmed["width"], found.confirmed["teacher"], strict=True))
     assert sorted(pairs) == [(width, name) for width in (0.25, 0.5) for name in ("big", "big+small", "small")]
     assert found.confirmed["kd_gain_tuned"].notna().all()
+
+
+def test_the_summary_shows_every_confirmed_student(found, capsys):
+    print_summary(found)
+    table = capsys.readouterr().out.split("trials (")[0]
+    assert all(trial in table for trial in found.confirmed["trial"])
 
 
 def test_each_teacher_is_compared_with_the_best_of_its_size_by_seed_and_holm(found):

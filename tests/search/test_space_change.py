@@ -147,3 +147,15 @@ def test_a_space_that_makes_trials_incomparable_is_refused_in_one_line(made, cha
         changed_spec(spec.sweep_dir, change)
     (fault,) = caught.value.faults
     assert message in fault
+
+
+def test_a_setting_is_taken_out_of_an_existing_space(sweep_file):
+    teacher = {"model": "mnist_teacher", "width": 0.25, "checkpoint": "kdsweep:mnist_mini_teacher"}
+    teachers = {"a": teacher, "b": {**teacher, "cache_gb": 1.0}}
+    ensemble = {"teacher": None, "teachers": teachers, "space.teacher": ["a", "a+b"], "space.teacher_weight": 0.3}
+    spec = load_spec(sweep_file, {**ensemble, "search.points": []})
+    spec.save(spec.sweep_dir.spec)
+    with pytest.raises(SpecError, match="as with --set space.teacher_weight=null"):
+        changed_spec(spec.sweep_dir, {"space.teacher": ["a", "b"]})
+    changed = changed_spec(spec.sweep_dir, {"space.teacher": ["a", "b"], "space.teacher_weight": None})
+    assert "teacher_weight" not in changed.space

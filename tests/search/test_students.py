@@ -202,6 +202,10 @@ def test_results_tell_the_student_and_compare_within_its_group(rules):
     curves = results.tuning_curves(student="lightnn", budget_epochs=6, width=0.5)
     drawn = results.trials.query("student == 'lightnn' and budget_epochs == 6 and width == 0.5")
     assert curves.drop_duplicates("method")["trials"].sum() <= len(drawn)
+    with pytest.raises(InputError, match="^student: found 'lightn'; did you mean 'lightnn'. accepted: lightnn, mnist"):
+        results.tuning_curves(student="lightn")
+    with pytest.raises(InputError, match="^budget_epochs: found 7; accepted: 2, 6$"):
+        results.tuning_curves(budget_epochs=7)
 
 
 FLAT = """
@@ -236,6 +240,19 @@ def test_student_and_space_student_together_are_refused(sweep_file):
 
 
 def test_the_first_rung_must_lie_within_the_smallest_budget(sweep_file):
-    given = {"space.epochs": [2, 9], "scheduler.grace_epochs": 3}
+    given = {"space.epochs": [2, 9], "scheduler.grace_epochs": 3, "train": {"batch_size": 64}}
     with pytest.raises(InputError, match=r"space\.epochs \(2\)"):
         load_spec(sweep_file, given)
+
+
+def test_the_budget_that_the_space_replaces_is_refused_and_limits_nothing(sweep_file):
+    with pytest.raises(SpecError) as caught:
+        load_spec(sweep_file, {"space.epochs": [2, 9]})
+    (line,) = caught.value.faults
+    assert line.endswith("train.epochs: found 4, which has no effect beside space.epochs; leave it out, or list it in "
+                         "space.epochs")  # fmt: skip
+    train = {"batch_size": 64, "warmup_epochs": 25.0}  # within 30 epochs, not within the default of 20
+    spec = load_spec(sweep_file, {"space.epochs": [30, 40], "train": train, "scheduler": {}})
+    assert spec.budgets == (30, 40)
+    with pytest.raises(SpecError, match=r"train\.warmup_epochs: found 25; accepted: at most the 20 epochs"):
+        load_spec(sweep_file, {"space.epochs": [20, 40], "train": train, "scheduler": {}})

@@ -150,7 +150,7 @@ def test_a_uri_where_nothing_is_is_one_line_with_exit_code_2(command, line, buck
 
 def test_a_sweep_file_may_name_sweeps_at_uris(command, picky, bucket):
     code, out, _ = command("validate", picky(storage="s3://bucket/runs"))  # which is not asked for yet
-    assert (code, out.split(":")[0]) == (0, "picky")
+    assert (code, out.splitlines()[1].split(":")[0]) == (0, "picky")
     code, _, err = command("validate", picky(search={"warm_start": ["s3://sweeps/runs/a"]}))
     assert (code, err.count("\n")) == (2, 1)
     assert "search.warm_start.0: s3://sweeps/runs/a: no such sweep" in err

@@ -18,7 +18,7 @@ import kdsweep
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.load import load_spec
 from kdsweep.datasets import Source
-from kdsweep.datasets.section import DatasetSpec
+from kdsweep.datasets.section import LEAST_TOKENS, DatasetSpec
 from kdsweep.errors import DataError, InputError, MethodError, ModelError, SpecError
 from kdsweep.methods import Outputs
 from kdsweep.methods import stages as method_stages
@@ -27,7 +27,7 @@ from kdsweep.results import deploy
 from kdsweep.results.student import evaluate_student
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.text.student import TextStudent
-from kdsweep.tasks.text.tokens import Tokens
+from kdsweep.tasks.text.tokens import Tokens, train
 from kdsweep.worker.workbench import Workbench, provide_teacher
 
 CPU = torch.device("cpu")
@@ -418,9 +418,17 @@ def test_what_does_not_fit_texts_is_a_fault_of_the_sweep_file(changes, message, 
 def test_too_few_different_tokens_are_told(texts, tmp_path):
     spec = DatasetSpec(name="text_files", root=str(texts), text={"vocabulary": 100_000})
     with refused(
-        DATA, DataError, match=r"vocabulary: found 100,000, and the training texts have .*; accepted: at most"
+        DATA, DataError, match=r"vocabulary: found 100,000, and the training texts have .*; accepted: from 258 to"
     ):
         tasks.of(spec).prepare(spec, 0, Store(tmp_path))
+
+
+def test_the_smallest_vocabulary_fits_any_texts(tmp_path):
+    spec = DatasetSpec(name="text_files", text={"vocabulary": LEAST_TOKENS})
+    train(np.array(["a", "b"]), spec.text, tmp_path / "tokenizer.json")
+    known = Tokens(tmp_path / "tokenizer.json", 8)
+    assert known.vocabulary == LEAST_TOKENS
+    assert (known.encode(["ab 好"]) != 0).sum() > 3
 
 
 # Teachers of transformers

@@ -101,7 +101,9 @@ def test_the_command_takes_options_and_says_what_is_missing(images):
     arguments = ("--images", "my images", "--teacher-model", "wrn_16_2", "--trials", "3")
     made = kdsweep_command("init", *arguments, folder=folder)
     assert (made.returncode, made.stdout) == (0, "sweep.yaml\n")
-    assert kdsweep_command("validate", "sweep.yaml", folder=folder).stdout.startswith("sweep: 3 trials")
+    assert kdsweep_command("validate", "sweep.yaml", folder=folder).stdout.startswith(
+        "sweep.yaml: valid\nsweep: 3 trials"
+    )
     again = kdsweep_command("init", *arguments, folder=folder)
     assert (again.returncode, again.stderr) == (2, "sweep.yaml: exists already; accepted: the name of a new file\n")
     listed = kdsweep_command("init", "--list", folder=folder)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
+from kdsweep.cli import main
 from kdsweep.errors import InputError
 from kdsweep.tune.cluster import Address, _own_job, connected
 from kdsweep.tune.failures import start_failure, version_mismatch
@@ -63,6 +65,25 @@ def test_an_address_of_the_environment_that_does_not_answer_is_named():
         connected(Address("127.0.0.1:1", "RAY_ADDRESS=127.0.0.1:1")),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("127.0.0.1:1", "--address 127.0.0.1:1: nothing answers there: "),
+        (":x:1", "--address :x:1: nothing answers there: "),  # no emoji
+        ("http://127.0.0.1:8265", "--address http://127.0.0.1:8265: a dashboard"),
+    ],
+)
+def test_a_sweep_whose_cluster_does_not_answer_leaves_nothing_behind(address, fault, sweep_file, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["kdsweep", "run", str(sweep_file), "--address", address])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)  # nothing was said of the data
+    assert err.startswith(fault)
+    assert {path.name for path in sweep_file.parent.iterdir()} == {sweep_file.name}
 
 
 def test_a_local_cluster_does_not_take_over_the_job_it_is_started_in(monkeypatch):

@@ -406,8 +406,7 @@ def test_a_sweep_works_with_augmentation_and_a_users_own_model(local_ray, sweep_
     space = {"method": ["kd", "none"], "width": {"choice": [1.0, 2.0]}, "augment": {"choice": ["crop_flip", mixed]}}
     student = {"model": "my_models:tiny", "options": {"hidden": 4}}
     points = [{"method": "kd", "augment": "crop+mixup", "mixup.alpha": 0.2}, {"method": "none", "augment": "crop_flip"}]
-    views = {"dataset.augment": "crop_flip", "dataset.views": 2}
-    overrides = {**QUICK, "space": space, "student": student, "search.points": points, **views}
+    overrides = {**QUICK, "space": space, "student": student, "search.points": points, "dataset.views": 2}
     results = kdsweep.run(kdsweep.load_spec(sweep_file, overrides))
     assert set(results.trials["parameters"]) <= {785 * 4 + 50, 785 * 8 + 90}
     assert "FAILED" not in states(results)

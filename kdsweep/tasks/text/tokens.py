@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsweep.datasets.section import TextSection
+from kdsweep.datasets.section import LEAST_TOKENS, TextSection
 from kdsweep.errors import DataError
 from kdsweep.storage.fetched import local_copy
 
@@ -107,7 +107,7 @@ def train(texts: NDArray[Any], section: TextSection, path: Path) -> None:
     if found < section.vocabulary:
         raise DataError(
             f"dataset.text.vocabulary: found {section.vocabulary:,}, and the training texts have {found:,} tokens; "
-            f"accepted: at most {found}"
+            f"accepted: from {LEAST_TOKENS} to {found}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{os.getpid()}.{path.name}")

@@ -84,6 +84,12 @@ def faults_of(written: object) -> Iterator[tuple[Path, str]]:
     except _WrittenError as error:
         yield error.path, error.message
         return
+    listed = written if isinstance(written, list | tuple) else ()
+    if len(listed) > 1 and "none" in listed:
+        yield (
+            (listed.index("none"),),
+            "found none beside transforms; accepted: none alone, or the transforms without it",
+        )
     seen: list[str] = []
     stage = -1
     for name, params, path in items:

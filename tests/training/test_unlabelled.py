@@ -250,7 +250,7 @@ def test_texts_are_refused(folder, tmp_path):
 
 
 def test_a_section_without_a_folder_is_refused(folder, tmp_path):
-    with refused(SPEC, SpecError, match="dataset.unlabelled: root: missing; for example: 'more_images'") as caught:
+    with refused(SPEC, SpecError, match="dataset.unlabelled.root: missing; for example: 'more_images'") as caught:
         load_spec(sweep_file(tmp_path, folder, {"unlabelled": {}}))
     assert len(caught.value.faults) == 1
 

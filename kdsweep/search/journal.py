@@ -85,6 +85,8 @@ class BatchedJournal(JournalFileBackend):
 
     def _flush(self) -> None:
         if self._pending:
+            # Optuna would begin a new journal if the directory disappeared and a worker has made it again.
+            self._path.stat()
             super().append_logs(self._pending)
             self._pending = []
             grown(self._path)

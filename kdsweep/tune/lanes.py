@@ -147,11 +147,14 @@ class LaneScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
         """Pass a lane's report to the agenda, in order of arrival."""
         continues = _guarded(self._agenda, lambda: self._agenda.on_report(_work(trial), result), False)
+        if isinstance(_work(trial), Wait):
+            # Work that lost its node waits for the place of another lane, which must not wait for that work.
+            continues = continues and all(isinstance(_work(one), Wait) for one in _pending(tune_controller))
         return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
-        """Return the next pending trial. Searches only live trials, whose number does not grow with the sweep."""
-        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == TuneTrial.PENDING]
+        """Return the next pending trial."""
+        waiting = _pending(tune_controller)
         return min(waiting, key=lambda trial: (isinstance(_work(trial), Wait), _work(trial).name), default=None)
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
@@ -167,6 +170,11 @@ class LaneScheduler(FIFOScheduler):
     def __getstate__(self) -> dict[str, Any]:
         """Return no state: Ray Tune never restores one."""
         return {}
+
+
+def _pending(tune_controller: Any) -> list[TuneTrial]:
+    """Return the work that no worker has, among the live trials, whose number does not grow with the sweep."""
+    return [trial for trial in tune_controller.get_live_trials() if trial.status == TuneTrial.PENDING]
 
 
 def _guarded(agenda: Agenda, call: Callable[[], T], otherwise: T) -> T:

@@ -39,16 +39,17 @@ os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 MARK = "KDSWEEP_CHAOS_ROUND"
 CACHE, ENDPOINT = "KDSWEEP_CACHE", "AWS_ENDPOINT_URL"
 KEYS = {"AWS_ACCESS_KEY_ID": "chaos", "AWS_SECRET_ACCESS_KEY": "chaos", "AWS_REGION": "us-east-1"}
+# With `precision: auto`, the reference and a round may measure that another precision is faster.
 SPEC = """\
 dataset: {{name: mnist_mini, subset: 2000, val_fraction: 0.5}}
-teacher: {{model: mnist_teacher, width: 0.25, train: {{epochs: 8}}}}
+teacher: {{model: mnist_teacher, width: 0.25, train: {{epochs: 8, precision: float32}}}}
 student: {{model: mnist_student}}
 space:
   method: [kd, hint, none]
   width: {{choice: [0.5, 1.0]}}
   temperature: {{loguniform: [2, 8]}}
   lr: {{loguniform: [1e-3, 1e-2]}}
-train: {{epochs: 27, batch_size: 32}}
+train: {{epochs: 27, batch_size: 32, precision: float32}}
 search: {{sampler: random, trials: {trials}}}
 scheduler: {{grace_epochs: 3}}
 confirm: {{top: 1, seeds: 3}}

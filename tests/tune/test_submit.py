@@ -32,7 +32,7 @@ dataset: {name: mnist_mini, subset: 1000, val_fraction: 0.5}
 teacher: {model: mnist_teacher, width: 0.25, checkpoint: "kdsweep:mnist_mini_teacher"}
 student: {model: mnist_student}
 space: {method: [kd, "sent_own:Quiet"], width: 0.25}
-train: {epochs: 60, batch_size: 32}
+train: {epochs: 60, batch_size: 32, precision: float32}
 search: {trials: 3}
 scheduler: {name: none}
 confirm: {top: 0}

@@ -42,6 +42,7 @@ def test_a_sweep_in_a_faulty_store_equals_a_local_one_and_goes_on_elsewhere(
     monkeypatch.chdir(tmp_path)
     for name, storage in (("local", tmp_path / "runs"), ("remote", "s3://sweeps/runs")):
         text = minimal.format(name="same", storage=storage).replace("trials: 10", "trials: 6")
+        text = text.replace("batch_size: 64", "batch_size: 64, precision: float32")  # auto is measured anew for each
         (tmp_path / f"{name}.yaml").write_text(text)
     local = kdsweep.run(tmp_path / "local.yaml", "local", progress=False)
     remote = kdsweep.run(tmp_path / "remote.yaml", "local", progress=False)

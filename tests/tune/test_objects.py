@@ -71,8 +71,8 @@ def called(storage, **changes):
         "methods": ["kd", "hint", "none"], "storage": storage, "name": "from_objects", "progress": Marked(),
         "space": {"width": {"choice": [0.25, 0.5]}, "temperature": {"loguniform": [2, 8]},
                   "lr": {"loguniform": [1e-3, 1e-2]}},
-        "overrides": {"dataset.val_fraction": 0.5, "dataset.subset": 400, "train.batch_size": 64, "train.precision": "float32",
-                      "search.sampler": "random", "scheduler.name": "none"},
+        "overrides": {"dataset.val_fraction": 0.5, "dataset.subset": 400, "train.batch_size": 64,
+                      "train.precision": "float32", "search.sampler": "random", "scheduler.name": "none"},
     }  # fmt: skip
     results = kdsweep.sweep(**arguments | changes)
     assert arguments["progress"].looked

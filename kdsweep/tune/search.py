@@ -161,7 +161,7 @@ class Search:
         self._epochs += len(report.get("epochs", ()))
         left = self._running_in(work)
         ends = "ended" in report or any(map(self._study.over_budget, left))
-        if "apart" in report:
+        if "apart" in report and left:
             self._groups.keep_apart(self._study.running[left[0]])
             self._progress.phase("search", f"trials like {left[0]} train one by one: {report['apart'][0]}")
         if "failure" in report:

@@ -6,6 +6,7 @@ At the rung the group ends. The trials that go on return to the study, and later
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError, ModelError
 from kdsweep.search.plan import budget_of, rule_of
+from kdsweep.search.samplers.random import Random
+from kdsweep.search.section import sampler_of
 from kdsweep.search.space import OF_ENSEMBLES
 from kdsweep.search.trial import Trial
 from kdsweep.seeds import derived_seed
@@ -24,6 +27,7 @@ from kdsweep.training.grouping import cohort_key
 from kdsweep.training.trainer import SAVE_SECONDS, DivergedError
 from kdsweep.tune.lease import warm_workbench
 from kdsweep.tune.work import Report, Work
+from kdsweep.worker.capacity import Probe
 from kdsweep.worker.guarded import Watchdog, prepare
 from kdsweep.worker.measures import sizes, speed
 from kdsweep.worker.place import WorkerPlace
@@ -31,31 +35,37 @@ from kdsweep.worker.place import WorkerPlace
 if TYPE_CHECKING:
     from kdsweep.training.cohort import Cohort
 
-# How many trials are proposed to find `train.cohort` of one shape among them, as a multiple of it.
+# How many trials are proposed to find a cohort of one shape among them, as a multiple of its size.
 LOOK_AHEAD = 2
+# How often a sampler that learns from results sees those of all lanes, at least, where cohorts are sized by kdsweep.
+LESSONS = 4
 
 
 class Groups:
     """Collects trials until enough of them can train as one.
 
     Args:
-        spec: The sweep; `train.cohort` is the largest number of trials in a group.
+        spec: The sweep. With `train.cohort: auto`, the size of a group depends on the student and its width.
+        lanes: Number of concurrent groups.
+        probe: Returns the measurements with which `auto` is decided, None if there are none.
     """
 
-    def __init__(self, spec: SweepSpec):
+    def __init__(self, spec: SweepSpec, lanes: int, probe: Callable[[], Probe | None]):
         self._spec = spec
-        self._size = spec.train.cohort
+        self._probe = probe
+        self._most = most_useful(spec, lanes)
+        self._sizes: dict[Hashable, int] = {}
         self._waiting: dict[Hashable, list[Trial]] = {}
         self._alone: set[str] = set()
         self._apart: set[Hashable] = set()
 
     def next(self, ask: Callable[[], Trial | None]) -> list[Trial]:
-        """Return trials of one shape and epoch, at most `train.cohort`; empty if there are none now.
+        """Return trials of one shape and epoch, at most as many as a cohort has; empty if there are none now.
 
         Args:
             ask: Returns a further trial, or None if none can start now.
         """
-        while not self._full() and sum(map(len, self._waiting.values())) < LOOK_AHEAD * self._size:
+        while not self._full() and not self._far_ahead():
             trial = ask()
             if trial is None:
                 break
@@ -63,13 +73,14 @@ class Groups:
             if key is None:
                 return [trial]
             self._waiting.setdefault(key, []).append(trial)
+            self._sizes[key] = self._size(trial)
         if not self._waiting:
             return []
-        largest = max(self._waiting, key=lambda key: len(self._waiting[key]))  # the oldest of the largest
-        group = self._waiting.pop(largest)
-        if rest := group[self._size :]:
-            self._waiting[largest] = rest
-        return group[: self._size]
+        fullest = max(self._waiting, key=lambda key: len(self._waiting[key]) / self._sizes[key])  # the oldest of them
+        group, size = self._waiting.pop(fullest), self._sizes[fullest]
+        if rest := group[size:]:
+            self._waiting[fullest] = rest
+        return group[:size]
 
     def withdraw(self) -> list[Trial]:
         """Return the trials that wait for others, and wait for them no more."""
@@ -86,11 +97,24 @@ class Groups:
         self._apart.add(self._shape(trial))
 
     def _full(self) -> bool:
-        return any(len(group) >= self._size for group in self._waiting.values())
+        return any(len(group) >= self._sizes[key] for key, group in self._waiting.items())
+
+    def _far_ahead(self) -> bool:
+        waiting = sum(map(len, self._waiting.values()))
+        return waiting >= LOOK_AHEAD * max((self._sizes[key] for key in self._waiting), default=1)
+
+    def _size(self, trial: Trial) -> int:
+        if self._spec.train.cohort != "auto":
+            return self._spec.train.cohort
+        probe = self._probe()
+        if probe is None:
+            return 1
+        student, width = str(trial.config.get("student", "")), float(str(trial.config["width"]))
+        return probe.cohort(student, width, min(self._most, probe.most_at_once))
 
     def _key(self, trial: Trial) -> Hashable | None:
         """Return what the trials of a group have in common; None if the trial trains alone."""
-        if self._size == 1 or trial.key in self._alone:
+        if self._spec.train.cohort == 1 or trial.key in self._alone or self._size(trial) == 1:
             return None
         shape = self._shape(trial)
         return None if shape is None or shape in self._apart else (shape, len(trial.values))
@@ -101,6 +125,19 @@ class Groups:
             config = {"precision": "float32", **config}  # whichever it is, it is that of all
         shared = cohort_key(trial_recipe(self._spec, config, 0))
         return shared and (shared, *(str(config.get(name)) for name in ("teacher", *sorted(OF_ENSEMBLES))))
+
+
+def most_useful(spec: SweepSpec, lanes: int) -> int:
+    """Return the most trials of a cohort with which all lanes have work, and a sampler that learns has results."""
+    learns = not isinstance(sampler_of(spec.search), Random)
+    return max(1, spec.search.trials // (LESSONS * lanes) if learns else math.ceil(spec.search.trials / lanes))
+
+
+def largest_cohort(spec: SweepSpec, probe: Probe) -> int:
+    """Return how many trials a lane may train at once, for which it needs memory."""
+    if spec.train.cohort != "auto":
+        return spec.train.cohort
+    return min(probe.most_at_once, max((pace.fastest for pace in probe.paces or ()), default=1))
 
 
 class CohortRun(Work):

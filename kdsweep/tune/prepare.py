@@ -13,7 +13,7 @@ from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune.agenda import Background
 from kdsweep.tune.work import Prepare, Work
-from kdsweep.worker.capacity import Probe
+from kdsweep.worker.capacity import Pace, Probe
 from kdsweep.worker.place import WorkerPlace
 
 
@@ -125,3 +125,14 @@ class Preparation:
         if probe.step_ms:
             steps = ", ".join(f"{name} {milliseconds:g}" for name, milliseconds in probe.step_ms.items())
             self._progress.phase("probe", f"students train in {probe.precision} (ms per step: {steps})")
+        for pace in probe.paces or ():
+            self._progress.phase("probe", told_pace(pace))
+
+
+def told_pace(pace: Pace) -> str:
+    """Say how many students of a shape train as one, and why."""
+    size = pace.fastest
+    steps = ", ".join(f"{number} {milliseconds:g}" for number, milliseconds in pace.step_ms.items())
+    student = f"{pace.student} of width" if pace.student else "students of width"
+    how = "train one by one" if size == 1 else f"train in cohorts of up to {size}"
+    return f"{student} {pace.width:g} {how} (ms per step of a trial, by cohort: {steps})"

@@ -20,6 +20,7 @@ from kdsweep.terminal.progress import Progress, SearchStatus
 from kdsweep.tune.agenda import Background
 from kdsweep.tune.cohorts import CohortRun, Groups
 from kdsweep.tune.work import TrialRun, Work
+from kdsweep.worker.capacity import Probe
 from kdsweep.worker.place import WorkerPlace
 
 SAME_FAILURE_LIMIT = 5
@@ -36,6 +37,7 @@ class Search:
         place: The sweep's paths for workers.
         study: Opens the study.
         card: Returns the teacher's card.
+        probe: Returns the measurements of the machine, None if there are none.
         lanes: Number of concurrent trials.
         progress: Receives status updates.
         load: Returns the share of the workers' time that was spent on trials.
@@ -49,6 +51,7 @@ class Search:
         place: Background[WorkerPlace],
         study: Callable[[], Study],
         card: Callable[[], TeacherCard],
+        probe: Callable[[], Probe | None],
         lanes: int,
         progress: Progress,
         load: Callable[[], float],
@@ -62,7 +65,7 @@ class Search:
         self._load = load
         self._epochs = 0
         self._alike: list[str] = []
-        self._groups = Groups(spec)
+        self._groups = Groups(spec, lanes, probe)
         self._study: Study
         self._frames: Background[None] | None = None
 

@@ -17,10 +17,11 @@ from kdsweep.storage.paths import SweepDir
 from kdsweep.terminal.progress import Silent
 from kdsweep.training.trainer import DivergedError
 from kdsweep.tune.agenda import Background
-from kdsweep.tune.cohorts import CohortRun
+from kdsweep.tune.cohorts import CohortRun, largest_cohort, most_useful
 from kdsweep.tune.driver import resume
 from kdsweep.tune.search import Search
 from kdsweep.tune.work import TrialRun
+from kdsweep.worker.capacity import Pace, Probe
 from kdsweep.worker.place import WorkerPlace
 
 SHAPES = {
@@ -32,7 +33,7 @@ SHAPES = {
 }
 
 
-def stage(sweep_file, tmp_path, cohort=4, **overrides):
+def stage(sweep_file, tmp_path, cohort=4, paces=(), **overrides):
     """The search of a sweep, which has begun, without Ray."""
     settings = {
         "space": {**SHAPES, "method": ["kd", "none"], "lr": {"loguniform": [1e-3, 1e-2]}}, "search.points": [],
@@ -42,7 +43,8 @@ def stage(sweep_file, tmp_path, cohort=4, **overrides):
     spec = load_spec(sweep_file, settings)
     place = Background(lambda: WorkerPlace(SweepDir(tmp_path), tmp_path, Path.cwd()))
     place.result()
-    search = Search(spec, place, lambda: opened(spec), lambda: CARD, 1, Silent(), lambda: 1.0)
+    probe = Probe("float32", {}, paces=paces)
+    search = Search(spec, place, lambda: opened(spec), lambda: CARD, lambda: probe, 1, Silent(), lambda: 1.0)
     search.begin()
     return search
 
@@ -100,6 +102,43 @@ def test_trials_that_go_on_after_a_rung_form_new_cohorts_of_one_epoch(sweep_file
     second = search.next()
     assert sorted(second.keys) == sorted(first.keys)
     assert [len(search._study.running[key].values) for key in second.keys] == [1] * 4
+
+
+PACES = [Pace("", 0.25, {"1": 8.0, "4": 3.0, "16": 2.0}), Pace("", 0.5, {"1": 8.0, "4": 8.0})]
+
+
+def test_auto_groups_each_width_as_it_trains_fastest(sweep_file, tmp_path):
+    search = stage(sweep_file, tmp_path, cohort="auto", paces=PACES, **{"space.method": ["kd"]})
+    sizes: dict[float, set[int]] = {0.25: set(), 0.5: set()}
+    while (work := search.next()) is not None:
+        keys = keys_of(work)
+        sizes[search._study.running[keys[0]].config["width"]].add(len(keys))
+        for epoch in range(1, 5):
+            train(search, work, epoch, **({"ended": [True]} if epoch == 4 else {}))
+    assert max(sizes[0.25]) == 16
+    assert sizes[0.5] == {1}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "trials", "lanes", "most"),
+    [("random", 40, 2, 20), ("random", 3, 2, 2), ("grid", 9, 1, 9), ("tpe", 40, 2, 5), ("tpe", 6, 2, 1)],
+)
+def test_auto_leaves_work_for_every_lane_and_results_for_a_sampler_that_learns(
+    sampler, trials, lanes, most, sweep_file
+):
+    space = {**SHAPES, "lr": {"choice": [1e-3, 2e-3]}}
+    spec = load_spec(
+        sweep_file, {"space": space, "search.points": [], "search.sampler": sampler, "search.trials": trials}
+    )
+    assert most_useful(spec, lanes) == most
+
+
+def test_a_lane_gets_memory_for_its_largest_cohort(sweep_file):
+    space, found = {"space": SHAPES, "search.points": []}, Probe("float32", {}, paces=PACES)
+    for cohort, expected in ((1, 1), (6, 6), ("auto", 16)):
+        assert largest_cohort(load_spec(sweep_file, {**space, "train.cohort": cohort}), found) == expected
+    small = Probe("float32", {}, int(1e9), int(8e9), "T4", PACES)
+    assert largest_cohort(load_spec(sweep_file, {**space, "train.cohort": "auto"}), small) == 6  # more do not fit
 
 
 # Failures
@@ -169,7 +208,7 @@ def test_trials_of_a_cohort_have_the_curves_that_they_have_alone_also_after_an_i
     settings = {**shared, "storage": str(tmp_path / "together"), "train.cohort": 3, "search.max_epochs": 20}
     paused = kdsweep.run(load_spec(sweep_file, settings))
     assert len(paused.epochs) < len(alone.epochs)
-    together = resume(paused.path, overrides={"search.max_epochs": 10_000})
+    together = resume(paused.path, overrides={"search.max_epochs": 10_000, "train.cohort": "auto"})
 
     order = ["method", "width", "lr"]
     for frame in (alone.trials, together.trials):

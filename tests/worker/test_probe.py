@@ -11,7 +11,7 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.tasks.image.splits import prepare
 from kdsweep.tune.cluster import _fitting, _packed
 from kdsweep.worker import capacity, probe
-from kdsweep.worker.capacity import Probe
+from kdsweep.worker.capacity import Pace, Probe
 from kdsweep.worker.workbench import Workbench, provide_teacher
 
 CPU = torch.device("cpu")
@@ -100,7 +100,53 @@ def test_the_widest_student_is_measured(tmp_path):
 
 @pytest.mark.parametrize(("trial_gb", "gpu_gb", "expected"), [(0, 0, 1), (2, 80, 27), (0.4, 16, 14), (30, 16, 1)])
 def test_trials_per_gpu_fill_its_memory_with_a_margin(trial_gb, gpu_gb, expected):
-    assert Probe("float32", {}, int(trial_gb * 1e9), int(gpu_gb * 1e9)).trials_per_gpu == expected
+    assert Probe("float32", {}, int(trial_gb * 1e9), int(gpu_gb * 1e9)).lanes_per_gpu(1) == expected
+
+
+def test_a_cohort_needs_the_memory_of_all_its_trials():
+    found = Probe("float32", {}, int(2e9), int(80e9))
+    assert found.lanes_per_gpu(4) == 8  # 72 GB / (4 * 2 GB + 0.6 GB)
+    assert found.most_at_once == 35  # (72 GB - 0.6 GB) / 2 GB
+    assert found.lanes_per_gpu(found.most_at_once) == 1
+
+
+# Cohorts
+
+
+def test_the_cohort_with_the_least_time_per_trial_is_chosen_if_it_is_clearly_faster():
+    assert Pace("", 0.25, {"1": 8.0, "4": 4.0, "16": 3.0, "64": 2.9}).fastest == 16  # 64 is within the noise
+    assert Pace("", 1.0, {"1": 8.0, "4": 7.9}).fastest == 1
+    assert Pace("", 1.0, {"1": 8.0, "4": 7.5, "16": 7.0}).fastest == 16  # each step alone is within the noise
+
+
+def test_a_width_that_was_not_measured_counts_as_the_next_larger_one():
+    narrow, wide = Pace("a", 0.25, {"1": 8.0, "4": 2.0}), Pace("a", 1.0, {"1": 8.0, "4": 8.0})
+    found = Probe("float32", {}, paces=[narrow, wide, Pace("b", 0.5, {"1": 9.0, "4": 4.0})])
+    assert [found.cohort("a", width, 64) for width in (0.125, 0.25, 0.5, 1.0, 2.0)] == [4, 4, 1, 1, 1]
+    assert [found.cohort(student, 0.5, 64) for student in ("b", "c")] == [4, 1]
+    assert found.cohort("b", 0.5, 3) == 3
+
+
+def test_cohorts_are_measured_only_for_auto_and_the_measurement_survives_its_file(tmp_path):
+    spec, bench = opened(tmp_path, precision="float32")
+    assert probe.provide(spec, spec.sweep_dir, bench).paces is None
+    spec, bench = opened(tmp_path, precision="float32", cohort="auto")  # the same sweep, resumed with another setting
+    found = probe.provide(spec, spec.sweep_dir, bench)
+    assert [(pace.student, pace.width) for pace in found.paces] == [("", 0.25), ("", 0.5), ("", 1.0)]
+    for pace in found.paces:
+        assert list(pace.step_ms)[:2] == ["1", "4"]
+        assert all(milliseconds > 0 for milliseconds in pace.step_ms.values())
+    assert capacity.stored(spec.sweep_dir) == found
+    later, bench = opened(tmp_path, "later", precision="float32", cohort="auto")
+    assert probe.provide(later, later.sweep_dir, bench) == found  # reused
+
+
+def test_what_does_not_stack_is_measured_once_and_trains_alone(tmp_path):
+    spec, bench = opened(tmp_path, precision="float32", cohort="auto", optimizer="lamb")
+    found = probe.provide(spec, spec.sweep_dir, bench)
+    assert found.paces == []
+    assert found.cohort("", 1.0, 64) == 1
+    assert probe.provide(spec, spec.sweep_dir, bench) == found
 
 
 @pytest.mark.parametrize(

@@ -133,13 +133,6 @@ def most_useful(spec: SweepSpec, lanes: int) -> int:
     return max(1, spec.search.trials // (LESSONS * lanes) if learns else math.ceil(spec.search.trials / lanes))
 
 
-def largest_cohort(spec: SweepSpec, probe: Probe) -> int:
-    """Return how many trials a lane may train at once, for which it needs memory."""
-    if spec.train.cohort != "auto":
-        return spec.train.cohort
-    return min(probe.most_at_once, max((pace.fastest for pace in probe.paces or ()), default=1))
-
-
 class CohortRun(Work):
     """Train several trials as one computation, up to the next epoch at which the scheduler may stop one.
 

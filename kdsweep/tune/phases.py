@@ -26,7 +26,6 @@ from kdsweep.terminal.progress import Progress
 from kdsweep.tune import origins, packing
 from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
 from kdsweep.tune.cluster import Address, Share, cluster_size, connected, share
-from kdsweep.tune.cohorts import largest_cohort
 from kdsweep.tune.confirm import Confirmation, most_trainings
 from kdsweep.tune.costs import Costs
 from kdsweep.tune.lanes import run_lanes
@@ -148,7 +147,7 @@ class _Phases:
     def _share(self, probe: capacity.Probe | None, search: bool) -> Share:
         """Return the resources per lane and the number of lanes, at most one lane per piece of work."""
         spec = self._spec
-        per_gpu = probe.lanes_per_gpu(largest_cohort(spec, probe)) if probe else 1
+        per_gpu = probe.lanes_per_gpu(probe.cohort_of(spec.train.cohort)) if probe else 1
         part = share(spec.resources, can_grow=self._address.text is not None, per_gpu=per_gpu)
         most = max(spec.search.trials if search else 1, most_trainings(spec.confirm))
         return replace(part, slots=min(part.slots, most))

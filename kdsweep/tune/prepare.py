@@ -127,6 +127,8 @@ class Preparation:
             self._progress.phase("probe", f"students train in {probe.precision} (ms per step: {steps})")
         for pace in probe.paces or ():
             self._progress.phase("probe", told_pace(pace))
+        if probe.gpu_bytes and self._spec.resources.gpus_per_trial == "auto":
+            self._progress.phase("probe", told_crowd(probe, probe.cohort_of(self._spec.train.cohort)))
 
 
 def told_pace(pace: Pace) -> str:
@@ -136,3 +138,11 @@ def told_pace(pace: Pace) -> str:
     student = f"{pace.student} of width" if pace.student else "students of width"
     how = "train one by one" if size == 1 else f"train in cohorts of up to {size}"
     return f"{student} {pace.width:g} {how} (ms per step of a trial, by cohort: {steps})"
+
+
+def told_crowd(probe: Probe, cohort: int) -> str:
+    """Say how many workers share a GPU, and why."""
+    number, fit = probe.lanes_per_gpu(cohort), probe.fitting(cohort)
+    rates = ", ".join(f"{count} {rate:g}" for count, rate in probe.steps_per_second.items())
+    why = f"steps of trials per second, by workers: {rates}" if rates else "their speed is not measured"
+    return f"{number} of the {fit} workers that fit share a GPU ({why})"

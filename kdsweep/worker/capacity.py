@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdsweep.storage.paths import SweepDir
@@ -13,8 +13,17 @@ from kdsweep.training.section import MOST_TOGETHER
 # CUDA context and kernel workspaces of a process, which PyTorch does not count.
 CONTEXT_BYTES = 600e6
 MARGIN = 0.9
-# A cohort must be faster than a smaller one by more than timing noise.
+# A larger cohort, or more processes on a GPU, must be faster by more than timing noise.
 FASTER = 1.1
+
+
+def fastest(times: Mapping[str, float]) -> int:
+    """Return the number with the least time. Numbers are in ascending order, and a larger one must be worth it."""
+    chosen = next(iter(times))
+    for number, taken in times.items():
+        if FASTER * taken < times[chosen]:
+            chosen = number
+    return int(chosen)
 
 
 @dataclass(frozen=True)
@@ -34,11 +43,7 @@ class Pace:
     @property
     def fastest(self) -> int:
         """Number of trials in the cohort that takes the least time per trial."""
-        chosen, least = 1, self.step_ms["1"]
-        for size, milliseconds in self.step_ms.items():
-            if FASTER * milliseconds < least:
-                chosen, least = int(size), milliseconds
-        return chosen
+        return fastest(self.step_ms)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Probe:
         gpu_bytes: Memory of the GPU; 0 on a CPU.
         gpu: Name of the GPU; empty on a CPU.
         paces: The speed of cohorts; None if `train.cohort` was not `auto`.
+        steps_per_second: Steps of trials per second on a GPU, by the number of processes that train on it at the same
+            time; empty if not measured.
     """
 
     precision: str
@@ -61,13 +68,25 @@ class Probe:
     gpu_bytes: int = 0
     gpu: str = ""
     paces: Sequence[Pace] | None = None
+    steps_per_second: dict[str, float] = field(default_factory=dict)
 
     def lanes_per_gpu(self, cohort: int) -> int:
-        """Return how many cohorts of this many trials fit on a GPU at the same time, with a margin."""
+        """Return how many cohorts of this many trials train on a GPU at the same time: as many as fit and help."""
+        fit, rates = self.fitting(cohort), self.steps_per_second
+        return min(fit, fastest({number: 1 / rate for number, rate in rates.items()})) if rates else fit
+
+    def fitting(self, cohort: int) -> int:
+        """Return how many cohorts of this many trials fit into a GPU's memory at the same time, with a margin."""
         if not self.gpu_bytes:
             return 1
         # A cohort takes at most what its trials take one by one.
         return max(1, int(MARGIN * self.gpu_bytes / (cohort * self.trial_bytes + CONTEXT_BYTES)))
+
+    def cohort_of(self, setting: int | str) -> int:
+        """Return how many trials a lane may train at once with this `train.cohort`, for which it needs memory."""
+        if isinstance(setting, int):
+            return setting
+        return min(self.most_at_once, max((pace.fastest for pace in self.paces or ()), default=1))
 
     @property
     def most_at_once(self) -> int:

@@ -6,14 +6,10 @@ sweeps of the same student on the same kind of machine reuse it.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from kdsweep import models
-from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
 from kdsweep.errors import KdsweepError, SweepError
@@ -26,20 +22,15 @@ from kdsweep.storage.files import write_json
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Samples
 from kdsweep.training.batches import GPU_BYTES, MOST
-from kdsweep.training.cohort import Cohort
-from kdsweep.training.grouping import cohort_key
-from kdsweep.training.recipe import Recipe
-from kdsweep.training.teaching import NoTeacher
-from kdsweep.training.trainer import Training
 from kdsweep.worker import gpu
-from kdsweep.worker.capacity import FASTER, Pace, Probe, read, stored
+from kdsweep.worker.capacity import Probe, read, stored
+from kdsweep.worker.crowds import measured_crowds
+from kdsweep.worker.paces import measured_paces, stackable
+from kdsweep.worker.short_runs import SECONDS, STEPS, short, timed
 from kdsweep.worker.workbench import Workbench
 
 # bfloat16 must be faster by more than timing noise, or the same sweep could choose differently each time.
 WORTH = 1.2
-STEPS = 4
-SECONDS = 1.0
-COHORTS = (1, 4, 16, 64)
 
 
 def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
@@ -81,17 +72,22 @@ def measure(spec: SweepSpec, bench: Workbench) -> Probe:
         return Probe("float32", {})
     faster = bool(step_ms) and step_ms["float32"] > WORTH * step_ms["bfloat16"]
     precision = "bfloat16" if faster or choices == ("bfloat16",) else "float32"
-    paces = _paces(spec, bench, largest, precision) if spec.train.cohort == "auto" else None
+    fixed: Config = {"precision": precision, **_most_teachers(spec)}
+    paces = measured_paces(spec, bench, [{**one, **fixed} for one in largest]) if spec.train.cohort == "auto" else None
     if bench.device.type != "cuda":
         return Probe(precision, step_ms, paces=paces)
     total = torch.cuda.get_device_properties(bench.device).total_memory
     batch = GPU_BYTES // bench.val.batch(torch.arange(1)).nbytes
     val = bench.val.first(max(1, min(MOST, int(batch))))  # a whole batch of evaluation
     methods = spec.search_space.methods()
-    fixed: Config = {"precision": precision, **_most_teachers(spec)}
     trials = [{**one, **fixed, "method": name} for one in largest for name in methods]
     taken = max(_gpu_bytes(spec, bench, val, trial) for trial in trials)
-    return Probe(precision, step_ms, min(taken, total), total, _gpu(bench.device), paces)
+    found = Probe(precision, step_ms, min(taken, total), total, _gpu(bench.device), paces)
+    if spec.resources.gpus_per_trial != "auto":
+        return found
+    gpu.release()
+    config = stackable(spec, {**plain, **fixed}) or {**plain, **fixed}
+    return replace(found, steps_per_second=measured_crowds(spec, bench, config, found))
 
 
 def _largest(spec: SweepSpec, bench: Workbench) -> list[Config]:
@@ -110,58 +106,6 @@ def _largest(spec: SweepSpec, bench: Workbench) -> list[Config]:
     return [config for _, config in sorted(widest, key=lambda one: -one[0])]
 
 
-def _paces(spec: SweepSpec, bench: Workbench, largest: Sequence[Config], precision: str) -> list[Pace]:
-    """Measure cohorts of the narrowest and the widest students, and of those in between."""
-    paces = []
-    for plain in largest:
-        label = str(plain.get("student", ""))
-        widths = sorted(extent(spec.search_space.widths()[label]))
-        for width in sorted({widths[0], widths[len(widths) // 2], widths[-1]}):
-            config = _stackable(spec, {**plain, **_most_teachers(spec), "precision": precision, "width": width})
-            step_ms = _cohort_ms(spec, bench, config) if config else {}
-            if step_ms:
-                paces.append(Pace(label, width, step_ms))
-    return paces
-
-
-def _stackable(spec: SweepSpec, config: Config) -> Config | None:
-    """Return the configuration with a method that trains in cohorts, kd if it is searched; None if there is none."""
-    methods = spec.search_space.methods()
-    for method in sorted(methods, key=lambda method: (method != "kd", method == "none", methods.index(method))):
-        alpha: Config = {"alpha": 0.5} if method != "none" else {}
-        one = {**config, "method": method, **alpha}
-        if cohort_key(trial_recipe(spec, one, seed=0)) is not None:
-            return one
-    return None
-
-
-def _cohort_ms(spec: SweepSpec, bench: Workbench, config: Config) -> dict[str, float]:
-    """Return milliseconds per step of one trial, by the number of trials; empty if the student cannot be stacked.
-
-    Ends at the first size that is no faster than the one before: beyond it, larger ones are not either.
-    """
-    found: dict[str, float] = {}
-    val = bench.val.first(2)
-    for size in COHORTS:
-        gpu.release()
-        try:
-            cohort = _short_cohort(spec, bench, config, val, size)
-            seconds = [_timed(cohort)]
-            for _ in range(min(10, max(2, int(SECONDS / seconds[0])))):
-                seconds.append(_timed(cohort))
-            if isinstance(cohort, Cohort):
-                cohort.close()
-        except (KdsweepError, RuntimeError) as error:
-            if gpu.fault():
-                raise SweepError(f"cohorts of {size} break the GPU: {gpu.fault()}") from None
-            return found if gpu.ran_out_of_memory(error) else {}
-        before = min(found.values(), default=math.inf)
-        found[str(size)] = round(1000 * min(seconds[1:]) / STEPS / size, 3)
-        if FASTER * found[str(size)] > before:
-            break
-    return found
-
-
 def _most_teachers(spec: SweepSpec) -> Config:
     """Return the choice of the most teachers at a time, of methods on logits; empty with one teacher."""
     teacher = spec.search_space.shared.get("teacher")
@@ -178,7 +122,10 @@ def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
     sections = [spec.of_teacher(name).teacher for name in spec.teacher_names]
     dumped = [section.model_dump(exclude=set() if section.student else {"student"}) for section in sections]
     teachers: Any = dumped if spec.teachers else dumped[0]  # as earlier versions did
-    cohorts: dict[str, Any] = {"cohorts": [1, spec.search_space.methods()]} if spec.train.cohort == "auto" else {}
+    methods, cohort = spec.search_space.methods(), spec.train.cohort
+    # What is measured only for cohorts, and only on GPUs. The numbers count versions of the measurement.
+    cohorts: dict[str, Any] = {"cohorts": [1, methods]} if cohort == "auto" else {}
+    on_gpu = [3, spec.resources.cpus_per_trial, cohort, methods, teachers, bench.data.digest]
     return cohorts | {
         "machine": torch.cuda.get_device_name(bench.device) if cuda else processor(),
         "torch": str(torch.__version__),
@@ -186,8 +133,7 @@ def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
         "student": _students(spec, bench),
         "data": [bench.data.input_spec.shape, bench.data.num_classes, *bench.data.input_spec.facts.values()],
         "train": spec.train.model_dump(exclude={"epochs", "cohort"}),
-        # Only memory depends on methods and data, and it is measured only on GPUs.
-        "memory": [2, spec.search_space.methods(), teachers, bench.data.digest] if cuda else [],
+        "memory": on_gpu if cuda else [],
     }
 
 
@@ -210,42 +156,13 @@ def _choices(spec: SweepSpec, device: torch.device) -> tuple[str, ...]:
 
 def _step_ms(spec: SweepSpec, bench: Workbench, config: Config, choices: tuple[str, ...]) -> dict[str, float]:
     val = bench.val.first(2)
-    trainings = {choice: _short(spec, bench, {**config, "precision": choice}, val, teacher=False) for choice in choices}
-    seconds = {choice: [_timed(training)] for choice, training in trainings.items()}
+    trainings = {choice: short(spec, bench, {**config, "precision": choice}, val, teacher=False) for choice in choices}
+    seconds = {choice: [timed(training)] for choice, training in trainings.items()}
     rounds = min(10, max(2, int(SECONDS / max(first for (first,) in seconds.values()))))
     for _ in range(rounds):  # alternate, so that changes in machine load affect both
         for choice, training in trainings.items():
-            seconds[choice].append(_timed(training))
+            seconds[choice].append(timed(training))
     return {choice: round(1000 * min(times[1:]) / STEPS, 3) for choice, times in seconds.items()}
-
-
-def _timed(training: Training | Cohort) -> float:
-    started = time.perf_counter()
-    training.run_epoch()
-    return time.perf_counter() - started
-
-
-def _short(spec: SweepSpec, bench: Workbench, config: Config, val: Samples, teacher: bool) -> Training:
-    """Create a run with a few steps per epoch."""
-    recipe, train = _few_steps(spec, bench, config)
-    return Training(
-        recipe, bench.data, train, val, bench.source(recipe, config) if teacher else NoTeacher(bench.device)
-    )
-
-
-def _short_cohort(spec: SweepSpec, bench: Workbench, config: Config, val: Samples, size: int) -> Training | Cohort:
-    """Create equal runs with a few steps per epoch, which train as one; a single one trains alone."""
-    if size == 1:
-        return _short(spec, bench, config, val, teacher=True)
-    recipe, train = _few_steps(spec, bench, config)
-    return Cohort([recipe] * size, bench.data, train, val, bench.source(recipe, config))
-
-
-def _few_steps(spec: SweepSpec, bench: Workbench, config: Config) -> tuple[Recipe, Samples]:
-    """Return a configuration's recipe, for many epochs, and the training samples of a short epoch."""
-    recipe = trial_recipe(spec, config, seed=0)
-    recipe = replace(recipe, optimization=recipe.optimization.model_copy(update={"epochs": 1000}))
-    return recipe, bench.train.first(STEPS * recipe.optimization.batch_size)
 
 
 def _gpu_bytes(spec: SweepSpec, bench: Workbench, val: Samples, config: Config) -> int:
@@ -260,7 +177,7 @@ def _gpu_bytes(spec: SweepSpec, bench: Workbench, val: Samples, config: Config) 
     gpu.release()
     try:
         alpha: Config = {"alpha": 0.5} if config["method"] != "none" else {}
-        _short(spec, bench, config | alpha, val, teacher=True).run_epoch()
+        short(spec, bench, config | alpha, val, teacher=True).run_epoch()
     except (KdsweepError, RuntimeError) as error:
         if fault := gpu.fault():
             raise SweepError(f"method {config['method']} breaks the GPU: {fault}") from None

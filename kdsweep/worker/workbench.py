@@ -137,7 +137,7 @@ class Workbench:
         self.spec = spec
         self.data = data
         self.device = device
-        self._sweep = sweep
+        self.sweep = sweep
         self._card = card
         self._flops: dict[str, int] = {}
         self._outputs: dict[str, StoredOutputs] = {}
@@ -154,7 +154,7 @@ class Workbench:
         if not name:
             return self
         if name not in self._taught:
-            sweep = self._sweep.of_teacher(name)
+            sweep = self.sweep.of_teacher(name)
             card = TeacherCard.read(sweep.teacher_card)
             bench = Workbench(self.spec.of_teacher(name), sweep, self.data, card, self.device)
             bench.__dict__["train"] = self.train  # a cached property
@@ -168,7 +168,7 @@ class Workbench:
     @cached_property
     def precision(self) -> str:
         """The precision that `auto` stands for in this sweep."""
-        known = capacity.stored(self._sweep)
+        known = capacity.stored(self.sweep)
         return known.precision if known else "float32"
 
     @cached_property
@@ -189,14 +189,14 @@ class Workbench:
     @cached_property
     def teacher(self) -> TeacherInLoop:
         """The teacher model, run on each batch."""
-        tapped = teachers.load(self.spec, self.data, self._sweep.teacher_weights, self.device)
+        tapped = teachers.load(self.spec, self.data, self.sweep.teacher_weights, self.device)
         kept = KeptLogits.of(self.spec.teacher.keep_logits)
         return TeacherInLoop(tapped, self.data.input_spec, self.device, kept)
 
     @cached_property
     def example(self) -> Outputs:
         """The teacher's outputs for a small batch."""
-        path = self._sweep.teacher_example
+        path = self.sweep.teacher_example
         try:
             return load_example(path, self.device)
         except CheckpointError:  # missing or damaged
@@ -211,7 +211,7 @@ class Workbench:
     def outputs_of(self, augment: str) -> StoredOutputs:
         """The stored teacher outputs for the views of an augmentation. Only the latest ones stay on the device."""
         if augment not in self._outputs:
-            store = OutputStore.of(self.spec, self.data, self._card.digest, self.example, self._sweep.store, augment)
+            store = OutputStore.of(self.spec, self.data, self._card.digest, self.example, self.sweep.store, augment)
             self._outputs = {augment: StoredOutputs(store, lambda: self.teacher, self.train)}
         return self._outputs[augment]
 

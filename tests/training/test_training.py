@@ -74,9 +74,7 @@ def one_batch(bench, config, seed=1, **train):
     spec = bench.spec.replaced(
         train=train_spec, student=bench.spec.student.model_copy(update={"model": "mnist_student"})
     )
-    return Workbench(spec, bench._sweep, bench.data, bench._card, CPU).training(
-        config, seed, bench._sweep.root / "none"
-    )
+    return Workbench(spec, bench.sweep, bench.data, bench._card, CPU).training(config, seed, bench.sweep.root / "none")
 
 
 def curve(training, until=99):
@@ -90,7 +88,7 @@ def curve(training, until=99):
 
 
 def fresh(bench, config, seed=1):
-    return bench.training(config, seed, bench._sweep.root / "no such state")
+    return bench.training(config, seed, bench.sweep.root / "no such state")
 
 
 def assert_same(left, right):

@@ -17,7 +17,7 @@ from kdsweep.storage.paths import SweepDir
 from kdsweep.terminal.progress import Silent
 from kdsweep.training.trainer import DivergedError
 from kdsweep.tune.agenda import Background
-from kdsweep.tune.cohorts import CohortRun, largest_cohort, most_useful
+from kdsweep.tune.cohorts import CohortRun, most_useful
 from kdsweep.tune.driver import resume
 from kdsweep.tune.search import Search
 from kdsweep.tune.work import TrialRun
@@ -136,9 +136,9 @@ def test_auto_leaves_work_for_every_lane_and_results_for_a_sampler_that_learns(
 def test_a_lane_gets_memory_for_its_largest_cohort(sweep_file):
     space, found = {"space": SHAPES, "search.points": []}, Probe("float32", {}, paces=PACES)
     for cohort, expected in ((1, 1), (6, 6), ("auto", 16)):
-        assert largest_cohort(load_spec(sweep_file, {**space, "train.cohort": cohort}), found) == expected
+        assert found.cohort_of(load_spec(sweep_file, {**space, "train.cohort": cohort}).train.cohort) == expected
     small = Probe("float32", {}, int(1e9), int(8e9), "T4", PACES)
-    assert largest_cohort(load_spec(sweep_file, {**space, "train.cohort": "auto"}), small) == 6  # more do not fit
+    assert small.cohort_of("auto") == 6  # more do not fit
 
 
 # Failures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,6 +109,15 @@ def test_a_cohort_needs_the_memory_of_all_its_trials():
     assert found.lanes_per_gpu(4) == 8  # 72 GB / (4 * 2 GB + 0.6 GB)
     assert found.most_at_once == 35  # (72 GB - 0.6 GB) / 2 GB
     assert found.lanes_per_gpu(found.most_at_once) == 1
+
+
+def test_more_processes_share_a_gpu_only_if_they_train_faster_in_all():
+    found = Probe("float32", {}, int(2e9), int(80e9), steps_per_second={"1": 100, "2": 190, "4": 200})
+    assert found.fitting(1) == 27
+    assert found.lanes_per_gpu(1) == 2  # 4 are within the noise
+    still_faster = replace(found, steps_per_second={"1": 100, "2": 190, "4": 380, "8": 700})
+    assert still_faster.lanes_per_gpu(1) == 8  # more were not tried, because there are no cores for them
+    assert still_faster.lanes_per_gpu(6) == 5  # no more fit
 
 
 # Cohorts

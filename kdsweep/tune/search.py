@@ -36,7 +36,7 @@ class Search:
         place: The sweep's paths for workers.
         study: Opens the study.
         card: Returns the teacher's card.
-        lanes: Number of concurrent trials.
+        lanes: Returns the number of concurrent trials.
         progress: Receives status updates.
         load: Returns the share of the workers' time that was spent on trials.
     """
@@ -49,7 +49,7 @@ class Search:
         place: Background[WorkerPlace],
         study: Callable[[], Study],
         card: Callable[[], TeacherCard],
-        lanes: int,
+        lanes: Callable[[], int],
         progress: Progress,
         load: Callable[[], float],
     ):
@@ -81,7 +81,7 @@ class Search:
         already = sum(len(trial.values) for trial in unfinished)
         self._progress.phase(
             "search",
-            f"{study.target} trials of {' or '.join(map(str, self._spec.budgets))} epochs, {self._lanes} at a time"
+            f"{study.target} trials of {' or '.join(map(str, self._spec.budgets))} epochs, {self._lanes()} at a time"
             + (f", resuming {len(unfinished)} after {already} epochs" if unfinished else ""),
         )
         self._progress.search(self._status())
@@ -274,7 +274,7 @@ class Search:
             spent=study.budget.share,
             left=study.budget.left(),
             plain_value=study.plain.best if study.plain else math.nan,
-            workers=self._lanes,
+            workers=self._lanes(),
             busy=self._load(),
         )
 

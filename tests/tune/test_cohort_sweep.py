@@ -42,7 +42,7 @@ def stage(sweep_file, tmp_path, cohort=4, **overrides):
     spec = load_spec(sweep_file, settings)
     place = Background(lambda: WorkerPlace(SweepDir(tmp_path), tmp_path, Path.cwd()))
     place.result()
-    search = Search(spec, place, lambda: opened(spec), lambda: CARD, 1, Silent(), lambda: 1.0)
+    search = Search(spec, place, lambda: opened(spec), lambda: CARD, lambda: 1, Silent(), lambda: 1.0)
     search.begin()
     return search
 

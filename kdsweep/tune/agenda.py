@@ -107,6 +107,11 @@ class Agenda:
         return self._reason is not None
 
     @property
+    def over(self) -> bool:
+        """Whether the sweep was aborted, or every stage is done."""
+        return self.aborted or not self._stages
+
+    @property
     def outcome(self) -> Outcome:
         """How the sweep ended. Valid once the lanes have stopped."""
         if self._reason is not None:
@@ -120,10 +125,17 @@ class Agenda:
     def next(self) -> Work | None:
         """Return work for a free lane, or None if everything is done."""
         work, self._waiting_work = self._waiting_work or self._seek(), None
-        if work is None and self._stages:
-            self._waits += 1
-            work = Wait(self._waits, max(1, self._lanes) / LOOKS_PER_SECOND, self._threads)
-        return work
+        return self.wait() if work is None and self._stages else work
+
+    def wait(self) -> Work:
+        """Return what a lane does until there is work for it."""
+        self._waits += 1
+        return Wait(self._waits, max(1, self._lanes) / LOOKS_PER_SECOND, self._threads)
+
+    def resize(self, lanes: int) -> None:
+        """Note how many lanes there are, on a cluster that grows and shrinks."""
+        self._lanes = lanes
+        self._timeline.workers = max(self._timeline.workers, lanes)
 
     def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Process a report from a lane. Return whether its work continues."""

@@ -7,9 +7,9 @@ import math
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -17,9 +17,11 @@ from ray.job_config import JobConfig
 
 from kdsweep.config.spec import ResourcesSection
 from kdsweep.errors import InputError
+from kdsweep.tune import autoscaler
 from kdsweep.tune.failures import version_mismatch
 
 CONNECT_SECONDS = 10.0
+UNLIMITED = 2**31  # lanes; the sweep's work limits them
 VARIABLE, JOB = "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets in a job
 
 
@@ -151,51 +153,85 @@ class Share:
         cpus: CPU cores per trial.
         gpus: GPUs per trial; may be a fraction.
         slots: Number of concurrent trials.
+        most: The same after an autoscaler has added nodes for as many as it may; `slots` without one.
     """
 
     cpus: float
     gpus: float
     slots: int
+    most: int
+
+    def at_most(self, lanes: int) -> Share:
+        """Return the same with at most so many concurrent trials."""
+        return replace(self, slots=min(self.slots, lanes), most=min(self.most, lanes))
 
 
 def cluster_size() -> str:
     """Describe the cluster: `3 nodes, 12 CPUs, 2 GPUs`."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _nodes()
     cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
     return f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs".replace("1 nodes", "1 node")
 
 
-def share(resources: ResourcesSection, can_grow: bool, per_gpu: int = 1) -> Share:
-    """Resolve `auto` resources from the nodes of the cluster.
+def share(resources: ResourcesSection, can_grow: bool, tell: Callable[[str], None], per_gpu: int = 1) -> Share:
+    """Resolve `auto` resources from the nodes of the cluster, and from those that its autoscaler starts.
 
     Args:
         resources: The `resources` section of the sweep file.
         can_grow: Whether an autoscaler may add nodes. If so, a number for `max_concurrent` is used as given.
+        tell: Receives one line when a node has to start first.
         per_gpu: Number of trials that fit into a GPU's memory.
 
     Raises:
         InputError: If no node can fit a trial, or GPU nodes that have not started would have to be counted.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if can_grow and resources.max_concurrent != "auto" and resources.gpus_per_trial == "auto":
+    cpus, most = float(resources.cpus_per_trial), resources.max_concurrent
+    if can_grow and most != "auto" and resources.gpus_per_trial != "auto":
+        return Share(cpus, float(resources.gpus_per_trial), most, most)
+    grows = can_grow and autoscaler.adds_nodes()
+    if grows:
+        _start_first(resources, tell)
+    elif can_grow and most != "auto":
         raise InputError(
-            "resources.gpus_per_trial: 'auto' cannot be combined with a number for max_concurrent on a cluster, "
-            "because GPU nodes that have not started cannot be counted; set a number"
+            "resources.gpus_per_trial: 'auto' cannot be combined with a number for max_concurrent on a cluster without "
+            "version 2 of Ray's autoscaler, because GPU nodes that have not started cannot be counted; set a number"
         )
-    cpus = float(resources.cpus_per_trial)
+    nodes = _nodes()
     gpus = _packed(nodes, cpus, per_gpu) if resources.gpus_per_trial == "auto" else float(resources.gpus_per_trial)
     slots = sum(_fitting(node, cpus, gpus) for node in nodes)
-    if can_grow and resources.max_concurrent != "auto":
-        return Share(cpus, gpus, resources.max_concurrent)
     if slots == 0:
-        found = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
-        raise InputError(
-            f"resources: no node can fit a trial of {cpus:g} CPUs and {gpus:g} GPUs; the cluster has {found}; request "
-            "less per trial or, if an autoscaler starts nodes, set gpus_per_trial and max_concurrent to numbers"
-        )
-    if resources.max_concurrent != "auto":
-        slots = min(slots, resources.max_concurrent)
-    return Share(cpus, gpus, slots)
+        raise InputError(_no_node(nodes, cpus, gpus, grows))
+    if most == "auto":
+        return Share(cpus, gpus, slots, UNLIMITED if grows else slots)
+    slots = most if grows else min(slots, most)
+    return Share(cpus, gpus, slots, slots)
+
+
+def _no_node(nodes: list[dict[str, float]], cpus: float, gpus: float, grows: bool) -> str:
+    found = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+    accepted = (
+        "none that its autoscaler may start can, either; request less per trial"
+        if grows
+        else "request less per trial or, if version 1 of Ray's autoscaler starts nodes, set gpus_per_trial and "
+        "max_concurrent to numbers"
+    )
+    return f"resources: no node can fit a trial of {cpus:g} CPUs and {gpus:g} GPUs; the cluster has {found}; {accepted}"
+
+
+def _start_first(resources: ResourcesSection, tell: Callable[[str], None]) -> None:
+    """Wait for the first node that fits a trial, if there is none. `auto` prefers nodes with GPUs, if there are any."""
+    cpus, gpus = float(resources.cpus_per_trial), resources.gpus_per_trial
+    for needed in (1.0, 0.0) if gpus == "auto" else (float(gpus),):
+        if any(_fitting(node, cpus, needed) for node in _nodes()):
+            return
+        bundle = {"CPU": cpus, "GPU": needed} if needed else {"CPU": cpus}
+        tell(f"asking the autoscaler for a node with {', '.join(f'{kind}: {one:g}' for kind, one in bundle.items())}")
+        if autoscaler.started(bundle):
+            return
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _packed(nodes: list[dict[str, float]], cpus: float, per_gpu: int) -> float:

@@ -46,14 +46,14 @@ class Groups:
 
     Args:
         spec: The sweep. With `train.cohort: auto`, the size of a group depends on the student and its width.
-        lanes: Number of concurrent groups.
+        lanes: Returns the number of concurrent groups.
         probe: Returns the measurements with which `auto` is decided, None if there are none.
     """
 
-    def __init__(self, spec: SweepSpec, lanes: int, probe: Callable[[], Probe | None]):
+    def __init__(self, spec: SweepSpec, lanes: Callable[[], int], probe: Callable[[], Probe | None]):
         self._spec = spec
         self._probe = probe
-        self._most = most_useful(spec, lanes)
+        self._lanes = lanes
         self._sizes: dict[Hashable, int] = {}
         self._waiting: dict[Hashable, list[Trial]] = {}
         self._alone: set[str] = set()
@@ -110,7 +110,7 @@ class Groups:
         if probe is None:
             return 1
         student, width = str(trial.config.get("student", "")), float(str(trial.config["width"]))
-        return probe.cohort(student, width, min(self._most, probe.most_at_once))
+        return probe.cohort(student, width, min(most_useful(self._spec, self._lanes()), probe.most_at_once))
 
     def _key(self, trial: Trial) -> Hashable | None:
         """Return what the trials of a group have in common; None if the trial trains alone."""

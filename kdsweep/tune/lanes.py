@@ -17,6 +17,7 @@ from kdsweep.errors import SweepError
 from kdsweep.tune.agenda import Agenda, Outcome
 from kdsweep.tune.cluster import Share
 from kdsweep.tune.failures import start_failure
+from kdsweep.tune.growth import Lanes, lanes_of
 from kdsweep.tune.trainable import Lane
 from kdsweep.tune.work import Wait, Work
 
@@ -36,14 +37,15 @@ def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path, obj
     Returns:
         How the agenda ended. An exception within the agenda aborts it.
     """
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.slots)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.most)
+    lanes = lanes_of(agenda, part)
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(Lane, objects=objects) if objects else Lane, {"cpu": part.cpus, "gpu": part.gpus}
         ),
         tune_config=tune.TuneConfig(
-            search_alg=LaneSearcher(agenda, part.slots),
-            scheduler=LaneScheduler(agenda),
+            search_alg=LaneSearcher(agenda, lanes),
+            scheduler=LaneScheduler(agenda, lanes),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=_name,
@@ -76,7 +78,7 @@ class Untold(tune.ProgressReporter):
 
 
 class AgendaStopper(tune.Stopper):
-    """Stops all lanes once the agenda is aborted."""
+    """Stops all lanes once the agenda is aborted or done, also those that never got a place on a node."""
 
     def __init__(self, agenda: Agenda):
         self._agenda = agenda
@@ -86,8 +88,8 @@ class AgendaStopper(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether the agenda is aborted."""
-        return self._agenda.aborted
+        """Whether the agenda is aborted or done."""
+        return self._agenda.over
 
     def __getstate__(self) -> dict[str, Any]:
         """Return no state: Ray Tune never restores one."""
@@ -99,28 +101,24 @@ class LaneSearcher(Searcher):
 
     Args:
         agenda: The work to do.
-        lanes: Number of concurrent lanes.
+        lanes: The lanes that do it.
     """
 
-    def __init__(self, agenda: Agenda, lanes: int):
+    def __init__(self, agenda: Agenda, lanes: Lanes):
         super().__init__()
         self._agenda = agenda
         self._lanes = lanes
-        self._busy: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the next work, None while all lanes are busy, or FINISHED at the end."""
-        if len(self._busy) >= self._lanes:
+        if not self._lanes.may_begin():
             return None
-        work = _guarded(self._agenda, self._agenda.next, None)
-        if work is None:
-            return Searcher.FINISHED
-        self._busy.add(trial_id)
-        return {"work": work}
+        work = _guarded(self._agenda, lambda: self._lanes.begin(trial_id), None)
+        return Searcher.FINISHED if work is None else {"work": work}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Mark the lane as free."""
-        self._busy.discard(trial_id)
+        self._lanes.end(trial_id, lost=error)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: state is kept in the sweep directory."""
@@ -138,11 +136,13 @@ class LaneScheduler(FIFOScheduler):
 
     Args:
         agenda: The work to do.
+        lanes: The lanes that do it.
     """
 
-    def __init__(self, agenda: Agenda):
+    def __init__(self, agenda: Agenda, lanes: Lanes):
         super().__init__()
         self._agenda = agenda
+        self._lanes = lanes
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
         """Pass a lane's report to the agenda, in order of arrival."""
@@ -153,8 +153,13 @@ class LaneScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
-        """Return the next pending trial."""
+        """Return the next pending trial. Lanes that wait for a place without need are given up."""
         waiting = _pending(tune_controller)
+        running = {trial.trial_id: _work(trial) for trial in _live(tune_controller, TuneTrial.RUNNING)}
+        needless = self._lanes.look(running, [trial.trial_id for trial in waiting])
+        for trial in [trial for trial in waiting if isinstance(_work(trial), Wait)][:needless]:
+            waiting.remove(trial)
+            tune_controller.stop_trial(trial)
         return min(waiting, key=lambda trial: (isinstance(_work(trial), Wait), _work(trial).name), default=None)
 
     def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
@@ -173,8 +178,13 @@ class LaneScheduler(FIFOScheduler):
 
 
 def _pending(tune_controller: Any) -> list[TuneTrial]:
-    """Return the work that no worker has, among the live trials, whose number does not grow with the sweep."""
-    return [trial for trial in tune_controller.get_live_trials() if trial.status == TuneTrial.PENDING]
+    """Return the work that no worker has."""
+    return _live(tune_controller, TuneTrial.PENDING)
+
+
+def _live(tune_controller: Any, status: str) -> list[TuneTrial]:
+    """Return the work of a status, among the live trials, whose number does not grow with the sweep."""
+    return [trial for trial in tune_controller.get_live_trials() if trial.status == status]
 
 
 def _guarded(agenda: Agenda, call: Callable[[], T], otherwise: T) -> T:

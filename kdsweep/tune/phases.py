@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +87,13 @@ class _Phases:
             if part.gpus and self._spec.resources.gpus_per_trial == "auto":
                 # The number of trials per GPU is measured on a whole GPU, so lanes are resized after preparation. Also
                 # when the sweep is resumed, because this may be another GPU.
-                outcome = self._run_lanes(stages, Share(part.cpus, 1, 1))
+                outcome = self._run_lanes(stages, Share(part.cpus, 1, 1, 1))
                 if outcome.end is not End.ENDED:
                     return outcome
                 part, stages = self._share(preparation.probe, search), []
+            if part.most > part.slots:
+                told = f"places for {part.slots} trials at a time; the autoscaler is asked for more while trials wait"
+                self._progress.phase("cluster", told)
             searching: Search | None = None
             if search:
                 searching = Search(
@@ -100,7 +102,7 @@ class _Phases:
                     self._study,
                     lambda: preparation.card,
                     lambda: preparation.probe,
-                    part.slots,
+                    lambda: self._timeline.workers,
                     self._progress,
                     lambda: self._timeline.load(Search.name),
                 )
@@ -148,9 +150,9 @@ class _Phases:
         """Return the resources per lane and the number of lanes, at most one lane per piece of work."""
         spec = self._spec
         per_gpu = probe.lanes_per_gpu(probe.cohort_of(spec.train.cohort)) if probe else 1
-        part = share(spec.resources, can_grow=self._address.text is not None, per_gpu=per_gpu)
-        most = max(spec.search.trials if search else 1, most_trainings(spec.confirm))
-        return replace(part, slots=min(part.slots, most))
+        can_grow = self._address.text is not None
+        part = share(spec.resources, can_grow, lambda line: self._progress.phase("cluster", line), per_gpu)
+        return part.at_most(max(spec.search.trials if search else 1, most_trainings(spec.confirm)))
 
     def _read_data(self) -> Prepared:
         task = tasks.of(self._spec.dataset)

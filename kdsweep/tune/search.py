@@ -38,7 +38,7 @@ class Search:
         study: Opens the study.
         card: Returns the teacher's card.
         probe: Returns the measurements of the machine, None if there are none.
-        lanes: Number of concurrent trials.
+        lanes: Returns the number of concurrent trials.
         progress: Receives status updates.
         load: Returns the share of the workers' time that was spent on trials.
     """
@@ -52,7 +52,7 @@ class Search:
         study: Callable[[], Study],
         card: Callable[[], TeacherCard],
         probe: Callable[[], Probe | None],
-        lanes: int,
+        lanes: Callable[[], int],
         progress: Progress,
         load: Callable[[], float],
     ):
@@ -84,7 +84,7 @@ class Search:
         already = sum(len(trial.values) for trial in unfinished)
         self._progress.phase(
             "search",
-            f"{study.target} trials of {' or '.join(map(str, self._spec.budgets))} epochs, {self._lanes} at a time"
+            f"{study.target} trials of {' or '.join(map(str, self._spec.budgets))} epochs, {self._lanes()} at a time"
             + (f", resuming {len(unfinished)} after {already} epochs" if unfinished else ""),
         )
         self._progress.search(self._status())
@@ -277,7 +277,7 @@ class Search:
             spent=study.budget.share,
             left=study.budget.left(),
             plain_value=study.plain.best if study.plain else math.nan,
-            workers=self._lanes,
+            workers=self._lanes(),
             busy=self._load(),
         )
 

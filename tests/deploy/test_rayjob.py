@@ -75,9 +75,8 @@ def test_ray_start_takes_the_parameters_of_the_groups(job):
 def test_the_entrypoint_is_a_command_of_kdsweep_that_may_be_started_again(job):
     (command,) = command_lines.check(job["spec"]["entrypoint"])
     assert "--resume" in command.split()
-    assert "resources.gpus_per_trial=0.25" in command
-    workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
-    assert f"resources.max_concurrent={4 * workers['maxReplicas']}" in command
+    assert "resources." not in command  # no numbers, which takes this version:
+    assert job["spec"]["rayClusterSpec"]["autoscalerOptions"]["version"] == "v2"
 
 
 def test_a_sweep_starts_where_it_can_write_and_finds_the_file_and_modules_of_the_config_map(job, pods):

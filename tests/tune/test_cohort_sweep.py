@@ -44,7 +44,7 @@ def stage(sweep_file, tmp_path, cohort=4, paces=(), **overrides):
     place = Background(lambda: WorkerPlace(SweepDir(tmp_path), tmp_path, Path.cwd()))
     place.result()
     probe = Probe("float32", {}, paces=paces)
-    search = Search(spec, place, lambda: opened(spec), lambda: CARD, lambda: probe, 1, Silent(), lambda: 1.0)
+    search = Search(spec, place, lambda: opened(spec), lambda: CARD, lambda: probe, lambda: 1, Silent(), lambda: 1.0)
     search.begin()
     return search
 

@@ -26,7 +26,7 @@ def search(sweep_file, tmp_path):
     spec = load_spec(sweep_file, {**sections, "scheduler.name": "none"})
     place = Background(lambda: WorkerPlace(SweepDir(tmp_path), tmp_path, Path.cwd()))
     place.result()
-    stage = Search(spec, place, lambda: opened(spec), lambda: CARD, lambda: None, 1, Silent(), lambda: 1.0)
+    stage = Search(spec, place, lambda: opened(spec), lambda: CARD, lambda: None, lambda: 1, Silent(), lambda: 1.0)
     stage.begin()
     return stage
 

@@ -17,7 +17,7 @@ from ray.job_config import JobConfig
 
 from kdsweep.config.spec import ResourcesSection
 from kdsweep.errors import InputError
-from kdsweep.tune import autoscaler
+from kdsweep.tune import accelerators, autoscaler
 from kdsweep.tune.failures import version_mismatch
 
 CONNECT_SECONDS = 10.0
@@ -154,16 +154,23 @@ class Share:
         gpus: GPUs per trial; may be a fraction.
         slots: Number of concurrent trials.
         most: The same after an autoscaler has added nodes for as many as it may; `slots` without one.
+        kind: Resource of the kind of GPU, such as `accelerator_type:T4`; empty for any.
     """
 
     cpus: float
     gpus: float
     slots: int
     most: int
+    kind: str = ""
 
     def at_most(self, lanes: int) -> Share:
         """Return the same with at most so many concurrent trials."""
         return replace(self, slots=min(self.slots, lanes), most=min(self.most, lanes))
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What Ray has to lease for a lane."""
+        return {"cpu": self.cpus, "gpu": self.gpus} | ({self.kind: accelerators.LEAST} if self.kind else {})
 
 
 def cluster_size() -> str:

@@ -40,9 +40,7 @@ def run_lanes(agenda: Agenda, part: Share, max_failures: int, scratch: Path, obj
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(part.most)
     lanes = lanes_of(agenda, part)
     tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(Lane, objects=objects) if objects else Lane, {"cpu": part.cpus, "gpu": part.gpus}
-        ),
+        tune.with_resources(tune.with_parameters(Lane, objects=objects) if objects else Lane, part.resources),
         tune_config=tune.TuneConfig(
             search_alg=LaneSearcher(agenda, lanes),
             scheduler=LaneScheduler(agenda, lanes),

@@ -22,7 +22,7 @@ from kdsweep.storage.environment import EnvironmentFile, describe_environment, u
 from kdsweep.storage.following import publish
 from kdsweep.tasks import Prepared
 from kdsweep.terminal.progress import Progress
-from kdsweep.tune import origins, packing
+from kdsweep.tune import accelerators, origins, packing
 from kdsweep.tune.agenda import Agenda, Background, End, Outcome, Stage
 from kdsweep.tune.cluster import Address, Share, cluster_size, connected, share
 from kdsweep.tune.confirm import Confirmation, most_trainings
@@ -87,7 +87,7 @@ class _Phases:
             if part.gpus and self._spec.resources.gpus_per_trial == "auto":
                 # The number of trials per GPU is measured on a whole GPU, so lanes are resized after preparation. Also
                 # when the sweep is resumed, because this may be another GPU.
-                outcome = self._run_lanes(stages, Share(part.cpus, 1, 1, 1))
+                outcome = self._run_lanes(stages, Share(part.cpus, 1, 1, 1, accelerators.smallest()))
                 if outcome.end is not End.ENDED:
                     return outcome
                 part, stages = self._share(preparation.probe, search), []

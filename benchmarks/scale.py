@@ -47,11 +47,13 @@ def main() -> None:
             compare_searches(options, Path(temporary))
             return
         measure = driver_alone if options.driver_only else on_ray
-        runs = []
+        runs, resumes = [], []
         for repeat in range(options.repeats):
             say(f"repeat {repeat + 1} of {options.repeats}")
             runs.append(windows(measure(options, Path(temporary), f"scale-{repeat}")))
-        report_windows(options, runs)
+            if options.driver_only:
+                resumes.append(resumed(options, Path(temporary), f"scale-{repeat}"))
+        report_windows(options, runs, resumes)
 
 
 def on_ray(options: argparse.Namespace, folder: Path, name: str) -> list[Moment]:
@@ -99,6 +101,20 @@ def driver_alone(options: argparse.Namespace, folder: Path, name: str) -> list[M
     return moments
 
 
+def resumed(options: argparse.Namespace, folder: Path, name: str) -> dict[str, float]:
+    """The sizes of a finished sweep's logs, and what reading them costs when it is resumed."""
+    sweep = SweepDir(folder / name)
+    spec = synthetic.spec_of(folder, name, options.trials)
+    started, started_cpu = time.perf_counter(), time.process_time()
+    Study(spec, sweep, spec.search_space).close()
+    return {
+        "resume, s": time.perf_counter() - started,
+        "resume, CPU s": time.process_time() - started_cpu,
+        "study.journal, MB": sweep.journal.stat().st_size / 1e6,
+        "epochs.jsonl, MB": sweep.epochs_log.stat().st_size / 1e6,
+    }
+
+
 def windows(moments: list[Moment]) -> dict[int, dict[str, float]]:
     """Wall and driver-CPU milliseconds per trial, in windows that end at these trial counts."""
     total = moments[-1].ended
@@ -115,8 +131,10 @@ def windows(moments: list[Moment]) -> dict[int, dict[str, float]]:
     return costs
 
 
-def report_windows(options: argparse.Namespace, runs: list[dict[int, dict[str, float]]]) -> None:
-    """One table row per window, with the ratio to the first."""
+def report_windows(
+    options: argparse.Namespace, runs: list[dict[int, dict[str, float]]], resumes: list[dict[str, float]]
+) -> None:
+    """One table row per window, with the ratio to the first; and what resuming takes, if it was measured."""
     rows, figures = [], {}
     early = min(runs[0])
     for end in runs[0]:
@@ -128,7 +146,10 @@ def report_windows(options: argparse.Namespace, runs: list[dict[int, dict[str, f
             "driver CPU, ms per trial": shown(costs["driver"]), "relative to the first": shown(ratio, 2),
         })  # fmt: skip
     where = "no Ray, synthetic trials" if options.driver_only else f"Ray, {options.nodes or 'no'} simulated nodes"
-    report(f"{options.trials} trials: {where}", rows, {"windows": figures}, options.out)
+    resuming = {what: spread([one[what] for one in resumes]) for what in (resumes or [{}])[0]}
+    for what, measured in resuming.items():
+        say(f"{what}: {shown(measured)}")
+    report(f"{options.trials} trials: {where}", rows, {"windows": figures, "resuming": resuming}, options.out)
 
 
 def compare_searches(options: argparse.Namespace, folder: Path) -> None:

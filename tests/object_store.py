@@ -106,8 +106,8 @@ def bucket(s3_server, monkeypatch, tmp_path):
 
 def forget() -> None:
     """Let this process open all stores anew, with the present variables and cache."""
-    from kdsweep.storage import bucket, fetched, following, mirror
+    from kdsweep.storage import bucket, fetched, following, mirror, streamed
 
-    for known in (fetched._copied, bucket.bucket, mirror.mirror_of):
+    for known in (fetched._copied, streamed._listed, bucket.bucket, mirror.mirror_of):
         known.cache_clear()
     following._FOLLOWERS.clear()

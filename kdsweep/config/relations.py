@@ -15,7 +15,8 @@ from kdsweep.config.sizes import subset_fault, training_files
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.config.unlabelled import samples_fault, unlabelled_faults
 from kdsweep.config.yaml import Keys
-from kdsweep.datasets import Dataset
+from kdsweep.datasets import DATASETS, Dataset
+from kdsweep.datasets.section import DatasetSpec
 from kdsweep.distributions import Value
 from kdsweep.errors import InputError, ModelError, UnknownNameError, did_you_mean
 from kdsweep.params import Parts, named
@@ -99,9 +100,8 @@ def tracking_faults(spec: SweepSpec) -> Iterator[Related]:
 
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     section = spec.dataset
-    if section.stream and Place.of(section.root).is_remote:
-        message = f"cannot be combined with root {section.root!r}; accepted: a shared directory, or stream: false"
-        yield ("dataset",), ("dataset", "stream"), message
+    if faults := list(_streamed_faults(section)):
+        yield from ((("dataset",), ("dataset", *key), message) for key, message in faults)
         return
     try:
         dataset = datasets.get(section.name) if not is_user_object(section.name) else None
@@ -118,6 +118,21 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
         if fault := samples_fault(spec, tasks.get(dataset.task)):
             yield ("dataset",), ("dataset", "unlabelled"), fault
         yield from _file_faults(spec, dataset)
+
+
+def _streamed_faults(section: DatasetSpec) -> Iterator[tuple[Keys, str]]:
+    """Yield what cannot be combined with images that are fetched one by one."""
+    remote = Place.of(section.root).is_remote
+    if section.stream and section.unlabelled is not None and Place.of(section.unlabelled.root).is_remote:
+        accepted = "accepted with stream: a directory that every machine reaches"
+        yield ("unlabelled", "root"), f"found {section.unlabelled.root!r}; {accepted}"
+    if not section.stream or not remote:
+        return
+    if section.skip_unreadable:
+        accepted = f"false, because images streamed from {section.root} are not read in advance"
+        yield ("skip_unreadable",), f"found true; accepted: {accepted}"
+    if is_user_object(section.name) or (section.name in DATASETS and not DATASETS[section.name].from_store):
+        yield ("stream",), f"found true with {section.name!r} at {section.root}; accepted: false, or image_folder"
 
 
 def _file_faults(spec: SweepSpec, dataset: Dataset) -> Iterator[Related]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kdsweep.datasets.images import resized
 from kdsweep.errors import DataError
 from kdsweep.registry import Registry
+from kdsweep.storage.streamed import Listing
 
 MAX_CLASSES = 1_000_000
 
@@ -30,6 +31,7 @@ class Source:
         columns: Names of the columns with texts and with labels, in files of texts.
         classes: Class names in label order, in files of texts; empty sorts them.
         hashes: JSON file that remembers the hashes of the data set's files; None remembers nothing.
+        objects: The objects of a URI that is streamed, instead of `root`; None for a directory.
     """
 
     root: Path
@@ -39,6 +41,7 @@ class Source:
     columns: tuple[str, str] = ("text", "label")
     classes: tuple[str, ...] = ()
     hashes: Path | None = field(default=None, compare=False)
+    objects: Listing | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Dataset:
             published data set, which its name identifies wherever it is stored.
         check: `check(source, split)` returns one line for each file of a split that cannot be read, whether it is left
             out or not; None if the images are not separate files.
+        from_store: Whether it reads `source.objects`, so that it can be streamed from an object store.
         task: Name of the data set's task, or the user's own `package.module:Class`. A task with samples other than
             images calls `read` itself and checks the result.
     """
@@ -94,6 +98,7 @@ class Dataset:
     read_file: Callable[[str, int, tuple[int, int, int]], NDArray[np.uint8]] | None = None
     content: Callable[[Source, str], list[str]] | None = None
     check: Callable[[Source, str], list[str]] | None = None
+    from_store: bool = False
     task: str = "image"
 
     def describe(self, source: Source) -> DatasetInfo:

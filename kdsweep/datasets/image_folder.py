@@ -9,83 +9,80 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register
-from kdsweep.datasets.images import fault_of, in_threads, opened, pixels
+from kdsweep.datasets.images import in_threads, opened, pixels
+from kdsweep.datasets.trees import LocalTree, StreamedTree, Tree
 from kdsweep.errors import DataError
-from kdsweep.storage.hashes import FileHashes
 
 SPLITS = ("train", "val", "test")
 LAYOUT = "ROOT/{train,val,test}/CLASS/IMAGE"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+
+
+def _tree(source: Source) -> Tree:
+    return LocalTree(source.root) if source.objects is None else StreamedTree(source.objects)
 
 
 def _inspect(source: Source) -> DatasetInfo:
-    root = source.root
-    if not os.path.isdir(root):
-        raise DataError(f"{root}: no such directory; accepted: a dataset.root laid out as {LAYOUT}")
-    splits = tuple(split for split in SPLITS if os.path.isdir(root / split))
+    tree = _tree(source)
+    if not tree.has():
+        raise DataError(f"{tree.named()}: no such directory; accepted: a dataset.root laid out as {LAYOUT}")
+    splits = tuple(split for split in SPLITS if tree.has(split))
     if "train" not in splits:
-        raise DataError(f"{root}: train/ is missing; accepted: a dataset.root laid out as {LAYOUT}")
-    classes = _classes(root / "train")
+        raise DataError(f"{tree.named()}: train/ is missing; accepted: a dataset.root laid out as {LAYOUT}")
+    classes = tree.folders("train")
     if len(classes) < 2:
         found = f"only the class folder {classes[0]!r}" if classes else "no class folders"
-        raise DataError(f"{root / 'train'}: {found}; accepted: at least 2, laid out as {LAYOUT}")
+        raise DataError(f"{tree.named('train')}: {found}; accepted: at least 2, laid out as {LAYOUT}")
     for split in splits[1:]:
-        _refuse_other_classes(root / split, classes)
-    width, height = _size_of_first(images_in(root / "train" / classes[0]), source.skip_unreadable)
+        _refuse_other_classes(tree, split, classes)
+    width, height = _size_of_first(tree, tree.images("train", classes[0]), source.skip_unreadable)
     return DatasetInfo((3, height, width), classes, splits=splits)
 
 
-def _size_of_first(paths: list[Path], skip: bool) -> tuple[int, int]:
+def _size_of_first(tree: Tree, images: list[str], skip: bool) -> tuple[int, int]:
     """Return (width, height) of the first image, or of the first one that can be read."""
-    first = next((path for path in paths if not fault_of(path, None, decode=True)), paths[0]) if skip else paths[0]
-    with opened(first) as image:
+    readable = (one for one in images if not (skip and tree.faults([one], None, decode=True)[0]))
+    with tree.opened(next(readable, images[0])) as image:
         return image.size
 
 
 def _list_files(source: Source, split: str) -> Split:
-    classes = _classes(source.root / "train")
-    by_class = [images_in(source.root / split / name) for name in classes]
+    tree = _tree(source)
+    by_class = [tree.images(split, name) for name in tree.folders("train")]
     if source.skip_unreadable:
-        by_class = [_readable(source, paths) for paths in by_class]
-    labels = np.repeat(np.arange(len(by_class)), [len(paths) for paths in by_class])
-    return Split(np.array([str(path) for paths in by_class for path in paths]), labels)
+        by_class = [_readable(source, tree, images) for images in by_class]
+    labels = np.repeat(np.arange(len(by_class)), [len(images) for images in by_class])
+    return Split(np.array([one for images in by_class for one in images]), labels)
 
 
-def _readable(source: Source, paths: list[Path]) -> list[Path]:
+def _readable(source: Source, tree: Tree, images: list[str]) -> list[str]:
     """Return the files of one class that can be read."""
-    return [path for path, fault in zip(paths, _faults(source, paths), strict=True) if not fault]
+    return [one for one, fault in zip(images, _faults(source, tree, images), strict=True) if not fault]
 
 
 def _check(source: Source, split: str) -> list[str]:
-    classes = (images_in(source.root / split / name) for name in _classes(source.root / "train"))
-    return [fault for paths in classes for fault in _faults(source, paths) if fault]
+    tree = _tree(source)
+    classes = (tree.images(split, name) for name in tree.folders("train"))
+    return [fault for images in classes for fault in _faults(source, tree, images) if fault]
 
 
-def _faults(source: Source, paths: list[Path]) -> list[str]:
+def _faults(source: Source, tree: Tree, images: list[str]) -> list[str]:
     """Return why each file of one class cannot be read; empty strings for files that can be read.
 
     Raises:
         DataError: If unreadable files are to be skipped, and no file would be left.
     """
     _, height, width = _inspect(source).input_shape
-    size = None if source.resize else (width, height)
-    faults = [""] * len(paths)
-
-    def check(index: int) -> None:
-        faults[index] = fault_of(paths[index], size, decode=source.skip_unreadable)
-
-    with listing(source.root):
-        in_threads(check, len(paths))
+    faults = tree.faults(images, None if source.resize else (width, height), decode=source.skip_unreadable)
     if source.skip_unreadable and all(faults):
-        raise DataError(f"{paths[0].parent}: none of the {len(paths)} images can be read; accepted: at least one")
+        raise DataError(
+            f"{Path(images[0]).parent}: none of the {len(images)} images can be read; accepted: at least one"
+        )
     return faults
 
 
@@ -114,18 +111,10 @@ def _read(source: Source, split: str) -> Split:
 
 
 def _content(source: Source, split: str) -> list[str]:
-    """Hash each file of a split; names and modification times do not matter, only the order."""
-    paths, labels = _list_files(source, split)
-    found = [""] * len(paths)
-    hashes = FileHashes(source.hashes)
-
-    def read(index: int) -> None:
-        found[index] = f"{hashes.of(Path(paths[index]))}-{labels[index]}"
-
-    with listing(source.root / split):
-        in_threads(read, len(paths))
-    hashes.save()
-    return found
+    """Return a digest of each file of a split, with its label."""
+    images, labels = _list_files(source, split)
+    found = _tree(source).digests(images.tolist(), source.hashes)
+    return [f"{digest}-{label}" for digest, label in zip(found, labels, strict=True)]
 
 
 def room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.uint8]:
@@ -141,65 +130,16 @@ def room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.ui
         raise DataError(f"{folder}: {found}, and this machine has {there / 1e9:.1f} GB; {remedy}") from error
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
-    with listing(folder):
-        names = [name for name in os.listdir(folder) if _shows(name) and (folder / name).is_dir()]
-    return tuple(sorted(names))
-
-
-def _refuse_other_classes(folder: Path, classes: tuple[str, ...]) -> None:
-    found = _classes(folder)
+def _refuse_other_classes(tree: Tree, split: str, classes: tuple[str, ...]) -> None:
+    found = tree.folders(split)
     missing, foreign = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
     said = [f"lacks {_some(missing)}"] * bool(missing) + [f"train/ lacks {_some(foreign)}"] * bool(foreign)
     if said:
-        raise DataError(f"{folder}: {' and '.join(said)}; accepted: the same class folders in every split")
+        raise DataError(f"{tree.named(split)}: {' and '.join(said)}; accepted: the same class folders in every split")
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def images_in(folder: Path) -> list[Path]:
-    """List the images below a folder, sorted by path.
-
-    Raises:
-        DataError: If there are none, or the folder cannot be read.
-    """
-    found: list[Path] = []
-    seen: set[Path] = set()
-    with listing(folder):
-        for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
-            here = Path(parent)
-            if (real := here.resolve()) in seen:  # a link to a parent
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = sorted(filter(_shows, folders))
-            found += [here / name for name in names if _shows(name) and name.lower().endswith(SUFFIXES)]
-    if not found:
-        raise DataError(f"{folder}: no images; accepted: at least one {', '.join(SUFFIXES)} file")
-    return sorted(found)
-
-
-def _shows(name: str) -> bool:
-    return not name.startswith(".")
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-@contextmanager
-def listing(folder: Path) -> Iterator[None]:
-    """Report an operating-system error as one about a folder.
-
-    Raises:
-        DataError: If there is one.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error}") from error
 
 
 register(
@@ -212,5 +152,6 @@ register(
         read_file=_read_file,
         content=_content,
         check=_check,
+        from_store=True,
     )
 )

@@ -12,7 +12,9 @@ from kdsweep.datasets.base import Source
 from kdsweep.datasets.unlabelled import Unlabelled
 from kdsweep.section import MOST_EPOCHS, Section
 from kdsweep.storage.fetched import local_copy
+from kdsweep.storage.places import Place
 from kdsweep.storage.section import PlaceText
+from kdsweep.storage.streamed import folder_of, listing_of
 
 LEAST_TOKENS = 258  # the 256 bytes, padding and start of a tokenizer trained here; texts may hold no more
 
@@ -65,7 +67,8 @@ class DatasetSpec(Section):
 
     Attributes:
         name: A data set listed by `kdsweep datasets`, or `package.module:function`.
-        root: Directory of the data set; downloads go there too. A URI is copied to a local cache first.
+        root: Directory of the data set; downloads go there too. A URI is copied to a local cache first; with `stream`,
+            image by image.
         augment: Augmentation of training images: a list of transforms, or `none`, `flip` or `crop_flip`.
         views: Number of views of the training images that the epochs cycle through; 0 draws a new one in each epoch.
         val_fraction: Fraction of the training images used for validation if the data set has no validation split.
@@ -95,7 +98,7 @@ class DatasetSpec(Section):
     text: TextSection = TextSection()
 
     def source(self, hashes: Path | None = None) -> Source:
-        """Return where to read the data set: `root`, or a local copy of the URI that it is.
+        """Return where to read the data set: `root`, a local copy of the URI that it is, or what it lists to stream.
 
         Args:
             hashes: As in `Source`.
@@ -103,14 +106,17 @@ class DatasetSpec(Section):
         Raises:
             InputError: If the URI cannot be read.
         """
+        place = Place.of(self.root)
+        streamed = self.stream and place.is_remote
         return Source(
-            local_copy(self.root, "data set"),
+            folder_of(place.text) if streamed else local_copy(place, "data set"),
             self.download,
             self.resize,
             self.skip_unreadable,
             (self.text.text_column, self.text.label_column),
             tuple(self.text.classes),
             hashes,
+            listing_of(place, "data set") if streamed else None,
         )
 
     def unlabelled_images(self, shape: tuple[int, ...]) -> Unlabelled | None:

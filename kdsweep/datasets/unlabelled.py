@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsweep.datasets.image_folder import images_in, listing, room
+from kdsweep.datasets.image_folder import room
 from kdsweep.datasets.images import fault_of, in_threads, opened, pixels
+from kdsweep.datasets.trees import images_in, listing
 from kdsweep.errors import DataError
 from kdsweep.storage.hashes import FileHashes
 

@@ -156,12 +156,6 @@ def test_a_sweep_file_may_name_sweeps_at_uris(command, picky, bucket):
     assert "search.warm_start.0: s3://sweeps/runs/a: no such sweep" in err
 
 
-def test_streamed_images_are_not_read_from_a_uri(command, picky):
-    code, _, err = command("validate", picky(dataset={"name": "image_folder", "root": "s3://bucket/a", "stream": True}))
-    assert code == 2
-    assert "dataset.stream: cannot be combined with root 's3://bucket/a'" in err
-
-
 # Writing
 
 

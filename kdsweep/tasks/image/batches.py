@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kdsweep import datasets
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
+from kdsweep.storage.streamed import Reference, ahead, is_reference, need_room
 from kdsweep.tasks import base
 from kdsweep.tasks.image.views import View
 from kdsweep.tasks.order import on_device
@@ -116,12 +120,19 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Stands for a batch that cannot be had."""
+
+    error: DataError | OSError
+
+
+@dataclass(frozen=True)
 class Files:
     """Image files that are decoded on demand; the data set of a DataLoader.
 
     Attributes:
         dataset: Name of the kdsweep data set that reads the files.
-        paths: Paths of the images, in the order of their labels.
+        paths: Paths of the images, or references to objects in a store, in the order of their labels.
         resize: Target side in pixels; 0 keeps the original size.
         shape: (channels, height, width) after resizing.
     """
@@ -134,15 +145,52 @@ class Files:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitems__(self, positions: Iterable[int]) -> torch.Tensor | DataError:
-        """Decode images to uint8 [B, C, H, W], channels last; return the error if one cannot be read."""
+    def __getitems__(self, positions: Iterable[int] | Fault) -> torch.Tensor | Fault:
+        """Decode images to uint8 [B, C, H, W], channels last; return the error if one cannot be read, or fetched."""
+        if isinstance(positions, Fault):
+            return positions
+        try:
+            images = [torch.from_numpy(self._decode(self.paths[at]).copy()) for at in positions]
+        except DataError as error:  # returned, because the DataLoader would turn it into a traceback
+            return Fault(error)
+        return torch.stack(images).to(memory_format=torch.channels_last)
+
+    def fetched(self, batches: Sequence[Sequence[int]]) -> Iterator[Sequence[int]]:
+        """Yield the positions of each batch once its images are on this node."""
+        if not any(map(is_reference, self.paths)):
+            return iter(batches)
+        needed = [[path for at in batch if is_reference(path := self.paths[at])] for batch in batches]
+        return (batches[number] for number in ahead(needed))
+
+    def _decode(self, path: str) -> NDArray[np.uint8]:
         read = datasets.get(self.dataset).read_file
         assert read is not None
+        if not is_reference(path):
+            return read(path, self.resize, self.shape)
+        with Reference.of(path).named() as local:
+            return read(str(local), self.resize, self.shape)
+
+
+class Fetched:
+    """The batches of a loader, each once its images are on this node: its workers only decode.
+
+    Args:
+        files: The image files.
+        batches: Positions of the images of each batch.
+    """
+
+    def __init__(self, files: Files, batches: Sequence[Sequence[int]]):
+        self._files = files
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Sequence[int] | Fault]:
         try:
-            images = [torch.from_numpy(read(self.paths[at], self.resize, self.shape).copy()) for at in positions]
-        except DataError as error:  # returned, because the DataLoader would turn it into a traceback
-            return error
-        return torch.stack(images).to(memory_format=torch.channels_last)
+            yield from self._files.fetched(list(self._batches))
+        except (DataError, OSError) as error:  # raised here, it would break the loader
+            yield Fault(error)
 
 
 class StreamedImages(Images):
@@ -157,6 +205,7 @@ class StreamedImages(Images):
 
     def __init__(self, files: Files, labels: torch.Tensor, mean: tuple[float, ...] = (), std: tuple[float, ...] = ()):
         super().__init__(torch.empty(0, *files.shape, dtype=torch.uint8), labels, mean, std)
+        need_room(files.paths)
         self._files = files
         self._indices: list[list[int]] = []
 
@@ -188,14 +237,14 @@ class StreamedImages(Images):
         return map(_whole, self._loader)
 
     @cached_property
-    def _loader(self) -> Iterable[torch.Tensor | DataError]:
+    def _loader(self) -> Iterable[torch.Tensor | Fault]:
         """Loader whose workers persist across epochs and trials; each iteration reads the current `_indices`."""
         from torch.utils.data import DataLoader
 
         loader: Any = DataLoader
         return loader(  # type: ignore[no-any-return]
             self._files,
-            batch_sampler=self._indices,
+            batch_sampler=Fetched(self._files, self._indices),
             collate_fn=_as_they_are,
             num_workers=torch.get_num_threads(),
             persistent_workers=True,
@@ -204,7 +253,8 @@ class StreamedImages(Images):
         )
 
     def pixels(self, index: torch.Tensor) -> torch.Tensor:
-        return _whole(self._files.__getitems__(index.tolist()))
+        (positions,) = self._files.fetched([index.tolist()])
+        return _whole(self._files.__getitems__(positions))
 
 
 def _read(indices: Sequence[torch.Tensor], view: base.View | None) -> Sequence[torch.Tensor]:
@@ -212,11 +262,11 @@ def _read(indices: Sequence[torch.Tensor], view: base.View | None) -> Sequence[t
     return indices if view is None else [cast(View, view).read(index) for index in indices]
 
 
-def _as_they_are(images: torch.Tensor | DataError) -> torch.Tensor | DataError:
+def _as_they_are(images: torch.Tensor | Fault) -> torch.Tensor | Fault:
     return images
 
 
-def _whole(images: torch.Tensor | DataError) -> torch.Tensor:
-    if isinstance(images, DataError):
-        raise images
+def _whole(images: torch.Tensor | Fault) -> torch.Tensor:
+    if isinstance(images, Fault):
+        raise images.error
     return images

@@ -27,6 +27,7 @@ from kdsweep.storage.arrays import array_shape, has_array, map_array, save_array
 from kdsweep.storage.files import write_json
 from kdsweep.storage.hashes import FileHashes
 from kdsweep.storage.paths import Store
+from kdsweep.storage.streamed import Reference, bring, is_reference
 from kdsweep.tasks.base import TASKS, SplitName, Task, counted
 from kdsweep.tasks.image.batches import Files, Images, StreamedImages
 from kdsweep.tasks.split import MAX_OVERLAP, contents, is_stored, note_stored, train_and_val
@@ -194,10 +195,13 @@ def _unlabelled(spec: DatasetSpec, dataset: Dataset, folder: Unlabelled, val: Sp
     """
     found = np.array([str(path) for path in folder.paths()]) if spec.stream else folder.read()
     known = frozenset(map(_fingerprint, found))
+    # Only the files of streamed images are compared, by their content.
     others = {"val": val.images}
     if "test" in dataset.describe(source_of(spec)[0]).splits:
         others["test"] = _read(spec, dataset, "test").images
     for split, images in others.items():
+        if spec.stream:
+            bring(images.tolist())
         shared = sum(_fingerprint(image) in known for image in images)
         if shared > MAX_OVERLAP * len(images):
             raise DataError(
@@ -209,7 +213,9 @@ def _unlabelled(spec: DatasetSpec, dataset: Dataset, folder: Unlabelled, val: Sp
 
 def _fingerprint(image: NDArray[Any] | str) -> str:
     """Hash an image, or the file of one."""
-    return FileHashes(None).of(Path(image)) if isinstance(image, str) else hashlib.sha256(image.tobytes()).hexdigest()
+    if not isinstance(image, str):
+        return hashlib.sha256(image.tobytes()).hexdigest()
+    return FileHashes(None).of(Reference.of(image).path if is_reference(image) else Path(image))
 
 
 def _joined(train: Split, further: NDArray[Any] | None) -> Split:

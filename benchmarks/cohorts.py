@@ -14,14 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import benches
 import images
 import sweeps
 import torch
 from measure import arguments, report, say, shown, spread
 
-from kdsweep import tasks
 from kdsweep.worker import process
-from kdsweep.worker.workbench import Workbench, provide_teacher
+from kdsweep.worker.workbench import Workbench
 
 CPU = torch.device("cpu")
 STUDENTS = (("lightnn", 1.0), ("lightnn", 0.25), ("mnist_student", 1.0), ("mnist_student", 0.25))
@@ -62,10 +62,7 @@ def opened(folder: Path, student: str, options: Any) -> Workbench:
     values = sweeps.tutorial(folder, folder / "runs", f"cohorts-{student}", epochs=options.repeats + 1)
     values["student"]["model"] = student
     values["train"]["precision"] = options.precision
-    spec = sweeps.spec_of(values, folder)
-    data = tasks.of(spec.dataset).prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
-    provide_teacher(spec, spec.sweep_dir, data, CPU, lambda metrics: None)
-    return Workbench.of(spec, spec.sweep_dir, data, CPU)
+    return benches.opened(values, folder, CPU)
 
 
 def timed(bench: Workbench, width: float, size: int, repeats: int) -> tuple[list[float], list[float]]:

@@ -33,10 +33,17 @@ def arrays(folder: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int6
 
 
 def provide(folder: Path, real: Path | None, train: int, val: int) -> None:
-    """Write the images and a briefly trained teacher to a folder.
+    """Write the images (see `write`) and a briefly trained teacher to a folder."""
+    write(folder, real, train, val)
+    images, labels = arrays(folder, "train")
+    torch.save(_teacher(images, labels).state_dict(), teacher_file(folder))
+
+
+def write(folder: Path, real: Path | None, train: int, val: int) -> None:
+    """Write the images to a folder.
 
     Args:
-        folder: Where the files go.
+        folder: Where the file goes.
         real: An image folder of 32 x 32 images to take them from; None generates them.
         train: Images to train on.
         val: Images to select by.
@@ -47,7 +54,6 @@ def provide(folder: Path, real: Path | None, train: int, val: int) -> None:
         folder / FILE,
         train_images=images[:train], train_labels=labels[:train], val_images=images[train:], val_labels=labels[train:],
     )  # fmt: skip
-    torch.save(_teacher(images[:train], labels[:train]).state_dict(), teacher_file(folder))
 
 
 def teacher_file(folder: Path) -> Path:

@@ -47,17 +47,26 @@ def shown(measured: Mapping[str, Any], digits: int = 1) -> str:
 
 def report(title: str, rows: Sequence[Mapping[str, object]], details: Mapping[str, Any], out: Path) -> None:
     """Print rows with equal keys as a table; write them, the details and the machine as JSON."""
+    show(title, rows)
+    write({"title": title, "table": list(rows), **details}, out)
+
+
+def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Print rows with equal keys as a table."""
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for heading in rows[0]:
         table.add_column(heading)
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+def write(found: Mapping[str, Any], out: Path) -> None:
+    """Write what was found, and the machine, as JSON."""
     environment = describe_environment([Path(sys.argv[0]).name, *sys.argv[1:]])
     environment["cpus_usable"] = len(os.sched_getaffinity(0))
     out.parent.mkdir(parents=True, exist_ok=True)
-    written = {"title": title, "table": list(rows), **details, "environment": environment}
-    out.write_text(json.dumps(written, indent=2, default=str) + "\n")
+    out.write_text(json.dumps({**found, "environment": environment}, indent=2, default=str) + "\n")
     print(f"written to {out}")
 
 

@@ -77,7 +77,8 @@ def short_trials(folder: Path, repeat: int) -> Path:
 def measured(sweep_file: Path, storage: Path, name: str) -> tuple[dict[str, float], float]:
     """Run a sweep; return the seconds of each row, and the share of idle worker time from search to end in per cent."""
     command = [sys.executable, "-m", "kdsweep", "run", str(sweep_file), "--storage", str(storage), "--name", name]
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(HERE)}
+    places = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": places}
     launched = time.time()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     taken = time.time() - launched

@@ -39,7 +39,8 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(
 EXPORT int cudnnBackendExecute(void* handle, void* plan, void* values) { nullcuda_count("KERNEL cudnn"); return 0; }
 EXPORT int cudnnBackendGetAttribute(void* descriptor, int name, int type, long asked, long* found, void* out) {
     const int is_descriptor = type == 15;
-    const long number = is_descriptor ? 1 : (name != 0 && asked != 0);
+    const int is_note = name == 1303;  // CUDNN_ATTR_ENGINE_NUMERICAL_NOTE: no TF32, or PyTorch would not take the plan
+    const long number = is_descriptor ? 1 : (name != 0 && asked != 0 && !is_note);
     if (found) *found = number;
     if (out && number && !is_descriptor) memset(out, 0, 8);
     return 0;

@@ -16,6 +16,7 @@ from kdsweep import datasets
 from kdsweep.config.augmentation import augment_notes
 from kdsweep.config.chains import resolved
 from kdsweep.config.fitting import SHIPPED, model_faults, source_of
+from kdsweep.config.label_free import with_defaults
 from kdsweep.config.objective import with_modes
 from kdsweep.config.relations import relations
 from kdsweep.config.shapes import Repair, repaired, schema_faults
@@ -115,6 +116,7 @@ def _checked(document: Document) -> SweepSpec:
         faults = list(schema_faults(error, document.values))
         repair = repaired(document.values, error)
     spec, chains = resolved(SweepSpec.model_validate(repair.values))
+    spec = with_defaults(spec)
     faults += chains
     spec = with_absolute_paths(spec)
     try:

@@ -31,8 +31,10 @@ def batch_note(spec: SweepSpec, images: int) -> str:
 
 
 def images_line(spec: SweepSpec) -> str:
-    """Return how many images students learn from; empty without unlabelled ones."""
+    """Return how many images students learn from; empty if all are labelled."""
     info = dataset_info(spec)
+    if spec.label_free:
+        return f"trains on {labelled_images(spec):,} images, none of them labelled"
     folder = spec.dataset.unlabelled_images(info.input_shape) if spec.dataset.unlabelled else None
     if folder is None:
         return ""

@@ -33,17 +33,17 @@ def _inspect(source: Source) -> DatasetInfo:
     splits = tuple(split for split in SPLITS if os.path.isdir(root / split))
     if "train" not in splits:
         raise DataError(f"{root}: train/ is missing; accepted: a dataset.root laid out as {LAYOUT}")
-    classes = _classes(root / "train")
+    classes = folders_in(root / "train")
     if len(classes) < 2:
         found = f"only the class folder {classes[0]!r}" if classes else "no class folders"
         raise DataError(f"{root / 'train'}: {found}; accepted: at least 2, laid out as {LAYOUT}")
     for split in splits[1:]:
         _refuse_other_classes(root / split, classes)
-    width, height = _size_of_first(images_in(root / "train" / classes[0]), source.skip_unreadable)
+    width, height = size_of_first(images_in(root / "train" / classes[0]), source.skip_unreadable)
     return DatasetInfo((3, height, width), classes, splits=splits)
 
 
-def _size_of_first(paths: list[Path], skip: bool) -> tuple[int, int]:
+def size_of_first(paths: list[Path], skip: bool) -> tuple[int, int]:
     """Return (width, height) of the first image, or of the first one that can be read."""
     first = next((path for path in paths if not fault_of(path, None, decode=True)), paths[0]) if skip else paths[0]
     with opened(first) as image:
@@ -51,7 +51,7 @@ def _size_of_first(paths: list[Path], skip: bool) -> tuple[int, int]:
 
 
 def _list_files(source: Source, split: str) -> Split:
-    classes = _classes(source.root / "train")
+    classes = folders_in(source.root / "train")
     by_class = [images_in(source.root / split / name) for name in classes]
     if source.skip_unreadable:
         by_class = [_readable(source, paths) for paths in by_class]
@@ -65,18 +65,27 @@ def _readable(source: Source, paths: list[Path]) -> list[Path]:
 
 
 def _check(source: Source, split: str) -> list[str]:
-    classes = (images_in(source.root / split / name) for name in _classes(source.root / "train"))
+    classes = (images_in(source.root / split / name) for name in folders_in(source.root / "train"))
     return [fault for paths in classes for fault in _faults(source, paths) if fault]
 
 
 def _faults(source: Source, paths: list[Path]) -> list[str]:
-    """Return why each file of one class cannot be read; empty strings for files that can be read.
+    _, height, width = _inspect(source).input_shape
+    return faults_of(source, paths, (width, height))
+
+
+def faults_of(source: Source, paths: list[Path], first: tuple[int, int]) -> list[str]:
+    """Return why each file cannot be read; empty strings for files that can be read.
+
+    Args:
+        source: Where the data set is stored.
+        paths: Files, of one class if there are classes.
+        first: Width and height of the first image.
 
     Raises:
         DataError: If unreadable files are to be skipped, and no file would be left.
     """
-    _, height, width = _inspect(source).input_shape
-    size = None if source.resize else (width, height)
+    size = None if source.resize else first
     faults = [""] * len(paths)
 
     def check(index: int) -> None:
@@ -89,7 +98,12 @@ def _faults(source: Source, paths: list[Path]) -> list[str]:
     return faults
 
 
-def _read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Read an image as uint8 [3, H, W] of that shape.
+
+    Raises:
+        DataError: If it cannot be read, or has another size and is not resized.
+    """
     _, height, width = shape
     with opened(Path(path)) as image:
         if not resize and image.size != (width, height):
@@ -102,27 +116,46 @@ def _read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[n
 
 def _read(source: Source, split: str) -> Split:
     _, height, width = _inspect(source).input_shape
-    shape = (3, source.resize or height, source.resize or width)
     paths, labels = _list_files(source, split)
+    return Split(decoded(source, split, paths, (height, width)), labels)
+
+
+def decoded(source: Source, split: str, paths: NDArray[np.str_], first: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read images as uint8 [N, 3, H, W].
+
+    Args:
+        source: Where the data set is stored.
+        split: Name of the split in error messages.
+        paths: Files.
+        first: Height and width of the first image.
+
+    Raises:
+        DataError: If one cannot be read, or memory does not suffice.
+    """
+    shape = (3, source.resize or first[0], source.resize or first[1])
     images = room(len(paths), shape, source.root / split)
 
     def read(index: int) -> None:
-        images[index] = _read_file(paths[index], source.resize, shape)
+        images[index] = read_file(paths[index], source.resize, shape)
 
     in_threads(read, len(paths))
-    return Split(images, labels)
+    return images
 
 
 def _content(source: Source, split: str) -> list[str]:
-    """Hash each file of a split; names and modification times do not matter, only the order."""
     paths, labels = _list_files(source, split)
+    return [f"{found}-{label}" for found, label in zip(hashed(source, paths), labels, strict=True)]
+
+
+def hashed(source: Source, paths: NDArray[np.str_]) -> list[str]:
+    """Hash files; names and modification times do not matter, only the order."""
     found = [""] * len(paths)
     hashes = FileHashes(source.hashes)
 
     def read(index: int) -> None:
-        found[index] = f"{hashes.of(Path(paths[index]))}-{labels[index]}"
+        found[index] = hashes.of(Path(paths[index]))
 
-    with listing(source.root / split):
+    with listing(source.root):
         in_threads(read, len(paths))
     hashes.save()
     return found
@@ -141,14 +174,15 @@ def room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.ui
         raise DataError(f"{folder}: {found}, and this machine has {there / 1e9:.1f} GB; {remedy}") from error
 
 
-def _classes(folder: Path) -> tuple[str, ...]:
+def folders_in(folder: Path) -> tuple[str, ...]:
+    """List the names of the folders in a folder, sorted."""
     with listing(folder):
         names = [name for name in os.listdir(folder) if _shows(name) and (folder / name).is_dir()]
     return tuple(sorted(names))
 
 
 def _refuse_other_classes(folder: Path, classes: tuple[str, ...]) -> None:
-    found = _classes(folder)
+    found = folders_in(folder)
     missing, foreign = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
     said = [f"lacks {_some(missing)}"] * bool(missing) + [f"train/ lacks {_some(foreign)}"] * bool(foreign)
     if said:
@@ -209,7 +243,7 @@ register(
         _inspect,
         _read,
         list_files=_list_files,
-        read_file=_read_file,
+        read_file=read_file,
         content=_content,
         check=_check,
     )

@@ -30,7 +30,7 @@ from kdsweep.storage.following import discard
 from kdsweep.tune.lease import device_name, leased_device, warm_workbench
 from kdsweep.worker import gpu, latency, probe, process
 from kdsweep.worker.guarded import GuardedRun, prepare
-from kdsweep.worker.measures import agreement, not_measured, sizes, speed, tested
+from kdsweep.worker.measures import agreement, metrics_of, not_measured, sizes, speed, tested
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
 
@@ -258,7 +258,12 @@ class ScoreTeacher(Work):
         self._place.fetch()
         for name in bench.spec.teacher_names:
             sweep = self._place.sweep.of_teacher(name)
-            write_json(sweep.teacher_test, tested(bench, bench.taught_by(name).teacher.model))
+            measured = tested(bench, bench.taught_by(name).teacher.model)
+            if bench.spec.label_free:  # it agrees with itself; the accuracy is left
+                measured = {
+                    key: measured[key] for key in measured if key.removeprefix("test_") not in metrics_of(bench)
+                }
+            write_json(sweep.teacher_test, measured)
         yield Report("test_scored", True, pause=True)
 
 

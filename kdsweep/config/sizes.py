@@ -40,7 +40,7 @@ def images_line(spec: SweepSpec) -> str:
         return ""
     labelled = labelled_images(spec)
     known = f"{labelled:,} labelled" if labelled else f"the labelled images of {spec.dataset.name}"
-    return f"trains on {known} + {len(folder.paths()):,} unlabelled images"
+    return f"trains on {known} + {folder.count():,} unlabelled images"
 
 
 def labelled_images(spec: SweepSpec) -> int:
@@ -55,4 +55,4 @@ def training_images(spec: SweepSpec) -> int:
     if not labelled or spec.dataset.unlabelled is None:
         return labelled
     folder = spec.dataset.unlabelled_images(dataset_info(spec).input_shape)
-    return labelled + (len(folder.paths()) if folder else 0)
+    return labelled + (folder.count() if folder else 0)

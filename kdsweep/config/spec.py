@@ -22,6 +22,7 @@ from kdsweep.search.space import SearchSpace
 from kdsweep.search.stopping.asha import ASHA
 from kdsweep.search.students import of_label
 from kdsweep.section import Count, Rate, Section, Weight
+from kdsweep.sources import user_objects
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
@@ -309,7 +310,8 @@ class SweepSpec(Section):
         models = (teachers or {"teacher": self.teacher.model}) | (
             {"student": self.student.model} if self.student else {}
         )
-        return {role: name for role, name in models.items() if is_given(name)}
+        methods = {f"methods.{name.partition(':')[2]}": name for name in sorted(user_objects(self.space))}
+        return {role: name for role, name in (models | methods).items() if is_given(name)}
 
     @property
     def sweep_dir(self) -> SweepDir:

@@ -98,7 +98,7 @@ def _unlabelled_faults(spec: DatasetSpec, info: DatasetInfo) -> Iterator[tuple[t
     try:
         folder = spec.unlabelled_images(info.input_shape)
         lines = folder.unreadable() if folder else []
-        if folder and spec.skip_unreadable:
+        if folder and spec.skip_unreadable and not folder.is_array:
             folder.paths()
             return
     except InputError as error:

@@ -45,9 +45,15 @@ class SpecError(InputError):
         KdsweepError.__init__(self, "\n".join(self.faults))
 
     def renamed(self, names: Mapping[str, str]) -> SpecError:
-        """Return the error with other names for the keys that the faults begin with."""
+        """Return the error with other names for the keys, or parts of them, that the faults begin with."""
+
+        def named(key: str) -> str:
+            known = (old for old in names if key == old or key.startswith(f"{old}."))
+            old = max(known, key=len, default="")
+            return names[old] + key.removeprefix(old) if old else key
+
         parts = (fault.partition(":") for fault in self.faults)
-        return SpecError([f"{names.get(key, key)}{colon}{rest}" for key, colon, rest in parts])
+        return SpecError([f"{named(key)}{colon}{rest}" for key, colon, rest in parts])
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[str, ...]]]:
         return type(self), (self.faults,)

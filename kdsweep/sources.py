@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import re
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from kdsweep.registry import is_given, load_user_object
 from kdsweep.seeds import digest_of
 
+_KNOWN = ("builtins", "kdsweep", "torch", "typing", "abc")  # packages whose classes are not the user's own
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -32,15 +35,35 @@ def source_digest(name: str) -> str:
     """Hash the module of `package.module:attribute`, and the modules of the same directory that it imports.
 
     Returns:
-        The digest; empty if the module belongs to an installed package, or for an object of the running program, whose
-        name identifies it.
+        The digest; of a class that the program gave, that of its source. Empty if the module belongs to an installed
+        package, or for a model of the running program, whose name identifies it.
 
     Raises:
         UnknownNameError: If the object cannot be imported.
     """
+    if is_given(name):
+        return _digest_of_class(load_user_object(name, "object"))
     files = source_files(name)
     hashes = {path: hashlib.sha256(file.read_bytes()).hexdigest() for path, file in files.items()}
     return digest_of(hashes) if hashes else ""
+
+
+def _digest_of_class(found: object) -> str:
+    """Hash the source of a class and of its own bases; empty for anything else."""
+    if not inspect.isclass(found):
+        return ""
+    return digest_of([_source_of(cls) for cls in found.__mro__ if cls.__module__.partition(".")[0] not in _KNOWN])
+
+
+def _source_of(cls: type) -> list[str]:
+    """Return the source of a class, or where a notebook defines it, of its functions."""
+    with suppress(OSError, TypeError):
+        return [inspect.getsource(cls)]
+    sources = [cls.__qualname__]
+    for value in vars(cls).values():
+        with suppress(OSError, TypeError):
+            sources.append(inspect.getsource(value))
+    return sources
 
 
 def source_files(name: str) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class Graduate:
         weights: Its weights.
         class_names: The classes in the order of its logits.
         normalize: `dataset.normalize` of its own sweep; empty if that is not known.
+        mean: The mean of each channel with which it normalises images; empty if it takes no images.
+        std: The standard deviation, likewise.
     """
 
     model: str
@@ -40,6 +42,8 @@ class Graduate:
     weights: Path
     class_names: tuple[str, ...]
     normalize: str
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -108,7 +112,8 @@ def _exported(place: str) -> Graduate:
             raise InputError(f"{place}: its student has a head of its own; accepted: students of other methods")
         names, model, options = tuple(map(str, config["class_names"])), str(config["model"]), dict(config["options"])
         normalize = str((config.get("dataset") or {}).get("normalize", ""))
-        return Graduate(model, float(config["width"]), options, folder / "model.safetensors", names, normalize)
+        width, file = float(config["width"]), folder / "model.safetensors"
+        return Graduate(model, width, options, file, names, normalize, *_statistics(config))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{place}: config.json cannot be read: {type(error).__name__}: {error}") from error
 
@@ -120,7 +125,8 @@ def _of_sweep(sweep: SweepDir, trial: str) -> Graduate:
     try:
         trials = pd.read_parquet(sweep.trials_frame)
         confirmed = pd.read_parquet(sweep.confirmed_frame) if sweep.confirmed_frame.is_file() else pd.DataFrame()
-        names = tuple(map(str, json.loads(sweep.data.read_text(encoding="utf-8"))["class_names"]))
+        data = json.loads(sweep.data.read_text(encoding="utf-8"))
+        names, statistics = tuple(map(str, data["class_names"])), _statistics(data)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{sweep.root}: has no results yet; let the sweep finish, or resume it") from error
     kept = trials[[sweep.trial(str(key)).best.is_file() for key in trials["trial"]]]
@@ -131,7 +137,12 @@ def _of_sweep(sweep: SweepDir, trial: str) -> Graduate:
     config = json.loads(kept.set_index("trial").loc[key, "config"])
     student = spec.student_of(config)
     best, normalize = sweep.trial(key).best, spec.dataset.normalize
-    return Graduate(student.model, float(config["width"]), student.options, best, names, normalize)
+    return Graduate(student.model, float(config["width"]), student.options, best, names, normalize, *statistics)
+
+
+def _statistics(described: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean, std = (tuple(map(float, described.get(name) or ())) for name in ("mean", "std"))
+    return mean, std
 
 
 def _best(kept: Any, confirmed: Any, spec: SweepSpec) -> str:

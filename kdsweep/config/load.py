@@ -6,7 +6,7 @@ checked only when all of those pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kdsweep import datasets
 from kdsweep.config.augmentation import augment_notes
 from kdsweep.config.chains import resolved
 from kdsweep.config.fitting import SHIPPED, model_faults, source_of
+from kdsweep.config.label_free import with_defaults
 from kdsweep.config.objective import with_modes
 from kdsweep.config.relations import relations
 from kdsweep.config.shapes import Repair, repaired, schema_faults
@@ -23,11 +24,12 @@ from kdsweep.config.shipped import sweep_file
 from kdsweep.config.sizes import batch_note, training_files
 from kdsweep.config.spec import SweepSpec, TeacherSpec
 from kdsweep.config.yaml import Document, Keys
-from kdsweep.errors import ModelError, SpecError
+from kdsweep.errors import InputError, ModelError, SpecError
 from kdsweep.models import transformers
 from kdsweep.params import named
-from kdsweep.registry import import_from
+from kdsweep.registry import given, import_from, is_given
 from kdsweep.search.extent import configurations
+from kdsweep.sources import user_objects
 from kdsweep.storage.places import Place
 from kdsweep.tasks import counted
 
@@ -46,25 +48,40 @@ def load_spec(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
     Raises:
         SpecError: With one line per fault: `FILE:LINE: PATH: ...`, or `PATH: ...` for a dict.
     """
-    if isinstance(given, Mapping):
-        document = Document(given)
-    else:
-        path = sweep_file(given)
-        document = Document(path)
-    for dotted, value in (overrides or {}).items():
-        document.override(dotted, value)
-    if document.source:
-        document.values.setdefault("name", path.stem)
-    import_from(str(Path.cwd()))
+    document = _document(given, overrides)
     spec = _checked(document)
     if faults := document.faults(model_faults(spec)):
         raise SpecError(faults)
     return spec.replaced(objective=with_modes(spec))
 
 
+def check_spec(given: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> SweepSpec:
+    """Check what can be checked of a dict before its data set is read: everything but the models.
+
+    Args:
+        given: As for `load_spec`.
+        overrides: As for `load_spec`.
+
+    Raises:
+        SpecError: As from `load_spec`.
+    """
+    return _checked(_document(given, overrides))
+
+
 def notes(spec: SweepSpec) -> list[str]:
     """Return warnings about valid but unlikely settings, such as a space smaller than the number of trials."""
     return [*_file_notes(spec), *_size_notes(spec), *_space_notes(spec), *_group_notes(spec), *augment_notes(spec)]
+
+
+def _document(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None) -> Document:
+    source = given if isinstance(given, Mapping) else sweep_file(given)
+    document = Document(source)
+    for dotted, value in (overrides or {}).items():
+        document.override(dotted, value)
+    if isinstance(source, Path):
+        document.values.setdefault("name", source.stem)
+    import_from(str(Path.cwd()))
+    return document
 
 
 def _size_notes(spec: SweepSpec) -> list[str]:
@@ -115,6 +132,7 @@ def _checked(document: Document) -> SweepSpec:
         faults = list(schema_faults(error, document.values))
         repair = repaired(document.values, error)
     spec, chains = resolved(SweepSpec.model_validate(repair.values))
+    spec = with_defaults(spec)
     faults += chains
     spec = with_absolute_paths(spec)
     try:
@@ -122,9 +140,19 @@ def _checked(document: Document) -> SweepSpec:
     except ModelError as error:
         faults.append((("teacher", "checkpoint"), str(error)))
     faults += [(keys, message) for sections, keys, message in relations(spec) if repair.allows(sections, keys)]
+    faults += _lost_faults(spec)
     if faults:
         raise SpecError(document.faults(faults))
     return spec
+
+
+def _lost_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
+    """Yield the methods of another process, for which the results of its own sweep have a stand-in."""
+    for name in sorted(user_objects(spec.space)):
+        try:
+            _ = given(name) if is_given(name) else None
+        except InputError as error:
+            yield ("space", "method"), str(error)
 
 
 def with_absolute_paths(spec: SweepSpec) -> SweepSpec:

@@ -9,6 +9,7 @@ from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.augmentation import augment_faults
 from kdsweep.config.chains import graduate
 from kdsweep.config.fitting import checkpoint_path, dataset_info, faulty_key, model_faults, source_of
+from kdsweep.config.label_free import label_free_faults
 from kdsweep.config.objective import objective_faults
 from kdsweep.config.several import several_faults
 from kdsweep.config.sizes import subset_fault, training_files
@@ -347,8 +348,8 @@ def _unused_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
 
 def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     yield from _taught_faults(spec, space)
-    for keys, message in unlabelled_faults(spec, space):
-        yield ("space", "dataset"), keys, message
+    for keys, message in (*unlabelled_faults(spec, space), *label_free_faults(spec, space)):
+        yield ("space", "dataset", str(keys[0])), keys, message
     drawn = space.keys()
     for key in spec.scheduler.group_by:
         if key not in drawn:

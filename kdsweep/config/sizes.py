@@ -31,14 +31,16 @@ def batch_note(spec: SweepSpec, images: int) -> str:
 
 
 def images_line(spec: SweepSpec) -> str:
-    """Return how many images students learn from; empty without unlabelled ones."""
+    """Return how many images students learn from; empty if all are labelled."""
     info = dataset_info(spec)
+    if spec.label_free:
+        return f"trains on {labelled_images(spec):,} images, none of them labelled"
     folder = spec.dataset.unlabelled_images(info.input_shape) if spec.dataset.unlabelled else None
     if folder is None:
         return ""
     labelled = labelled_images(spec)
     known = f"{labelled:,} labelled" if labelled else f"the labelled images of {spec.dataset.name}"
-    return f"trains on {known} + {len(folder.paths()):,} unlabelled images"
+    return f"trains on {known} + {folder.count():,} unlabelled images"
 
 
 def labelled_images(spec: SweepSpec) -> int:
@@ -53,4 +55,4 @@ def training_images(spec: SweepSpec) -> int:
     if not labelled or spec.dataset.unlabelled is None:
         return labelled
     folder = spec.dataset.unlabelled_images(dataset_info(spec).input_shape)
-    return labelled + (len(folder.paths()) if folder else 0)
+    return labelled + (folder.count() if folder else 0)

@@ -14,7 +14,7 @@ from kdsweep import tasks
 from kdsweep.config import yaml as document
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.distributions import Config
-from kdsweep.errors import SpecError
+from kdsweep.errors import InputError, SpecError
 from kdsweep.registry import is_given
 from kdsweep.search.augments import ViewSets, view_sets
 from kdsweep.search.section import Objective, ObjectiveSection, SchedulerSection, SearchSection
@@ -22,6 +22,7 @@ from kdsweep.search.space import SearchSpace
 from kdsweep.search.stopping.asha import ASHA
 from kdsweep.search.students import of_label
 from kdsweep.section import Count, Rate, Section, Weight
+from kdsweep.sources import user_objects
 from kdsweep.storage.files import replacing
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
@@ -193,8 +194,17 @@ class SweepSpec(Section):
     @cached_property
     def search_space(self) -> SearchSpace:
         """The parsed `space`, with fixed values for the training settings that it does not search."""
-        space = SearchSpace.parse(self.space).with_default("lr", self.train.lr).beside(self.train)
+        written = {"alpha": 1.0, **self.space} if self.label_free else self.space
+        space = SearchSpace.parse(written).with_default("lr", self.train.lr).beside(self.train)
         return space.with_teachers(tuple(self.teachers))
+
+    @property
+    def label_free(self) -> bool:
+        """Whether no sample has a label: students learn from the teacher alone and are compared with it."""
+        try:
+            return tasks.of(self.dataset).label_free
+        except InputError:
+            return False  # reported as a fault of the data set
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
@@ -300,7 +310,8 @@ class SweepSpec(Section):
         models = (teachers or {"teacher": self.teacher.model}) | (
             {"student": self.student.model} if self.student else {}
         )
-        return {role: name for role, name in models.items() if is_given(name)}
+        methods = {f"methods.{name.partition(':')[2]}": name for name in sorted(user_objects(self.space))}
+        return {role: name for role, name in (models | methods).items() if is_given(name)}
 
     @property
     def sweep_dir(self) -> SweepDir:

@@ -16,18 +16,11 @@ from kdsweep.tasks.image.transforms.written import mixers_of
 
 def unlabelled_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[Keys, str]]:
     """Yield methods and transforms that need a label for each image, as (path, message)."""
-    if spec.dataset.unlabelled is None:
+    if spec.dataset.unlabelled is None or spec.label_free:
         return
-    for method in space.methods():
-        readers = [term for term in methods.terms(method) if methods.get(term).reads_labels]
-        if readers:
-            which = f" in {' and '.join(readers)}" if readers != [method] else ""
-            able = ", ".join(name for name in METHODS if not METHODS[name].reads_labels)
-            yield (
-                ("space", "method"),
-                f"found {method}, which reads labels{which}, and the images of dataset.unlabelled have none; "
-                f"accepted: {able}, or leave out dataset.unlabelled",
-            )
+    yield from label_readers(
+        space, "the images of dataset.unlabelled have none", (), ", or leave out dataset.unlabelled"
+    )
     if all(method == "none" for method in space.methods()):
         message = "found, without a method that distils; accepted: leave it out, plain students need labels"
         yield ("dataset", "unlabelled"), message
@@ -43,6 +36,26 @@ def unlabelled_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[Key
             "other transforms"
         )
         yield ("dataset" if searched is None else "space", "augment"), message
+
+
+def label_readers(
+    space: SearchSpace, why: str, further: tuple[str, ...], otherwise: str = ""
+) -> Iterator[tuple[Keys, str]]:
+    """Yield the methods whose term reads labels, as (path, message).
+
+    Args:
+        space: The space.
+        why: Why that is a fault.
+        further: Names of methods that are not accepted either.
+        otherwise: Text after the accepted methods.
+    """
+    for method in space.methods():
+        readers = [term for term in methods.terms(method) if methods.get(term).reads_labels]
+        if readers:
+            which = f" in {' and '.join(readers)}" if readers != [method] else ""
+            able = ", ".join(name for name in METHODS if not METHODS[name].reads_labels and name not in further)
+            message = f"found {method}, which reads labels{which}, and {why}; accepted: {able}{otherwise}"
+            yield ("space", "method"), message
 
 
 def samples_fault(spec: SweepSpec, task: Task) -> str:

@@ -29,7 +29,7 @@ class Source:
         resize: Target side in pixels (resize the shorter side, then centre-crop); 0 keeps the original size.
         skip_unreadable: Whether files that cannot be read are left out.
         columns: Names of the columns with texts and with labels, in files of texts.
-        classes: Class names in label order, in files of texts; empty sorts them.
+        classes: Class names in label order, of files of texts and of images without labels; empty sorts those of texts.
         hashes: JSON file that remembers the hashes of the data set's files; None remembers nothing.
         objects: The objects of a URI that is streamed, instead of `root`; None for a directory.
     """
@@ -88,6 +88,7 @@ class Dataset:
         from_store: Whether it reads `source.objects`, so that it can be streamed from an object store.
         task: Name of the data set's task, or the user's own `package.module:Class`. A task with samples other than
             images calls `read` itself and checks the result.
+        labelled: Whether its images have labels; otherwise their labels are -1.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Dataset:
     check: Callable[[Source, str], list[str]] | None = None
     from_store: bool = False
     task: str = "image"
+    labelled: bool = True
 
     def describe(self, source: Source) -> DatasetInfo:
         """Describe the data set, with the image size after resizing.
@@ -124,7 +126,7 @@ class Dataset:
         """
         info = self._with_split(source, split)
         where = f"data set {self.name!r}, split {split!r}"
-        images, labels = checked(self.read(source, split), where)
+        images, labels = checked(self.read(source, split), where, least=0 if self.labelled else -1)
         if labels.max() >= len(info.class_names):
             raise DataError(f"{where}: found label {labels.max()}; accepted: 0 to {len(info.class_names) - 1}")
         if source.resize:
@@ -174,8 +176,13 @@ def register(dataset: Dataset) -> Dataset:
     return DATASETS.add(dataset.name, dataset)
 
 
-def checked(split: tuple[Any, Any], where: str) -> Split:
+def checked(split: tuple[Any, Any], where: str, least: int = 0) -> Split:
     """Check that `split` has images [N, C, H, W] and labels [N]; return them as contiguous, writable arrays.
+
+    Args:
+        split: Images and labels.
+        where: Name of the split in error messages.
+        least: The smallest label; -1 stands for none.
 
     Raises:
         DataError: If it does not; the message starts with `where`.
@@ -192,8 +199,8 @@ def checked(split: tuple[Any, Any], where: str) -> Split:
     if images.size == 0:
         found = f"images are of shape {shown(images.shape)}"
         raise DataError(f"{where}: {found}; accepted: at least one image and one pixel")
-    if labels.min() < 0:
-        raise DataError(f"{where}: found label {labels.min()}; accepted: 0 and above")
+    if labels.min() < least:
+        raise DataError(f"{where}: found label {labels.min()}; accepted: {least} and above")
     if labels.max() >= MAX_CLASSES:
         raise DataError(f"{where}: found label {labels.max()}; accepted: class indices below {MAX_CLASSES:,}")
     writable = np.require(images, requirements=("C", "W"))

@@ -40,11 +40,11 @@ def _inspect(source: Source) -> DatasetInfo:
         raise DataError(f"{tree.named('train')}: {found}; accepted: at least 2, laid out as {LAYOUT}")
     for split in splits[1:]:
         _refuse_other_classes(tree, split, classes)
-    width, height = _size_of_first(tree, tree.images("train", classes[0]), source.skip_unreadable)
+    width, height = size_of_first(tree, tree.images("train", classes[0]), source.skip_unreadable)
     return DatasetInfo((3, height, width), classes, splits=splits)
 
 
-def _size_of_first(tree: Tree, images: list[str], skip: bool) -> tuple[int, int]:
+def size_of_first(tree: Tree, images: list[str], skip: bool) -> tuple[int, int]:
     """Return (width, height) of the first image, or of the first one that can be read."""
     readable = (one for one in images if not (skip and tree.faults([one], None, decode=True)[0]))
     with tree.opened(next(readable, images[0])) as image:
@@ -72,13 +72,23 @@ def _check(source: Source, split: str) -> list[str]:
 
 
 def _faults(source: Source, tree: Tree, images: list[str]) -> list[str]:
-    """Return why each file of one class cannot be read; empty strings for files that can be read.
+    _, height, width = _inspect(source).input_shape
+    return faults_of(source, tree, images, (width, height))
+
+
+def faults_of(source: Source, tree: Tree, images: list[str], first: tuple[int, int]) -> list[str]:
+    """Return why each file cannot be read; empty strings for files that can be read.
+
+    Args:
+        source: Where the data set is stored.
+        tree: Its folder.
+        images: Files, of one class if there are classes.
+        first: Width and height of the first image.
 
     Raises:
         DataError: If unreadable files are to be skipped, and no file would be left.
     """
-    _, height, width = _inspect(source).input_shape
-    faults = tree.faults(images, None if source.resize else (width, height), decode=source.skip_unreadable)
+    faults = tree.faults(images, None if source.resize else first, decode=source.skip_unreadable)
     if source.skip_unreadable and all(faults):
         raise DataError(
             f"{Path(images[0]).parent}: none of the {len(images)} images can be read; accepted: at least one"
@@ -86,7 +96,12 @@ def _faults(source: Source, tree: Tree, images: list[str]) -> list[str]:
     return faults
 
 
-def _read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Read an image as uint8 [3, H, W] of that shape.
+
+    Raises:
+        DataError: If it cannot be read, or has another size and is not resized.
+    """
     _, height, width = shape
     with opened(Path(path)) as image:
         if not resize and image.size != (width, height):
@@ -99,15 +114,30 @@ def _read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[n
 
 def _read(source: Source, split: str) -> Split:
     _, height, width = _inspect(source).input_shape
-    shape = (3, source.resize or height, source.resize or width)
     paths, labels = _list_files(source, split)
+    return Split(decoded(source, split, paths, (height, width)), labels)
+
+
+def decoded(source: Source, split: str, paths: NDArray[np.str_], first: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read images as uint8 [N, 3, H, W].
+
+    Args:
+        source: Where the data set is stored.
+        split: Name of the split in error messages.
+        paths: Files.
+        first: Height and width of the first image.
+
+    Raises:
+        DataError: If one cannot be read, or memory does not suffice.
+    """
+    shape = (3, source.resize or first[0], source.resize or first[1])
     images = room(len(paths), shape, source.root / split)
 
     def read(index: int) -> None:
-        images[index] = _read_file(paths[index], source.resize, shape)
+        images[index] = read_file(paths[index], source.resize, shape)
 
     in_threads(read, len(paths))
-    return Split(images, labels)
+    return images
 
 
 def _content(source: Source, split: str) -> list[str]:
@@ -149,7 +179,7 @@ register(
         _inspect,
         _read,
         list_files=_list_files,
-        read_file=_read_file,
+        read_file=read_file,
         content=_content,
         check=_check,
         from_store=True,

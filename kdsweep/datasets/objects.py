@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kdsweep.datasets.base import MAX_CLASSES, shown
 from kdsweep.datasets.stored import DESCRIPTION, STORED
+from kdsweep.datasets.unlabelled import SAMPLES
 from kdsweep.errors import DataError
 from kdsweep.storage.arrays import ArrayWriter, has_array
 from kdsweep.storage.files import write_json
@@ -74,6 +75,91 @@ def store(splits: Mapping[str, Any], folder: Path, tell: Callable[[int, int, str
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     raise AssertionError("every sample is a tensor")
+
+
+def described(splits: Mapping[str, Any], folder: Path) -> StoredObjects:
+    """Check the data sets by their first samples, and describe them as `store` would, without storing any sample.
+
+    Args:
+        splits: As for `store`.
+        folder: Where the description is written.
+
+    Raises:
+        DataError: As `store` does, for what the first samples show.
+    """
+    for split, data in splits.items():
+        _check(split, data)
+    first = _sample(splits["train"], "train", 0)[0]
+    try:
+        kind, shape = "image", _pixels(first).shape
+    except _NotPixelsError:
+        kind, shape = ("tensors" if _is_floating(first) else "integers"), first.shape
+    names = _class_names(splits["train"], 2)
+    write_json(folder / DESCRIPTION, {"input_shape": shape, "class_names": names, "splits": list(splits)})
+    return StoredObjects(STORED[kind], folder)
+
+
+def store_unlabelled(
+    data: Any, folder: Path, tell: Callable[[int, int, str], None] = lambda *_: None, most: int = 0
+) -> Path:
+    """Read images without labels once and store them for `datasets.unlabelled`, unless they are stored already.
+
+    Args:
+        data: A map-style data set of images, or of pairs whose first part is an image.
+        folder: Directory of all stored data sets.
+        tell: As for `store`.
+        most: Number of images to read; 0 reads all.
+
+    Returns:
+        Their directory.
+
+    Raises:
+        DataError: If it is not a map-style data set of images of 8 bits and of one shape, or a transform is random.
+    """
+    images = _Images(data, most)
+    _check("unlabelled", images)
+    partial = folder / f".{os.getpid()}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    hashed, shape, done = hashlib.sha256(b"unlabelled"), (), 0
+    writer = ArrayWriter(partial / SAMPLES)
+    try:
+        for samples, _ in _batches(images, "unlabelled", "image"):
+            shape = shape or samples.shape[1:]
+            if samples.shape[1:] != shape:
+                found = f"found shape {shown(samples.shape[1:])} after {shown(shape)}"
+                raise DataError(f"unlabelled: {found}; accepted: images of one shape (add a resize to the transform)")
+            done += len(samples)
+            tell(done, len(images), "unlabelled images read")
+            writer.append_array(samples)
+            hashed.update(np.ascontiguousarray(samples).data)
+        writer.close()
+        root = folder / f"unlabelled-{hashed.hexdigest()[:16]}"
+        if not has_array(root / SAMPLES):
+            shutil.rmtree(root, ignore_errors=True)
+            partial.replace(root)
+        return root
+    except _NotPixelsError:
+        raise DataError("unlabelled: found samples that are no images of 8 bits; accepted: such images") from None
+    finally:
+        writer.discard()
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+class _Images:
+    """A map-style data set of images, as one of labelled samples: a label, if there is one, does not count."""
+
+    def __init__(self, data: Any, most: int):
+        self._data, self._most = data, most
+        if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+            found = f"a {type(data).__name__} without len() or [index]"
+            raise DataError(f"unlabelled: found {found}; accepted: a map-style data set of images")
+
+    def __len__(self) -> int:
+        return min(len(self._data), self._most or len(self._data))
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        item = self._data[index]
+        return (item[0] if isinstance(item, tuple | list) and item else item), 0
 
 
 def _check(split: str, data: Any) -> None:

@@ -79,6 +79,9 @@ class DatasetSpec(Section):
         download: Whether missing files may be downloaded.
         normalize: Normalise with the mean and standard deviation of the data set or of ImageNet, or not at all
             (pixels in 0..1).
+        mean: Mean of each channel of images in 0..1, instead of the data set's own.
+        std: Standard deviation of each channel, likewise.
+        classes: Class names in the order of the teacher's logits, for images without labels.
         unlabelled: Further training images without classes, from which students learn by distillation alone.
         text: How texts are read; for data sets of texts.
     """
@@ -94,6 +97,9 @@ class DatasetSpec(Section):
     skip_unreadable: bool = False
     download: bool = True
     normalize: Literal["dataset", "imagenet", "none"] = "dataset"
+    mean: list[float] = Field(default_factory=list)
+    std: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
+    classes: list[str] = Field(default_factory=list)
     unlabelled: UnlabelledSection | None = None
     text: TextSection = TextSection()
 
@@ -114,7 +120,7 @@ class DatasetSpec(Section):
             self.resize,
             self.skip_unreadable,
             (self.text.text_column, self.text.label_column),
-            tuple(self.text.classes),
+            tuple(self.classes or self.text.classes),
             hashes,
             listing_of(place, "data set") if streamed else None,
         )

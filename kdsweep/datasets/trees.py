@@ -31,8 +31,8 @@ class Tree(Protocol):
     def folders(self, split: str) -> tuple[str, ...]:
         """Return the names of the folders in a split, sorted, without hidden ones."""
 
-    def images(self, split: str, name: str) -> list[str]:
-        """List the images of a class, sorted by path.
+    def images(self, *parts: str) -> list[str]:
+        """List the images in a folder below, such as a class of a split, sorted by path.
 
         Raises:
             DataError: If there are none, or the folder cannot be read.
@@ -78,9 +78,9 @@ class LocalTree:
             names = [name for name in os.listdir(folder) if _shows(name) and (folder / name).is_dir()]
         return tuple(sorted(names))
 
-    def images(self, split: str, name: str) -> list[str]:
-        """List the paths of a class."""
-        return [str(path) for path in images_in(self._root / split / name)]
+    def images(self, *parts: str) -> list[str]:
+        """List the paths of a folder."""
+        return [str(path) for path in images_in(self._root.joinpath(*parts))]
 
     def opened(self, image: str) -> AbstractContextManager[Image.Image]:
         """Open the file."""
@@ -139,8 +139,9 @@ class StreamedTree:
         """Return the second parts of the names in a split."""
         return tuple(sorted(self._by_class.get(split, ())))
 
-    def images(self, split: str, name: str) -> list[str]:
-        """List the references of a class."""
+    def images(self, *parts: str) -> list[str]:
+        """List the references of a class; parts are its split and its name."""
+        split, name = parts
         found = [one for one in self._by_class[split][name] if one.suffix.lower() in SUFFIXES]
         if not found:
             raise no_images(self.named(split, name))

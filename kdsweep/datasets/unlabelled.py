@@ -1,6 +1,7 @@
 """A folder of images without classes, beside a data set: students learn from them by distillation alone.
 
 The images are of the formats that `image_folder` reads, in any subfolders, and become images of the data set's shape.
+Or the folder is one that kdsweep.sweep wrote: an array of images of that shape.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kdsweep.datasets.base import shown
 from kdsweep.datasets.image_folder import room
-from kdsweep.datasets.images import fault_of, in_threads, opened, pixels
+from kdsweep.datasets.images import fault_of, in_threads, opened, pixels, resized
 from kdsweep.datasets.trees import images_in, listing
 from kdsweep.errors import DataError
+from kdsweep.storage.arrays import array_shape, has_array, read_array
 from kdsweep.storage.hashes import FileHashes
+
+SAMPLES = "unlabelled_samples.bin"  # what kdsweep.sweep writes
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,19 @@ class Unlabelled:
     shape: tuple[int, int, int]
     resize: int = 0
     skip_unreadable: bool = False
+
+    @property
+    def is_array(self) -> bool:
+        """Whether kdsweep.sweep wrote it."""
+        return has_array(self.root / SAMPLES)
+
+    def count(self) -> int:
+        """Return the number of images, without those that are left out.
+
+        Raises:
+            DataError: If there are none.
+        """
+        return array_shape(self.root / SAMPLES)[0] if self.is_array else len(self.paths())
 
     def paths(self) -> list[Path]:
         """List the files, without those that are left out.
@@ -54,7 +72,12 @@ class Unlabelled:
         Raises:
             DataError: If there are no files.
         """
-        return [fault for fault in self._faults(self._every()) if fault]
+        if not self.is_array:
+            return [fault for fault in self._faults(self._every()) if fault]
+        found = tuple(array_shape(self.root / SAMPLES)[1:])
+        if self.resize or found == self.shape:
+            return []
+        return [f"unlabelled images are of shape {shown(found)}, but the others are {shown(self.shape)}"]
 
     def read(self) -> NDArray[np.uint8]:
         """Read the images, [N, C, H, W].
@@ -62,6 +85,9 @@ class Unlabelled:
         Raises:
             DataError: If one cannot be read.
         """
+        if self.is_array:
+            images = read_array(self.root / SAMPLES)
+            return resized(images, self.resize) if self.resize else images
         paths = self.paths()
         images = room(len(paths), self.shape, self.root)
 
@@ -78,6 +104,8 @@ class Unlabelled:
         Args:
             hashes: JSON file that remembers the hashes.
         """
+        if self.is_array:  # its name is the hash of its content
+            return [self.root.name]
         paths, known = self.paths(), FileHashes(hashes)
         found = [""] * len(paths)
 

@@ -11,9 +11,10 @@ from typing import Any
 from kdsweep.errors import MethodError, did_you_mean
 from kdsweep.lazy import nn, torch
 from kdsweep.methods.base import HEADS, METHODS, Method, Outputs, Shape, Shapes, Temperature, register
+from kdsweep.methods.given import Lost
 from kdsweep.methods.sum import MethodSum
 from kdsweep.params import Param
-from kdsweep.registry import is_user_object, load_user_object
+from kdsweep.registry import is_lost, is_user_object, load_user_object
 
 __all__ = [
     "HEADS",
@@ -45,12 +46,12 @@ def terms(name: str) -> tuple[str, ...]:
 
 
 def get(name: str) -> type[Method]:
-    """Return the class of a single method, not a sum.
+    """Return the class of a single method, not a sum; a stand-in for one that another process was given.
 
     Raises:
         UnknownNameError: If there is no such method; the message suggests the closest name.
     """
-    return METHODS.find(name)
+    return Lost if is_lost(name) else METHODS.find(name)
 
 
 def create(name: str, student: Outputs, teacher: Outputs, **params: Any) -> Method:

@@ -104,8 +104,8 @@ class Method(Declared):
     to buffers, or turn these parameters into Python numbers; `advance` must not read them. A subclass does not inherit
     `stacks`.
 
-    A method whose term depends on the labels says so in `reads_labels`. It is refused with `dataset.unlabelled`, whose
-    samples have the label -1.
+    A method whose term depends on the labels says so in `reads_labels`. It is refused where samples have none, and the
+    label -1.
 
     `needs` is a set of: `logits`, `embedding`, `features` (every stage map), `stage:I` (one stage map; negative
     indices count from the end) and `attention` (every stage map reduced by `attention_map` to [B, 1, H, W]).

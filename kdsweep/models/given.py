@@ -51,6 +51,11 @@ class GivenFactory:
         return self.factory(**{name: values[name] for name in self._takes})
 
     @property
+    def counts_classes(self) -> bool:
+        """Whether the function takes the number of classes."""
+        return "num_classes" in self._takes
+
+    @property
     def has_width(self) -> bool:
         """Whether the function takes a width."""
         return "width" in self._takes

@@ -12,6 +12,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from kdsweep import tasks
 from kdsweep.errors import printable
 from kdsweep.registry import OBJECTS, is_given
+from kdsweep.results.agreement import NO_GAIN
 from kdsweep.results.confirmed import judged_seeds, verdict_of
 from kdsweep.results.standalone import stands_alone
 from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig
@@ -20,10 +21,17 @@ from kdsweep.tasks.image.transforms.written import text_of
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.training.section import TrainSpec
 
+OF_LABELS = ("task_loss", "label_smoothing")  # settings of the loss on the labels
 _AVERAGED = (
     "These weights, and the statistics of batch normalisation, are an exponential moving average over training (decay "
     "{decay:g} at each step); all scores are the average's."
 )
+
+
+_AGREEMENT = {
+    "val_agreement": "Agreement is the share of images that student and teacher put into the same class.",
+    "val_divergence": "Divergence is the mean Kullback-Leibler divergence of the student from the teacher, in nats.",
+}
 
 
 def card(config: StudentConfig) -> str:
@@ -33,6 +41,8 @@ def card(config: StudentConfig) -> str:
     used = {
         key: value for key, value in train.model_dump(exclude={"cohort"}).items() if key not in train.unused()
     } | searched
+    if config.label_free:
+        used = {key: value for key, value in used.items() if key not in OF_LABELS}
     if "augment" not in used:
         used = {"augment": text_of(config.dataset.get("augment", "none"))} | used
     if config.dataset.get("views"):
@@ -44,15 +54,20 @@ def card(config: StudentConfig) -> str:
     ((column, value),) = config.measured.items()
     metric = column.removeprefix("val_")
     rows = [f"| validation (selected by) | {shown(column, value)} |"]
-    start = ""
+    start, label_free = "", config.label_free
     if config.confirmed:
         rows += _confirmed_rows(config.confirmed, metric, plain=config.settings.get("method") == PLAIN)
         norm = config.confirmed["first_layer_norm"]
         start = f"\nNorm of the first layer before training: {norm:.4f} (first fresh seed, equal for the plain twin).\n"
+        start = "" if label_free else start
     skipped = f"\nUnreadable images were left out: {tasks.counted(config.skipped)}.\n" if config.skipped else ""
     unlabelled = ""
     if config.unlabelled and config.settings.get("method") != PLAIN:
-        unlabelled = f"\nIt also learnt from {config.unlabelled:,} images without labels, from the teacher alone.\n"
+        also = "learnt" if label_free else "also learnt"
+        unlabelled = f"\nIt {also} from {config.unlabelled:,} images without labels, from the teacher alone.\n"
+    compared = f"| teacher, validation | {shown(column, teacher.get(column, float('nan')))} |\n"
+    if label_free:
+        compared = f"\n{_AGREEMENT[column]} {NO_GAIN}.\n"
     smaller = f", {1 - config.size_mb / teacher['size_mb']:.2%} smaller than its teacher" if teacher else ""
     return f"""---
 {_metadata(config)}---
@@ -79,8 +94,7 @@ the logits: {", ".join(_text(name) for name in config.class_names)}.
 | measured on | {metric.replace("_", " ")} |
 |---|---|
 {chr(10).join(rows)}
-| teacher, validation | {shown(column, teacher.get(column, float("nan")))} |
-
+{compared}
 ## How it was trained
 
 Teacher: {_text(str(teacher.get("model", "unknown")))} ({_text(str(teacher.get("origin", "")))}), \

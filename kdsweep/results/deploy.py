@@ -234,7 +234,8 @@ def _metrics(
     if "test" in dataset_named(spec.name).describe(source).splits:
         splits["test"] = task.exported_split(spec, config.seed, "test")
     measured: dict[str, float] = {}
-    for split, samples in splits.items():
+    labelled = {split: samples for split, samples in splits.items() if int(samples.labels.min()) >= 0}
+    for split, samples in labelled.items():
         for prefix, model in (("", run), ("float_", student)):
             found = evaluate(model, samples, task.measured((), len(config.class_names)))
             measured |= {f"{prefix}{split}_{name}": value for name, value in found.items()}

@@ -54,7 +54,8 @@ class Chosen:
     Attributes:
         key: The trial's key.
         config: The configuration.
-        twin: The same settings without distillation; None for a plain student, which is not compared with itself.
+        twin: The same settings without distillation; None for a plain student, which is not compared with itself, and
+            if no sample has a label.
         tuned: The best complete plain trial of the same width in the sweep; None if there is none, and for a plain
             student.
         group: Name of its group; each group has a winner.
@@ -67,10 +68,18 @@ class Chosen:
     group: str = ""
 
     @classmethod
-    def of(cls, key: str, config: Config, tuned: Config | None, group: str = "") -> Chosen:
-        """Add the plain students with which a configuration is compared."""
-        plain = is_plain(config)
-        return cls(key, config, None if plain else plain_twin(config), None if plain else tuned, group)
+    def of(cls, key: str, config: Config, tuned: Config | None, group: str = "", alone: bool = False) -> Chosen:
+        """Add the plain students with which a configuration is compared.
+
+        Args:
+            key: The trial's key.
+            config: The configuration.
+            tuned: The tuned plain student, if there is one.
+            group: Name of its group.
+            alone: Whether there are no plain students, because no sample has a label.
+        """
+        alone = alone or is_plain(config)
+        return cls(key, config, None if alone else plain_twin(config), None if alone else tuned, group)
 
     @property
     def baselines(self) -> dict[str, Config]:

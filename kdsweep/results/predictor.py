@@ -37,6 +37,8 @@ SHRUNK = 160
 
 def wanted(results: Results) -> bool:
     """Whether predictions are missing or outdated and the weights of the best confirmed student are there."""
+    if results.spec.label_free:
+        return False  # no image has a class to compare with
     return bool(results.predictions.empty and any(_is_there(model) for model in models_of(results)[:1]))
 
 

@@ -148,6 +148,12 @@ class StudentConfig(BaseModel):
         return tasks.get(self.task).described_input(self.model_dump(include={"input_shape", "vocabulary", "padding"}))
 
     @property
+    def label_free(self) -> bool:
+        """Whether it learnt from images without labels alone; its measure is then the agreement with its teacher."""
+        name = str(self.dataset.get("name"))
+        return name in datasets.DATASETS and not datasets.DATASETS[name].labelled
+
+    @property
     def measured(self) -> dict[str, float]:
         """Value of the objective on the validation split, by its column `val_NAME`."""
         return dict(self.__pydantic_extra__)
@@ -328,6 +334,11 @@ def evaluate_student(
                 f"dataset {spec.name!r}: class {index} is {found_name!r}; accepted: {own_name!r}, as in training"
             )
     samples = task.exported_split(spec, config.seed, split)
+    if int(samples.labels.min()) < 0:
+        raise DataError(
+            f"dataset {spec.name!r}: split {split!r} has no labels, so there is nothing to compare with; accepted: a "
+            "labelled one, such as --dataset image_folder --root DIR"
+        )
     metrics = task.measured((), len(config.class_names))
     measured = evaluate(model.to(memory_format=torch.channels_last), samples, metrics)
     return {"student": str(student), "dataset": spec.name, "split": split, task.noun: len(samples), **measured}

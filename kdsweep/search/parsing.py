@@ -11,7 +11,7 @@ from kdsweep.distributions import Choice, Constant, Distribution, RandInt, Unifo
 from kdsweep.errors import InputError, UnknownNameError, did_you_mean
 from kdsweep.methods.base import TEMPERATURE
 from kdsweep.params import SWITCH, Parts
-from kdsweep.registry import is_user_object
+from kdsweep.registry import is_lost, is_user_object
 from kdsweep.search.augments import parse_augments
 from kdsweep.search.students import WIDTHS, Fault, Student, parse_students
 from kdsweep.section import MOST_EPOCHS
@@ -191,7 +191,9 @@ def _parse_own(term: str, written: object, faults: list[Fault]) -> dict[str, Dis
         return {}
     own: dict[str, Distribution] = {}
     for key, value in written.items():
-        if key not in params:
+        if is_lost(term):  # what its class accepts was checked when the sweep began
+            own[key] = distributions.parse(value)
+        elif key not in params:
             faults.append(((term, key), f"unknown parameter {key!r} of {term}; {did_you_mean(key, params)}"))
         else:
             _parse_one((term, key), value, params[key].valid, own, faults)

@@ -15,6 +15,7 @@ from kdsweep import distributions, methods
 from kdsweep.distributions import Choice, Config, Constant, Distribution, Uniform, Value
 from kdsweep.errors import did_you_mean
 from kdsweep.params import Parts, named
+from kdsweep.registry import is_lost
 from kdsweep.search.augments import Augments
 from kdsweep.search.parsing import SpaceError, parsed
 from kdsweep.search.students import Fault, Student
@@ -102,6 +103,8 @@ class SearchSpace:
         shared_temperature = False
         for term in methods.terms(method):
             own = self.own.get(term, {})
+            if is_lost(term):  # its class is not there to declare them
+                takes |= {f"{term}.{name}": drawn for name, drawn in own.items()}
             for name, param in methods.get(term).params().items():
                 if name in own:
                     takes[f"{term}.{name}"] = own[name]

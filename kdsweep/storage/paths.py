@@ -212,6 +212,10 @@ class SweepDir:
         """The teacher's outputs for a small batch."""
         return self.teacher / "example.safetensors"
 
+    def teacher_answers(self, split: str) -> Path:
+        """The teacher's logits for a split without labels."""
+        return self.teacher / f"{split}_logits.bin"
+
     @property
     def teacher_test(self) -> Path:
         """The teacher's test accuracy, written by the confirmation."""

@@ -148,6 +148,9 @@ class ArrayTask(Task):
             "stream": False,
             "skip_unreadable": False,
             "normalize": "dataset",
+            "mean": [],
+            "std": [],
+            "classes": [],
         }
         for key, value in plain.items():
             if getattr(spec, key) != value:

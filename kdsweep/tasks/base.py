@@ -15,7 +15,7 @@ from kdsweep.methods import Outputs
 from kdsweep.models import InputSpec, Tapped, Taps
 from kdsweep.registry import Registry, is_user_object, load_user_object
 from kdsweep.storage.paths import Store
-from kdsweep.tasks.metrics import METRICS, Goal, Metric
+from kdsweep.tasks.metrics import DEFAULT_OBJECTIVE, METRICS, Goal, Metric
 
 SplitName = Literal["train", "val", "test"]
 Loss = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
@@ -151,6 +151,8 @@ class Task:
         read_by: What else a checkpoint was trained with, and its key in the sweep file; for messages.
         files: Names of files in `Prepared.root` that exported students need, such as a tokenizer.
         has_transforms: Whether samples are images that the transforms of `space.augment` change.
+        label_free: Whether samples have no labels. Metrics then compare the logits [B, C] with those of the teacher.
+        default_metric: The objective if the sweep file names none.
         metrics: Metrics by name; each can be the objective.
         always: Names of the metrics that every evaluation computes, if there are enough classes for them.
     """
@@ -161,6 +163,8 @@ class Task:
     read_by: ClassVar[str] = "normalisation (dataset.normalize)"
     files: ClassVar[tuple[str, ...]] = ()
     has_transforms: ClassVar[bool] = False
+    label_free: ClassVar[bool] = False
+    default_metric: ClassVar[str] = DEFAULT_OBJECTIVE
     metrics: ClassVar[Mapping[str, Metric] | Registry[Metric]] = METRICS
     always: ClassVar[tuple[str, ...]] = ("accuracy", "loss", "top5_accuracy", "balanced_accuracy", "ece")
 

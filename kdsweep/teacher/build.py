@@ -178,7 +178,7 @@ def with_objective(
 ) -> TeacherCard:
     """Return the card with the sweep's metrics, re-evaluating a teacher that was stored with other metrics."""
     wanted = data.task.measured(spec.wanted_metrics, data.num_classes)
-    if all(f"val_{name}" in card.measured for name in wanted):
+    if data.task.label_free or all(f"val_{name}" in card.measured for name in wanted):
         return card
     folder = sweep.teacher if _read_intact(sweep.teacher) else sweep.store.teacher(card.digest)
     model = load(spec, data, folder / WEIGHTS, device).model
@@ -186,6 +186,8 @@ def with_objective(
 
 
 def _measured(spec: SweepSpec, data: Prepared, model: nn.Module, val: Samples) -> dict[str, float]:
+    if data.task.label_free:
+        return {}  # it would be compared with itself
     measured = evaluate(model, val, data.task.measured(spec.wanted_metrics, data.num_classes))
     return {f"val_{name}": value for name, value in measured.items()}
 

@@ -248,9 +248,8 @@ def best_text(status: SearchStatus) -> str:
     """The best value so far, beside that of the best plain student and of the teacher."""
     values = {"plain": status.plain_value, "teacher": status.teacher_value}
     others = ", ".join(f"{name} {shown(status.objective, value)}" for name, value in values.items() if value == value)
-    if math.isnan(status.best_value):
-        return f"no epoch yet ({others})"
-    return f"best {shown(status.objective, status.best_value)} ({others})"
+    best = "no epoch yet" if math.isnan(status.best_value) else f"best {shown(status.objective, status.best_value)}"
+    return f"{best} ({others})" if others else best
 
 
 def duration(seconds: float) -> str:

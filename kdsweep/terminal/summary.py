@@ -9,7 +9,7 @@ import pandas as pd
 from rich.text import Text
 
 from kdsweep.errors import printable
-from kdsweep.results import several
+from kdsweep.results import agreement, several
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.effort import efforts
 from kdsweep.results.frames import Results
@@ -71,12 +71,13 @@ def _notes(results: Results) -> list[str]:
     notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials), *_budget(results)]
     notes += _fronts(results)
     if not results.confirmed.empty:
-        notes.append(_confirmation(results))
+        notes += _agreements(results) if results.spec.label_free else [_confirmation(results)]
         winners = []
         if len(results.goals) == 1:
             winners = [(row.group, row.trial) for row in _winners(results).itertuples() if row.group]
         if winners:
             notes.append(f"Best confirmed student by group: {'; '.join(f'{group}: {key}' for group, key in winners)}.")
+    if not results.confirmed.empty and not results.spec.label_free:
         norms = ", ".join(f"{row.trial} {row.first_layer_norm:.4f}" for row in results.confirmed.itertuples())
         notes += taught_lines(results, results.taught)
         notes += efforts(results.effort(), results.confirmed)
@@ -87,6 +88,14 @@ def _notes(results: Results) -> list[str]:
         f"results {path} --top 10", f"export {path} --out students --top 3", f"resume {path} --trials {more}"
     )  # fmt: skip
     return [*notes, "", "Next:", *(f"  kdsweep {command}" for command in commands)]
+
+
+def _agreements(results: Results) -> list[str]:
+    """Say how well confirmed students agree with the teacher, where no image has a label."""
+    rows = results.confirmed.to_dict("records")
+    return [f"Confirmed: {row['trial']}: {agreement.told(row, results.goal, results.teacher)}." for row in rows] + [
+        f"{agreement.NO_GAIN}."
+    ]
 
 
 def _confirmation(results: Results) -> str:

@@ -55,6 +55,8 @@ class Step:
             or of mixed samples the class probabilities [L, C].
         """
         if isinstance(self.targets, Mixed):
+            if not self.labelled:
+                return self.targets.dominant(), self.targets.first[:1].clamp(min=0)
             return self.targets.dominant(), self.targets.probabilities(classes)
         if self.labelled == len(self.index):
             return self.targets, self.targets
@@ -98,12 +100,13 @@ class LossMeans:
         self._labelled += step.labelled
 
     def rows(self) -> list[dict[str, float]]:
-        """Return the means by name: one dict, or K."""
+        """Return the means by name: one dict, or K. Losses on labels are left out if no sample had one."""
         assert isinstance(self._totals, torch.Tensor)
         seen = [self._seen if name in OF_ALL_SAMPLES else self._labelled for name in self._names]
         totals = self._totals.reshape(-1, len(seen)).tolist()
         return [
-            {name: total / count for name, total, count in zip(self._names, one, seen, strict=True)} for one in totals
+            {name: total / count for name, total, count in zip(self._names, one, seen, strict=True) if count}
+            for one in totals
         ]
 
 
@@ -132,7 +135,7 @@ def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSourc
     if len(batches) > 1 and len(batches[-1]) == 1 < size:
         batches.pop()
     counts = list(map(len, batches))
-    if recipe.alpha and labelled < len(train):  # on the CPU, where no step waits for it
+    if labelled < len(train) and (recipe.alpha or not labelled):  # on the CPU, where no step waits for it
         counts = [int((index < labelled).sum()) for index in batches]
         batches = [torch.cat([index[index < labelled], index[index >= labelled]]) for index in batches]
     samples = zip(on_device(batches, train.device), train.sequence(batches, view), strict=True)
@@ -147,9 +150,9 @@ def _order(recipe: Recipe, count: int, labelled: int, generator: torch.Generator
     """Return the positions of an epoch's samples in their order.
 
     A run without distillation sees only samples with labels: each once, or again and again until it has taken as many
-    steps as the runs that distil from all samples.
+    steps as the runs that distil from all samples. Where no sample has a label, only the probe runs so, for its times.
     """
-    if recipe.alpha or labelled == count:
+    if recipe.alpha or labelled in (0, count):
         return torch.randperm(count, generator=generator)
     wanted = count if recipe.repeat_labelled else labelled
     rounds = [torch.randperm(labelled, generator=generator) for _ in range(-(-wanted // labelled))]

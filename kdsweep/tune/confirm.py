@@ -93,13 +93,13 @@ class Confirmation:
         if report.get("test_scored"):
             self._teacher_scored = True
             return False
+        if "exhausted" in report:
+            self._progress.phase(
+                "confirm",
+                f"note: {work.name} is out of GPU memory even alone and is left out; "
+                f"kdsweep confirm {self._sweep} repeats it",
+            )
         for measured in report.get("confirmed", ()):
-            if not self._sweep.confirmation(work.name).result.is_file():
-                self._progress.phase(
-                    "confirm",
-                    f"note: {work.name} is out of GPU memory even alone and is left out; "
-                    f"kdsweep confirm {self._sweep.root} repeats it",
-                )
             self._results[work.name] = measured
             self._want_more()
             self._tell()
@@ -161,7 +161,7 @@ def chosen_of(results: Results, top: int) -> list[Chosen]:
         config = results.config(str(key))
         plain = results.plain(like=as_columns(config))
         tuned = results.config(str(plain["trial"][0])) if len(plain) else None
-        found.append(Chosen.of(str(key), config, tuned, group))
+        found.append(Chosen.of(str(key), config, tuned, group, alone=results.spec.label_free))
     return found
 
 
@@ -189,9 +189,11 @@ def design_of(spec: SweepSpec, chosen: list[Chosen]) -> Design:
 
 def _announced(design: Design, chosen: list[Chosen], spec: SweepSpec) -> str:
     """Say what confirmation will do."""
-    best = f"retraining the best {len(chosen)} and their plain students on" if len(chosen) > 1 else (
-        "retraining the best student and its plain students on"
-    )  # fmt: skip
+    several = len(chosen) > 1
+    best = f"retraining the best {len(chosen) if several else 'student'}"
+    if not spec.label_free:
+        best += f" and {'their' if several else 'its'} plain students"
+    best += " on"
     if not isinstance(design, AutoSeeds):
         seeds = spec.confirm.seeds
         return f"{best} {seeds} fresh seed{'s' if seeds != 1 else ''}"

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.config.changes import changeable
 from kdsweep.config.fitting import widths
-from kdsweep.config.load import load_spec
-from kdsweep.config.spec import read_spec
+from kdsweep.config.load import check_spec, load_spec
+from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.datasets import objects
 from kdsweep.datasets.stored import DESCRIPTION, STORED
 from kdsweep.errors import InputError, SpecError
 from kdsweep.lazy import nn
+from kdsweep.methods import Method
+from kdsweep.methods import get as known_method
+from kdsweep.methods.given import Written, give_methods
 from kdsweep.models.given import GivenFactory, give_student, give_teacher, unwrapped
+from kdsweep.registry import give
 from kdsweep.results.frames import Results
 from kdsweep.search.parsing import SpaceError
 from kdsweep.search.space import SearchSpace
@@ -27,6 +34,7 @@ from kdsweep.terminal.live import shown
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune.cluster import Address, need_answer
 from kdsweep.tune.driver import has_begun, resume, run
+from kdsweep.tune.packing import packed
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -39,7 +47,8 @@ WIDTHS = {"choice": [0.5, 1.0]}
 # The argument behind each key that a fault can be about.
 ARGUMENTS = {
     "teacher.model": "teacher", "teacher.checkpoint": "teacher", "student.model": "student", "dataset.name": "train",
-    "dataset.root": "train", "dataset.augment": "augment", "space.method": "methods", "train.epochs": "epochs",
+    "dataset.root": "train", "dataset.unlabelled": "unlabelled", "dataset.unlabelled.root": "unlabelled",
+    "dataset.augment": "augment", "space.method": "methods", "train.epochs": "epochs",
     "search.trials": "trials",
 }  # fmt: skip
 
@@ -51,8 +60,9 @@ def sweep(
     val: Samples | None = None,
     test: Samples | None = None,
     *,
-    methods: str | Sequence[str] = METHODS,
-    space: Mapping[str, Any] | None = None,
+    methods: str | type[Method] | Sequence[Written] = METHODS,
+    space: Mapping[Any, Any] | None = None,
+    unlabelled: Dataset[Any] | Sequence[Any] | None = None,
     augment: str | Sequence[str | Mapping[str, Any]] = (),
     epochs: int = 20,
     trials: int = 32,
@@ -78,8 +88,12 @@ def sweep(
             tensors of one shape. Images reach the models as float32 in 0..1, other samples as they are.
         val: Validation data; without it, a tenth of `train` is held out.
         test: Test data, on which the best students are confirmed.
-        methods: Names of methods; `none` is the plain student.
-        space: Further keys of a sweep file's `space`, such as `{"width": {"choice": [0.25, 0.5]}}`.
+        methods: Names of methods, subclasses of `kdsweep.methods.Method`, and tuples of these, which stand for their
+            sum; `none` is the plain student. The default leaves out those that read labels beside `unlabelled`.
+        space: Further keys of a sweep file's `space`, such as `{"width": {"choice": [0.25, 0.5]}}`; the parameters of a
+            class of your own are found by the class or its name.
+        unlabelled: Further training images, from which students learn by distillation alone; labels that come with them
+            are not read.
         augment: Transforms of training images, drawn anew in each epoch, such as `["crop", "flip", "mixup"]`.
         epochs: Full budget of a trial.
         trials: Number of trials.
@@ -97,52 +111,143 @@ def sweep(
         KdsweepError: If the sweep cannot continue.
     """
     need_answer(Address.chosen(address))  # before the objects are stored
-    view = shown(progress)
-    root = Place.of(storage)
+    view, root = shown(progress), Place.of(storage)
     sweep = SweepDir.at(root / name, COPY)
-    store = sweep.store
-    given = {split: data for split, data in (("train", train), ("val", val), ("test", test)) if data is not None}
-    with view:
-        data = objects.store(given, store.objects, lambda done, total, text: view.counted("data", done, total, text))
-    is_image = data.name == STORED["image"]
-    if augment and not is_image:
-        raise InputError(
-            "augment: samples are no images of 8 bits; accepted: nothing, or images without normalisation, which then "
-            "belongs into the modules: nn.Sequential(Normalize(...), model)"
-        )
+    usual = METHODS if unlabelled is None else [one for one in METHODS if not known_method(one).reads_labels]
+    chosen = usual if methods is METHODS else methods
+    listed, own = give_methods([chosen] if isinstance(chosen, str | type) else chosen)
     factory = _factory(student)
     width = {"width": WIDTHS if factory.has_width else 1.0}
-    searched = {"method": _listed(methods), **width, **SPACE, **(space or {})}
-    teachers = _given_teachers(teacher, sweep)
-    values = {
-        "name": name,
-        "seed": seed,
-        "dataset": {
-            "name": data.name,
-            "root": data.root,
-            "augment": augment if isinstance(augment, str) else list(augment) or "none",
-            "normalize": "none" if is_image else "dataset",
+    named = {own.get(key, key): value for key, value in (space or {}).items()}
+    wanted = Wanted(
+        values={
+            "name": name,
+            "seed": seed,
+            "space": {"method": listed, **width, **SPACE, **named},
+            "train": {"epochs": epochs},
+            "search": {"trials": trials},
+            "confirm": {"top": confirm},
+            "storage": root.text,
         },
-        **({"teachers": teachers} if len(teachers) > 1 else {"teacher": next(iter(teachers.values()))}),
-        "student": {"model": _given_student(factory, data, searched)},
-        "space": searched,
-        "train": {"epochs": epochs},
-        "search": {"trials": trials},
-        "confirm": {"top": confirm},
-        "storage": root.text,
-    }
-    try:
-        spec = load_spec(values, overrides)
-    except SpecError as error:
-        raise error.renamed(ARGUMENTS) from error
+        augment=augment if isinstance(augment, str) else list(augment) or "none",
+        factory=factory,
+        teacher=teacher,
+        unlabelled=unlabelled,
+        overrides=overrides or {},
+    )
+    given = {split: data for split, data in (("train", train), ("val", val), ("test", test)) if data is not None}
+    spec = wanted.read(given, sweep, view)
     sweep.refresh()
     if not has_begun(sweep):
         return run(spec, address, view)
     return resume(sweep.place, address=address, progress=view, overrides=changeable(read_spec(sweep), spec))
 
 
-def _listed(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+@dataclass(frozen=True)
+class Wanted:
+    """What `sweep` was asked for.
+
+    Attributes:
+        values: The keys of a sweep file that no object decides.
+        augment: The transforms of training images.
+        factory: Builds students.
+        teacher: The teacher, or several by name.
+        unlabelled: Images without labels; None if there are none.
+        overrides: Further keys by dotted path.
+    """
+
+    values: Mapping[str, Any]
+    augment: str | Sequence[str | Mapping[str, Any]]
+    factory: GivenFactory
+    teacher: nn.Module | Mapping[str, nn.Module]
+    unlabelled: Any
+    overrides: Mapping[str, Any]
+
+    def read(self, given: Mapping[str, Any], sweep: SweepDir, view: Progress) -> SweepSpec:
+        """Check the settings, then read the data sets, and check how the models fit them.
+
+        Args:
+            given: The labelled data sets by split.
+            sweep: The sweep's directory.
+            view: Receives how many samples were read.
+
+        Raises:
+            InputError: One line per fault.
+        """
+        store = sweep.store.objects
+        with named_by_arguments(), TemporaryDirectory(prefix="kdsweep-") as folder:
+            data = objects.described(given, Path(folder))
+            self._check(data)
+            teachers = _given_teachers(self.teacher, sweep)
+            student = self._student(data, counted=False)
+            one = None if self.unlabelled is None else objects.store_unlabelled(self.unlabelled, Path(folder), most=1)
+            packed(check_spec(self._whole(data, teachers, student, one), self.overrides))
+        with view:
+
+            def tell(done: int, total: int, text: str) -> None:
+                view.counted("data", done, total, text)
+
+            further = None if self.unlabelled is None else objects.store_unlabelled(self.unlabelled, store, tell)
+            data = objects.store(given, store, tell)
+        self._check(data)
+        student = self._student(data)
+        with named_by_arguments():
+            return load_spec(self._whole(data, teachers, student, further), self.overrides)
+
+    def _student(self, data: objects.StoredObjects, counted: bool = True) -> str:
+        """Make the student's function known. Return its name.
+
+        Args:
+            data: The described data set.
+            counted: Whether its classes are known.
+        """
+        try:
+            tried = widths(SearchSpace.parse(self.values["space"]))
+        except SpaceError:
+            tried = (1.0,)  # what is wrong with the space is reported with the other faults
+        if not self.factory.has_width and set(tried) != {1.0}:
+            accepted = "accepted: 1.0, or a student(width=...)"
+            raise InputError(f"space.width: found widths, but student takes none; {accepted}")
+        if self.factory.counts_classes and not counted:
+            return give("student", self.factory)  # by its own name once its layers are known
+        known = read_json(data.root / DESCRIPTION)
+        return give_student(self.factory, tuple(known["input_shape"]), len(known["class_names"]), tried)
+
+    def _check(self, data: objects.StoredObjects) -> None:
+        if data.name == STORED["image"]:
+            return
+        if self.augment != "none":
+            raise InputError(
+                "augment: samples are no images of 8 bits; accepted: nothing, or images without normalisation, which "
+                "then belongs into the modules: nn.Sequential(Normalize(...), model)"
+            )
+        if self.unlabelled is not None:
+            raise InputError("unlabelled: samples are no images of 8 bits; accepted: no unlabelled images with them")
+
+    def _whole(
+        self, data: objects.StoredObjects, teachers: Mapping[str, Any], student: str, further: Path | None = None
+    ) -> dict[str, Any]:
+        """Return all keys of the sweep file."""
+        is_image = data.name == STORED["image"]
+        section: dict[str, Any] = {
+            "name": data.name,
+            "root": data.root,
+            "augment": self.augment,
+            "normalize": "none" if is_image else "dataset",
+            **({"unlabelled": {"root": further}} if further else {}),
+        }
+        taught = {"teachers": teachers} if len(teachers) > 1 else {"teacher": next(iter(teachers.values()))}
+        first = {key: self.values[key] for key in ("name", "seed")}  # faults are told in this order
+        return {**first, "dataset": section, **taught, "student": {"model": student}, **self.values}
+
+
+@contextmanager
+def named_by_arguments() -> Iterator[None]:
+    """Let faults of a sweep file name the arguments of `sweep`."""
+    try:
+        yield
+    except SpecError as error:
+        raise error.renamed(ARGUMENTS) from error
 
 
 def _given_teachers(teacher: nn.Module | Mapping[str, nn.Module], sweep: SweepDir) -> dict[str, dict[str, str]]:
@@ -173,14 +278,3 @@ def _factory(student: object) -> GivenFactory:
     built = ", which is built already" if isinstance(student, nn.Module) else ""
     found = f"a {type(student).__name__}{built}"
     raise InputError(f"student: found {found}; accepted: a function that builds one, such as lambda width: Net(width)")
-
-
-def _given_student(factory: GivenFactory, data: objects.StoredObjects, searched: Mapping[str, Any]) -> str:
-    known = read_json(data.root / DESCRIPTION)
-    try:
-        tried = widths(SearchSpace.parse(searched))
-    except SpaceError:
-        tried = (1.0,)  # what is wrong with the space is reported with the other faults
-    if not factory.has_width and set(tried) != {1.0}:
-        raise InputError("space.width: found widths, but student takes none; accepted: 1.0, or a student(width=...)")
-    return give_student(factory, tuple(known["input_shape"]), len(known["class_names"]), tried)

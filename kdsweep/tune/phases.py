@@ -216,6 +216,8 @@ class _Phases:
 def _counted(data: Prepared) -> str:
     """Format the number of training samples."""
     count = data.count("train")
+    if data.unlabelled == count:
+        return f"{count} unlabelled"
     return f"{count - data.unlabelled} labelled + {data.unlabelled} unlabelled" if data.unlabelled else str(count)
 
 
@@ -225,7 +227,7 @@ def check_sizes(spec: SweepSpec, data: Prepared, progress: Progress) -> None:
     Raises:
         InputError: If a new sweep asks for more samples than there are.
     """
-    count = data.count("train") - data.unlabelled
+    count = data.count("train") - (0 if data.task.label_free else data.unlabelled)
     own_val = "val" in data.contents  # otherwise validation samples were taken from the training split
     fault = subset_fault(spec, count if own_val else count + data.count("val"))
     if fault and not spec.sweep_dir.data.is_file():

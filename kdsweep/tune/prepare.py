@@ -121,7 +121,8 @@ class Preparation:
         for name, one in (named or {"": card}).items():
             told = f"{name}: {one.origin}" if name else one.origin
             size = f"{one.parameters:,} parameters, {one.size_mb:.3f} MiB"
-            self._progress.phase("teacher", f"{told}, {self._shown(one.measured)}, {size}")
+            good = "" if self._spec.label_free else f"{self._shown(one.measured)}, "  # it agrees with itself
+            self._progress.phase("teacher", f"{told}, {good}{size}")
         if probe.step_ms:
             steps = ", ".join(f"{name} {milliseconds:g}" for name, milliseconds in probe.step_ms.items())
             self._progress.phase("probe", f"students train in {probe.precision} (ms per step: {steps})")

@@ -30,7 +30,7 @@ from kdsweep.storage.following import discard
 from kdsweep.tune.lease import device_name, leased_device, warm_workbench
 from kdsweep.worker import gpu, latency, probe, process
 from kdsweep.worker.guarded import GuardedRun, prepare
-from kdsweep.worker.measures import agreement, not_measured, sizes, speed, tested
+from kdsweep.worker.measures import agreement, metrics_of, not_measured, sizes, speed, tested
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
 
@@ -182,8 +182,8 @@ class TrialRun(Work):
 class ConfirmRun(Work):
     """Train a configuration on a fresh seed and score it once on the test split. Reports `confirmed`: the metrics.
 
-    They are NaN if the training diverged, or if it exhausts the memory of a GPU that it has for itself. The latter is
-    not kept as a result, so that another confirmation, perhaps on a larger GPU, repeats the run.
+    They are NaN if the training diverged, or if it exhausts the memory of a GPU that it has for itself. The latter,
+    reported as `exhausted`, is not kept as a result, so that another confirmation, perhaps on a larger GPU, repeats it.
 
     Args:
         place: The sweep's paths for workers.
@@ -223,6 +223,7 @@ class ConfirmRun(Work):
             if not (self.alone and gpu.ran_out_of_memory(error)) or gpu.fault():
                 raise
             self._run = None
+            yield Report("exhausted", True)
             yield Report("confirmed", measured | not_measured(bench), pause=True)
             return
         else:
@@ -258,7 +259,12 @@ class ScoreTeacher(Work):
         self._place.fetch()
         for name in bench.spec.teacher_names:
             sweep = self._place.sweep.of_teacher(name)
-            write_json(sweep.teacher_test, tested(bench, bench.taught_by(name).teacher.model))
+            measured = tested(bench, bench.taught_by(name).teacher.model)
+            if bench.spec.label_free:  # it agrees with itself; the accuracy is left
+                measured = {
+                    key: measured[key] for key in measured if key.removeprefix("test_") not in metrics_of(bench)
+                }
+            write_json(sweep.teacher_test, measured)
         yield Report("test_scored", True, pause=True)
 
 

@@ -7,6 +7,7 @@ from kdsweep.lazy import nn, torch
 from kdsweep.models import count_parameters, size_mb
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Metric
+from kdsweep.tasks.metrics import METRICS
 from kdsweep.training.evaluate import evaluate
 from kdsweep.training.trainer import Training
 from kdsweep.worker import latency
@@ -31,8 +32,12 @@ def speed(bench: Workbench, training: Training, sweep: SweepDir) -> dict[str, fl
 
 
 def tested(bench: Workbench, model: nn.Module) -> dict[str, float]:
-    """Return the model's metrics on the test split."""
+    """Return the model's metrics on the test split; if only that has labels, also the accuracy."""
     measured = evaluate(model, bench.test, metrics_of(bench))
+    if bench.data.task.label_free:
+        test = bench.data.split("test", bench.device)
+        if int(test.labels.min()) >= 0:
+            measured |= evaluate(model, test, {"accuracy": METRICS["accuracy"]})
     return {f"test_{name}": value for name, value in measured.items()}
 
 

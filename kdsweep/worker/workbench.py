@@ -17,8 +17,10 @@ from kdsweep.lazy import nn, torch
 from kdsweep.methods import Outputs
 from kdsweep.registry import import_from
 from kdsweep.search.space import OF_ENSEMBLES
+from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Prepared, Samples
+from kdsweep.tasks.base import SplitName
 from kdsweep.teacher import build as teachers
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.teacher.ensemble import Ensemble, mean_logits, need_logits_only, shares_of
@@ -87,7 +89,7 @@ def prepared_teacher(
             except StopIteration as end:
                 cards.append(end.value)
                 break
-    return max(cards, key=lambda card: spec.goal.score(card.measured[spec.goal.column]))
+    return max(cards, key=lambda card: spec.goal.score(card.measured[spec.goal.column])) if len(cards) > 1 else cards[0]
 
 
 def _prepared(
@@ -100,6 +102,8 @@ def _prepared(
     teachers.judge(card, data)
     teachers.adopt(card, sweep)
     bench = Workbench(spec, sweep, data, card, device)
+    if data.task.label_free:
+        len(bench.val)  # stores what the teacher says, for all workers
     if "none" in spec.view_sets.texts and not (store := bench.outputs_of("none").store).complete(1):
         store.ensure(1, bench.teacher, bench.train)
     return card
@@ -179,12 +183,12 @@ class Workbench:
     @cached_property
     def val(self) -> Samples:
         """The validation split."""
-        return self.data.split("val", self.device)
+        return self._judged("val")
 
     @cached_property
     def test(self) -> Samples:
         """The test split, used only by confirmation."""
-        return self.data.split("test", self.device)
+        return self._judged("test")
 
     @cached_property
     def teacher(self) -> TeacherInLoop:
@@ -294,6 +298,18 @@ class Workbench:
                 wanted = mean_logits(theirs, shares, mean) if len(names) > 1 else theirs[0]
                 equal += int((model(batch).argmax(dim=1) == wanted.argmax(dim=1)).sum())
         return equal / len(self.test)
+
+    def _judged(self, name: SplitName) -> Samples:
+        """Return a split. Of samples without labels, the labels are the teacher's logits, which are computed once."""
+        samples = self.data.split(name, self.device)
+        if self.data.task.label_free:
+            path = self.sweep.teacher_answers(name)
+            if not has_array(path):
+                size = batch_size(self.teacher.outputs, samples)
+                answers = [self.teacher.outputs(batch).logits.float().cpu() for batch, _ in samples.batches(size)]
+                save_array(torch.cat(answers).numpy(), path)
+            samples.labels = map_array(path).to(self.device)
+        return samples
 
     def _source(self, needs: frozenset[str], augment: str) -> TeacherSource:
         outputs = self.outputs_of(augment)

@@ -108,15 +108,18 @@ def confirmed_greedily(root: str) -> dict[str, Any]:
         report = lane_of(run).step()
         measured = report.get("confirmed", [{}])[0]
         missing = sorted(name for name, value in measured.items() if value != value)
-        found[run.alone] = [told(report).get("out_of_memory", False), missing, "parameters" in measured]
+        found[run.alone] = [
+            told(report).get("out_of_memory", False), missing, "parameters" in measured, report.get("exhausted")
+        ]  # fmt: skip
         assert not place.sweep.confirmation(run.name).result.exists()
     return {"beside others": found[False], "alone": found[True]}
 
 
 def test_a_confirmation_run_out_of_memory_even_alone_is_reported_as_unmeasured_and_not_kept(on_null_gpu, tmp_path):
     found = on_null_gpu(confirmed_greedily, str(tmp_path), gb=1)
-    assert found["beside others"] == [True, [], False]  # it is repeated alone
-    out_of_memory, missing, has_size = found["alone"]
+    assert found["beside others"] == [True, [], False, None]  # it is repeated alone
+    out_of_memory, missing, has_size, exhausted = found["alone"]
+    assert exhausted == [True]
     assert not out_of_memory
     assert {"val_accuracy", "test_accuracy"} <= set(missing)
     assert has_size

@@ -10,14 +10,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from inputs import DATA
+from inputs import refused as refused_input
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import TensorDataset
 
 import kdsweep
-from kdsweep.datasets import DATASETS, Source, embedded
-from kdsweep.errors import InputError, SpecError, SweepDirError
+from kdsweep.config.spec import read_spec
+from kdsweep.datasets import DATASETS, Source, embedded, objects
+from kdsweep.datasets.unlabelled import Unlabelled
+from kdsweep.distributions import Uniform
+from kdsweep.errors import InputError, MethodError, SpecError, SweepDirError
+from kdsweep.methods import METHODS, Method, Param
+from kdsweep.methods.given import give_methods
+from kdsweep.registry import give
+from kdsweep.results.report.page import write_report
+from kdsweep.sources import source_digest
 from kdsweep.terminal.progress import Silent
+from kdsweep.tune.origins import record_code
+
+LOCK = threading.Lock()
 
 MARK = "a text that no file of the sweep may contain"
 FILE_SWEEP = """\
@@ -165,6 +178,119 @@ def test_what_cannot_be_used_is_said_in_one_line_before_anything_starts(tmp_path
     assert not list(tmp_path.glob("*/trials"))
 
 
+class Counting:
+    """A data set that counts how many samples were read of it."""
+
+    def __init__(self, samples):
+        self.samples, self.read = samples, 0
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        self.read += 1
+        return self.samples[index]
+
+
+class Closer(Method):
+    """The mean squared distance of the logits, times `pull`."""
+
+    formula = "pull mean (z_s - z_t)²"
+    pull = Param(1.0, "factor", Uniform(0.5, 2), valid=Uniform(0, 10))
+
+    def term(self, student, teacher, labels):
+        return self.pull * (student.logits.float() - teacher.logits.float()).square().mean()
+
+
+class Labelled(Closer):
+    """The same, but it says that it reads labels."""
+
+    reads_labels = True
+
+
+@pytest.mark.parametrize(("changes", "fault"), [
+    ({"methods": ["kd", "kdd"]}, "methods: unknown method 'kdd'"),
+    ({"methods": [nn.Linear]}, "methods: found <class 'torch.nn.modules.linear.Linear'>; accepted: names such as kd"),
+    ({"methods": [("kd", "none")]}, "methods: found 'kd+none'; accepted: a sum of different methods"),
+    ({"methods": [Closer], "space": {Closer: {"pull": {"uniform": [0, 90]}}}}, "space.object:Closer.pull: "),
+    ({"space": {"lr": {"loguniform": [0, 1]}}}, "space.lr: "),
+    ({"space": {"depth": [1, 2]}}, "space.depth: unknown key 'depth'"),
+    ({"augment": ["spin"]}, "augment.0: unknown transform 'spin'"),
+    ({"epochs": 0}, "epochs: found 0"),
+    ({"overrides": {"train.optimizer": "adm"}}, "train.optimizer: unknown optimizer 'adm'"),
+    ({"overrides": {"objective": {"metric": "val_acc"}}}, "objective.metric: unknown metric 'val_acc'"),
+    ({"student": lambda width: small(width, 3)}, "student: cannot be built with width 0.5: small() takes 1"),
+    ({"student": lambda: small(1), "space": {"width": [0.5, 1]}}, "space.width: found widths"),
+    ({"student": lambda width: small(width) if LOCK else None}, "student: cannot be sent to workers: cannot pickle"),
+    ({"methods": [Labelled], "unlabelled": True}, "methods: found object:Labelled, which reads labels"),
+    ({"methods": ["kd"], "augment": ["mixup"], "unlabelled": True}, "augment: found mixup"),
+])  # fmt: skip
+def test_faults_of_the_settings_are_told_before_a_data_set_is_read(tmp_path, changes, fault):
+    train = Counting(digits("train"))
+    further = {"unlabelled": Counting(train.samples)} if "unlabelled" in changes else {}
+    error = refused(storage=tmp_path, train=train, **changes | further)
+    assert str(error).startswith(fault)
+    assert train.read <= 10
+    assert all(images.read <= 10 for images in further.values())
+
+
+def test_classes_of_methods_have_names(tmp_path):
+    assert give_methods(["kd", Closer, ("kd", Closer), METHODS["at"]]) == (
+        ["kd", "object:Closer", "kd+object:Closer", "at"], {Closer: "object:Closer", "Closer": "object:Closer"},
+    )  # fmt: skip
+    other = type("Closer", (Closer,), {})
+    with pytest.raises(MethodError, match="two classes called Closer"):
+        give_methods([Closer, other])
+    before = source_digest("object:Closer")
+    assert before
+    give("Closer", type("Closer", (Labelled,), {}))
+    assert source_digest("object:Closer") != before
+
+
+def test_unlabelled_images_are_read_once_without_their_labels(tmp_path):
+    images = [(image, "no label") for image, _ in (digits("test")[index] for index in range(12))]
+    root = objects.store_unlabelled(images, tmp_path)
+    assert objects.store_unlabelled([image for image, _ in images], tmp_path) == root
+    found = Unlabelled(root, (1, 28, 28))
+    assert (found.count(), found.unreadable()) == (12, [])
+    assert found.read().tolist() == [image.tolist() for image, _ in images]
+    assert Unlabelled(root, (3, 28, 28)).unreadable() == [
+        "unlabelled images are of shape 1 x 28 x 28, but the others are 3 x 28 x 28"
+    ]
+    for wrong, message in (
+        (7, "unlabelled: found a int without len"), ([], "unlabelled: found no samples"),
+        ([torch.randn(1, 4, 4)], "found samples that are no images of 8 bits"),
+        ([torch.zeros(1, 4, 4, dtype=torch.uint8), torch.zeros(1, 5, 4, dtype=torch.uint8)], "found shapes"),
+    ):  # fmt: skip
+        with refused_input(DATA, match=message):
+            objects.store_unlabelled(wrong, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_method_class_and_unlabelled_images_are_swept(tmp_path):
+    storage = tmp_path / "runs"
+    further = [digits("test")[index][0] for index in range(60)]
+    changes = {"methods": [Closer, ("kd", Closer)], "unlabelled": further, "trials": 3, "name": "own_method",
+               "space": {"width": 0.25, "temperature": 4, "Closer": {"pull": {"uniform": [1, 2]}}}}  # fmt: skip
+    found = called(storage, **changes)
+    assert (found.trials["state"] == "COMPLETE").all()
+    assert set(found.trials["method"]) <= {"object:Closer", "kd+object:Closer"}
+    assert found.trials["object:Closer.pull"].between(1, 2).all()
+    assert set(found.trials["unlabelled_images"]) == {60}
+    assert read_spec(found.sweep).given_objects["methods.Closer"] == "object:Closer"
+    give("Closer", Labelled)
+    with pytest.raises(SweepDirError, match="the code of object:Closer has changed since the sweep began"):
+        record_code(found.spec, found.sweep)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdsweep.registry._given", {})
+        with pytest.raises(SweepDirError, match=r"was made from Python objects .*methods.Closer"):
+            kdsweep.resume(found.path)
+        elsewhere = kdsweep.load_results(found.path)
+        assert elsewhere.trials["object:Closer.pull"].equals(found.trials["object:Closer.pull"])
+        assert "object:Closer" in write_report(elsewhere, tmp_path / "report.html").read_text()
+        assert elsewhere.export(tmp_path / "students", top=1)
+
+
 def test_faults_of_the_settings_name_the_arguments_all_at_once(tmp_path):
     error = refused(SpecError, methods="kdd", epochs=0, trials=0, augment="spin", storage=tmp_path, name="a/b")
     assert [fault.split(":")[0] for fault in error.faults] == ["name", "augment", "methods", "epochs", "trials"]
@@ -177,3 +303,7 @@ def test_a_sweep_file_cannot_name_what_only_one_process_has(sweep_file):
         with pytest.raises(SpecError, match=r"student.model: .*kdsweep\.sweep") as raised:
             kdsweep.load_spec(sweep_file, {"student.model": name})
         assert len(raised.value.faults) == 1
+    with pytest.raises(
+        SpecError, match=r"space.method: 'object:Nowhere' is a Python object that this process does not"
+    ):
+        kdsweep.load_spec(sweep_file, {"space.method": ["kd", "object:Nowhere"]})

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdsweep.results import agreement
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.gains import Verdict
 from kdsweep.results.report.charts.gains import BASELINES
@@ -53,6 +54,9 @@ def _verdict(found: Found, row: Mapping[str, Any]) -> str:
         f"{student} a {words(test)} of {shown(test, judged[test])}{spread} over {seeds} fresh "
         f"seed{'s' if seeds > 1 else ''}{_teacher_value(found, test)}"
     )
+    if found.spec.label_free:
+        ends = agreement.interval(judged, goal)
+        return f"{measured}{f' ({ends})' if ends else ''}. {agreement.NO_GAIN}."
     if row["method"] == PLAIN:
         return f"{measured}; it is a plain student, trained without the teacher."
     return f"{measured}; {_gained(judged, goal.name)}."
@@ -185,9 +189,10 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
     kept = {file.parent.name for file in found.sweep.trials.glob("*/best.safetensors")}
     confirmed = {} if found.confirmed.empty else {row["trial"]: row for row in found.confirmed.to_dict("records")}
     objectives = [goal.column, *(one.column for one in found.spec.goals[1:] if not one.is_cost)]
+    compared = bool(confirmed) and not found.spec.label_free
     values = [words(name) for name in (*objectives, *([goal.test_column] if confirmed else []))]
     table = Leaderboard(
-        values, [*columns, "epochs"], [f"gain {name}" for name in BASELINES.values()] if confirmed else []
+        values, [*columns, "epochs"], [f"gain {name}" for name in BASELINES.values()] if compared else []
     )
     records = [*best.to_dict("records"), *others.to_dict("records")]
     for row in records[:most]:
@@ -201,7 +206,7 @@ def leaderboard(found: Found, path: str, most: int) -> Leaderboard:
                 settings=settings_text(row["config"]),
                 values=[*told, *([_mean(judged, goal.test_column, goal.name)] if confirmed else [])],
                 costs=[*(_cost_text(name, row[name]) for name in costs), str(row["epochs"])],
-                gains=[_gain(judged, gain, goal.name) for gain in BASELINES] if confirmed else [],
+                gains=[_gain(judged, gain, goal.name) for gain in BASELINES] if compared else [],
                 export=f"kdsweep export {path} --out students --trial {shlex.quote(str(row['trial']))}"
                 if row["trial"] in kept
                 else "",
@@ -271,7 +276,7 @@ def notes(found: Found) -> list[str]:
     trials, confirmed, lines = found.trials, found.confirmed, []
     if "skipped_images" in trials.columns and len(trials):
         lines.append(f"{int(trials['skipped_images'].max())} unreadable images were left out.")
-    if confirmed.empty:
+    if confirmed.empty or found.spec.label_free:
         return lines
     rows = confirmed[confirmed["method"] != PLAIN]
     for row in rows.to_dict("records"):

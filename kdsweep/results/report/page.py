@@ -99,7 +99,11 @@ def render(found: Found, running: bool, live: str = "") -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     path = places.shortest(found.sweep.place)
     environment = _read(found.sweep.environment)
-    sections = [*_sections(found), *taught.sections(found), *tested.sections(found, path, running)]
+    sections = [*_sections(found), *taught.sections(found)]
+    if found.spec.label_free:
+        sections = [section for section in sections if section.anchor != "gains"]
+    else:
+        sections += tested.sections(found, path, running)
     busy = workers.utilisation(environment)
     figures = {name: chart for section in sections for name, chart in section.charts.items()} | {"workers": busy}
     first, second = answer.answer(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kdsweep.tasks.image.agreement import AgreementTask
 from kdsweep.tasks.image.task import ImageTask
 
-__all__ = ["ImageTask"]
+__all__ = ["AgreementTask", "ImageTask"]

@@ -34,6 +34,7 @@ from kdsweep.tasks.split import MAX_OVERLAP, contents, is_stored, note_stored, t
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 RESIDENT_SHARE = 0.25
+ADDED_LATER = ("mean", "std", "classes")  # keys that were not in earlier digests
 MOST_FILES = 5  # unreadable files that an error lists
 
 
@@ -51,6 +52,7 @@ class PreparedData:
         streams: Name of the data set if its files are decoded on demand; empty if all images were decoded in advance.
         resize: Target side in pixels for streamed files; 0 keeps the original size.
         unlabelled: Number of training images without a label; they come last, and their labels are -1.
+        label_free: Whether no image has a label.
         contents: Digest of each split of the data set, as read by `prepare`; empty for a published data set.
         skipped: Number of unreadable files that were left out, by split.
     """
@@ -64,12 +66,13 @@ class PreparedData:
     streams: str = ""
     resize: int = 0
     unlabelled: int = 0
+    label_free: bool = False
     contents: Mapping[str, str] = field(default_factory=dict, compare=False)
     skipped: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def task(self) -> Task:
-        return TASKS["image"]
+        return TASKS["image_agreement" if self.label_free else "image"]
 
     @property
     def input_spec(self) -> InputSpec:
@@ -96,8 +99,9 @@ class PreparedData:
         return array_shape(self.root / f"{name}_labels.bin")[0]
 
     def described(self) -> dict[str, Any]:
-        """Everything except `root`, `contents` and `skipped`, as JSON data; `unlabelled` only if there are any."""
-        left_out = {"root", "contents", "skipped", *(["unlabelled"] if not self.unlabelled else [])}
+        """Everything except `root`, `contents` and `skipped`, as JSON data; what is rare only where it holds."""
+        rare = [name for name in ("unlabelled", "label_free") if not getattr(self, name)]
+        left_out = {"root", "contents", "skipped", *rare}
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     @classmethod
@@ -123,6 +127,7 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
     skipped = _skipped(spec, dataset, folder)
     found = _contents(spec, dataset, store)
     asked = spec.model_dump(exclude={"download", "augment", "views", "stream", "skip_unreadable", "unlabelled", "text"})
+    asked = {key: value for key, value in asked.items() if value or key not in ADDED_LATER}
     identity: dict[str, Any] = {**asked, "root": "", "seed": seed, "layout": 2}
     if found:
         identity["content"] = {split: digest for split, digest in found.items() if split != "test"}
@@ -146,6 +151,7 @@ def prepare(spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
         "digest": digest, "input_shape": info.input_shape, "class_names": info.class_names,
         "mean": mean, "std": std, "streams": spec.name if spec.stream else "", "resize": spec.resize,
         **({} if further is None else {"unlabelled": len(further)}),
+        **({} if dataset.labelled else {"unlabelled": len(train.labels), "label_free": True}),
     })  # fmt: skip
     return replace(PreparedData.load(root), contents=found, skipped=skipped)
 
@@ -313,6 +319,8 @@ def _normalisation(spec: DatasetSpec, info: DatasetInfo, train: Split) -> tuple[
         return (0.0,) * channels, (1.0,) * channels
     if spec.normalize == "imagenet":
         return IMAGENET
+    if spec.mean:
+        return tuple(spec.mean), tuple(spec.std)
     if info.mean:
         return info.mean, info.std
     # Computed from histograms: exact, and without a float copy of the images.

@@ -45,6 +45,13 @@ class ImageTask(Task):
             yield "text", "accepted: leave it out, the samples are images"
         if spec.normalize == "imagenet" and info.input_shape[0] != 3:
             yield "normalize", "found 'imagenet'; accepted: dataset or none for images of one channel"
+        if (spec.mean or spec.std) and spec.normalize != "dataset":
+            yield "mean", f"found, beside normalize: {spec.normalize}; accepted: normalize: dataset, or leave it out"
+        elif {len(spec.mean), len(spec.std)} not in ({0}, {channels := info.input_shape[0]}):
+            found = f"{len(spec.mean)} means and {len(spec.std)} standard deviations"
+            yield "mean", f"found {found}; accepted: {channels} of each, one for each channel"
+        if spec.classes and dataset.labelled:
+            yield "classes", "found, but the data set has classes of its own; accepted: leave it out"
 
     def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> PreparedData:
         """Split the images, and decode them unless they are streamed."""
@@ -91,7 +98,7 @@ def _unlabelled_faults(spec: DatasetSpec, info: DatasetInfo) -> Iterator[tuple[t
     try:
         folder = spec.unlabelled_images(info.input_shape)
         lines = folder.unreadable() if folder else []
-        if folder and spec.skip_unreadable:
+        if folder and spec.skip_unreadable and not folder.is_array:
             folder.paths()
             return
     except InputError as error:

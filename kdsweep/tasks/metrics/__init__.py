@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kdsweep.tasks.metrics.base import (
     COSTS,
+    DEFAULT_OBJECTIVE,
     HALF_A_POINT,
     METRICS,
     Direction,
@@ -18,6 +19,7 @@ from kdsweep.tasks.metrics.base import (
 
 __all__ = [
     "COSTS",
+    "DEFAULT_OBJECTIVE",
     "HALF_A_POINT",
     "METRICS",
     "Direction",

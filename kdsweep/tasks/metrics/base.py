@@ -117,7 +117,8 @@ def shown(name: str, value: float) -> str:
     """Format a metric's value for display; NaN becomes an empty string.
 
     Args:
-        name: Name of a metric or column; if it ends in `accuracy`, the value is a fraction and is shown as per cent.
+        name: Name of a metric or column; if it ends in `accuracy` or `agreement`, the value is a fraction and is shown
+            as per cent.
         value: The value.
     """
     if math.isnan(value):
@@ -126,10 +127,10 @@ def shown(name: str, value: float) -> str:
 
 
 def shown_gain(name: str, value: float) -> str:
-    """Format the difference of two values of a metric with its sign, in percentage points for an accuracy."""
+    """Format the difference of two values of a metric with its sign, in percentage points for a fraction."""
     return f"{value * 100:+.2f}" if is_fraction(name) else f"{value:+.4g}"
 
 
 def is_fraction(name: str) -> bool:
     """Whether a metric's values are shown as per cent."""
-    return name.endswith("accuracy")
+    return name.endswith(("accuracy", "agreement"))

@@ -29,7 +29,7 @@ from kdsweep.results.report.charts.style import (
 from kdsweep.results.report.found import Found, complete_trials, measured_trials, methods_of, settings_text
 from kdsweep.results.sizes import columns_of
 from kdsweep.search.baseline import PLAIN
-from kdsweep.tasks.metrics import shown
+from kdsweep.tasks.metrics import is_fraction, shown
 
 UNUSED = -0.12  # height at which trials pass an axis whose setting they do not use
 MOST_LINES = 2000
@@ -135,7 +135,7 @@ def _numeric(trials: pd.DataFrame, name: str, log: bool) -> Axis:
         ticks = [0, 0.25, 0.5, 0.75, 1]
     places = [low + height * length for height in ticks]
     some = [math.exp(place) if log else place for place in places]
-    labels = [shown(name, value) if name.endswith("accuracy") else f"{value:.3g}" for value in some]
+    labels = [shown(name, value) if is_fraction(name) else f"{value:.3g}" for value in some]
     return Axis(name, heights.round(4).fillna(UNUSED).tolist(), list(zip(ticks, labels, strict=True)))
 
 

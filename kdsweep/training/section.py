@@ -115,12 +115,14 @@ class TrainSpec(OptimizationSpec):
         task_loss: The loss on the labels, see `kdsweep losses`. It receives the keys that it declares as parameters.
         label_smoothing: Label smoothing of the cross entropy.
         cohort: Most trials of one shape that a worker trains as one computation, see `training.cohort`.
+        capture: Whether the steps of trials that train alone are captured as CUDA graphs, see `training.captured`.
     """
 
     epochs: Epochs = 20
     task_loss: PartName = "cross_entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = CrossEntropy.label_smoothing.default
     cohort: Annotated[int, Field(ge=1, le=MOST_TOGETHER)] = 1
+    capture: bool = False
 
     def unused(self) -> set[str]:
         """Return the keys that have no effect, because no part that is named here declares them."""

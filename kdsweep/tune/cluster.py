@@ -165,16 +165,18 @@ def cluster_size() -> str:
     return f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs".replace("1 nodes", "1 node")
 
 
-def share(resources: ResourcesSection, can_grow: bool, per_gpu: int = 1) -> Share:
+def share(resources: ResourcesSection, can_grow: bool, per_gpu: int = 1, capture: bool = False) -> Share:
     """Resolve `auto` resources from the nodes of the cluster.
 
     Args:
         resources: The `resources` section of the sweep file.
         can_grow: Whether an autoscaler may add nodes. If so, a number for `max_concurrent` is used as given.
         per_gpu: Number of trials that fit into a GPU's memory.
+        capture: Whether steps are to be captured, which needs a GPU.
 
     Raises:
-        InputError: If no node can fit a trial, or GPU nodes that have not started would have to be counted.
+        InputError: If no node can fit a trial, GPU nodes that have not started would have to be counted, or trials that
+            need a GPU would get none.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if can_grow and resources.max_concurrent != "auto" and resources.gpus_per_trial == "auto":
@@ -184,6 +186,9 @@ def share(resources: ResourcesSection, can_grow: bool, per_gpu: int = 1) -> Shar
         )
     cpus = float(resources.cpus_per_trial)
     gpus = _packed(nodes, cpus, per_gpu) if resources.gpus_per_trial == "auto" else float(resources.gpus_per_trial)
+    if capture and not gpus:
+        why = "resources.gpus_per_trial is 0" if resources.gpus_per_trial == 0 else "the cluster has no GPU"
+        raise InputError(f"train.capture: found true, but {why}; accepted: false, or trials with GPUs")
     slots = sum(_fitting(node, cpus, gpus) for node in nodes)
     if can_grow and resources.max_concurrent != "auto":
         return Share(cpus, gpus, resources.max_concurrent)

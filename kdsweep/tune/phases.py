@@ -147,7 +147,7 @@ class _Phases:
         """Return the resources per lane and the number of lanes, at most one lane per piece of work."""
         spec = self._spec
         per_gpu = probe.trials_per_gpu if probe else 1
-        part = share(spec.resources, can_grow=self._address.text is not None, per_gpu=per_gpu)
+        part = share(spec.resources, self._address.text is not None, per_gpu, spec.train.capture)
         most = max(spec.search.trials if search else 1, most_trainings(spec.confirm))
         return replace(part, slots=min(part.slots, most))
 

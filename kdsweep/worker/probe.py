@@ -120,13 +120,14 @@ def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
     dumped = [section.model_dump(exclude=set() if section.student else {"student"}) for section in sections]
     teachers: Any = dumped if spec.teachers else dumped[0]  # as earlier versions did
     together = [spec.train.cohort] if spec.train.cohort > 1 else []
+    left_out = {"epochs", "cohort"} | (set() if spec.train.capture else {"capture"})  # as before there was such a key
     return {
         "machine": torch.cuda.get_device_name(bench.device) if cuda else processor(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "student": _students(spec, bench),
         "data": [bench.data.input_spec.shape, bench.data.num_classes, *bench.data.input_spec.facts.values()],
-        "train": spec.train.model_dump(exclude={"epochs", "cohort"}),
+        "train": spec.train.model_dump(exclude=left_out),
         # Only memory depends on methods and data, and it is measured only on GPUs.
         "memory": [2, spec.search_space.methods(), teachers, bench.data.digest, *together] if cuda else [],
     }

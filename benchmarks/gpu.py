@@ -31,7 +31,7 @@ from kdsweep.worker import gpu
 SECTIONS = {
     "parity": "values: the loss curves of a few methods on the CPU and on the GPU",
     "launches": "kernel launches and waits per training step",
-    "speed": "steps per second of one process: single trials and cohorts",
+    "speed": "steps per second of one process: a single trial, captured steps, cohorts",
     "processes": "1 to 16 processes on the GPU, with and without MPS",
     "memory": "the memory that the probe plans, against nvidia-smi",
     "faults": "out of memory and broken GPUs",

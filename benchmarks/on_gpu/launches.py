@@ -42,6 +42,7 @@ def runs(opened: Any, together: int, precision: str) -> Iterator[tuple[str, int,
     """Yield the kinds of runs: name, number of trials, and what makes the run, given the steps of an epoch."""
     configs = benches.members(together, width=1.0, precision=precision)
     yield "single", 1, lambda steps: benches.training(opened, configs[0], steps)
+    yield "captured", 1, lambda steps: benches.training(opened, {**configs[0], "capture": True}, steps)
     yield f"cohort of {together}", together, lambda steps: benches.cohort(opened, configs, steps)
 
 

@@ -33,6 +33,9 @@ def measure(setting: Setting) -> Found:
                 curves[name] = [run.run_epoch()["train_loss"] for _ in range(EPOCHS)]
             note(found, f"{student}, {method}", curves["cpu"], curves["cuda"], tolerance)
             if method == "kd":
+                run = benches.training(on["cuda"], {**config, "capture": True}, STEPS)
+                captured = [run.run_epoch()["train_loss"] for _ in range(EPOCHS)]
+                note(found, f"{student}, kd captured", curves["cpu"], captured, tolerance)
                 cohort = benches.cohort(on["cuda"], [config] * TOGETHER, STEPS)
                 rows = [cohort.run_epoch()[-1] for _ in range(EPOCHS)]
                 together = [float("nan") if isinstance(row, DivergedError) else row["train_loss"] for row in rows]

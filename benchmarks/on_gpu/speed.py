@@ -1,4 +1,4 @@
-"""Steps per second of one process: a trial by itself, and cohorts."""
+"""Steps per second of one process: a trial by itself, with captured steps, and cohorts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def measure(setting: Setting) -> Found:
 def runs(opened: Any, width: float, precision: str, quick: bool) -> Iterator[tuple[str, int, Callable[[int], Any]]]:
     """Yield the kinds of runs: name, number of trials, and what makes the run, given the steps of an epoch."""
     shared = {"width": width, "precision": precision}
-    yield "single", 1, lambda steps: benches.training(opened, benches.members(1, **shared)[0], steps)
+    for name, capture in (("single", False), ("captured", True)):
+        (config,) = benches.members(1, **shared, capture=capture)
+        yield name, 1, lambda steps, config=config: benches.training(opened, config, steps)  # type: ignore[misc]
     for size in SIZES[:2] if quick else SIZES:
         configs = benches.members(size, **shared)
         yield f"cohort of {size}", size, lambda steps, configs=configs: benches.cohort(opened, configs, steps)  # type: ignore[misc]

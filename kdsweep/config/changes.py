@@ -27,8 +27,8 @@ from kdsweep.storage.paths import SweepDir
 CHANGEABLE = (
     "search.trials", "search.max_hours", "search.max_epochs", "search.plain_share", "search.keep_weights", "space",
     "confirm.top", "confirm.seeds", "confirm.trainings", "confirm.margin", "resources", "dataset.root",
-    "dataset.unlabelled.root", "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb", "train.cohort",
-    "tracking",
+    "dataset.unlabelled.root", "dataset.download", "dataset.skip_unreadable", "teacher.cache_gb",
+    "train.capture", "train.cohort", "tracking",
 )  # fmt: skip
 
 

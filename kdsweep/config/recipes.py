@@ -27,6 +27,7 @@ def trial_recipe(spec: SweepSpec, config: Config, seed: int) -> Recipe:
         augment=spec.augment_of(config),
         views=spec.dataset.views,
         repeat_labelled=spec.dataset.unlabelled is not None,
+        capture=train.capture,
         goal=spec.goal,
         metrics=spec.wanted_metrics,
         method=str(config["method"]),

@@ -38,9 +38,8 @@ def card(config: StudentConfig) -> str:
     """Write the model card (README.md) of a student."""
     searched = {key: value for key, value in config.settings.items() if key != "train"}
     train = TrainSpec.model_validate(config.settings["train"]).with_searched(searched)
-    used = {
-        key: value for key, value in train.model_dump(exclude={"cohort"}).items() if key not in train.unused()
-    } | searched
+    dumped = train.model_dump(exclude={"capture", "cohort"})
+    used = {key: value for key, value in dumped.items() if key not in train.unused()} | searched
     if config.label_free:
         used = {key: value for key, value in used.items() if key not in OF_LABELS}
     if "augment" not in used:

@@ -21,7 +21,7 @@ from kdsweep.storage.paths import SweepDir
 _DATASET_PLACE: dict[str, Any] = {
     "root": True, "download": True, "stream": True, "skip_unreadable": True, "unlabelled": {"root"},
 }  # fmt: skip
-_TRAIN_FREE = {"epochs", "precision", "cohort"}
+_TRAIN_FREE = {"epochs", "precision", "cohort", "capture"}
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Recipe:
         views: Number of views that the epochs cycle through; 0 draws a new one in every epoch.
         repeat_labelled: Whether a run without distillation repeats the samples with labels, so that it takes as many
             steps per epoch as one that also distils from unlabelled samples.
+        capture: Whether the steps are captured where that is possible; see `training.captured`.
         method: The distillation method.
         method_params: The method's parameters that differ from the defaults.
         alpha: Share of distillation in the loss, 0..1.
@@ -59,3 +60,4 @@ class Recipe:
     metrics: tuple[str, ...] = ()
     views: int = 0
     repeat_labelled: bool = False
+    capture: bool = False

@@ -116,12 +116,14 @@ class TrainSpec(OptimizationSpec):
         label_smoothing: Label smoothing of the cross entropy.
         cohort: Most trials of one shape that a worker trains as one computation, see `training.cohort`; `auto` measures
             which number is fastest.
+        capture: Whether the steps of trials that train alone are captured as CUDA graphs, see `training.captured`.
     """
 
     epochs: Epochs = 20
     task_loss: PartName = "cross_entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = CrossEntropy.label_smoothing.default
     cohort: Literal["auto"] | Annotated[int, Field(ge=1, le=MOST_TOGETHER)] = 1
+    capture: bool = False
 
     def unused(self) -> set[str]:
         """Return the keys that have no effect, because no part that is named here declares them."""

@@ -17,16 +17,13 @@ OF_ALL_SAMPLES = ("train_loss", "distill_loss")  # the other parts are means ove
 
 
 @dataclass(frozen=True)
-class Step:
-    """One training step.
+class Moment:
+    """What the host knows of a training step.
 
     Attributes:
         progress: Fraction of the budget's steps already done, 0 <= progress < 1.
         share: Fraction of the budget that one step takes.
         index: Positions of the samples in the training split, [B].
-        batch: Their augmented inputs, [B, ...].
-        targets: Their labels, [B], or those of mixed samples; -1 for samples without a label.
-        teacher: The teacher's outputs for them.
         labelled: Number of samples with labels. They come first; the number is known to the host, so that no step
             waits for the device to select them.
     """
@@ -34,10 +31,22 @@ class Step:
     progress: float
     share: float
     index: torch.Tensor
+    labelled: int
+
+
+@dataclass(frozen=True)
+class Step(Moment):
+    """One training step.
+
+    Attributes:
+        batch: The samples' augmented inputs, [B, ...].
+        targets: Their labels, [B], or those of mixed samples; -1 for samples without a label.
+        teacher: The teacher's outputs for them.
+    """
+
     batch: torch.Tensor
     targets: torch.Tensor | Mixed
     teacher: Outputs
-    labelled: int
 
     @property
     def judged(self) -> int:
@@ -83,11 +92,16 @@ class LossMeans:
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
-        self._totals: torch.Tensor | float = 0.0
+        self._totals: torch.Tensor | None = None
         self._seen = self._labelled = 0
 
     def add(self, losses: Mapping[str, torch.Tensor], step: Step) -> None:
         """Add the means over a step's samples, each a scalar or [K]."""
+        self.sum(losses, step)
+        self.count(step)
+
+    def sum(self, losses: Mapping[str, torch.Tensor], step: Step) -> None:
+        """Add to the sums, after the first step in place. `count` follows."""
         self._names = tuple(losses)
         size = len(step.index)
         if step.labelled == size:
@@ -95,13 +109,19 @@ class LossMeans:
         else:
             counts = [size if name in OF_ALL_SAMPLES else step.labelled for name in losses]
             sums = torch.stack([loss.detach() * n for loss, n in zip(losses.values(), counts, strict=True)], dim=-1)
-        self._totals = self._totals + sums
-        self._seen += size
+        if self._totals is None:
+            self._totals = sums
+        else:
+            self._totals += sums
+
+    def count(self, step: Moment) -> None:
+        """Count the samples of a step."""
+        self._seen += len(step.index)
         self._labelled += step.labelled
 
     def rows(self) -> list[dict[str, float]]:
         """Return the means by name: one dict, or K. Losses on labels are left out if no sample had one."""
-        assert isinstance(self._totals, torch.Tensor)
+        assert self._totals is not None
         seen = [self._seen if name in OF_ALL_SAMPLES else self._labelled for name in self._names]
         totals = self._totals.reshape(-1, len(seen)).tolist()
         return [
@@ -115,8 +135,8 @@ def labelled_in(train: Samples, data: Prepared) -> int:
     return min(len(train), data.count("train") - data.unlabelled) if data.unlabelled else len(train)
 
 
-def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSource, labelled: int) -> Iterator[Step]:
-    """Yield the steps of an epoch, which depend only on the recipe's seeds, augmentation, batch size and budget.
+class Epoch:
+    """The steps of an epoch, which depend only on the recipe's seeds, augmentation, batch size and budget.
 
     Args:
         recipe: The settings of the run.
@@ -124,26 +144,53 @@ def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSourc
         train: The training split.
         source: The source of teacher outputs.
         labelled: Number of samples with labels, which come first in the split.
+
+    Attributes:
+        moments: The steps as the host knows them, with the positions of the samples on the device.
     """
-    view = train.view(recipe.augment, recipe.view_seed, view_number(epoch, recipe.views))
-    teacher = source.epoch(epoch, view)
-    generator = torch.Generator().manual_seed(derived_seed(recipe.seed, "order", epoch))
-    order = _order(recipe, len(train), labelled, generator)
-    size, epochs = recipe.optimization.batch_size, recipe.optimization.epochs
-    # Batch normalisation has no variance over a last batch of one, so drop it; the next epoch has another order.
-    batches = list(order.split(size))
-    if len(batches) > 1 and len(batches[-1]) == 1 < size:
-        batches.pop()
-    counts = list(map(len, batches))
-    if labelled < len(train) and (recipe.alpha or not labelled):  # on the CPU, where no step waits for it
-        counts = [int((index < labelled).sum()) for index in batches]
-        batches = [torch.cat([index[index < labelled], index[index >= labelled]]) for index in batches]
-    samples = zip(on_device(batches, train.device), train.sequence(batches, view), strict=True)
-    for step, (index, batch) in enumerate(samples):
-        progress = (epoch - 1 + step / len(batches)) / epochs
-        targets = train.targets(index, view)
+
+    def __init__(self, recipe: Recipe, epoch: int, train: Samples, source: TeacherSource, labelled: int):
+        self._train = train
+        self._view = train.view(recipe.augment, recipe.view_seed, view_number(epoch, recipe.views))
+        self._teacher = source.epoch(epoch, self._view)
+        generator = torch.Generator().manual_seed(derived_seed(recipe.seed, "order", epoch))
+        order = _order(recipe, len(train), labelled, generator)
+        size, epochs = recipe.optimization.batch_size, recipe.optimization.epochs
+        # Batch normalisation has no variance over a last batch of one, so drop it; the next epoch has another order.
+        batches = list(order.split(size))
+        if len(batches) > 1 and len(batches[-1]) == 1 < size:
+            batches.pop()
+        counts = list(map(len, batches))
+        if labelled < len(train) and (recipe.alpha or not labelled):  # on the CPU, where no step waits for it
+            counts = [int((index < labelled).sum()) for index in batches]
+            batches = [torch.cat([index[index < labelled], index[index >= labelled]]) for index in batches]
+        self._batches = batches
         share = 1 / (len(batches) * epochs)
-        yield Step(progress, share, index, batch, targets, teacher(index, batch), counts[step])
+        there = zip(on_device(batches, train.device), counts, strict=True)
+        self.moments = [
+            Moment((epoch - 1 + number / len(batches)) / epochs, share, index, count)
+            for number, (index, count) in enumerate(there)
+        ]
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps, each while the data of the next one may already be on its way to the device."""
+        inputs = self._train.sequence(self._batches, self._view)
+        for moment, batch in zip(self.moments, inputs, strict=True):
+            yield self._step(moment, batch)
+
+    def step(self, moment: Moment) -> Step:
+        """Return one step, from the positions of its samples on the device alone."""
+        return self._step(moment, self._train.batch(moment.index, self._view))
+
+    def _step(self, moment: Moment, batch: torch.Tensor) -> Step:
+        index = moment.index
+        targets = self._train.targets(index, self._view)
+        return Step(moment.progress, moment.share, index, moment.labelled, batch, targets, self._teacher(index, batch))
+
+
+def epoch_steps(recipe: Recipe, epoch: int, train: Samples, source: TeacherSource, labelled: int) -> Iterator[Step]:
+    """Yield the steps of an epoch. See `Epoch`."""
+    return Epoch(recipe, epoch, train, source, labelled).steps()
 
 
 def _order(recipe: Recipe, count: int, labelled: int, generator: torch.Generator) -> torch.Tensor:

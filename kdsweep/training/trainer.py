@@ -26,12 +26,13 @@ from kdsweep.storage.following import discard
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.averaging import Average
+from kdsweep.training.captured import Replays, captures
 from kdsweep.training.evaluate import Evaluation
 from kdsweep.training.precision import autocast_dtype
 from kdsweep.training.recipe import Recipe
 from kdsweep.training.shapes import Factor
 from kdsweep.training.state import RunState
-from kdsweep.training.steps import LossMeans, Step, epoch_steps, labelled_in
+from kdsweep.training.steps import Epoch, LossMeans, Moment, Step, labelled_in
 from kdsweep.training.teaching import TeacherSource
 
 SAVE_SECONDS = 30.0
@@ -91,6 +92,10 @@ class Training:
         metrics = self._task.measured((recipe.goal.metric, *recipe.metrics), data.num_classes)
         self._evaluation = Evaluation(self.inference, val, metrics)
         self._optimizer = recipe.optimization.make_optimizer([*self.student.parameters(), *self.method.parameters()])
+        self._captures = captures(recipe, getattr(train, "resident", False)) and self._labelled == len(train)
+        if self._captures:
+            self._optimizer.rate = torch.zeros((), device=self._device)
+        self._rate = 0.0
         self._schedule = recipe.optimization.make_schedule()
         self._task_loss = LOSSES.create(recipe.task_loss, **recipe.task_loss_params)
         self._best: dict[str, torch.Tensor] = {}
@@ -123,7 +128,7 @@ class Training:
             "epoch": self.epoch,
             **losses,
             **{f"val_{name}": value for name, value in measured.items()},
-            "lr": float(self._optimizer.rate),
+            "lr": self._rate,
             "seconds": time.perf_counter() - started,
         })  # fmt: skip
         return self.history[-1]
@@ -189,20 +194,46 @@ class Training:
         self.student.train()
         self.method.adapters.train()
         means = LossMeans()
-        for step in epoch_steps(self.recipe, self.epoch, self._train, self._teacher, self._labelled):
-            self._set_rate(step.progress, step.share)
-            self._alpha.advance(step.progress)
-            self._cooling.advance(step.progress)
-            self.method.advance(step.progress, step.index)
-            losses = self._losses(step)
-            self._optimizer.zero_grad()
-            losses["train_loss"].backward()
-            if self.recipe.optimization.clip_norm:
-                nn.utils.clip_grad_norm_(self._optimizer.weights, self.recipe.optimization.clip_norm)
-            self._optimizer.step()
-            self._average.update()
-            means.add(losses, step)
+        epoch = Epoch(self.recipe, self.epoch, self._train, self._teacher, self._labelled)
+        if not self._captures:
+            for step in epoch.steps():
+                self._advance(step)
+                self._update(step, means)
+                self._end(step, means)
+            return means.rows()[0]
+        replays = Replays(self._device)
+        for moment in epoch.moments:
+            self._advance(moment)
+            replays.run(moment, lambda moment: self._update(epoch.step(moment), means))
+            self._end(moment, means)
         return means.rows()[0]
+
+    def _advance(self, moment: Moment) -> None:
+        """Set what depends on the progress."""
+        multiplier = self._schedule.multiplier(moment.progress, moment.share)
+        self._rate = self.recipe.optimization.scaled_lr * multiplier
+        if isinstance(self._optimizer.rate, torch.Tensor):
+            self._optimizer.rate.fill_(self._rate)
+        else:
+            self._optimizer.rate = self._rate
+        self._alpha.advance(moment.progress)
+        self._cooling.advance(moment.progress)
+        self.method.advance(moment.progress, moment.index)
+
+    def _update(self, step: Step, means: LossMeans) -> None:
+        """Update the weights; on the device alone, so that a CUDA graph can repeat it."""
+        losses = self._losses(step)
+        self._optimizer.zero_grad()
+        losses["train_loss"].backward()
+        if self.recipe.optimization.clip_norm:
+            nn.utils.clip_grad_norm_(self._optimizer.weights, self.recipe.optimization.clip_norm)
+        self._optimizer.step()
+        means.sum(losses, step)
+
+    def _end(self, moment: Moment, means: LossMeans) -> None:
+        """Do what follows a step and counts steps on the host."""
+        self._average.update()
+        means.count(moment)
 
     def _losses(self, step: Step) -> dict[str, torch.Tensor]:
         """Return the total loss as `train_loss`, and its unweighted parts."""
@@ -219,9 +250,6 @@ class Training:
         distill = self.method(student, step.teacher, labels)
         loss = (1 - alpha) * task + alpha * self.method.weight * distill
         return {"train_loss": loss, **parts, "distill_loss": distill}
-
-    def _set_rate(self, progress: float, step: float) -> None:
-        self._optimizer.rate = self.recipe.optimization.scaled_lr * self._schedule.multiplier(progress, step)
 
     def _example(self) -> Outputs:
         self.student.eval()

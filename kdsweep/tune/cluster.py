@@ -180,7 +180,13 @@ def cluster_size() -> str:
     return f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs".replace("1 nodes", "1 node")
 
 
-def share(resources: ResourcesSection, can_grow: bool, tell: Callable[[str], None], per_gpu: int = 1) -> Share:
+def share(
+    resources: ResourcesSection,
+    can_grow: bool,
+    tell: Callable[[str], None],
+    per_gpu: int = 1,
+    capture: bool = False,
+) -> Share:
     """Resolve `auto` resources from the nodes of the cluster, and from those that its autoscaler starts.
 
     Args:
@@ -188,9 +194,11 @@ def share(resources: ResourcesSection, can_grow: bool, tell: Callable[[str], Non
         can_grow: Whether an autoscaler may add nodes. If so, a number for `max_concurrent` is used as given.
         tell: Receives one line when a node has to start first.
         per_gpu: Number of trials that fit into a GPU's memory.
+        capture: Whether steps are to be captured, which needs a GPU.
 
     Raises:
-        InputError: If no node can fit a trial, or GPU nodes that have not started would have to be counted.
+        InputError: If no node can fit a trial, GPU nodes that have not started would have to be counted, or trials that
+            need a GPU would get none.
     """
     cpus, most = float(resources.cpus_per_trial), resources.max_concurrent
     if can_grow and most != "auto" and resources.gpus_per_trial != "auto":
@@ -205,6 +213,9 @@ def share(resources: ResourcesSection, can_grow: bool, tell: Callable[[str], Non
         )
     nodes = _nodes()
     gpus = _packed(nodes, cpus, per_gpu) if resources.gpus_per_trial == "auto" else float(resources.gpus_per_trial)
+    if capture and not gpus:
+        why = "resources.gpus_per_trial is 0" if resources.gpus_per_trial == 0 else "the cluster has no GPU"
+        raise InputError(f"train.capture: found true, but {why}; accepted: false, or trials with GPUs")
     slots = sum(_fitting(node, cpus, gpus) for node in nodes)
     if slots == 0:
         raise InputError(_no_node(nodes, cpus, gpus, grows))

@@ -151,7 +151,8 @@ class _Phases:
         spec = self._spec
         per_gpu = probe.lanes_per_gpu(probe.cohort_of(spec.train.cohort)) if probe else 1
         can_grow = self._address.text is not None
-        part = share(spec.resources, can_grow, lambda line: self._progress.phase("cluster", line), per_gpu)
+        tell = lambda line: self._progress.phase("cluster", line)  # noqa: E731
+        part = share(spec.resources, can_grow, tell, per_gpu, spec.train.capture)
         return part.at_most(max(spec.search.trials if search else 1, most_trainings(spec.confirm)))
 
     def _read_data(self) -> Prepared:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kdsweep import methods
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import SweepError
 from kdsweep.results.frames import write_frames
@@ -87,6 +88,9 @@ class Search:
             f"{study.target} trials of {' or '.join(map(str, self._spec.budgets))} epochs, {self._lanes()} at a time"
             + (f", resuming {len(unfinished)} after {already} epochs" if unfinished else ""),
         )
+        plain = [name for name in self._spec.search_space.methods() if methods.stacks(name) is None]
+        if self._spec.train.capture and plain:
+            self._progress.phase("search", f"train.capture: steps are not captured with {', '.join(plain)}")
         self._progress.search(self._status())
 
     def next(self) -> Work | None:

@@ -126,13 +126,14 @@ def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
     # What is measured only for cohorts, and only on GPUs. The numbers count versions of the measurement.
     cohorts: dict[str, Any] = {"cohorts": [1, methods]} if cohort == "auto" else {}
     on_gpu = [3, spec.resources.cpus_per_trial, cohort, methods, teachers, bench.data.digest]
+    left_out = {"epochs", "cohort"} | (set() if spec.train.capture else {"capture"})  # as before there was such a key
     return cohorts | {
         "machine": torch.cuda.get_device_name(bench.device) if cuda else processor(),
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "student": _students(spec, bench),
         "data": [bench.data.input_spec.shape, bench.data.num_classes, *bench.data.input_spec.facts.values()],
-        "train": spec.train.model_dump(exclude={"epochs", "cohort"}),
+        "train": spec.train.model_dump(exclude=left_out),
         "memory": on_gpu if cuda else [],
     }
 

@@ -49,12 +49,17 @@ def test_every_section_ends_with_a_table_and_figures(on_null_gpu, tmp_path):
     assert found["sweep"]["notes"] == ["skipped: without Ray"]
     for name, part in found.items():
         assert bool(part["table"]) == bool(part["figures"]) == (name != "sweep")
-    assert set(found["parity"]["figures"]) >= {"mnist_student, none", "resnet8, kd in a cohort of 4"}
+    assert set(found["parity"]["figures"]) >= {
+        "mnist_student, none",
+        "resnet8, kd captured",
+        "resnet8, kd in a cohort of 4",
+    }
     for name, figures in found["launches"]["figures"].items():
         assert figures["waits"] == 0, name
         assert 0 < figures["launches_per_trial"] <= figures["launches"], name
+        assert (figures["launches"] < 5) == name.startswith("captured")
     rates = [figures["rate"]["median"] for figures in found["speed"]["figures"].values()]
-    assert len(rates) == 12
+    assert len(rates) == 16
     assert min(rates) > 0
     assert set(found["processes"]["figures"]["without MPS"]) == {"1", "2"}
     (memory,) = found["memory"]["figures"].values()

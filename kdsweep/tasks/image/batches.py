@@ -45,6 +45,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def resident(self) -> bool:
+        """Whether batches are made on the device alone, from positions there."""
+        return self.images.device == self.device
+
     def view(self, augment: str, seed: int, number: int) -> View:
         """One view of all images, counted from 1."""
         return View(augment, seed, number, len(self), self.device)
@@ -208,6 +213,11 @@ class StreamedImages(Images):
         need_room(files.paths)
         self._files = files
         self._indices: list[list[int]] = []
+
+    @property
+    def resident(self) -> bool:
+        """Return False: files are read on the host."""
+        return False
 
     def sequence(self, indices: Sequence[torch.Tensor], view: base.View | None = None) -> Iterator[torch.Tensor]:
         """Yield batches while the workers decode the next ones."""

@@ -10,10 +10,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -34,6 +36,14 @@ std::map<std::string, long> counts;
 size_t used = 0;                                        // bytes of device memory
 cudaError_t poison = cudaSuccess;                       // sticky error that every later call returns
 
+// What was called between the begin and the end of a capture: it is kept, and not done. A launch makes the copies.
+struct Graph {
+    size_t nodes = 0;
+    std::vector<std::function<void()>> copies;
+};
+Graph* captured = nullptr;                              // the graph that is being captured; one at a time
+cudaStream_t captured_stream = nullptr;
+
 size_t card_bytes() {
     static const size_t bytes = [] {
         const char* gb = getenv("NULLCUDA_GB");
@@ -44,9 +54,19 @@ size_t card_bytes() {
 
 size_t whole_pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE + PAGE; }
 
-void count(const std::string& what) {
+// Whether a call is kept in a graph. Libraries such as cuBLAS do not tell their stream.
+bool kept(cudaStream_t stream) { return captured && stream == captured_stream; }
+
+void count(const std::string& what, bool in_graph = false) {
     std::lock_guard<std::mutex> guard(mutex);
-    counts[what]++;
+    if (in_graph) captured->nodes++;
+    counts[in_graph ? "CAPTURED " + what : what]++;
+}
+
+// A wait. A stream that is captured allows none.
+cudaError_t wait(const char* what, bool in_graph) {
+    count(std::string("SYNC ") + what);
+    return in_graph ? cudaErrorStreamCaptureUnsupported : poison;
 }
 
 void* allocate(size_t bytes, cudaMemoryType type) {
@@ -76,22 +96,26 @@ cudaMemoryType type_of(const void* address) {
     return (const char*)address < after->first + after->second.bytes ? after->second.type : cudaMemoryTypeUnregistered;
 }
 
-cudaError_t copy(const char* what, void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-    memmove(to, from, bytes);
+cudaError_t copy(const char* what, void* to, const void* from, size_t bytes, cudaMemcpyKind kind, bool in_graph) {
     static const char* const kinds[] = {"H2H", "H2D", "D2H", "D2D", "default"};
     std::string line = std::string(what) + " " + kinds[kind];
+    bool pageable = false;
     {
         std::lock_guard<std::mutex> guard(mutex);
-        if (kind == cudaMemcpyHostToDevice) line += type_of(from) == cudaMemoryTypeHost ? " pinned" : " pageable";
-        if (kind == cudaMemcpyDeviceToHost) line += type_of(to) == cudaMemoryTypeHost ? " pinned" : " pageable";
+        if (kind == cudaMemcpyHostToDevice) pageable = type_of(from) != cudaMemoryTypeHost;
+        if (kind == cudaMemcpyDeviceToHost) pageable = type_of(to) != cudaMemoryTypeHost;
     }
-    count(line);
+    if (kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToHost) line += pageable ? " pageable" : " pinned";
+    count(line, in_graph);
+    if (in_graph && pageable) return cudaErrorStreamCaptureUnsupported;
+    if (in_graph) captured->copies.push_back([=] { memmove(to, from, bytes); });
+    else memmove(to, from, bytes);
     return poison;
 }
 
-cudaError_t launch(const void* kernel) {
+cudaError_t launch(const void* kernel, cudaStream_t stream) {
     auto found = kernels.find(kernel);
-    count(std::string("KERNEL ") + (found == kernels.end() ? "unknown" : found->second));
+    count(std::string("KERNEL ") + (found == kernels.end() ? "unknown" : found->second), kept(stream));
     return poison;
 }
 
@@ -112,7 +136,7 @@ EXPORT void nullcuda_reset() {
     counts.clear();
 }
 
-EXPORT void nullcuda_count(const char* what) { count(what); }
+EXPORT void nullcuda_count(const char* what) { count(what, captured); }
 
 EXPORT size_t nullcuda_used() { return used; }
 
@@ -220,16 +244,17 @@ EXPORT cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, c
     attributes->devicePointer = attributes->hostPointer = (void*)address;
     return cudaSuccess;
 }
-EXPORT cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-    return copy("COPY", to, from, bytes, kind);
+EXPORT cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    return copy("COPY", to, from, bytes, kind, kept(stream));
 }
 EXPORT cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-    count("SYNC copy");
-    return copy("COPY", to, from, bytes, kind);
+    if (auto error = wait("copy", captured)) return error;
+    return copy("COPY", to, from, bytes, kind, false);
 }
-EXPORT cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t) {
-    memset(address, value, bytes);
-    count("KERNEL memset");
+EXPORT cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t stream) {
+    count("KERNEL memset", kept(stream));
+    if (kept(stream)) captured->copies.push_back([=] { memset(address, value, bytes); });
+    else memset(address, value, bytes);
     return poison;
 }
 EXPORT cudaError_t cudaMemset(void* address, int value, size_t bytes) { return cudaMemsetAsync(address, value, bytes, 0); }
@@ -285,23 +310,53 @@ EXPORT cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned, 
 EXPORT cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return handle(stream); }
 EXPORT cudaError_t cudaStreamCreate(cudaStream_t* stream) { return handle(stream); }
 EXPORT cudaError_t cudaStreamGetPriority(cudaStream_t, int* priority) { return *priority = 0, cudaSuccess; }
-EXPORT cudaError_t cudaStreamSynchronize(cudaStream_t) { return count("SYNC stream"), poison; }
-EXPORT cudaError_t cudaDeviceSynchronize() { return count("SYNC device"), poison; }
-EXPORT cudaError_t cudaEventSynchronize(cudaEvent_t) { return count("SYNC event"), poison; }
+EXPORT cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return wait("stream", kept(stream)); }
+EXPORT cudaError_t cudaDeviceSynchronize() { return wait("device", captured); }
+EXPORT cudaError_t cudaEventSynchronize(cudaEvent_t) { return wait("event", false); }
 EXPORT cudaError_t cudaEventCreate(cudaEvent_t* event) { return handle(event); }
 EXPORT cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return handle(event); }
 EXPORT cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
     return *milliseconds = 1, cudaSuccess;
 }
-EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-    return *status = cudaStreamCaptureStatusNone, cudaSuccess;
+
+// Graphs
+
+EXPORT cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    captured = new Graph;  // never freed: a graph may be launched until the end
+    captured_stream = stream;
+    return poison;
+}
+EXPORT cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+    *graph = (cudaGraph_t)captured;
+    captured = nullptr;
+    return poison;
+}
+EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+    *status = kept(stream) ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+    return cudaSuccess;
 }
 EXPORT cudaError_t cudaStreamGetCaptureInfo(
-    cudaStream_t, cudaStreamCaptureStatus* status, unsigned long long* id, cudaGraph_t*, const cudaGraphNode_t**,
-    const cudaGraphEdgeData**, size_t*) {
-    *status = cudaStreamCaptureStatusNone;
-    if (id) *id = 0;
-    return cudaSuccess;
+    cudaStream_t stream, cudaStreamCaptureStatus* status, unsigned long long* id, cudaGraph_t* graph,
+    const cudaGraphNode_t** after, const cudaGraphEdgeData**, size_t* number) {
+    if (id) *id = (unsigned long long)captured;
+    if (graph) *graph = (cudaGraph_t)captured;
+    if (after) *after = nullptr;
+    if (number) *number = 0;
+    return cudaStreamIsCapturing(stream, status);
+}
+EXPORT cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t*, size_t* number) {
+    return *number = ((Graph*)graph)->nodes, cudaSuccess;
+}
+EXPORT cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long) {
+    return *made = (cudaGraphExec_t)graph, poison;
+}
+EXPORT cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long flags) {
+    return cudaGraphInstantiate(made, graph, flags);
+}
+EXPORT cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
+    count("KERNEL graph");
+    for (const auto& make : ((Graph*)graph)->copies) make();
+    return poison;
 }
 
 // Kernels
@@ -320,11 +375,15 @@ EXPORT void __cudaRegisterVar(void**, char*, char*, const char*, int, size_t, in
 EXPORT cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
     return *kernel = (cudaKernel_t)function, cudaSuccess;
 }
-EXPORT cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3, dim3, void**, size_t, cudaStream_t) {
-    return launch((const void*)kernel);
+EXPORT cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3, dim3, void**, size_t, cudaStream_t stream) {
+    return launch((const void*)kernel, stream);
 }
-EXPORT cudaError_t cudaLaunchKernel(const void* kernel, dim3, dim3, void**, size_t, cudaStream_t) { return launch(kernel); }
-EXPORT cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t*, const void* kernel, void**) { return launch(kernel); }
+EXPORT cudaError_t cudaLaunchKernel(const void* kernel, dim3, dim3, void**, size_t, cudaStream_t stream) {
+    return launch(kernel, stream);
+}
+EXPORT cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* kernel, void**) {
+    return launch(kernel, config->stream);
+}
 EXPORT cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
     memset(attributes, 0, sizeof *attributes);
     attributes->maxThreadsPerBlock = 1024;

@@ -79,6 +79,7 @@ def _measured_row(one: Evidence, results: Measured, goal: Goal) -> dict[str, Any
         "size_mb": float(ours["size_mb"].iloc[0]),
         "first_layer_norm": float(ours["first_layer_norm"].iloc[0]),
         goal.column: float(_measured(chosen.config, one.seeds, results)[goal.column].mean(skipna=False)),
+        **{name: float(ours[name].mean()) for name in (f"teacher_{goal.column}",) if name in ours},  # of an ensemble
         **spread(test, ours[test]),
         **plain_spread(f"plain_{test}", chosen.twin),
         "tuned_plain_lr": float(tuned["lr"]) if tuned and "lr" in tuned else math.nan,

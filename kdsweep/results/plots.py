@@ -46,21 +46,25 @@ class Plots:
 
         return gains.gains(self._found).figure
 
-    def plot_tuning_curves(self, n: int = 32, width: float | None = None) -> Figure:
+    def plot_tuning_curves(
+        self, n: int = 32, width: float | None = None, *, student: str = "", budget_epochs: int = 0
+    ) -> Figure:
         """Expected best result of n random trials of each method, with confidence bands.
 
         Args:
             n: Length of the curves; each ends earlier where its method has fewer random trials.
             width: Only trials of this width; None uses all.
+            student: Only trials of this student; empty uses all.
+            budget_epochs: Only trials of this budget; 0 uses all.
 
         Raises:
-            InputError: If n is not a whole number above 0, or no trial has this width.
+            InputError: If n is not a whole number above 0, or no trial has this width, student or budget.
         """
         from kdsweep.results.report.charts import curves
 
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
             raise InputError(f"n: found {n!r}; accepted: a whole number above 0")
-        return curves.tuning(self._found, n, width).figure
+        return curves.tuning(self._found, n, width, student, budget_epochs).figure
 
     def plot_learning_curves(self) -> Figure:
         """The objective by epoch of every trial, by state, with the rungs."""

@@ -105,6 +105,7 @@ def _row(found: Sweep, row: Mapping[str, Any]) -> dict[str, Any]:
     goal = found.spec.goal
     sized = {name: row[name] for name in ("student", "budget_epochs", "width") if name in row}
     test, spread = goal.test_column, f"{goal.test_column}_std"
+    own = f"teacher_{goal.column}"  # of an ensemble, measured in the confirmation
     teacher = described(found.teachers, str(row["teacher"]), (goal.column, test))
     return {
         **sized,
@@ -114,6 +115,7 @@ def _row(found: Sweep, row: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": row["seeds"],
         **{name: row.get(name, math.nan) for name in (goal.column, test, spread, *TUNED, "test_agreement")},
         **{f"teacher_{name}": value for name, value in teacher.items()},
+        **({own: row[own]} if "+" in str(row["teacher"]) and own in row else {}),
     }
 
 

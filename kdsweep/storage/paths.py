@@ -213,7 +213,7 @@ class SweepDir:
         return self.teacher / "example.safetensors"
 
     def teacher_answers(self, split: str) -> Path:
-        """The teacher's logits for a split without labels."""
+        """The teacher's logits for a whole split."""
         return self.teacher / f"{split}_logits.bin"
 
     @property

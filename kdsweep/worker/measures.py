@@ -49,11 +49,15 @@ def not_measured(bench: Workbench) -> dict[str, float]:
 def agreement(bench: Workbench, model: nn.Module, config: Config) -> dict[str, float]:
     """Return the share of test samples that a student classifies as its teacher does, if the sweep has several.
 
-    Empty for plain students, and for tasks whose logits are no classes.
+    Of an ensemble, also return its own objective on the validation split. Empty for plain students, and for tasks whose
+    logits are no classes.
     """
     if "teacher" not in config or not bench.spec.teachers:
         return {}
-    return {"test_agreement": bench.agreement(model, config)}
+    found = {"test_agreement": bench.agreement(model, config)}
+    if len(bench.teachers_of(config)) > 1:
+        found[f"teacher_{bench.spec.goal.column}"] = bench.ensemble_value(config)
+    return found
 
 
 def metrics_of(bench: Workbench) -> dict[str, Metric]:

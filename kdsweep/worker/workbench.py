@@ -21,6 +21,7 @@ from kdsweep.storage.arrays import has_array, map_array, save_array
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tasks import Prepared, Samples
 from kdsweep.tasks.base import SplitName
+from kdsweep.tasks.metrics.totals import Totals
 from kdsweep.teacher import build as teachers
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.teacher.ensemble import Ensemble, mean_logits, need_logits_only, shares_of
@@ -285,6 +286,15 @@ class Workbench:
         sources = [self.taught_by(name)._source(needs, recipe.augment) for name in names]
         return Ensemble(sources, shares_of(config, len(names)), str(config.get("teacher_mean", "logits")))
 
+    def ensemble_value(self, config: Mapping[str, Any]) -> float:
+        """Return the first objective of an ensemble of teachers itself, on the validation split."""
+        names, goal = self.teachers_of(config), self.spec.goal
+        answers = [self.taught_by(name)._answers("val", self.val) for name in names]
+        logits = mean_logits(answers, shares_of(config, len(names)), str(config.get("teacher_mean", "logits")))
+        totals = Totals({goal.name: self.data.task.metric(goal.metric)})
+        totals.add(logits, self.val.labels)
+        return totals.values(len(self.val))[goal.name]
+
     def agreement(self, model: nn.Module, config: Mapping[str, Any]) -> float:
         """Return the share of test samples that a model classifies as the teachers of a configuration do."""
         names = self.teachers_of(config)
@@ -303,13 +313,17 @@ class Workbench:
         """Return a split. Of samples without labels, the labels are the teacher's logits, which are computed once."""
         samples = self.data.split(name, self.device)
         if self.data.task.label_free:
-            path = self.sweep.teacher_answers(name)
-            if not has_array(path):
-                size = batch_size(self.teacher.outputs, samples)
-                answers = [self.teacher.outputs(batch).logits.float().cpu() for batch, _ in samples.batches(size)]
-                save_array(torch.cat(answers).numpy(), path)
-            samples.labels = map_array(path).to(self.device)
+            samples.labels = self._answers(name, samples)
         return samples
+
+    def _answers(self, name: SplitName, samples: Samples) -> torch.Tensor:
+        """Return the teacher's logits for a split, [N, C]; computed once and kept in the sweep directory."""
+        path = self.sweep.teacher_answers(name)
+        if not has_array(path):
+            size = batch_size(self.teacher.outputs, samples)
+            answers = [self.teacher.outputs(batch).logits.float().cpu() for batch, _ in samples.batches(size)]
+            save_array(torch.cat(answers).numpy(), path)
+        return map_array(path).to(self.device)
 
     def _source(self, needs: frozenset[str], augment: str) -> TeacherSource:
         outputs = self.outputs_of(augment)

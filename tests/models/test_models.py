@@ -6,7 +6,6 @@ import resource
 import subprocess
 import sys
 from functools import partial
-from importlib.util import find_spec
 from urllib.error import URLError
 
 import pytest
@@ -631,8 +630,9 @@ def test_timm_is_asked_for_where_it_is_missing(monkeypatch):
         models.exists("timm/resnet18")
 
 
-@pytest.mark.skipif(find_spec("timm") is None, reason="timm is an extra")
+@pytest.mark.slow  # timm is an extra, which the environment of the slow tests has
 def test_a_timm_model_is_built_and_tapped():
+    pytest.importorskip("timm")
     assert stage_shapes("timm/resnet18", (1, 64, 64)) == [(64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
     with refused(CODE, UnknownNameError, match="did you mean resnet18"):
         models.build("timm/resnt18", (3, 64, 64), 10)

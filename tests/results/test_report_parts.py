@@ -141,6 +141,29 @@ def test_methods_with_few_random_trials_share_a_curve_and_are_counted(tmp_path):
     assert "a larger search.startup_trials draws more" in chart.text
 
 
+def test_students_and_budgets_have_tuning_curves_of_their_own(tmp_path):
+    space = {"method": ["kd", "none"], "width": 1, "alpha": 0.5, "temperature": {"uniform": [1, 9]},
+             "student": ["lightnn", "mnist_student"], "epochs": [3, 6]}  # fmt: skip
+    spec = spec_of(tmp_path, student=None, space=space, search={"sampler": "random", "trials": 60},
+                   scheduler={"name": "none"})  # fmt: skip
+    begin(spec)
+    run_trials(spec)
+    results = load_results(spec.sweep_dir.root)
+    charts = curves.tunings(results)
+    groups = [(student, epochs) for student in ("lightnn", "mnist_student") for epochs in (3, 6)]
+    assert [chart.text.partition(":")[0] for chart in charts.values()] == [f"{one}, {n} epochs" for one, n in groups]
+    for (student, epochs), chart in zip(groups, charts.values(), strict=True):
+        expected = results.tuning_curves(32, student=student, budget_epochs=epochs)
+        kd = expected[(expected["method"] == "kd") & (expected["n"] <= expected["trials"])]
+        (drawn,) = [trace for trace in chart.figure.data if trace.name == "kd" and trace.fill is None]
+        assert list(drawn.y) == pytest.approx(kd["expected_best"].tolist(), rel=1e-4)
+        own = results.plot_tuning_curves(60, student=student, budget_epochs=epochs)
+        assert len(own.data) == len(chart.figure.data)
+    page = render(results, running=False)
+    assert all(f'id="chart-{name}"' in page for name in charts)
+    assert 'id="chart-tuning"' not in page
+
+
 def test_the_length_and_the_width_of_tuning_curves_are_chosen(made_up):
     results = load_results(made_up.root)
     (longest,) = {max(trace.x) for trace in results.plot_tuning_curves(n=2).data}

@@ -70,6 +70,8 @@ def confirmed_sweep(tmp_path_factory):
         measured[run_name(config, seed)] = {
             "parameters": 100, "size_mb": 0.1, "first_layer_norm": 1.0, "val_accuracy": value, "test_accuracy": value,
         } | ({"test_agreement": 0.9} if "teacher" in config else {})  # fmt: skip
+        if "+" in config.get("teacher", ""):
+            measured[run_name(config, seed)]["teacher_val_accuracy"] = 0.93
         folder = sweep.confirmation(run_name(config, seed))
         folder.root.mkdir(parents=True, exist_ok=True)
         folder.result.write_text(json.dumps(measured[run_name(config, seed)]))
@@ -136,6 +138,7 @@ def test_the_costs_of_an_ensemble_are_those_of_its_teachers(found):
     assert costs["teacher_latency_ms"].to_dict() == {"big": 2.0, "small": 0.5, "big+small": 2.5}
     assert costs.loc["big", "teacher_test_accuracy"] == 0.97
     assert np.isnan(costs.loc["big+small", "teacher_test_accuracy"])
+    assert costs["teacher_val_accuracy"].to_dict() == {"big": 0.98, "small": 0.9, "big+small": 0.93}
     assert (costs["test_agreement"] == 0.9).all()
     assert found.teacher["model"] == "big_model"
     assert list(found.teachers) == ["big", "small"]
@@ -149,3 +152,4 @@ def test_the_summary_and_the_report_say_what_each_teacher_gave(found):
     page = render(found, running=False)
     assert "What each teacher gave" in page
     assert page.count('<td class="key">big+small</td>') == 2
+    assert page.count('<td class="number">93.00%</td>') == 2

@@ -141,6 +141,19 @@ def test_a_method_on_features_is_not_taught_by_an_ensemble(bench):
         bench.source(trial_recipe(bench.spec, config, 1), config)
 
 
+def test_an_ensemble_is_measured_on_validation_from_what_its_teachers_say(bench):
+    answers = {name: bench.taught_by(name).teacher for name in ("big", "small")}
+    images = bench.val.normalised(bench.val.images)
+    big, small = (answers[name].outputs(images).logits.double().numpy() for name in ("big", "small"))
+    labels = bench.val.labels.numpy()
+    for share in (0.3, 0.9):
+        mean = share * softmax(big) + (1 - share) * softmax(small)
+        config = {"teacher": "big+small", "teacher_weight": share, "teacher_mean": "probabilities"}
+        assert bench.ensemble_value(config) == pytest.approx((mean.argmax(axis=1) == labels).mean())
+    assert bench.ensemble_value(config | {"teacher_weight": 1.0}) == pytest.approx((big.argmax(1) == labels).mean())
+    assert bench._sweep.of_teacher("big").teacher_answers("val").is_file()  # run once for all shares
+
+
 def test_agreement_is_with_the_teacher_of_the_trial(bench, monkeypatch):
     monkeypatch.setitem(bench.__dict__, "test", bench.val)
     big = bench.taught_by("big").teacher.model

@@ -71,7 +71,14 @@ class Found(Protocol):
         """Trials, complete trials and epochs per width and method."""
 
     def tuning_curves(
-        self, n: int = 32, width: float | None = None, confidence: float = 0.95, *, pooled: bool = False
+        self,
+        n: int = 32,
+        width: float | None = None,
+        confidence: float = 0.95,
+        *,
+        pooled: bool = False,
+        student: str = "",
+        budget_epochs: int = 0,
     ) -> pd.DataFrame:
         """Expected best of n trials per method."""
 

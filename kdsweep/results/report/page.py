@@ -183,8 +183,9 @@ def _sections(found: Found) -> list[Section]:
         Section(
             "tuning", "Tuning curves",
             "How good the best of n random trials of each method is expected to be: methods compared at equal tuning "
-            "effort, with 95 % confidence bands. Trials that a sampler chose by earlier results do not count.",
-            {"tuning": curves.tuning(found)},
+            "effort, with 95 % confidence bands. Trials that a sampler chose by earlier results do not count. Searched "
+            "students and budgets have charts of their own.",
+            curves.tunings(found),
         ),
         Section(
             "learning", "Learning curves",

@@ -28,6 +28,7 @@ class Row:
         gain: The gain over the tuned plain student with its verdict.
         versus: The difference from the best teacher of the size with its verdict.
         agreement: How often the student agrees with its teacher.
+        teacher_val: The teacher's or ensemble's own objective on the validation split.
         teacher_test: The teacher's own objective on the test split.
         parameters: The teacher's parameters.
         latency: Milliseconds of the teacher for one sample.
@@ -40,6 +41,7 @@ class Row:
     gain: str
     versus: str
     agreement: str
+    teacher_val: str
     teacher_test: str
     parameters: str
     latency: str
@@ -55,7 +57,7 @@ def sections(found: Found) -> list[Section]:
     intro = (
         "The best confirmed student of each teacher at each size, the best first. Gains over the tuned plain student "
         "and differences from the best teacher of the size are paired by seed; their p are corrected by Holm's method. "
-        "The costs of an ensemble are those of all its teachers; its own accuracy is not measured."
+        "The costs of an ensemble are those of all its teachers; it is measured on the validation split alone."
     )
     return [Section("taught", "What each teacher gave", intro, template="taught.html.j2", rows=rows)]
 
@@ -72,7 +74,8 @@ def _row(found: Found, row: Mapping[str, Any], judged: Mapping[str, Any]) -> Row
         gain=tuned.text(name) if tuned else "",
         versus=versus_text(row, name) or "the best",
         agreement=_share(row["test_agreement"]),
-        teacher_test="" if math.isnan(row[f"teacher_{test}"]) else shown(test, row[f"teacher_{test}"]),
+        teacher_val=shown(found.goal.column, row[f"teacher_{found.goal.column}"]),
+        teacher_test=shown(test, row[f"teacher_{test}"]),
         parameters=f"{row['teacher_parameters']:,.0f}",
         latency="" if math.isnan(latency) else f"{latency:.3g}",
     )

@@ -28,6 +28,7 @@ from kdsweep.results.report.charts.style import (
     words,
 )
 from kdsweep.results.report.found import Found, measured_trials, methods_of
+from kdsweep.results.sizes import columns_of
 from kdsweep.results.tuning import POOLED
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import shown
@@ -46,7 +47,9 @@ STATES = {
 MOST_CURVES = 1000
 
 
-def tuning(found: Found, n: int = MOST_TRIALS, width: float | None = None) -> Chart:
+def tuning(
+    found: Found, n: int = MOST_TRIALS, width: float | None = None, student: str = "", budget_epochs: int = 0
+) -> Chart:
     """Expected best result after up to n random trials of each method, with 95 % bands.
 
     Where a method has too few random trials for a curve of its own, all methods together have one.
@@ -55,19 +58,23 @@ def tuning(found: Found, n: int = MOST_TRIALS, width: float | None = None) -> Ch
         found: The results.
         n: Length of the curves.
         width: Only trials of this width; None uses all.
+        student: Only trials of this student; empty uses all.
+        budget_epochs: Only trials of this budget; 0 uses all.
     """
+    whose = ", ".join([*filter(None, [student]), *([f"{budget_epochs} epochs"] if budget_epochs else [])])
+    whose = f"{text(whose)}: " if whose else ""
     most = min(n, max(2, found.spec.search.trials))
-    curves = found.tuning_curves(most, width)
+    curves = found.tuning_curves(most, width, student=student, budget_epochs=budget_epochs)
     methods, counts = methods_of(found), dict(zip(curves["method"], curves["trials"], strict=True))
     few = [name for name in methods if counts.get(name, 0) < LEAST_TRIALS]
     if [name for name in few if name != PLAIN]:
-        pooled = found.tuning_curves(most, width, pooled=True)
+        pooled = found.tuning_curves(most, width, pooled=True, student=student, budget_epochs=budget_epochs)
         curves = pd.concat([curves, pooled[pooled["method"] == POOLED]], ignore_index=True)
         methods = [*(name for name in methods if name != PLAIN), POOLED, PLAIN]
     # More trials than were drawn at random would be a guess.
     curves = curves[(curves["trials"] >= LEAST_TRIALS) & (curves["n"] <= curves["trials"])]
     if curves.empty:
-        return nothing(f"No method has {LEAST_TRIALS} trials drawn at random, so there are no tuning curves.")
+        return nothing(f"{whose}No method has {LEAST_TRIALS} trials drawn at random, so there are no tuning curves.")
     goal, figure, told = found.goal, new_figure(), []
     styles = method_style(methods)
     for place, method in enumerate(name for name in methods if (curves["method"] == name).any()):
@@ -87,7 +94,25 @@ def tuning(found: Found, n: int = MOST_TRIALS, width: float | None = None) -> Ch
     alone = (
         "" if any((curves["method"] == name).any() for name in methods if name != PLAIN) else "Of plain students only. "
     )
-    return Chart(figure, f"{alone}Expected best: {'; '.join(told)}.{_missing(found, few, counts)}")
+    return Chart(figure, f"{whose}{alone}Expected best: {'; '.join(told)}.{_missing(found, few, counts)}")
+
+
+def tunings(found: Found) -> dict[str, Chart]:
+    """The tuning curves by name: one chart, or one for each student and budget that the sweep searches.
+
+    Students and budgets differ in what they can reach, so the best of n trials over all of them would say more about
+    how often each was drawn than about the methods.
+    """
+    columns = [name for name in columns_of(found.trials) if name != "width"]
+    if not columns or found.trials.empty:
+        return {"tuning": tuning(found)}
+    groups = found.trials[columns].drop_duplicates().sort_values(columns).to_dict("records")
+    return {
+        f"tuning-{place}": tuning(
+            found, student=str(group.get("student", "")), budget_epochs=int(group.get("budget_epochs", 0))
+        )
+        for place, group in enumerate(groups)
+    }
 
 
 def _missing(found: Found, few: list[str], counts: dict[str, int]) -> str:

@@ -263,8 +263,16 @@ class History:
 
     def add(self, config: Config) -> None:
         """Add a configuration drawn elsewhere, as a running trial."""
-        # Every value is given, so there is nothing to draw.
-        self.accept(config, self.draw(config, optuna.samplers.RandomSampler(seed=0))[0])
+        # Every value is given, so there is nothing to draw. Optuna's `ask` would look at all running trials, which are all
+        # trials while a sweep is restored.
+        given = optuna.trial.FixedTrial(self._space.optuna_params(config))
+        self._space.suggest(given)  # type: ignore[arg-type]
+        entry = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=given.params, distributions=given.distributions
+        )
+        self._study.sampler = optuna.samplers.RandomSampler(seed=0)  # another one would draw for `Trial`
+        trial_id = self._memory.create_new_trial(self._study._study_id, entry)
+        self.accept(config, optuna.Trial(self._study, trial_id))
 
     def pause(self, config: Config, values: Sequence[float]) -> None:
         """Show a paused trial to samplers; see `Proposer.pause`."""

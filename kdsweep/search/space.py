@@ -65,6 +65,9 @@ class SearchSpace:
     own: Mapping[str, Mapping[str, Distribution]]
     train: TrainSpec | None = None
     students: Mapping[str, Student] = field(default_factory=dict)
+    _parameters: dict[str, Mapping[str, Distribution]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # by method, once asked for
 
     @classmethod
     def parse(cls, written: Mapping[str, Any]) -> SearchSpace:
@@ -93,12 +96,17 @@ class SearchSpace:
         teacher: Distribution = Choice(names) if len(names) > 1 else Constant(names[0])
         return replace(self, shared={**self.shared, "teacher": teacher})
 
-    def parameters(self, method: str) -> dict[str, Distribution]:
+    def parameters(self, method: str) -> Mapping[str, Distribution]:
         """Return the distributions that a trial of `method` may draw, without the method itself, in drawing order.
 
         A trial draws only those for which `applies` is true given its earlier draws, and from the distribution that
         `drawn_from` returns, because the width may depend on the student.
         """
+        if method not in self._parameters:
+            self._parameters[method] = self._found_parameters(method)
+        return self._parameters[method]
+
+    def _found_parameters(self, method: str) -> dict[str, Distribution]:
         takes: dict[str, Distribution] = {}
         shared_temperature = False
         for term in methods.terms(method):

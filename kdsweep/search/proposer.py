@@ -263,8 +263,8 @@ class History:
 
     def add(self, config: Config) -> None:
         """Add a configuration drawn elsewhere, as a running trial."""
-        # Every value is given, so there is nothing to draw. Optuna's `ask` would look at all running trials, which are all
-        # trials while a sweep is restored.
+        # Every value is given, so there is nothing to draw. The `ask` of Optuna would look at all running trials, which are
+        # all trials while a sweep is restored.
         given = optuna.trial.FixedTrial(self._space.optuna_params(config))
         self._space.suggest(given)  # type: ignore[arg-type]
         entry = optuna.trial.create_trial(

@@ -64,7 +64,7 @@ def bench(storage, folder):
 
 def step(labelled, size):
     targets = torch.tensor([3] * labelled + [-1] * (size - labelled))
-    return Step(0.0, 0.1, torch.arange(size), torch.zeros(size, 1), targets, Outputs(*[torch.zeros(0)] * 2), labelled)
+    return Step(0.0, 0.1, torch.arange(size), labelled, torch.zeros(size, 1), targets, Outputs(*[torch.zeros(0)] * 2))
 
 
 def test_the_images_come_last_without_labels_and_without_moving_the_statistics(bench, storage, folder):

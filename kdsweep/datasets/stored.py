@@ -55,11 +55,10 @@ def _content_of_texts(source: Source, split: str) -> list[str]:
 
 
 # The data set for each task whose samples a Python data set can hold.
-STORED = {"image": "stored_images", "tensors": "stored_tensors", "integers": "stored_integers"}
-for _task, _name in list(STORED.items()):
-    _what = _name.removeprefix("stored_")
-    register(Dataset(_name, f"{_what} of a Python data set, stored by kdsweep.sweep", _inspect, _read,
-                     content=_content, task=_task))  # fmt: skip
-STORED["text"] = "stored_texts"
-register(Dataset("stored_texts", "texts of a Python data set, stored by kdsweep.sweep", _inspect_texts, _read_texts,
-                 content=_content_of_texts, task="text"))  # fmt: skip
+STORED = {
+    "image": "stored_images", "tensors": "stored_tensors", "integers": "stored_integers", "text": "stored_texts"
+}  # fmt: skip
+for _task, _name in STORED.items():
+    _summary = f"{_name.removeprefix('stored_')} of a Python data set, stored by kdsweep.sweep"
+    _parts = (_inspect_texts, _read_texts) if _task == "text" else (_inspect, _read)
+    register(Dataset(_name, _summary, *_parts, content=_content_of_texts if _task == "text" else _content, task=_task))

@@ -6,12 +6,14 @@ import corpus
 import numpy as np
 import pytest
 import torch
+from markupsafe import escape
 from torch import nn
 from torch.nn import functional as F
 
 import kdsweep
 from kdsweep.datasets.section import TextSection
 from kdsweep.errors import InputError
+from kdsweep.results.predictor import MOST_PICTURES
 from kdsweep.tasks.text import tokens
 
 LENGTH = 24
@@ -88,9 +90,15 @@ def test_texts_of_a_program_are_swept_exported_and_classified(local_ray, given, 
     assert (results.trials["state"] == "COMPLETE").all()
     assert results.teacher["val_accuracy"] > 0.6  # it sees the tokens that it was trained with
     assert results.confirmed["test_accuracy"].notna().all()
+    texts, labels = corpus.sentences("test")
+    page = (results.path / "report.html").read_text()
+    shown = results.predictions["image"].dropna()
+    assert 0 < len(shown) <= MOST_PICTURES
+    for place, words in shown.items():
+        assert texts[place].lower().startswith(words.decode()[:12])
+        assert f"<blockquote>{escape(words.decode())}</blockquote>" in page
     (folder,) = results.export(tmp_path / "students", top=1)
     student = kdsweep.load_student(folder)
-    texts, labels = corpus.sentences("test")
     right = sum(said == label for said, label in zip(student.classify(texts), labels, strict=True)) / len(texts)
     assert right == pytest.approx(results.trials["val_accuracy"].max(), abs=0.2)
     assert right > 0.2

@@ -149,7 +149,7 @@ def _told(frame: pd.DataFrame) -> str:
     )
     pictured = int(other["image"].notna().sum())
     if not pictured:
-        return f"{told} The samples are neither images nor texts that can be shown."
+        return f"{told} The samples cannot be shown as images."
     return (
         f"{told} Shown are the {pictured} with the largest difference of confidence: the true class, then both answers "
         "with their confidence; ✓ marks the right one."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +54,11 @@ class Draft:
     epochs: int
     trials: int
 
+    @property
+    def options(self) -> Mapping[str, str]:
+        """The option behind each key that a fault can be about."""
+        return OPTIONS
+
     def write(self) -> None:
         """Write the file, once what is in it is valid.
 
@@ -65,7 +71,7 @@ class Draft:
         try:
             load_spec({"name": self.path.stem, **parse_value(text, str(self.path))})
         except SpecError as error:
-            raise error.renamed(OPTIONS) from error
+            raise error.renamed(self.options) from error
         try:
             with self.path.open("x", encoding="utf-8") as file:
                 file.write(text)
@@ -84,22 +90,22 @@ class Draft:
 
 {self._dataset()}
 {self._teacher()}
-student: {{model: {_quoted(self.student)}}}{_beside("its widths are searched below")}
+student: {{model: {quoted(self.student)}}}{beside("its widths are searched below")}
 space:
-  method: [none, kd, dkd, dist]{_beside("`kdsweep methods` lists them; none is the plain student")}
-  width: {{choice: [0.5, 1.0]}}{_beside("multiples of the student's channels")}
-  temperature: {{loguniform: [1, 16]}}{_beside("drawn only for methods that use it")}
-  alpha: {{uniform: [0.05, 0.95]}}{_beside("share of distillation in the loss")}
+  method: [none, kd, dkd, dist]{beside("`kdsweep methods` lists them; none is the plain student")}
+  width: {{choice: [0.5, 1.0]}}{beside("multiples of the student's channels")}
+  temperature: {{loguniform: [1, 16]}}{beside("drawn only for methods that use it")}
+  alpha: {{uniform: [0.05, 0.95]}}{beside("share of distillation in the loss")}
   lr: {{loguniform: [3e-4, 1e-2]}}
 train: {{epochs: {self.epochs}, batch_size: {self._batch}, optimizer: adam, schedule: cosine}}
 search: {{sampler: tpe, trials: {self.trials}, startup_trials: {max(1, self.trials // 3)}}}
 # Trials pause early, and the best of each width go on.
 scheduler: {{reduction_factor: 3, group_by: [width]}}
-# constraints: {{parameters: 100_000}}{_beside("a student above a limit is never trained")}
+# constraints: {{parameters: 100_000}}{beside("a student above a limit is never trained")}
 # {self._confirmed}
 confirm: {{top: 3, seeds: 3}}
 resources: {{cpus_per_trial: 1, gpus_per_trial: auto, max_concurrent: auto}}
-storage: runs{_beside("directory of the sweeps")}
+storage: runs{beside("directory of the sweeps")}
 """
 
     def _dataset(self) -> str:
@@ -108,28 +114,28 @@ storage: runs{_beside("directory of the sweeps")}
         normalize = "imagenet" if published else "dataset"
         lines = ["dataset:", f"  name: {self._name}"]
         if self._name == "image_folder":
-            resize = f"  resize: {self._resize()}{_beside('pixels; 0 keeps the size of the images')}"
+            resize = f"  resize: {self._resize()}{beside('pixels; 0 keeps the size of the images')}"
             lines += [
-                f"  root: {_quoted(self.images)}{_beside('with train/CLASS/IMAGE, and perhaps val/ and test/')}",
+                f"  root: {quoted(self.images)}{beside('with train/CLASS/IMAGE, and perhaps val/ and test/')}",
                 resize,
             ]
         else:
-            lines += [f"  root: data{_beside('downloads go there')}"]
+            lines += [f"  root: data{beside('downloads go there')}"]
         return "\n".join([
             *lines,
-            f"  augment: flip{_beside('or crop_flip; none if left and right matter')}",
-            f"  val_fraction: 0.1{_beside('of the training images, if there is no validation split')}",
-            f"  normalize: {normalize}{_beside('as for the teacher: dataset, imagenet or none')}",
+            f"  augment: flip{beside('or crop_flip; none if left and right matter')}",
+            f"  val_fraction: 0.1{beside('of the training images, if there is no validation split')}",
+            f"  normalize: {normalize}{beside('as for the teacher: dataset, imagenet or none')}",
         ])  # fmt: skip
 
     def _teacher(self) -> str:
         trained = f"{{epochs: {self.epochs}, batch_size: {self._batch}, optimizer: adam, lr: 1e-3}}"
-        given = [f"  checkpoint: {_quoted(self.teacher)}{_beside('safetensors, or a PyTorch state dict')}"]
+        given = [f"  checkpoint: {quoted(self.teacher)}{beside('safetensors, or a PyTorch state dict')}"]
         if not self.teacher:
-            given = [f"  # checkpoint: teacher.safetensors{_beside('your trained weights, if there are any')}"]
+            given = [f"  # checkpoint: teacher.safetensors{beside('your trained weights, if there are any')}"]
             given += [f"  train: {trained}"]
         return "\n".join([
-            "teacher:", f"  model: {_quoted(self.teacher_model)}{_beside('`kdsweep models` lists them')}", *given
+            "teacher:", f"  model: {quoted(self.teacher_model)}{beside('`kdsweep models` lists them')}", *given
         ])  # fmt: skip
 
     @property
@@ -157,7 +163,7 @@ storage: runs{_beside("directory of the sweeps")}
         small = self._info is not None and max(self._info.input_shape) <= LARGEST
         return 0 if small and not self._folder.unreadable(self._source) else SIDE
 
-    @cached_property
+    @property
     def _batch(self) -> int:
         if self._name != "image_folder" or self._info is None:
             return 64
@@ -176,9 +182,11 @@ def refuse_existing(path: Path) -> None:
         raise InputError(f"{path}: exists already; accepted: the name of a new file")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Write a text as YAML does."""
     return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
-def _beside(comment: str) -> str:
+def beside(comment: str) -> str:
+    """Write a comment at the end of a line."""
     return f"   # {comment}"

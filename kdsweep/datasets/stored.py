@@ -1,10 +1,12 @@
-"""Data sets that kdsweep.sweep read from Python objects and stored as array files."""
+"""Data sets that kdsweep.sweep read from Python objects and stored as array files, texts as JSON."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register, sample_digests
+from kdsweep.datasets.labels import split_of, text_digests
 from kdsweep.errors import DataError
 from kdsweep.storage.arrays import read_array
 
@@ -30,9 +32,33 @@ def _content(source: Source, split: str) -> list[str]:
     return sample_digests(*_read(source, split))
 
 
+def texts_file(split: str) -> str:
+    """Name of the file with the texts and classes of a split."""
+    return f"{split}_texts.json"
+
+
+def _inspect_texts(source: Source) -> DatasetInfo:
+    info = _inspect(source)  # without classes before all texts are read
+    if source.classes and info.class_names and set(source.classes) != set(info.class_names):
+        found = f"{', '.join(source.classes)}, and the classes are {', '.join(info.class_names)}"
+        raise DataError(f"dataset.text.classes: found {found}; accepted: the same in any order")
+    return replace(info, class_names=source.classes or info.class_names or ("0", "1"))
+
+
+def _read_texts(source: Source, split: str) -> Split:
+    known = json.loads((source.root / texts_file(split)).read_text(encoding="utf-8"))
+    return split_of(known["texts"], known["labels"], _inspect_texts(source).class_names, split)
+
+
+def _content_of_texts(source: Source, split: str) -> list[str]:
+    return text_digests(*_read_texts(source, split))
+
+
 # The data set for each task whose samples a Python data set can hold.
-STORED = {"image": "stored_images", "tensors": "stored_tensors", "integers": "stored_integers"}
+STORED = {
+    "image": "stored_images", "tensors": "stored_tensors", "integers": "stored_integers", "text": "stored_texts"
+}  # fmt: skip
 for _task, _name in STORED.items():
-    _what = _name.removeprefix("stored_")
-    register(Dataset(_name, f"{_what} of a Python data set, stored by kdsweep.sweep", _inspect, _read,
-                     content=_content, task=_task))  # fmt: skip
+    _summary = f"{_name.removeprefix('stored_')} of a Python data set, stored by kdsweep.sweep"
+    _parts = (_inspect_texts, _read_texts) if _task == "text" else (_inspect, _read)
+    register(Dataset(_name, _summary, *_parts, content=_content_of_texts if _task == "text" else _content, task=_task))

@@ -13,11 +13,12 @@ from typing import Any
 
 from kdsweep.errors import ModelError
 from kdsweep.lazy import nn, torch
+from kdsweep.models.base import Input, InputSpec
 from kdsweep.models.foreign import explained
 from kdsweep.registry import give
 from kdsweep.seeds import digest_of
 
-ARGUMENTS = ("input_shape", "num_classes", "width")
+ARGUMENTS = ("input_shape", "num_classes", "width", "vocabulary", "padding")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -46,8 +47,11 @@ class GivenFactory:
         self.factory = factory
         self._takes = _arguments(factory)
 
-    def __call__(self, input_shape: tuple[int, ...], num_classes: int, width: float) -> nn.Module:
+    def __call__(
+        self, input_shape: tuple[int, ...], num_classes: int, width: float, vocabulary: int = 0, padding: int = 0
+    ) -> nn.Module:
         values = {"input_shape": input_shape, "num_classes": num_classes, "width": width}
+        values |= {"vocabulary": vocabulary, "padding": padding}
         return self.factory(**{name: values[name] for name in self._takes})
 
     @property
@@ -80,7 +84,7 @@ def give_teacher(module: nn.Module, label: str) -> str:
     return give(f"{label}_{digest.hexdigest()[:8]}", GivenModule(module))
 
 
-def give_student(factory: GivenFactory, input_shape: tuple[int, ...], num_classes: int, widths: Iterable[float]) -> str:
+def give_student(factory: GivenFactory, given: Input, num_classes: int, widths: Iterable[float]) -> str:
     """Make a function known as a model. Return its name: the class that it builds, and a hash.
 
     The hash is of the layers at each width and of the source of their own classes, so that the same function is
@@ -90,11 +94,11 @@ def give_student(factory: GivenFactory, input_shape: tuple[int, ...], num_classe
         ModelError: If the function raises something, returns no module, or returns the same one twice.
     """
     described: list[str] = []
-    label = ""
+    label, spec = "", InputSpec.of(given)
     with torch.random.fork_rng(devices=[]):
         for width in widths:
             with explained(f"student: cannot be built with width {width:g}"):
-                built, again = (factory(input_shape, num_classes, width) for _ in range(2))
+                built, again = (factory(spec.shape, num_classes, width, **spec.facts) for _ in range(2))
             if not isinstance(built, nn.Module):
                 raise ModelError(f"student: returned a {type(built).__name__}; accepted: a torch.nn.Module")
             if built is again:
@@ -124,7 +128,7 @@ def _arguments(factory: Callable[..., Any]) -> tuple[str, ...]:
     except (TypeError, ValueError):  # built into Python
         return ("width",)
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return ("width", *(name for name in ARGUMENTS[:2] if name in parameters))
+        return ("width", *(name for name in ARGUMENTS if name in parameters and name != "width"))
     return tuple(name for name in ARGUMENTS if name in parameters)
 
 

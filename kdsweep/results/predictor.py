@@ -158,11 +158,13 @@ def _broken(model: Model) -> Iterator[None]:
 
 
 def _pictures(frame: pd.DataFrame, bench: Workbench) -> list[bytes | None]:
-    """PNG or JPEG of the first disagreements; None for all other samples, and if samples are no images."""
+    """PNG, JPEG or text in UTF-8 of the first disagreements; None for all others, and if samples are neither."""
     pictures: list[bytes | None] = [None] * len(frame)
     chosen = disagreements(frame).head(MOST_PICTURES)["sample"].tolist()
     if chosen:
         index = torch.tensor(chosen)
+        for place, text in zip(chosen, bench.data.task.texts(bench.data, bench.test, index), strict=False):
+            pictures[place] = text.encode(errors="replace")
         found = bench.data.task.pictures(bench.test, index).permute(0, 2, 3, 1).numpy()
         if found.shape[3] in (1, 3):
             for place, pixels in zip(chosen, found, strict=True):

@@ -243,6 +243,10 @@ class Task:
         """Samples at `index` [B] as a person sees them: uint8 [B, C, H, W] on the CPU; C is 0 if they are no images."""
         return torch.empty(len(index), 0, 1, 1, dtype=torch.uint8)
 
+    def texts(self, data: Prepared, samples: Samples, index: torch.Tensor) -> list[str]:
+        """Samples at `index` [B] as a person reads them; empty if they are no texts."""
+        return []
+
     def tapped(self, model: nn.Module, taps: Taps, input_spec: InputSpec) -> Tapped:
         """Wrap a model so that a call returns the `Outputs` that methods use."""
         return models.Tapped(model, taps)

@@ -12,6 +12,7 @@ from kdsweep.config import shipped
 from kdsweep.errors import InputError
 
 TEACHER, STUDENT = "torchvision/resnet18", "resnet8x4"
+OF_TEXTS = "bilstm"  # teacher and student
 
 
 def init(
@@ -20,6 +21,12 @@ def init(
         str,
         typer.Option("--images", metavar="DIR", help="A folder with train/CLASS/IMAGE, or a name of kdsweep datasets."),
     ] = "",
+    texts: Annotated[
+        str,
+        typer.Option("--texts", metavar="PATH", help="Texts instead: a file, or a folder with train.jsonl or alike."),
+    ] = "",
+    text_column: Annotated[str, typer.Option("--text-column", metavar="NAME", help="Column with the texts.")] = "text",
+    label_column: Annotated[str, typer.Option("--label-column", metavar="NAME", help="Their labels.")] = "label",
     teacher: Annotated[
         str, typer.Option("--teacher", metavar="FILE", help="The teacher's weights. Default: a teacher is trained.")
     ] = "",
@@ -35,20 +42,27 @@ def init(
         bool, typer.Option("--list", help="List the sweep files that come with kdsweep: kdsweep run NAME.")
     ] = False,
 ) -> None:
-    """Write a commented sweep file for your images or your teacher; asks what the options leave open."""
+    """Write a commented sweep file for your images, texts or teacher; asks what the options leave open."""
     from kdsweep.terminal import tables
 
     if listed:
         tables.print_rows([{"sweep file": name, "description": shipped.summary(name)} for name in shipped.names()])
         return
     from kdsweep.config.draft import Draft, refuse_existing
+    from kdsweep.config.text_draft import TextDraft
 
     refuse_existing(file)
-    if not images:
+    if texts and images:
+        raise InputError("--texts: found, beside --images; accepted: one of them")
+    if not images and not texts:
         images, teacher, teacher_model, student = _asked(teacher, teacher_model, student)
     if teacher and not teacher_model:
         raise InputError("--teacher: --teacher-model is missing; accepted: the model whose weights these are")
-    Draft(file, images, teacher, teacher_model or TEACHER, student or STUDENT, epochs, trials).write()
+    if texts:
+        models = teacher_model or OF_TEXTS, student or OF_TEXTS
+        TextDraft(file, texts, teacher, *models, epochs, trials, (text_column, label_column)).write()
+    else:
+        Draft(file, images, teacher, teacher_model or TEACHER, student or STUDENT, epochs, trials).write()
     typer.echo(file)
     typer.echo(f"look at it, then: kdsweep validate {file}; kdsweep run {file}", err=True)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from kdsweep import tasks
 from kdsweep.config.changes import changeable
 from kdsweep.config.fitting import widths
 from kdsweep.config.load import check_spec, load_spec
 from kdsweep.config.spec import SweepSpec, read_spec
-from kdsweep.datasets import objects
+from kdsweep.datasets import DATASETS, DatasetInfo, objects, text_objects
 from kdsweep.datasets.stored import DESCRIPTION, STORED
 from kdsweep.errors import InputError, SpecError
 from kdsweep.lazy import nn
@@ -48,8 +49,8 @@ WIDTHS = {"choice": [0.5, 1.0]}
 ARGUMENTS = {
     "teacher.model": "teacher", "teacher.checkpoint": "teacher", "student.model": "student", "dataset.name": "train",
     "dataset.root": "train", "dataset.unlabelled": "unlabelled", "dataset.unlabelled.root": "unlabelled",
-    "dataset.augment": "augment", "space.method": "methods", "train.epochs": "epochs",
-    "search.trials": "trials",
+    "dataset.augment": "augment", "dataset.text.tokenizer": "tokenizer", "space.method": "methods",
+    "train.epochs": "epochs", "search.trials": "trials",
 }  # fmt: skip
 
 
@@ -63,6 +64,7 @@ def sweep(
     methods: str | type[Method] | Sequence[Written] = METHODS,
     space: Mapping[Any, Any] | None = None,
     unlabelled: Dataset[Any] | Sequence[Any] | None = None,
+    tokenizer: str | Path | None = None,
     augment: str | Sequence[str | Mapping[str, Any]] = (),
     epochs: int = 20,
     trials: int = 32,
@@ -85,7 +87,8 @@ def sweep(
         student: Returns a new, untrained student; called with those of `width`, `input_shape` and `num_classes` that
             it takes. A class of modules will do, and so does a lambda.
         train: The training data: pairs of a sample and a class number from 0. Samples are PIL images, uint8 images, or
-            tensors of one shape. Images reach the models as float32 in 0..1, other samples as they are.
+            tensors of one shape. Images reach the models as float32 in 0..1, other samples as they are. Texts come
+            with classes that are numbers or words, also as a pair of lists, and reach the models as tokens.
         val: Validation data; without it, a tenth of `train` is held out.
         test: Test data, on which the best students are confirmed.
         methods: Names of methods, subclasses of `kdsweep.methods.Method`, and tuples of these, which stand for their
@@ -94,6 +97,7 @@ def sweep(
             class of your own are found by the class or its name.
         unlabelled: Further training images, from which students learn by distillation alone; labels that come with them
             are not read.
+        tokenizer: For texts: the `tokenizer.json` with which the teacher was trained.
         augment: Transforms of training images, drawn anew in each epoch, such as `["crop", "flip", "mixup"]`.
         epochs: Full budget of a trial.
         trials: Number of trials.
@@ -133,6 +137,7 @@ def sweep(
         factory=factory,
         teacher=teacher,
         unlabelled=unlabelled,
+        tokenizer=tokenizer,
         overrides=overrides or {},
     )
     given = {split: data for split, data in (("train", train), ("val", val), ("test", test)) if data is not None}
@@ -153,6 +158,7 @@ class Wanted:
         factory: Builds students.
         teacher: The teacher, or several by name.
         unlabelled: Images without labels; None if there are none.
+        tokenizer: The teacher's tokenizer, for texts.
         overrides: Further keys by dotted path.
     """
 
@@ -161,6 +167,7 @@ class Wanted:
     factory: GivenFactory
     teacher: nn.Module | Mapping[str, nn.Module]
     unlabelled: Any
+    tokenizer: str | Path | None
     overrides: Mapping[str, Any]
 
     def read(self, given: Mapping[str, Any], sweep: SweepDir, view: Progress) -> SweepSpec:
@@ -175,31 +182,33 @@ class Wanted:
             InputError: One line per fault.
         """
         store = sweep.store.objects
+        reader = text_objects if text_objects.are_texts(given["train"]) else objects
         with named_by_arguments(), TemporaryDirectory(prefix="kdsweep-") as folder:
-            data = objects.described(given, Path(folder))
+            data = reader.described(given, Path(folder))
             self._check(data)
             teachers = _given_teachers(self.teacher, sweep)
-            student = self._student(data, counted=False)
+            student = self._student(data, None)
             one = None if self.unlabelled is None else objects.store_unlabelled(self.unlabelled, Path(folder), most=1)
-            packed(check_spec(self._whole(data, teachers, student, one), self.overrides))
+            checked = check_spec(self._whole(data, teachers, student, one), self.overrides)
+            packed(checked)
         with view:
 
             def tell(done: int, total: int, text: str) -> None:
                 view.counted("data", done, total, text)
 
             further = None if self.unlabelled is None else objects.store_unlabelled(self.unlabelled, store, tell)
-            data = objects.store(given, store, tell)
+            data = reader.store(given, store, tell)
         self._check(data)
-        student = self._student(data)
+        student = self._student(data, checked)
         with named_by_arguments():
             return load_spec(self._whole(data, teachers, student, further), self.overrides)
 
-    def _student(self, data: objects.StoredObjects, counted: bool = True) -> str:
+    def _student(self, data: objects.StoredObjects, checked: SweepSpec | None) -> str:
         """Make the student's function known. Return its name.
 
         Args:
             data: The described data set.
-            counted: Whether its classes are known.
+            checked: The settings; None if they are not checked yet, and the classes not known.
         """
         try:
             tried = widths(SearchSpace.parse(self.values["space"]))
@@ -208,12 +217,23 @@ class Wanted:
         if not self.factory.has_width and set(tried) != {1.0}:
             accepted = "accepted: 1.0, or a student(width=...)"
             raise InputError(f"space.width: found widths, but student takes none; {accepted}")
-        if self.factory.counts_classes and not counted:
+        if checked is None and (self.factory.counts_classes or data.name == STORED["text"]):
             return give("student", self.factory)  # by its own name once its layers are known
         known = read_json(data.root / DESCRIPTION)
-        return give_student(self.factory, tuple(known["input_shape"]), len(known["class_names"]), tried)
+        info = DatasetInfo(tuple(known["input_shape"]), tuple(known["class_names"]))
+        task = tasks.get(DATASETS[data.name].task)
+        taken = task.input_of(checked.dataset, info) if checked else task.input_spec(info.input_shape)
+        return give_student(self.factory, taken, len(info.class_names), tried)
 
     def _check(self, data: objects.StoredObjects) -> None:
+        if data.name == STORED["text"]:
+            if self.tokenizer is None:
+                raise InputError(
+                    "tokenizer: found none, and the samples are texts; accepted: the tokenizer.json with which the "
+                    "teacher was trained"
+                )
+        elif self.tokenizer is not None:
+            raise InputError("tokenizer: found, but the samples are no texts; accepted: nothing")
         if data.name == STORED["image"]:
             return
         if self.augment != "none":
@@ -235,6 +255,7 @@ class Wanted:
             "augment": self.augment,
             "normalize": "none" if is_image else "dataset",
             **({"unlabelled": {"root": further}} if further else {}),
+            **({"text": {"tokenizer": str(self.tokenizer)}} if self.tokenizer is not None else {}),
         }
         taught = {"teachers": teachers} if len(teachers) > 1 else {"teacher": next(iter(teachers.values()))}
         first = {key: self.values[key] for key in ("name", "seed")}  # faults are told in this order

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from made_up import begin, confirm, run_trials, spec_of
+from made_up import begin, confirm, predict, run_trials, spec_of
 
 from kdsweep.errors import InputError
 from kdsweep.results.frames import load_results
@@ -115,6 +115,25 @@ def test_only_the_latest_of_very_many_runs_are_drawn():
 
 def test_the_workers_are_in_the_navigation(made_up):
     assert '<a href="#workers">Workers</a>' in render(load_results(made_up.root), running=False)
+
+
+def test_texts_on_which_teacher_and_student_disagree_are_shown(tmp_path):
+    spec = spec_of(tmp_path)
+    begin(spec)
+    run_trials(spec)
+    confirm(spec)
+    predict(spec)
+    results = load_results(spec.sweep_dir.root)
+    told = [None if image is None else f"<b>text {place}</b> ".encode() * 40
+            for place, image in enumerate(results.predictions["image"])]  # fmt: skip
+    results.predictions = results.predictions.assign(image=told)
+    shown = [place for place, text in enumerate(told) if text]
+    page = render(results, running=False)
+    assert shown
+    for place in shown:
+        assert f"<blockquote>&lt;b&gt;text {place}&lt;/b&gt; &lt;b&gt;" in page
+    assert page.count("…</blockquote>") == len(shown)
+    assert "data:image/" not in page.partition('id="disagreements"')[2].partition("</section>")[0]
 
 
 # Tuning curves

@@ -357,6 +357,7 @@ def test_a_trained_tokenizer_is_the_same_again_and_reads_any_text(texts, tmp_pat
     assert (first.root / "tokenizer.json").read_bytes() == (second.root / "tokenizer.json").read_bytes()
     assert first.digest == second.digest
     known = Tokens(first.root / "tokenizer.json", 12)
+    assert known.decode(known.encode(["Where do you go?", "Ja"])) == ["where do you go?", "ja"]
     assert (known.vocabulary, known.padding) == (500, 0)
     empty, words, upper, other, long = known.encode(["", "hello you", "HELLO you", "你好 🙂", "a" * 99 + " b" * 99])
     assert (empty != 0).sum() == 1  # the start

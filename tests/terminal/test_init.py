@@ -9,14 +9,21 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import kdsweep
+from kdsweep import tasks
 from kdsweep.config.draft import Draft
+from kdsweep.config.text_draft import TextDraft
 from kdsweep.datasets import embedded
+from kdsweep.datasets.section import TextSection
 from kdsweep.errors import InputError, SpecError
+from kdsweep.models import InputSpec
+from kdsweep.storage.paths import Store
+from kdsweep.tasks.text import tokens
 
 PACKAGE = Path(kdsweep.__file__).parents[1]
 
@@ -131,3 +138,44 @@ def test_on_a_terminal_it_asks(images, answers, code):
     os.close(leader)
     if code == 0:
         assert kdsweep.load_spec("asked.yaml").student.model == "resnet8x4"
+
+
+def texts_draft(path, texts, columns=("text", "label"), **changes):
+    values = {"teacher": "", "teacher_model": "bilstm", "student": "bilstm", "epochs": 8, "trials": 6}
+    return TextDraft(Path(path), str(texts), **values | changes, columns=columns)
+
+
+def test_a_file_for_texts_is_valid_and_follows_their_number_and_length(tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers")
+    monkeypatch.chdir(tmp_path)
+    rows = [f'"sentence {number} {"is long " * 20}",{number % 3}' for number in range(700)]
+    Path("reviews.csv").write_text("\n".join(["review,stars", *rows]))
+    texts_draft("mine.yaml", "reviews.csv", ("review", "stars")).write()
+    spec = kdsweep.load_spec("mine.yaml")
+    assert (spec.dataset.name, spec.dataset.root) == ("text_files", str(tmp_path / "reviews.csv"))
+    assert (spec.dataset.text.text_column, spec.dataset.text.label_column) == ("review", "stars")
+    assert (spec.dataset.text.length, spec.dataset.text.vocabulary, spec.train.batch_size) == (64, 500, 64)
+    assert (spec.teacher.model, spec.teacher.width, spec.student.model) == ("bilstm", 2.0, "bilstm")
+    prepared = tasks.of(spec.dataset).prepare(spec.dataset, 0, Store(tmp_path))  # has as many tokens
+    assert prepared.vocabulary == 500
+    with pytest.raises(SpecError, match="^--texts: .*no column 'text'"):
+        texts_draft("other.yaml", "reviews.csv").write()
+    with pytest.raises(SpecError, match="^--texts: .*no such file or directory"):
+        texts_draft("other.yaml", "nowhere").write()
+    assert not Path("other.yaml").exists()
+
+
+def test_the_tokenizer_beside_a_teacher_is_taken(tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers")
+    monkeypatch.chdir(tmp_path)
+    Path("few.jsonl").write_text('{"text": "you are", "label": "a"}\n{"text": "are you", "label": "b"}\n' * 20)
+    texts = np.array(["you are", "are you"] * 40, object)
+    tokens.train(texts, TextSection(vocabulary=258), tmp_path / "tokenizer.json")
+    model = kdsweep.models.build("bilstm", InputSpec((32,), "int64", 258, 0), 2)
+    torch.save(model.state_dict(), "teacher.pt")
+    texts_draft("mine.yaml", "few.jsonl", teacher=str(tmp_path / "teacher.pt")).write()
+    spec = kdsweep.load_spec("mine.yaml")
+    assert spec.dataset.text.tokenizer == str(tmp_path / "tokenizer.json")
+    assert spec.teacher.checkpoint == str(tmp_path / "teacher.pt")
+    found = kdsweep_command("init", "--texts", "few.jsonl", "--images", "mnist_mini", "b.yaml", folder=tmp_path)
+    assert (found.returncode, found.stderr.strip()) == (2, "--texts: found, beside --images; accepted: one of them")

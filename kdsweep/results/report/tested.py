@@ -25,6 +25,7 @@ from kdsweep.results.report.section import Section
 from kdsweep.tasks.metrics.likelihood import BINS
 
 MOST_CONFUSIONS = 10
+_TEXT = 400  # most characters of a text
 _NAME = 60  # most characters of a class name in a caption
 
 
@@ -45,11 +46,11 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Picture:
-    """A test image that teacher and student classify differently.
+    """A test image or text that teacher and student classify differently.
 
     Attributes:
-        source: The image as a data URI.
-        kind: `pixels` for a small image, which is enlarged without smoothing; otherwise `photo`.
+        source: The image as a data URI; or the text.
+        kind: `pixels` for a small image, which is enlarged without smoothing; `photo` for another, or `words`.
         sample: Its position in the test split.
         label: Name of its class.
         answers: Name of the model, its answer, its confidence, and whether it is right; of teacher and student.
@@ -65,7 +66,8 @@ class Picture:
     def text(self) -> str:
         """The text alternative."""
         said = "; ".join(f"{model} {answer}, {confidence}" for model, answer, confidence, _ in self.answers)
-        return f"test image {self.sample}, true class {self.label}: {said}"
+        what = "text" if self.kind == "words" else "image"
+        return f"test {what} {self.sample}, true class {self.label}: {said}"
 
 
 def sections(found: Found, path: str, running: bool) -> list[Section]:
@@ -158,18 +160,26 @@ def _pictures(frame: pd.DataFrame, names: list[str]) -> list[Picture]:
     pictures = []
     shown = disagreements(frame)
     for row in shown[shown["image"].notna()].to_dict("records"):
-        png = bytes(row["image"]).startswith(b"\x89PNG")
-        data = base64.b64encode(row["image"]).decode()
+        source, kind = _shown(bytes(row["image"]))
         answers = [
             (role, _short(names[row[f"{role}_class"]]), f"{row[f'{role}_confidence']:.0%}",
              row[f"{role}_class"] == row["label"])
             for role in (TEACHER, STUDENT)
         ]  # fmt: skip
         pictures.append(Picture(
-            f"data:image/{'png' if png else 'jpeg'};base64,{data}", "pixels" if png else "photo", int(row["sample"]),
+            source, kind, int(row["sample"]),
             _short(names[row["label"]]), answers,
         ))  # fmt: skip
     return pictures
+
+
+def _shown(content: bytes) -> tuple[str, str]:
+    """What a page shows of a sample, and its kind."""
+    for start, name, kind in ((b"\x89PNG", "png", "pixels"), (b"\xff\xd8", "jpeg", "photo")):
+        if content.startswith(start):
+            return f"data:image/{name};base64,{base64.b64encode(content).decode()}", kind
+    text = content.decode(errors="replace")
+    return (text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…"), "words"
 
 
 def _short(name: str) -> str:

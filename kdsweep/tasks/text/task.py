@@ -23,7 +23,7 @@ from kdsweep.storage.files import write_json
 from kdsweep.storage.hashes import FileHashes
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.arrays import ArrayTask, PreparedArrays, write_split
-from kdsweep.tasks.base import Samples, SplitName, register
+from kdsweep.tasks.base import Prepared, Samples, SplitName, register
 from kdsweep.tasks.split import contents, is_stored, note_stored, train_and_val
 from kdsweep.tasks.text import tokens
 from kdsweep.tasks.text.batches import Texts
@@ -95,6 +95,11 @@ class TextTask(ArrayTask):
     def tapped(self, model: nn.Module, taps: Taps, input_spec: InputSpec) -> Tapped:
         """Wrap a model so that the padding of a text does not appear in its hidden states."""
         return models.TappedTexts(model, taps, input_spec)
+
+    def texts(self, data: Prepared, samples: Samples, index: torch.Tensor) -> list[str]:
+        """The texts as the models see them: cut to their length, and normalised by the tokenizer."""
+        shape: Any = data.input_spec.shape
+        return tokens.Tokens(data.root / tokens.FILE, shape[0]).decode(samples.batch(index).cpu().numpy())
 
     def prepare(self, spec: DatasetSpec, seed: int, store: Store) -> PreparedTexts:
         """Split the texts, train a tokenizer on the training split if none is given, and store the tokens."""

@@ -69,6 +69,11 @@ class Tokens:
                 found[place, : len(one.ids)] = one.ids
         return found
 
+    def decode(self, found: NDArray[Any]) -> list[str]:
+        """Return the texts of tokens [N, T], without padding and other special tokens."""
+        rows = [[int(token) for token in row if token != self.padding] for row in found]
+        return [text.strip() for text in self._tokenizer.decode_batch(rows, skip_special_tokens=True)]
+
 
 def given(section: TextSection) -> Path:
     """Return the local path of the tokenizer that a sweep file names.

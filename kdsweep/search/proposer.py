@@ -29,7 +29,7 @@ from kdsweep.seeds import derived_seed, digest_of
 
 ATTEMPTS = 20
 REDRAWS = 6  # for the width that is due
-RECENT = 250
+RECENT = 100
 
 
 class Proposer:

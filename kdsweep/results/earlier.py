@@ -12,11 +12,11 @@ from kdsweep.distributions import Config
 from kdsweep.results.frames import Results
 from kdsweep.search.baseline import is_plain, size_of
 from kdsweep.search.memory import BEST
-from kdsweep.search.proposer import RECENT
 from kdsweep.search.space import SearchSpace
 from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.paths import SweepDir
 
+LATEST = 250  # trials of each sweep that the sampler learns from, besides the best
 # Settings that do not change what a training run computes.
 _DATASET_PLACE: dict[str, Any] = {
     "root": True, "download": True, "stream": True, "skip_unreadable": True, "unlabelled": {"root"},
@@ -96,7 +96,7 @@ def _taken(spec: SweepSpec, space: SearchSpace, path: str) -> Taken:
             score = earlier.goal.score(float(row[earlier.goal.column]))
             found = {"config": config, "complete": complete, "epochs": int(row["epochs"]), "score": score}
             trials.append((int(row["number"]), found))
-    latest = sorted(trials, key=lambda trial: -trial[0])[:RECENT]
+    latest = sorted(trials, key=lambda trial: -trial[0])[:LATEST]
     kept = dict([*trials[:BEST], *latest])
     return Taken(path, list(points.values()), [kept[number] for number in sorted(kept)], differences)
 

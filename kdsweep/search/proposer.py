@@ -29,7 +29,7 @@ from kdsweep.seeds import derived_seed, digest_of
 
 ATTEMPTS = 20
 REDRAWS = 6  # for the width that is due
-RECENT = 250
+RECENT = 100
 
 
 class Proposer:
@@ -244,6 +244,7 @@ class History:
         self._several = objectives > 1
         self._study = optuna.create_study(storage=self._memory, directions=["maximize"] * objectives)
         self._open: dict[str, optuna.Trial] = {}
+        self._idle = optuna.samplers.RandomSampler(seed=0)  # draws nothing where every value is given
 
     def draw(self, given: Mapping[str, object], sampler: optuna.samplers.BaseSampler) -> tuple[optuna.Trial, Config]:
         """Draw the settings that are not given; the caller must accept or reject the draw."""
@@ -263,14 +264,14 @@ class History:
 
     def add(self, config: Config) -> None:
         """Add a configuration drawn elsewhere, as a running trial."""
-        # Every value is given, so there is nothing to draw. The `ask` of Optuna would look at all running trials, which are
-        # all trials while a sweep is restored.
+        # Every value is given, so there is nothing to draw. Optuna's `ask` would look at all running trials, and while
+        # a sweep is restored, all trials run.
         given = optuna.trial.FixedTrial(self._space.optuna_params(config))
         self._space.suggest(given)  # type: ignore[arg-type]
         entry = optuna.trial.create_trial(
             state=TrialState.RUNNING, params=given.params, distributions=given.distributions
         )
-        self._study.sampler = optuna.samplers.RandomSampler(seed=0)  # another one would draw for `Trial`
+        self._study.sampler = self._idle  # another one would draw for `Trial`
         trial_id = self._memory.create_new_trial(self._study._study_id, entry)
         self.accept(config, optuna.Trial(self._study, trial_id))
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from kdsweep.errors import DeviceError, SweepError
+from kdsweep.tune.moves import Moves
 from kdsweep.tune.timeline import Timeline
 from kdsweep.tune.work import Wait, Work
 
@@ -100,6 +101,7 @@ class Agenda:
         self._handed_out: dict[str, Work] = {}
         self._for_later: list[Work] = []
         self._broken: Counter[str] = Counter()
+        self._moves = Moves()
 
     @property
     def aborted(self) -> bool:
@@ -148,27 +150,31 @@ class Agenda:
         if isinstance(report.get("error"), DeviceError):
             self.abort(report["error"])
             return False
+        self._moves.note(work, report)
         if isinstance(work, Wait):
-            if self._waiting_work is None:
-                self._waiting_work = self._seek()
-            return self._waiting_work is None and bool(self._stages)
+            return self._on_wait(work, report)
         if not self._stages:
             return False
         self._timeline.worked(self._stages[0].name, report["seconds"], len(report.get("epochs", ())))
         continues = self._take(work, report)
+        if continues and self._moves.leaves(work, report):
+            return False
         if not continues:
             self._handed_out.pop(work.name, None)
+            self._moves.ended(work)
         return continues
 
     def give_back(self, work: Work) -> None:
         """Requeue work whose lane was lost."""
         self._handed_out.pop(work.name, None)
+        self._moves.ended(work)
         if self._stages and not isinstance(work, Wait):
             self._stages[0].give_back(work)
 
     def on_lost(self, work: Work) -> None:
         """Give up work that lost its worker too often."""
         self._handed_out.pop(work.name, None)
+        self._moves.ended(work)
         if self._stages and not isinstance(work, Wait):
             self._stages[0].on_lost(work)
 
@@ -176,6 +182,16 @@ class Agenda:
         """Write the results of the current stage, if it has begun."""
         if self._begun and self._stages:
             self._stages[0].close()
+
+    def _on_wait(self, lane: Work, report: Mapping[str, Any]) -> bool:
+        """Look for work for a lane that waits. Return whether it waits on."""
+        if self._waiting_work is None:
+            if (moved := self._moves.taken(lane)) is not None:
+                self.give_back(moved)
+            self._waiting_work = self._seek()
+            if self._waiting_work is None and not self._for_later:
+                self._moves.ask(lane, report, self._handed_out.values())
+        return self._waiting_work is None and bool(self._stages)
 
     def _take(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Pass a report to the stage, unless it is a failure that the work may survive elsewhere or later."""

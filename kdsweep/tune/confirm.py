@@ -13,6 +13,7 @@ from kdsweep.results.designs import JUDGED, AutoSeeds, Chosen, Design, FixedSeed
 from kdsweep.results.frames import Results, load_results, write_frame
 from kdsweep.results.order import groups_of
 from kdsweep.results.sizes import as_columns
+from kdsweep.search.plan import budget_of
 from kdsweep.seeds import derived_seed
 from kdsweep.storage.files import read_json
 from kdsweep.storage.paths import SweepDir
@@ -138,7 +139,10 @@ class Confirmation:
             found = {name: measured for name in new if (measured := _result(self._sweep, name))}
             self._results |= found
             place = self._place.result()
-            self._waiting += [ConfirmRun(place, *new[name]) for name in new if name not in found]
+            for name, (config, seed) in new.items():
+                if name not in found:
+                    work = ConfirmRun(place, config, seed)
+                    self._waiting.append(work.lasting(budget_of(self._spec, config), config))
             if not found or not finished(list(wanted.values()), self._results):
                 return
 

@@ -102,7 +102,11 @@ class Search:
             log(logging.INFO, "trial starts", trial=trial.key, epoch=len(trial.values), config=dict(trial.config))
         if len(trials) > 1:
             return CohortRun(self._place.result(), trials)
-        return TrialRun(self._place.result(), trials[0].key, trials[0].config) if trials else None
+        if not trials:
+            return None
+        trial = trials[0]
+        work = TrialRun(self._place.result(), trial.key, trial.config)
+        return work.lasting(budget_of(self._spec, trial.config), trial.config)
 
     def on_report(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Record the reported epochs; end the trial if it is complete, pruned or failed."""
@@ -120,9 +124,12 @@ class Search:
         return continues
 
     def give_back(self, work: Work) -> None:
-        """Requeue a trial, or those of a cohort, whose lane was lost."""
+        """Requeue a trial, or those of a cohort, whose lane was lost or has a faster one take over."""
         for key in self._running_in(work):
-            log(logging.WARNING, "trial lost its worker", trial=key)
+            if work.moving:
+                log(logging.INFO, "trial moves to a faster worker", trial=key)
+            else:
+                log(logging.WARNING, "trial lost its worker", trial=key)
             self._study.give_back(key)
 
     def on_lost(self, work: Work) -> None:

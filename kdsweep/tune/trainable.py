@@ -38,7 +38,8 @@ class Lane(tune.Trainable):
         broken: The CUDA error after which this process can use its GPU no more, if there is one. The next step moves
             the work to another process.
 
-    Every step tells the `node` and `device` of its worker; the first one after a start describes the `worker` in full.
+    Every step tells the `process`, `node` and `device` of its worker; the first one after a start describes the
+    `worker` in full.
     """
 
     _broken = False
@@ -93,7 +94,7 @@ class Lane(tune.Trainable):
         if hasattr(self, "_where"):
             return self._where
         worker = describe_worker()
-        self._where: dict[str, Any] = {name: worker[name] for name in ("node", "device")}
+        self._where: dict[str, Any] = {"process": worker["worker"], "node": worker["node"], "device": worker["device"]}
         return self._where | {"worker": [worker]}  # Ray Tune flattens dicts, but not in lists
 
     def _begin(self, work: Work) -> None:

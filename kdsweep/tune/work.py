@@ -7,7 +7,7 @@ lost workers, lost nodes, killed drivers and resumed sweeps.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Self
@@ -34,6 +34,9 @@ from kdsweep.worker.measures import agreement, metrics_of, not_measured, sizes, 
 from kdsweep.worker.place import WorkerPlace
 from kdsweep.worker.workbench import Workbench, open_workbench, prepared_teacher
 
+# The settings on which the duration of an epoch depends.
+DURATION = ("student", "width", "method", "batch_size", "augment", "precision", "teacher")
+
 
 @dataclass(frozen=True)
 class Report:
@@ -56,16 +59,27 @@ class Work:
     Attributes:
         name: Unique within the sweep.
         alone: Whether nothing else runs meanwhile.
+        epochs: Number of epochs at most; 0 if it is not known.
+        shape: What the duration of an epoch depends on, besides the device.
+        moving: Whether it is on its way to a faster lane.
     """
 
     name: str
     alone = False
+    epochs = 0
+    shape: Hashable = None
+    moving = False
 
     def by_itself(self) -> Self:
         """Return the same work, to be run while nothing else runs."""
         found = copy(self)
         found.alone = True
         return found
+
+    def lasting(self, epochs: int, config: Config) -> Self:
+        """Note how long the work takes: the number of epochs, and the configuration that it trains."""
+        self.epochs, self.shape = epochs, tuple(config.get(name) for name in DURATION)
+        return self
 
     def steps(self) -> Iterator[Report]:
         """Do the work and yield reports for the driver."""

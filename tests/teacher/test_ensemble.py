@@ -151,7 +151,7 @@ def test_an_ensemble_is_measured_on_validation_from_what_its_teachers_say(bench)
         config = {"teacher": "big+small", "teacher_weight": share, "teacher_mean": "probabilities"}
         assert bench.ensemble_value(config) == pytest.approx((mean.argmax(axis=1) == labels).mean())
     assert bench.ensemble_value(config | {"teacher_weight": 1.0}) == pytest.approx((big.argmax(1) == labels).mean())
-    assert bench._sweep.of_teacher("big").teacher_answers("val").is_file()  # run once for all shares
+    assert bench.sweep.of_teacher("big").teacher_answers("val").is_file()  # run once for all shares
 
 
 def test_agreement_is_with_the_teacher_of_the_trial(bench, monkeypatch):

@@ -75,8 +75,8 @@ def test_students_learn_to_agree(flat):
 
 
 def test_what_the_teacher_says_is_computed_once(flat):
-    assert flat._sweep.teacher_answers("val").is_file()
-    again = Workbench.of(flat.spec, flat._sweep, flat.data, CPU)
+    assert flat.sweep.teacher_answers("val").is_file()
+    again = Workbench.of(flat.spec, flat.sweep, flat.data, CPU)
     assert torch.equal(again.val.labels, flat.val.labels)
     assert "teacher" not in vars(again)  # the model was not loaded
     assert not flat._card.measured  # it would be compared with itself

@@ -76,6 +76,6 @@ def test_data_on_the_host_take_plain_steps(bench, monkeypatch):
 def test_capture_is_refused_without_a_gpu(gpus, why, monkeypatch):
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     with pytest.raises(InputError, match="train.capture") as caught:
-        share(ResourcesSection(gpus_per_trial=gpus), can_grow=False, capture=True)
+        share(ResourcesSection(gpus_per_trial=gpus), can_grow=False, tell=print, capture=True)
     assert str(caught.value) == f"train.capture: found true, but {why}; accepted: false, or trials with GPUs"
-    share(ResourcesSection(gpus_per_trial=gpus), can_grow=False)
+    share(ResourcesSection(gpus_per_trial=gpus), can_grow=False, tell=print)

@@ -227,8 +227,10 @@ def run_round(folder: Path, name: str, faults: list[str], dice: random.Random, r
     driver = _command(folder, name, cluster.address)
     injected: Counter[str] = Counter()
     _wait_for(lambda: bool(_workers()), driver)
-    time.sleep(dice.uniform(0, reference.teacher_seconds))
-    if driver.poll() is None and not (sweep / "teacher" / "teacher.json").is_file() and not _lines(log):
+    # Not longer than until the teacher is there: a busy machine may have made the uninterrupted run slow.
+    card, until = sweep / "teacher" / "teacher.json", time.monotonic() + dice.uniform(0, reference.teacher_seconds)
+    _wait_for(lambda: time.monotonic() > until or card.is_file(), driver)
+    if driver.poll() is None and not card.is_file() and not _lines(log):
         driver.kill()
         driver.wait()
         injected["driver, during the teacher's training"] += 1

@@ -262,6 +262,19 @@ def _pixels(sample: NDArray[Any]) -> NDArray[np.uint8]:
     return image
 
 
+def item_of(data: Any, where: str, index: int) -> Any:
+    """Return an item of the user's data set.
+
+    Raises:
+        DataError: If the data set raises anything.
+    """
+    try:
+        return data[index]
+    except (Exception, SystemExit) as error:  # user code may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{where}: {reason}") from error
+
+
 def _sample(data: Any, split: str, index: int) -> tuple[NDArray[Any], int]:
     """Read one sample and its label.
 
@@ -269,11 +282,7 @@ def _sample(data: Any, split: str, index: int) -> tuple[NDArray[Any], int]:
         DataError: If the data set raises anything, or returns something else.
     """
     where = f"{split}[{index}]"
-    try:
-        item = data[index]
-    except (Exception, SystemExit) as error:  # user code may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{where}: {reason}") from error
+    item = item_of(data, where, index)
     if not isinstance(item, tuple | list) or len(item) != 2:
         found = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
         raise DataError(f"{where}: found {found}; accepted: {ACCEPTED}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.datasets.labels import class_names_in
-from kdsweep.datasets.objects import StoredObjects
+from kdsweep.datasets.objects import StoredObjects, item_of
 from kdsweep.datasets.stored import DESCRIPTION, STORED, texts_file
 from kdsweep.errors import DataError
 from kdsweep.seeds import digest_of
@@ -118,11 +118,7 @@ def _read(split: str, data: Any, most: int = 0) -> tuple[list[str], list[str]]:
 
 def _pair(split: str, data: Any, index: int) -> tuple[str, str]:
     where = f"{split}[{index}]"
-    try:
-        item = data[index]
-    except (Exception, SystemExit) as error:  # user code may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{where}: {reason}") from error
+    item = item_of(data, where, index)
     if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], str):
         raise DataError(f"{where}: found {type(item).__name__}; accepted: {ACCEPTED}")
     label = item[1].item() if hasattr(item[1], "item") else item[1]

@@ -20,7 +20,7 @@ from kdsweep.datasets.trees import LocalTree
 from kdsweep.errors import DataError
 from kdsweep.seeds import derived_seed, digest_of
 
-HELD_OUT = 10  # one image of so many is a test image
+HELD_OUT = 10  # one image in ten is a test image
 LAYOUT = "a folder of images, or one with train/ and optionally val/ and test/"
 
 

@@ -16,7 +16,7 @@ from inputs import COMMAND, WHERE, refused, refused_by_command
 from kdsweep import __version__, cli, errors
 from kdsweep.errors import InputError
 from kdsweep.results.frames import load_results
-from kdsweep.results.student import read_config
+from kdsweep.results.student_config import read_config
 from kdsweep.terminal import tables
 
 SCRIPT = Path(sys.executable).with_name("kdsweep")

@@ -15,7 +15,7 @@ from kdsweep.registry import OBJECTS, is_given
 from kdsweep.results.agreement import NO_GAIN
 from kdsweep.results.confirmed import judged_seeds, verdict_of
 from kdsweep.results.standalone import stands_alone
-from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig
+from kdsweep.results.student_config import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.image.transforms.written import text_of
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain

@@ -20,7 +20,8 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import InputError
 from kdsweep.lazy import nn, torch
 from kdsweep.results.runtime import INPUT, OUTPUT, OnnxStudent
-from kdsweep.results.student import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig, exported, rebuilt
+from kdsweep.results.student import exported, rebuilt
+from kdsweep.results.student_config import INT8, ONNX, TORCH_EXPORT, FileFacts, StudentConfig
 from kdsweep.storage import weights
 from kdsweep.tasks import Samples
 from kdsweep.training.evaluate import evaluate

@@ -24,7 +24,8 @@ from kdsweep.registry import is_lost
 from kdsweep.results.card import card
 from kdsweep.results.confirmed import GAIN_COLUMNS
 from kdsweep.results.standalone import MODEL, model_file, stands_alone
-from kdsweep.results.student import (
+from kdsweep.results.student import rebuilt
+from kdsweep.results.student_config import (
     CONFIG,
     INT8,
     ONNX,
@@ -33,7 +34,6 @@ from kdsweep.results.student import (
     FileFacts,
     Preprocessing,
     StudentConfig,
-    rebuilt,
 )
 from kdsweep.storage import weights
 from kdsweep.storage.files import read_json

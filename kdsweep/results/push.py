@@ -9,7 +9,7 @@ from kdsweep import tasks
 from kdsweep.errors import InputError, KdsweepError
 from kdsweep.results.export import CARD
 from kdsweep.results.standalone import MODEL, stands_alone
-from kdsweep.results.student import CONFIG, WEIGHTS, read_config
+from kdsweep.results.student_config import CONFIG, WEIGHTS, read_config
 from kdsweep.storage.fetched import local_copy
 from kdsweep.storage.places import Place
 

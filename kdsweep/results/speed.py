@@ -11,7 +11,8 @@ from typing import Any
 from kdsweep import models
 from kdsweep.errors import InputError
 from kdsweep.lazy import torch
-from kdsweep.results.student import load_student, read_config
+from kdsweep.results.student import load_student
+from kdsweep.results.student_config import read_config
 from kdsweep.storage.environment import processor
 from kdsweep.storage.fetched import local_copy
 from kdsweep.storage.places import Place

@@ -11,7 +11,7 @@ from typing import Any
 from kdsweep.errors import KdsweepError
 from kdsweep.lazy import nn
 from kdsweep.models import MODELS
-from kdsweep.results.student import StudentConfig
+from kdsweep.results.student_config import StudentConfig
 
 MODEL = "model.py"
 _PACKAGE = "kdsweep."

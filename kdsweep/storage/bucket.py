@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
-import re
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from kdsweep.errors import InputError
-from kdsweep.storage.places import Place
+from kdsweep.storage.store_errors import StoreError, first_line, may_pass, no_bucket, store_reason
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -29,28 +28,9 @@ FIRST_SECONDS = 15.0  # the same before its first answer, when the address may b
 LONGEST_WAIT = 10.0  # between two attempts
 REQUEST_SECONDS, CONNECT_SECONDS = 120, 10
 PART_BYTES = 8 << 20  # of one request for a large object
-
-_STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z ]*)")
+AT_ONCE = 16  # requests of one process that fetches many objects
 _PLACED = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-_AGAIN = (408, 409, 425, 429)  # client errors that pass; 409: two conditional writes at the same time
 _CONFLICT = "ConditionalRequestConflict"
-_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "specified bucket does not exist")
-_METADATA = ("169.254.169.254", "metadata.google.internal", "169.254.170.2")  # asked where nothing else is set
-
-
-class StoreError(OSError):
-    """An object store that refuses, or does not answer.
-
-    Args:
-        reason: In one line.
-        uri: Of the object or folder.
-    """
-
-    def __init__(self, reason: str, uri: str):
-        super().__init__(errno.EIO, reason, uri)
-
-    def __reduce__(self) -> tuple[type[StoreError], tuple[str, str]]:
-        return type(self), (str(self.strerror), str(self.filename))
 
 
 @dataclass(frozen=True)
@@ -141,11 +121,16 @@ class Bucket:
         return None if found is None else _found(found)
 
     def listed(self, prefix: str) -> dict[str, Found]:
-        """Return the objects below a prefix, by key, in order."""
+        """Return the objects below a prefix, by key, in order.
+
+        The empty objects that consoles and copying tools make for folders are left out.
+        """
         import obstore
 
         found = self._needed(prefix, lambda: obstore.list(self._store, prefix.rstrip("/") or None).collect())
-        return {one["path"]: _found(one) for one in sorted(found, key=lambda one: one["path"])}
+        found = sorted(found, key=lambda one: one["path"])
+        keys = [one["path"] for one in found]
+        return {one["path"]: _found(one) for one in found if one["size"] or not _is_folder(one["path"], keys)}
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, also if they do not exist."""
@@ -156,7 +141,7 @@ class Bucket:
 
     def at(self, key: str) -> str:
         """Return the URI of an object."""
-        return str(Place(self.uri, self.uri) / key)
+        return below(self.uri, key)
 
     def _get(self, key: str, options: Any) -> bytes:
         import obstore
@@ -196,15 +181,15 @@ class Bucket:
             except (AlreadyExistsError, PreconditionError) as error:
                 if _CONFLICT not in str(error):  # of two writes at the same time, which a further attempt decides
                     raise
-                reason = _reason(error)
+                reason = store_reason(error)
             except FileNotFoundError as error:
-                if any(words in str(error) for words in _NO_BUCKET):
+                if no_bucket(error):
                     raise StoreError("no such bucket", self.uri) from error
                 self._answered = True
                 return None
             except (BaseError, OSError) as error:
-                reason = _reason(error)
-                if not _may_pass(error, self._answered):
+                reason = store_reason(error)
+                if not may_pass(error, self._answered):
                     raise StoreError(reason, self.at(key)) from error
             else:
                 self._answered = True
@@ -217,13 +202,35 @@ class Bucket:
 
 
 def _found(told: Any) -> Found:
-    return Found(int(told["size"]), str(told["e_tag"]), told["last_modified"])
+    tag = str(told["e_tag"])  # which Azure quotes in an answer to a read, and not in a listing
+    return Found(int(told["size"]), tag if '"' in tag else f'"{tag}"', told["last_modified"])
+
+
+def _is_folder(key: str, keys: list[str]) -> bool:
+    """Whether a key is that of the listed folder itself, or any of the ordered keys is below it."""
+    if not key:
+        return True
+    following = bisect_left(keys, f"{key}/")
+    return following < len(keys) and keys[following].startswith(f"{key}/")
 
 
 @lru_cache(maxsize=16)
 def bucket(uri: str) -> Bucket:
     """Return the bucket of a URI, opened once in each process."""
     return Bucket(uri)
+
+
+def below(uri: str, name: str) -> str:
+    """Return the URI of an object or folder below a URI."""
+    path, mark, query = uri.partition("?")
+    return f"{path}/{name}{mark}{query}"
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Return the URI of the folder that an object is in, and the object's name."""
+    path, mark, query = uri.partition("?")
+    folder, _, name = path.rpartition("/")
+    return f"{folder}{mark}{query}", name
 
 
 def _opened(uri: str) -> ObjectStore:
@@ -246,7 +253,7 @@ def _opened(uri: str) -> ObjectStore:
             **options,
         )
     except Exception as error:  # obstore raises several kinds
-        raise StoreError(_first_line(error), uri) from error
+        raise StoreError(first_line(error), uri) from error
     return found
 
 
@@ -288,44 +295,3 @@ def _retry_seconds() -> float:
     if not 0 <= seconds <= 86_400:
         raise InputError(f"{RETRY}: found {text!r}; accepted: seconds from 0 to 86400")
     return seconds
-
-
-def _status(text: str) -> int:
-    found = _STATUS.search(text)
-    return int(found[1]) if found else 0
-
-
-def _may_pass(error: Exception, answered: bool) -> bool:
-    """Whether a later attempt may work. A store that answered before was given credentials."""
-    from obstore.exceptions import GenericError
-
-    text = str(error)
-    if not isinstance(error, (GenericError, OSError)) or any(word in text for word in _NO_BUCKET):
-        return False
-    if any(host in text for host in _METADATA):
-        return answered
-    status = _status(text)
-    return not 400 <= status < 500 or status in _AGAIN
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if any(host in text for host in _METADATA):
-        return "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the machine a role"
-    if any(words in text for words in _NO_BUCKET):
-        return "no such bucket"
-    if found := _STATUS.search(text):
-        code = re.search(r"<Code>(\w+)</Code>", text)
-        what = code[1] if code else found[2].strip()
-        denied = "access denied" if found[1] in ("401", "403") else "the store answers"
-        return f"{denied}: {found[1]} {what}".rstrip()
-    if "error sending request" in text or "onnect" in text:
-        return "the store does not answer"
-    if "imed out" in text or "timeout" in text:
-        return "the store does not answer in time"
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(" :") if lines else type(error).__name__

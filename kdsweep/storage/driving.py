@@ -11,13 +11,13 @@ from filelock import FileLock, Timeout
 
 from kdsweep.errors import SweepDirError, SweepError
 from kdsweep.storage import following
-from kdsweep.storage.bucket import StoreError
 from kdsweep.storage.cache import note_use
 from kdsweep.storage.driver_lease import RENEW_SECONDS, Lease
 from kdsweep.storage.mirror import Mirror, is_any, is_told
 from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import reason_of
 from kdsweep.storage.segments import SegmentWriter
+from kdsweep.storage.store_errors import StoreError
 
 FLUSH_SECONDS = 1.0
 

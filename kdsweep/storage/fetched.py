@@ -6,17 +6,18 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from kdsweep.errors import InputError
+from kdsweep.storage.bucket import AT_ONCE, Found, bucket, split
 from kdsweep.storage.cache import cache_root, make_room, note_use
 from kdsweep.storage.places import Place, reason_of
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileInfo, FileSystem
 
 LOOK_AGAIN_SECONDS = 60  # how long a process assumes that the objects at a URI are as they were
 
@@ -24,7 +25,7 @@ LOOK_AGAIN_SECONDS = 60  # how long a process assumes that the objects at a URI 
 def local_copy(place: str | Path | Place, what: str = "file or folder") -> Path:
     """Return the local path of a place; of a URI, that of a copy in the cache.
 
-    A copy is found by the URI and by the names, sizes and times of change of its objects, so that a changed object is
+    A copy is found by the URI and by the names, sizes and tags of its objects, so that a changed object is
     fetched again. Copies that were not used for longest are removed when the cache exceeds its limit.
 
     Args:
@@ -45,6 +46,23 @@ def local_copy(place: str | Path | Place, what: str = "file or folder") -> Path:
     return path
 
 
+@contextmanager
+def copied(place: str | Path | Place, what: str) -> Iterator[Path]:
+    """Yield the local path of a place, as `local_copy`; errors about a copy name the URI instead.
+
+    Raises:
+        InputError: As `local_copy`.
+    """
+    path = local_copy(place, what)
+    try:
+        yield path
+    except InputError as error:
+        place = Place.of(place)
+        if place.is_remote:
+            error.args = (str(error).replace(str(path), str(place)),)
+        raise
+
+
 @lru_cache(maxsize=64)
 def _copied(place: Place, what: str, now: int) -> Path:
     """Copy a place, unless the same was done at about the same time: a sweep asks often for the place of its data."""
@@ -60,42 +78,31 @@ class _Remote:
 
     Attributes:
         place: Where it is.
-        files: The store.
-        path: Its path in the store.
-        objects: The files by their relative name; a single file has its own name.
-        is_folder: Whether it is a folder.
+        folder: The URI of the folder; of a single file, that of the folder that it is in.
+        objects: The files by their name relative to the folder.
     """
 
     place: Place
-    files: FileSystem
-    path: str
-    objects: dict[str, FileInfo]
-    is_folder: bool
+    folder: str
+    objects: dict[str, Found]
 
     @classmethod
     def at(cls, place: Place, what: str) -> _Remote:
-        from pyarrow.fs import FileSelector, FileType
-
-        files, path = place.opened()
-        info = files.get_file_info(path)
-        if info.type == FileType.File:
-            return cls(place, files, path, {place.name: info}, is_folder=False)
-        found = files.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
-        objects = {one.path[len(path) :].lstrip("/"): one for one in found if one.type == FileType.File}
+        folder, name = split(place.text)
+        if urlsplit(place.text).path and (one := bucket(folder).head(name)) is not None:
+            return cls(place, folder, {name: one})
+        objects = bucket(place.text).listed("")
         if not objects:
             raise InputError(f"{place}: no such {what}; accepted: a URI with objects, which the credentials can list")
-        for name in objects:
-            if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
-                raise InputError(f"{place}: an object is called {name!r}; accepted: names that stay in their folder")
-        return cls(place, files, path, objects, is_folder=True)
+        return cls(place, place.text, objects)
 
     @property
     def size(self) -> int:
-        return sum(info.size for info in self.objects.values())
+        return sum(found.size for found in self.objects.values())
 
     @property
     def digest(self) -> str:
-        told = "\n".join(f"{name} {info.size} {info.mtime_ns}" for name, info in sorted(self.objects.items()))
+        told = "\n".join(f"{name} {found.size} {found.tag}" for name, found in sorted(self.objects.items()))
         return hashlib.sha256(f"{self.place.text}\n{told}".encode()).hexdigest()[:32]
 
     def copied(self) -> Path:
@@ -105,21 +112,19 @@ class _Remote:
             self._fetch(folder)
         note_use(folder)
         content = folder / "content"
-        return content if self.is_folder else content / self.place.name
+        return content if self.folder == self.place.text else content / self.place.name
 
     def _fetch(self, folder: Path) -> None:
         """Copy everything to a temporary folder, which then takes the name of the final one."""
-        from pyarrow.fs import LocalFileSystem, copy_files
-
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            (partial / "content").mkdir(parents=True)
-            target = partial / "content" if self.is_folder else partial / "content" / self.place.name
-            copy_files(self.path, str(target), source_filesystem=self.files, destination_filesystem=LocalFileSystem())
-            there = sum(1 for path in partial.rglob("*") if path.is_file())
-            if there != len(self.objects):
-                raise OSError(f"{there} of {len(self.objects)} objects were copied")
+            for parent in {(partial / "content" / name).parent for name in self.objects}:
+                parent.mkdir(parents=True, exist_ok=True)
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                whole = list(pool.map(lambda name: self._download(name, partial / "content" / name), self.objects))
+            if not all(whole):
+                raise OSError(f"{sum(whole)} of {len(whole)} objects were copied")
             try:
                 partial.rename(folder)
             except OSError:
@@ -127,3 +132,6 @@ class _Remote:
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _download(self, name: str, path: Path) -> bool:
+        return bucket(self.folder).download(name, self.objects[name].size, path)

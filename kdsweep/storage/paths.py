@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kdsweep.errors import SweepDirError
-from kdsweep.storage.bucket import StoreError
 from kdsweep.storage.following import fetch
 from kdsweep.storage.mirror import CACHE, COPY, DRIVER, Mirror, is_log, is_needed, is_settled, is_told, mirror_of
 from kdsweep.storage.places import Place, reason_of
+from kdsweep.storage.store_errors import StoreError
 
 _KEY = re.compile(r"[0-9]{4,}-[0-9a-f]{6}")
 

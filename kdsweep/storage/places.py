@@ -9,14 +9,11 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from kdsweep.errors import InputError
+from kdsweep.storage.bucket import below, bucket, split
 from kdsweep.storage.files import replace_files, replacing
-
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
 
 REMOTE = ("s3", "gs", "gcs", "abfs", "abfss")
 ACCEPTED = "a local path, s3://BUCKET/..., gs://BUCKET/... or abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/..."
@@ -78,9 +75,8 @@ class Place:
 
     def __truediv__(self, name: str) -> Place:
         """Return the place of this name below."""
-        parts = [text.partition("?") for text in (self.text, self.given)]
-        text, given = (f"{path}/{name}{mark}{query}" for path, mark, query in parts)
-        return Place(text, given) if self.is_remote else Place(f"{self.text}/{name}", f"{self.given}/{name}")
+        join = below if self.is_remote else "{}/{}".format
+        return Place(join(self.text, name), join(self.given, name))
 
     def local(self, what: str) -> Path:
         """Return the local path.
@@ -102,9 +98,10 @@ class Place:
             OSError: If it cannot be written.
         """
         if self.is_remote:
-            files, path = self.opened()
-            with files.open_output_stream(path) as stream:
-                stream.write(content)
+            if not urlsplit(self.text).path:
+                raise OSError("it is a bucket; accepted: the URI of an object in it")
+            folder, name = split(self.text)
+            bucket(folder).put(name, content)
             return
         local = Path(self.text)
         if local.exists() and not local.is_file():  # such as /dev/stdout
@@ -135,30 +132,12 @@ class Place:
             removed = [name for name in unwanted if (folder / name).exists()]
             replace_files(folder, content, stale)
             return removed
-        files, root = self.opened()
+        objects = bucket(self.text)
         for name in sorted(content, key=lambda name: name == last):
-            with files.open_output_stream(f"{root}/{name}") as stream:
-                stream.write(content[name])
-        removed = []
-        for name in unwanted:
-            with suppress(FileNotFoundError):
-                files.delete_file(f"{root}/{name}")
-                removed.append(name)
+            objects.put(name, content[name])
+        removed = [name for name in unwanted if objects.head(name) is not None]
+        objects.delete(removed)
         return removed
-
-    def opened(self) -> tuple[FileSystem, str]:
-        """Return the store and the path in it. Credentials, region and AWS_ENDPOINT_URL come from the environment.
-
-        Raises:
-            OSError: If the store cannot be reached.
-        """
-        from pyarrow.fs import FileSystem
-
-        try:
-            files, path = FileSystem.from_uri(self.text)
-        except ValueError as error:  # pyarrow's ArrowInvalid
-            raise OSError(str(error)) from error
-        return files, path
 
 
 def place_fault(given: str) -> str:

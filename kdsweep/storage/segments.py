@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kdsweep.errors import SweepDirError, SweepError
-from kdsweep.storage.bucket import Bucket, Found, StoreError
+from kdsweep.storage.bucket import Bucket, Found
+from kdsweep.storage.store_errors import StoreError
 
 FOLDER = ".log"
 MOST_SEGMENTS = 200  # after a base; from then on a new base is worth its bytes ...

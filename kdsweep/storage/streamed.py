@@ -18,13 +18,12 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock
 
 from kdsweep.errors import DataError, InputError
-from kdsweep.storage.bucket import bucket
+from kdsweep.storage.bucket import AT_ONCE, bucket
 from kdsweep.storage.cache import cache_root, make_room, note_use
 from kdsweep.storage.files import partial_of
 from kdsweep.storage.places import Place, reason_of
 
 LOOK_AGAIN_SECONDS = 600  # how long a process assumes that the objects at a URI are as they were: listing takes minutes
-AT_ONCE = 16  # requests of one process
 AHEAD = 4  # groups of objects that are fetched before they are asked for
 
 

@@ -34,7 +34,7 @@ def export(
 ) -> None:
     """Export the best students: safetensors, a JSON description and a model card; also ONNX and torch.export."""
     from kdsweep.results.frames import load_results
-    from kdsweep.results.student import agreement
+    from kdsweep.results.student_config import agreement
     from kdsweep.terminal.steps import steps
 
     if top is not None and trial:

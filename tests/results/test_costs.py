@@ -21,7 +21,7 @@ from kdsweep.results.frames import load_results
 from kdsweep.results.report import answer
 from kdsweep.results.report.charts import size
 from kdsweep.results.speed import student_speed, within_noise
-from kdsweep.results.student import read_config
+from kdsweep.results.student_config import read_config
 from kdsweep.storage.paths import SweepDir
 
 SPEEDS = ["latency_ms", "latency_iqr_ms", "throughput", "activation_mb"]

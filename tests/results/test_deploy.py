@@ -27,17 +27,8 @@ from kdsweep.results import deploy
 from kdsweep.results.export import CARD, FURTHER, Wanted
 from kdsweep.results.frames import load_results
 from kdsweep.results.standalone import MODEL
-from kdsweep.results.student import (
-    CONFIG,
-    INT8,
-    ONNX,
-    TORCH_EXPORT,
-    WEIGHTS,
-    agreement,
-    evaluate_student,
-    load_student,
-    read_config,
-)
+from kdsweep.results.student import evaluate_student, load_student
+from kdsweep.results.student_config import CONFIG, INT8, ONNX, TORCH_EXPORT, WEIGHTS, agreement, read_config
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import raw_images
 

@@ -35,7 +35,8 @@ from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.export import CARD
 from kdsweep.results.frames import load_results, write_frames
 from kdsweep.results.standalone import MODEL
-from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, evaluate_student, load_student, read_config
+from kdsweep.results.student import evaluate_student, load_student
+from kdsweep.results.student_config import CONFIG, WEIGHTS, StudentConfig, read_config
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
 from kdsweep.storage.files import write_json

@@ -19,7 +19,7 @@ from kdsweep.results.card import card as card_of
 from kdsweep.results.export import CARD
 from kdsweep.results.frames import load_results
 from kdsweep.results.push import push_student
-from kdsweep.results.student import WEIGHTS, FileFacts, read_config
+from kdsweep.results.student_config import WEIGHTS, FileFacts, read_config
 
 
 @pytest.fixture(scope="module")

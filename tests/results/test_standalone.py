@@ -16,7 +16,8 @@ from kdsweep.datasets.section import DatasetSpec
 from kdsweep.models import MODELS
 from kdsweep.results.export import CARD
 from kdsweep.results.standalone import MODEL, model_file, stands_alone
-from kdsweep.results.student import CONFIG, WEIGHTS, StudentConfig, load_student, read_config
+from kdsweep.results.student import load_student
+from kdsweep.results.student_config import CONFIG, WEIGHTS, StudentConfig, read_config
 from kdsweep.tasks.image.splits import raw_images
 
 FOR_IMAGES = [name for name in MODELS if MODELS[name].takes == "images"]

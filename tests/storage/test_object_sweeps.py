@@ -21,7 +21,7 @@ from kdsweep.config.spec import read_spec
 from kdsweep.errors import SweepDirError, SweepError
 from kdsweep.search.study import Study
 from kdsweep.storage import cache, driver_lease
-from kdsweep.storage.bucket import RETRY, Bucket, StoreError
+from kdsweep.storage.bucket import RETRY, Bucket
 from kdsweep.storage.driver_lease import Lease, is_held
 from kdsweep.storage.driving import driving
 from kdsweep.storage.following import discard, publish
@@ -30,6 +30,7 @@ from kdsweep.storage.mirror import COPY, DRIVER
 from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place
 from kdsweep.storage.segments import SegmentWriter, read_logs
+from kdsweep.storage.store_errors import StoreError
 
 SWEEP = "s3://sweeps/runs/made-up"
 

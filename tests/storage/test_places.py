@@ -173,7 +173,10 @@ def test_a_write_that_an_object_store_refuses_is_one_line_with_exit_code_2(comma
     code, out, err = command("results", sweep, "--out", "s3://nobody/trials.csv")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "--out s3://nobody/trials.csv: cannot be written: " in err
-    assert "NO_SUCH_BUCKET" in err
+    assert "no such bucket" in err
+    code, out, err = command("results", sweep, "--out", bucket.uri, "--format", "csv")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "it is a bucket; accepted: the URI of an object in it" in err
 
 
 def test_a_folder_of_files_replaces_an_earlier_one(bucket, tmp_path):
@@ -250,14 +253,28 @@ def test_the_cache_keeps_its_limit_and_what_was_used_last(bucket, tmp_path, monk
         local_copy(bucket.put("other.bin", b"1"))
 
 
-def test_an_object_cannot_leave_its_folder(bucket, tmp_path):
-    bucket.put("data/../../evil", b"1")
+@pytest.mark.parametrize("key", ["data/../../evil", "data//evil", "data/./evil"])
+def test_an_object_cannot_leave_its_folder(bucket, key):
+    bucket.put(key, b"1")
     with pytest.raises(InputError, match="accepted: names that stay in their folder"):
         local_copy(f"{bucket.uri}/data")
 
 
-def test_pyarrow_is_imported_only_for_a_uri():
+def test_an_error_about_a_copy_names_the_uri(bucket, command):
+    bucket.put("student/README.md", b"1")
+    code, out, err = command("evaluate", f"{bucket.uri}/student")
+    assert (code, out) == (2, "")
+    assert err.startswith("s3://sweeps/student: not an exported student: config.json is missing")
+
+
+def test_objects_that_stand_for_folders_are_not_copied(bucket):
+    for key in ("data/", "data/a/", "data/a/b/", "data/a/b/1.bin"):
+        bucket.put(key, b"1" if key.endswith("bin") else b"")
+    assert [path.name for path in local_copy(f"{bucket.uri}/data").rglob("*") if path.is_file()] == ["1.bin"]
+
+
+def test_the_client_of_stores_is_imported_only_for_a_uri():
     code = (
-        "import sys; from kdsweep.storage.fetched import local_copy; local_copy('x'); print('pyarrow' in sys.modules)"
+        "import sys; from kdsweep.storage.fetched import local_copy; local_copy('x'); print('obstore' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

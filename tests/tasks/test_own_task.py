@@ -16,7 +16,8 @@ from inputs import CODE, refused
 import kdsweep
 from kdsweep.config.load import load_spec
 from kdsweep.errors import DataError, InputError, SpecError
-from kdsweep.results.student import evaluate_student, read_config
+from kdsweep.results.student import evaluate_student
+from kdsweep.results.student_config import read_config
 from kdsweep.storage.paths import SweepDir
 from kdsweep.worker.workbench import Workbench, provide_teacher
 

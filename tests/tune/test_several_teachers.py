@@ -6,7 +6,7 @@ import pytest
 
 import kdsweep
 from kdsweep.errors import SpecError
-from kdsweep.results.student import read_config
+from kdsweep.results.student_config import read_config
 from kdsweep.storage import weights
 from kdsweep.terminal.summary import print_summary
 

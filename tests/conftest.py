@@ -11,6 +11,8 @@ import pytest
 
 # Before Ray is imported anywhere: workers must not run `uv run` again.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+# Ray waits 30 s for its own server, which took longer once on a busy machine.
+os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")
 # The tests start about a hundred processes; without bytecode each would compile all of PyTorch again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Processes of pytest-xdist have one; tests of wide tables are about output of unknown width.

@@ -59,6 +59,18 @@ class Groups:
         self._alone: set[str] = set()
         self._apart: set[Hashable] = set()
 
+    @property
+    def at_once(self) -> str:
+        """What trains at the same time, and why a cohort is smaller than what is fastest."""
+        lanes, setting, probe = self._lanes(), self._spec.train.cohort, self._probe()
+        if setting == 1 or probe is None:
+            return f"{lanes} at a time"
+        fastest = probe.cohort_of(setting)
+        most = min(fastest, most_useful(self._spec, lanes)) if setting == "auto" else fastest
+        groups = f"{lanes} cohort{'s' if lanes > 1 else ''} of up to {most}" if most > 1 else f"{lanes}"
+        why = "" if most == fastest else f" (cohorts of {fastest} are faster, but need more trials)"
+        return f"{groups} at a time{why}"
+
     def next(self, ask: Callable[[], Trial | None]) -> list[Trial]:
         """Return trials of one shape and epoch, at most as many as a cohort has; empty if there are none now.
 

@@ -133,12 +133,12 @@ class Preparation:
 
 
 def told_pace(pace: Pace) -> str:
-    """Say how many students of a shape train as one, and why."""
+    """Say how many students of a shape train fastest as one, and what was measured."""
     size = pace.fastest
     steps = ", ".join(f"{number} {milliseconds:g}" for number, milliseconds in pace.step_ms.items())
     student = f"{pace.student} of width" if pace.student else "students of width"
-    how = "train one by one" if size == 1 else f"train in cohorts of up to {size}"
-    return f"{student} {pace.width:g} {how} (ms per step of a trial, by cohort: {steps})"
+    how = "one by one" if size == 1 else f"in cohorts of {size}"
+    return f"{student} {pace.width:g} train fastest {how} (ms per step of a trial, by cohort: {steps})"
 
 
 def told_crowd(probe: Probe, cohort: int) -> str:

@@ -83,11 +83,12 @@ class Search:
             return
         unfinished = [*study.running.values(), *study.paused.values()]
         already = sum(len(trial.values) for trial in unfinished)
-        self._progress.phase(
-            "search",
-            f"{study.target} trials of {' or '.join(map(str, self._spec.budgets))} epochs, {self._lanes()} at a time"
-            + (f", resuming {len(unfinished)} after {already} epochs" if unfinished else ""),
-        )
+        parts = [
+            f"{study.target} trials of {' or '.join(map(str, self._spec.budgets))} epochs",
+            self._groups.at_once,
+            f"resuming {len(unfinished)} after {already} epochs" if unfinished else "",
+        ]
+        self._progress.phase("search", ", ".join(filter(None, parts)))
         plain = [name for name in self._spec.search_space.methods() if methods.stacks(name) is None]
         if self._spec.train.capture and plain:
             self._progress.phase("search", f"train.capture: steps are not captured with {', '.join(plain)}")

@@ -33,7 +33,17 @@ SHAPES = {
 }
 
 
-def stage(sweep_file, tmp_path, cohort=4, paces=(), **overrides):
+class Lines(Silent):
+    """Keeps what is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def phase(self, name, text):
+        self.told.append(text)
+
+
+def stage(sweep_file, tmp_path, cohort=4, paces=(), progress=None, **overrides):
     """The search of a sweep, which has begun, without Ray."""
     settings = {
         "space": {**SHAPES, "method": ["kd", "none"], "lr": {"loguniform": [1e-3, 1e-2]}}, "search.points": [],
@@ -44,7 +54,7 @@ def stage(sweep_file, tmp_path, cohort=4, paces=(), **overrides):
     place = Background(lambda: WorkerPlace(SweepDir(tmp_path), tmp_path, Path.cwd()))
     place.result()
     probe = Probe("float32", {}, paces=paces)
-    search = Search(spec, place, lambda: opened(spec), lambda: CARD, lambda: probe, lambda: 1, Silent(), lambda: 1.0)
+    search = Search(spec, place, lambda: opened(spec), lambda: CARD, lambda: probe, lambda: 1, progress or Silent(), lambda: 1.0)
     search.begin()
     return search
 
@@ -117,6 +127,23 @@ def test_auto_groups_each_width_as_it_trains_fastest(sweep_file, tmp_path):
             train(search, work, epoch, **({"ended": [True]} if epoch == 4 else {}))
     assert max(sizes[0.25]) == 16
     assert sizes[0.5] == {1}
+
+
+@pytest.mark.parametrize(
+    ("cohort", "sampler", "trials", "told"),
+    [
+        (1, "random", 40, "1 at a time"),
+        (4, "random", 40, "1 cohort of up to 4 at a time"),
+        ("auto", "random", 40, "1 cohort of up to 16 at a time"),
+        ("auto", "tpe", 40, "1 cohort of up to 10 at a time (cohorts of 16 are faster, but need more trials)"),
+        ("auto", "tpe", 7, "1 at a time (cohorts of 16 are faster, but need more trials)"),
+    ],
+)
+def test_the_search_says_how_large_its_cohorts_are(cohort, sampler, trials, told, sweep_file, tmp_path):
+    lines = Lines()
+    settings = {"space.method": ["kd"], "search.sampler": sampler, "search.trials": trials}
+    stage(sweep_file, tmp_path, cohort, PACES, lines, **settings)
+    assert lines.told[0] == f"{trials} trials of 4 epochs, {told}"
 
 
 @pytest.mark.parametrize(

@@ -194,10 +194,11 @@ class Bucket:
             else:
                 self._answered = True
                 return found
-            waited = time.monotonic() - started
-            if waited + wait > (limit := self._patience if self._answered else min(FIRST_SECONDS, self._patience)):
+            limit = self._patience if self._answered else min(FIRST_SECONDS, self._patience)
+            left = started + limit - time.monotonic()
+            if left <= 0:
                 raise StoreError(f"{reason}, tried for {limit:g} s", self.at(key))
-            time.sleep(wait * random.uniform(0.5, 1))
+            time.sleep(min(left, wait * random.uniform(0.5, 1)))
             wait = min(LONGEST_WAIT, 2 * wait)
 
 
@@ -237,13 +238,12 @@ def _opened(uri: str) -> ObjectStore:
     from obstore.store import from_url
 
     parts = urlsplit(uri)
-    scheme = {"gcs": "gs"}.get(parts.scheme, parts.scheme)
     options: dict[str, Any] = {}
-    if scheme == "s3":
+    if parts.scheme == "s3":
         options = {"config": _s3_config(parts.netloc, parts.query), **_profile()}
     try:
         found: ObjectStore = from_url(
-            f"{scheme}://{parts.netloc}{parts.path}",
+            f"{parts.scheme}://{parts.netloc}{parts.path}",
             client_options={
                 "allow_http": True,  # if the endpoint is one
                 "timeout": timedelta(seconds=REQUEST_SECONDS),

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kdsweep.errors import InputError
 from kdsweep.storage.bucket import AT_ONCE, Found, bucket, split
@@ -89,7 +88,7 @@ class _Remote:
     @classmethod
     def at(cls, place: Place, what: str) -> _Remote:
         folder, name = split(place.text)
-        if urlsplit(place.text).path and (one := bucket(folder).head(name)) is not None:
+        if not place.is_bucket and (one := bucket(folder).head(name)) is not None:
             return cls(place, folder, {name: one})
         objects = bucket(place.text).listed("")
         if not objects:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kdsweep.errors import SweepDirError
+from kdsweep.storage.bucket import split
 from kdsweep.storage.following import fetch
 from kdsweep.storage.mirror import CACHE, COPY, DRIVER, Mirror, is_log, is_needed, is_settled, is_told, mirror_of
 from kdsweep.storage.places import Place, reason_of
@@ -57,7 +58,7 @@ class SweepDir:
         place = Place.of(place)
         if not place.is_remote:
             return cls(Path(place.text))
-        return cls(mirror_of(_parent(place.text)).root / role / place.name, place.text)
+        return cls(mirror_of(split(place.text)[0]).root / role / place.name, place.text)
 
     @classmethod
     def existing(cls, path: str | Path | Place | SweepDir) -> SweepDir:
@@ -97,10 +98,10 @@ class SweepDir:
             cls.existing(place)
             return
         with _readable(place):
-            bucket = mirror_of(_parent(place.text)).bucket
-            there = bucket.head(f"{place.name}/{cls.at(place).spec.name}")
+            bucket = mirror_of(place.text if place.is_bucket else split(place.text)[0]).bucket
+            there = None if place.is_bucket else bucket.head(f"{place.name}/{cls.at(place).spec.name}")
             if there is None:
-                bucket.listed(place.name)  # says so if there is no such bucket
+                bucket.listed(f"{place.name}/.log")  # says so if there is no such bucket
         if there is None:
             raise SweepDirError(
                 f"{place}: no such sweep; accepted: the URI of a sweep, such as s3://bucket/runs/quickstart"
@@ -143,7 +144,7 @@ class SweepDir:
     @property
     def mirror(self) -> Mirror | None:
         """The local side of the object store that the sweep is in."""
-        return mirror_of(_parent(self.uri)) if self.uri else None
+        return mirror_of(split(self.uri)[0]) if self.uri else None
 
     @property
     def place(self) -> Place:
@@ -153,7 +154,7 @@ class SweepDir:
     @property
     def storage(self) -> str:
         """The storage that the sweep is in."""
-        return _parent(self.uri) if self.uri else str(self.root.parent)
+        return split(self.uri)[0] if self.uri else str(self.root.parent)
 
     @property
     def name(self) -> str:
@@ -395,12 +396,6 @@ class Store:
 
 def _copy_of(uri: str, taught_by: str) -> SweepDir:
     return SweepDir.at(uri, COPY).of_teacher(taught_by)
-
-
-def _parent(uri: str) -> str:
-    """The URI of the folder that something is in."""
-    path, mark, query = uri.partition("?")
-    return f"{path.rpartition('/')[0]}{mark}{query}"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from kdsweep.errors import InputError
 from kdsweep.storage.bucket import below, bucket, split
 from kdsweep.storage.files import replace_files, replacing
 
-REMOTE = ("s3", "gs", "gcs", "abfs", "abfss")
+REMOTE = ("s3", "gs", "abfs", "abfss")
 ACCEPTED = "a local path, s3://BUCKET/..., gs://BUCKET/... or abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/..."
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # What is left of a URI that was taken for a path, such as `pathlib.Path("s3://bucket/x")`.
@@ -61,6 +61,11 @@ class Place:
         return _URI.match(self.text) is not None
 
     @property
+    def is_bucket(self) -> bool:
+        """Whether it is a whole bucket, and nothing in it."""
+        return self.is_remote and not urlsplit(self.text).path
+
+    @property
     def name(self) -> str:
         """The last part."""
         return self.text.partition("?")[0].rsplit("/", 1)[-1]
@@ -98,7 +103,7 @@ class Place:
             OSError: If it cannot be written.
         """
         if self.is_remote:
-            if not urlsplit(self.text).path:
+            if self.is_bucket:
                 raise OSError("it is a bucket; accepted: the URI of an object in it")
             folder, name = split(self.text)
             bucket(folder).put(name, content)
@@ -144,8 +149,11 @@ def place_fault(given: str) -> str:
     """Return what is accepted instead of a path or URI that cannot be a place; empty if it can be one."""
     if broken := _BROKEN.match(given):
         return f"{broken[1]}://..., with two slashes; ./{given} for a local file of that name"
-    if not (found := _URI.match(given)) or found[1].lower() == "file":
+    if not (found := _URI.match(given)):
         return ""
+    if found[1].lower() == "file":
+        host = urlsplit(given).netloc
+        return "" if host in ("", "localhost") else f"file:///..., a file of this machine, not of {host!r}"
     if found[1] not in REMOTE:
         return ACCEPTED
     parts = urlsplit(given)

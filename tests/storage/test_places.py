@@ -101,6 +101,7 @@ def test_a_uri_keeps_its_slashes_and_its_query():
     [
         ("s3:/bucket/a", "two slashes"), ("s3:", "two slashes"), ("ftp://host/a", "s3://BUCKET"), ("s3://", "s3://BUCKET"),
         ("s3://key:secret@bucket/a", "without credentials"), ("S3://bucket/a", "s3://BUCKET"),
+        ("gcs://bucket/a", "gs://BUCKET"), ("file://host/a", "file:///..., a file of this machine, not of 'host'"),
     ],
 )  # fmt: skip
 def test_what_is_no_place_is_refused_with_what_is_accepted(given, accepted):
@@ -146,6 +147,15 @@ def test_a_uri_where_nothing_is_is_one_line_with_exit_code_2(command, line, buck
     assert (code, out, err.count("\n")) == (2, "", 1)
     told = "sweep files are read from this machine" if line.startswith(("run ", "validate ")) else "no such sweep"
     assert err.startswith(f"s3://sweeps/runs/a: {told}")
+
+
+@pytest.mark.parametrize("line", ["results s3://sweeps", "export s3://sweeps --out students"])
+def test_a_whole_bucket_is_no_sweep(command, line, bucket):
+    code, out, err = command(*line.split())
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(
+        "s3://sweeps: no such sweep; accepted: the URI of a sweep, such as s3://bucket/runs/quickstart"
+    )
 
 
 def test_a_sweep_file_may_name_sweeps_at_uris(command, picky, bucket):

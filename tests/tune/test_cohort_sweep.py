@@ -54,7 +54,9 @@ def stage(sweep_file, tmp_path, cohort=4, paces=(), progress=None, **overrides):
     place = Background(lambda: WorkerPlace(SweepDir(tmp_path), tmp_path, Path.cwd()))
     place.result()
     probe = Probe("float32", {}, paces=paces)
-    search = Search(spec, place, lambda: opened(spec), lambda: CARD, lambda: probe, lambda: 1, progress or Silent(), lambda: 1.0)
+    search = Search(
+        spec, place, lambda: opened(spec), lambda: CARD, lambda: probe, lambda: 1, progress or Silent(), lambda: 1.0
+    )
     search.begin()
     return search
 

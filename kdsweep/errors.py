@@ -122,3 +122,8 @@ def printable(text: str) -> str:
     return "".join(
         char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def installing(extra: str) -> str:
+    """Return how to install one of the extras of pyproject.toml. kdsweep itself is in no package registry."""
+    return f"pip install '.[{extra}]' in a checkout of kdsweep"

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import Any
 
-from kdsweep.errors import ModelError, UnknownNameError
+from kdsweep.errors import ModelError, UnknownNameError, installing
 from kdsweep.lazy import import_torchvision, nn
 from kdsweep.models.base import ImageShape
 from kdsweep.models.foreign import explained
@@ -20,7 +20,7 @@ def need_installed(name: str) -> None:
         ModelError: If it is not; the message says how to install it.
     """
     if find_spec("timm") is None:
-        raise ModelError(f"model {name!r} needs timm: pip install 'kdsweep[timm]'")
+        raise ModelError(f"model {name!r} needs timm: {installing('timm')}")
 
 
 def build(

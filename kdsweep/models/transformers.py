@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kdsweep.errors import ModelError, UnknownNameError, did_you_mean
+from kdsweep.errors import ModelError, UnknownNameError, did_you_mean, installing
 from kdsweep.lazy import nn
 from kdsweep.models.foreign import explained
 
@@ -32,7 +32,7 @@ def need_installed(name: str) -> None:
         ModelError: If it is not; the message says how to install it.
     """
     if find_spec("transformers") is None:
-        raise ModelError(f"model {name!r} needs transformers: pip install 'kdsweep[text]'")
+        raise ModelError(f"model {name!r} needs transformers: {installing('text')}")
 
 
 def build(

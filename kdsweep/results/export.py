@@ -19,7 +19,7 @@ from kdsweep import tasks
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.datasets import Dataset
 from kdsweep.datasets.section import DatasetSpec
-from kdsweep.errors import CheckpointError, InputError
+from kdsweep.errors import CheckpointError, InputError, installing
 from kdsweep.registry import is_lost
 from kdsweep.results.card import card
 from kdsweep.results.confirmed import GAIN_COLUMNS
@@ -76,7 +76,7 @@ class Wanted:
         missing = [name for name in _ONNX_PACKAGES if find_spec(name) is None]
         if missing and (self.onnx or self.quantize):
             option = "--onnx" if self.onnx else f"--quantize {self.quantize}"
-            raise InputError(f"{option} needs {', '.join(missing)}: pip install 'kdsweep[onnx]'")
+            raise InputError(f"{option} needs {', '.join(missing)}: {installing('onnx')}")
 
     @property
     def names(self) -> list[str]:

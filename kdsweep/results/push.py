@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kdsweep import tasks
-from kdsweep.errors import InputError, KdsweepError
+from kdsweep.errors import InputError, KdsweepError, installing
 from kdsweep.results.export import CARD
 from kdsweep.results.standalone import MODEL, stands_alone
 from kdsweep.results.student_config import CONFIG, WEIGHTS, read_config
@@ -40,7 +40,7 @@ def push_student(student: str | Path | Place, repo: str, private: bool = False) 
     if missing:
         raise InputError(f"{folder}: {missing[0]} is missing; export the student again")
     if find_spec("huggingface_hub") is None:
-        raise InputError("push needs huggingface_hub: pip install 'kdsweep[hub]'")
+        raise InputError(f"push needs huggingface_hub: {installing('hub')}")
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.datasets.section import DatasetSpec
-from kdsweep.errors import DataError, InputError, KdsweepError
+from kdsweep.errors import DataError, InputError, KdsweepError, installing
 from kdsweep.lazy import nn, torch
 from kdsweep.models.given import GivenFactory
 from kdsweep.registry import give, given, is_given, is_user_object
@@ -175,7 +175,7 @@ def _onnx_student(file: Path, config: StudentConfig) -> nn.Module:
         listed = ", ".join(name for name in config.files if name.endswith(".onnx")) or "none"
         raise InputError(f"{file}: not a file of this student; accepted: its folder, or its ONNX files ({listed})")
     if find_spec("onnxruntime") is None:
-        raise InputError(f"{file}: needs onnxruntime: pip install 'kdsweep[onnx]'")
+        raise InputError(f"{file}: needs onnxruntime: {installing('onnx')}")
     from kdsweep.results.runtime import OnnxStudent
 
     try:

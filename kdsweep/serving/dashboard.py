@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kdsweep.errors import InputError, SweepDirError
+from kdsweep.errors import InputError, SweepDirError, installing
 from kdsweep.results.confirmed import GAINS, verdict_of
 from kdsweep.results.frames import Results, load_results
 from kdsweep.results.from_logs import frozen_trials
@@ -47,9 +47,7 @@ class Dashboard:
             import a2wsgi
             import optuna_dashboard
         except ModuleNotFoundError as error:
-            raise InputError(
-                f"{error.name} is not installed; install it with: pip install 'kdsweep[dashboard]'"
-            ) from error
+            raise InputError(f"{error.name} is not installed; install it with: {installing('dashboard')}") from error
         sweep = SweepDir.existing(directory)
         if not frozen_trials(sweep):
             raise SweepDirError(f"{directory}: no trial has begun; start the dashboard once one has")

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from kdsweep.errors import InputError
+from kdsweep.errors import InputError, installing
 from kdsweep.section import Section
 from kdsweep.storage.paths import SweepDir
 from kdsweep.tracking.base import TRACKERS, Tracker
@@ -80,7 +80,7 @@ class TrackingSection(Section):
             yield ("wandb", "entity"), "found without a project; accepted: {project: ..., entity: ...}"
         for tracker in self.chosen():
             if find_spec(tracker.package) is None:
-                yield (tracker.name,), f"{tracker.package} is not installed: pip install 'kdsweep[{tracker.name}]'"
+                yield (tracker.name,), f"{tracker.package} is not installed: {installing(tracker.name)}"
 
     def check(self) -> None:
         """Check that all trackers in use can be used on this machine.

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kdsweep.errors import InputError, KdsweepError, SweepError
+from kdsweep.errors import InputError, KdsweepError, SweepError, installing
 from kdsweep.storage.driver_log import LEVEL_VARIABLE
 from kdsweep.tune.shipping import Shipment
 
@@ -91,7 +91,7 @@ class Jobs:
             except (ImportError, RuntimeError) as error:
                 if "ray[default]" not in str(error) and not isinstance(error, ImportError):
                     raise
-                raise InputError("jobs need Ray's job client: pip install 'kdsweep[cluster]'") from error
+                raise InputError(f"jobs need Ray's job client: {installing('cluster')}") from error
 
     def submit(self, shipped: Shipment, command: str, place: DriverPlace, columns: int) -> Job:
         """Submit a sweep.

@@ -626,7 +626,7 @@ def test_a_failed_download_is_one_line(monkeypatch):
 
 def test_timm_is_asked_for_where_it_is_missing(monkeypatch):
     monkeypatch.setattr(timm_models, "find_spec", lambda name: None)
-    with refused(CODE, ModelError, match=re.escape("pip install 'kdsweep[timm]'")):
+    with refused(CODE, ModelError, match=re.escape("pip install '.[timm]' in a checkout of kdsweep")):
         models.exists("timm/resnet18")
 
 

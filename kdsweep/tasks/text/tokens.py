@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsweep.datasets.section import LEAST_TOKENS, TextSection
-from kdsweep.errors import DataError
+from kdsweep.errors import DataError, installing
 from kdsweep.storage.fetched import local_copy
 
 FILE = "tokenizer.json"
-NEEDED = "texts need tokenizers: pip install 'kdsweep[text]'"
+NEEDED = f"texts need tokenizers: {installing('text')}"
 PADDING, START = "[PAD]", "[CLS]"
 _PADDINGS = (PADDING, "<pad>", "<|pad|>", "<PAD>")
 BATCH = 1024

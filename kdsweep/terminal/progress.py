@@ -18,6 +18,7 @@ from kdsweep.tasks.metrics import shown
 
 PLAIN_SECONDS = 5.0
 RECENT_SECONDS = 60.0  # over which the speed is measured
+STARTING_SECONDS = 10.0  # in which most of the time goes into starting workers, so that it tells nothing about the rest
 
 
 @dataclass(frozen=True)
@@ -209,12 +210,12 @@ class Pace:
 
     @property
     def left(self) -> float:
-        """Estimated seconds until all is done; NaN before anything is done, and once the estimate was too low.
+        """Estimated seconds until all is done; NaN at the beginning, and once the estimate was too low.
 
         The estimate is made when something is done, and counts down until the next.
         """
         done = self._done - (self._first or 0.0)
-        if done <= 0:
+        if done <= 0 or self.elapsed < STARTING_SECONDS:
             return math.nan
         estimate = (self._noted - self._begin) * (1 - self._done) / done - (self._clock() - self._noted)
         return estimate if estimate >= 0 else math.nan

@@ -14,6 +14,9 @@ def test_the_estimate_counts_down_until_the_next_step_and_is_made_again_there():
     pace = Pace(lambda: now[0])
     pace.note(0.0)
     assert math.isnan(pace.left)
+    now[0] = 109.0  # most of it for the start of the workers
+    pace.note(0.2)
+    assert pace.times() == "0:09 elapsed"
     now[0] = 110.0
     pace.note(0.25)
     assert pace.left == pytest.approx(30)

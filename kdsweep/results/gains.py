@@ -106,7 +106,10 @@ class Verdict:
     def conclusion(self, metric: str) -> str:
         """Describe the verdict without the numbers: "gain", "undecided: about 8 more seeds"."""
         margin = f"{100 * self.margin:g} points" if is_fraction(metric) else f"{self.margin:g}"
-        words = {"same": f"no difference larger than {margin}", "undecided": f"undecided: {self._more()}"}
+        # An interval on one side of zero looks like a verdict; it is not corrected for the other students, p is.
+        beside = (self.low > 0 or self.high < 0) and self.p > self.level
+        why = f" (corrected p {self.p:.2g})" if beside else ""
+        words = {"same": f"no difference larger than {margin}", "undecided": f"undecided{why}: {self._more()}"}
         failed = f" ({self.failed} of {self.seeds + self.failed} seeds failed)" if self.failed else ""
         return words.get(self.verdict, self.verdict) + failed
 

@@ -230,7 +230,9 @@ def test_a_full_disk_leaves_the_export_that_was_there(folder, swept, tmp_path, m
 def test_a_missing_package_is_named_with_the_command_that_installs_it(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     for option, wanted in (("--onnx", Wanted(onnx=True)), ("--quantize int8", Wanted(quantize="int8"))):
-        with refused(COMMAND, InputError, match=rf"^{option} needs {package}: pip install 'kdsweep\[onnx\]'$"):
+        with refused(
+            COMMAND, InputError, match=rf"^{option} needs {package}: pip install '\.\[onnx\]' in a checkout of kdsweep$"
+        ):
             wanted.check()
     Wanted(torch_export=True).check()
 

@@ -135,6 +135,16 @@ def test_a_gain_of_half_its_spread_needs_about_thirty_more_seeds():
     assert verdict.text("accuracy").endswith(f"undecided: about {verdict.more_seeds} more seeds")
 
 
+def test_an_interval_above_zero_that_many_comparisons_leave_undecided_is_explained():
+    gains = [0.010, 0.030, 0.020, 0.025]
+    assert judge(gains).verdict == "gain"
+    verdict = judge(gains, family=8)
+    assert verdict.low > 0
+    assert verdict.text("accuracy").startswith(
+        "+2.12 points (95 % CI +0.77 to +3.48), undecided (corrected p 0.17): about 3"
+    )
+
+
 def test_a_mean_of_zero_with_a_large_spread_needs_100_or_more_seeds():
     verdict = judge([0.05, -0.05, 0.05, -0.05])
     assert (verdict.verdict, verdict.more_seeds) == ("undecided", MOST_SEEDS)

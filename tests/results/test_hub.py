@@ -99,7 +99,9 @@ def test_a_push_without_a_token_says_how_to_get_one(folder):
 
 def test_a_push_without_the_package_says_how_to_install_it(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with refused(COMMAND, InputError, match=r"^push needs huggingface_hub: pip install 'kdsweep\[hub\]'$"):
+    with refused(
+        COMMAND, InputError, match=r"^push needs huggingface_hub: pip install '\.\[hub\]' in a checkout of kdsweep$"
+    ):
         push_student(folder, "someone/student")
 
 

@@ -75,7 +75,7 @@ def test_the_answer_names_the_best_student_its_verdict_and_its_size(page, made_u
     told = next(text for text in page.texts["p"] if text.startswith("The best student"))
     assert told.startswith(f"The best student, {best['trial']} ({best['method']}, width 1), reaches a test accuracy of")
     assert "91.00% ± 1.00 over 3 fresh seeds (teacher 97.00%)" in told
-    verdict = "undecided: about 1 more seed (95 % interval +0.52 to +5.48)"
+    verdict = "undecided (corrected p 0.098): about 1 more seed (95 % interval +0.52 to +5.48)"
     assert f"; compared with the same student without the teacher: {verdict}." in told
     assert "It has 16,000 parameters (0.16 MiB), 90.0% smaller than the teacher" in told
 

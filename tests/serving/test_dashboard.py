@@ -126,5 +126,7 @@ def test_a_sweep_without_trials_is_refused(tmp_path):
 
 def test_without_the_package_the_install_command_is_told(made_up, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
-    with pytest.raises(InputError, match=r"optuna_dashboard is not installed; .*pip install 'kdsweep\[dashboard\]'"):
+    with pytest.raises(
+        InputError, match=r"optuna_dashboard is not installed; .*pip install '\.\[dashboard\]' in a checkout of kdsweep"
+    ):
         Dashboard(made_up.root)

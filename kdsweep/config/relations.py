@@ -22,6 +22,7 @@ from kdsweep.distributions import Value
 from kdsweep.errors import InputError, ModelError, UnknownNameError, did_you_mean
 from kdsweep.params import Parts, named
 from kdsweep.registry import is_user_object
+from kdsweep.search.faults import part_faults, point_faults
 from kdsweep.search.parsing import SpaceError
 from kdsweep.search.samplers import SAMPLERS
 from kdsweep.search.section import sampler_of
@@ -362,7 +363,7 @@ def _search_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
         message = f"found {spec.search.trials}; accepted: at most {MOST_TRIALS}"
         yield ("search",), ("search", "trials"), message
     for index, point in enumerate(spec.search.points):
-        for path, message in space.point_faults(point):
+        for path, message in point_faults(space, point):
             yield ("search", "space"), ("search", "points", index, *path), message
 
 
@@ -405,7 +406,7 @@ def _finite(space: SearchSpace, key: str) -> bool:
 
 def _combination_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[Related]:
     """Yield faults of settings combined with each other. Needs parts that are valid on their own."""
-    for path, message in dict.fromkeys(space.part_faults()):
+    for path, message in dict.fromkeys(part_faults(space)):
         yield ("space", "train"), path, message
     yield from _unused_faults(spec, space)
     try:

@@ -11,6 +11,7 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.distributions import Config
 from kdsweep.results.frames import Results
 from kdsweep.search.baseline import is_plain, size_of
+from kdsweep.search.faults import point_faults
 from kdsweep.search.memory import BEST
 from kdsweep.search.space import SearchSpace
 from kdsweep.storage.files import read_json, write_json
@@ -90,7 +91,7 @@ def _taken(spec: SweepSpec, space: SearchSpace, path: str) -> Taken:
     trials = []
     for row, config in zip(rows, configs, strict=True):
         complete = row["state"] == "COMPLETE"
-        if not space.point_faults(config) and (complete or not is_plain(config)):
+        if not point_faults(space, config) and (complete or not is_plain(config)):
             points.setdefault((size_of(space, config), is_plain(config)), config)
         if not differences and row["state"] in ("COMPLETE", "PRUNED") and space.holds(config):
             score = earlier.goal.score(float(row[earlier.goal.column]))

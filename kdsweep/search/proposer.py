@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 
 from kdsweep.distributions import Config
 from kdsweep.search.baseline import PlainShare, is_plain, size_of
+from kdsweep.search.faults import point_faults
 from kdsweep.search.memory import BoundedMemory
 from kdsweep.search.prior import Prior, PriorTrial, RankedMemory, drawn_size
 from kdsweep.search.samplers import Sampler
@@ -78,7 +79,7 @@ class Proposer:
         self._tried: set[str] = set()
         listed = list(self._sampler.listed(space))
         # A point of an earlier sweep that a changed space no longer holds is replaced by a draw.
-        points = [*points, *({} if space.point_faults(point) else point for point in prior.points)]
+        points = [*points, *({} if point_faults(space, point) else point for point in prior.points)]
         self._given = [*points, *(config for config in listed if config not in points)]
         self.limit = min(trials, len(self._given)) if listed else trials
         # A sampler that lists its configurations tries all of them.

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from kdsweep import distributions, methods
 from kdsweep.distributions import Choice, Config, Constant, Distribution, Uniform, Value
-from kdsweep.errors import did_you_mean
 from kdsweep.params import Parts, named
 from kdsweep.registry import is_lost
 from kdsweep.search.augments import Augments
 from kdsweep.search.parsing import SpaceError, parsed
-from kdsweep.search.students import Fault, Student
+from kdsweep.search.students import Student
 from kdsweep.search.students import labels as choice_of
 from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.optimizers import OPTIMIZERS
@@ -125,7 +124,7 @@ class SearchSpace:
             unused.add("temperature_schedule")
         if method == "none":
             unused |= OF_DISTILLATION
-        drawn = self._in_order()
+        drawn = self.in_order()
         if "teacher" in drawn:
             needs = frozenset[str]().union(*(methods.get(term).teacher_needs({}) for term in methods.terms(method)))
             if not needs:
@@ -197,33 +196,11 @@ class SearchSpace:
             return tuple(str(value) for value in self.shared[kind].every())
         return (str(self._alone(kind)),) if self.train else ()
 
-    def part_faults(self) -> Iterator[Fault]:
-        """Yield the faults of part settings, alone or combined. Paths begin with `space` or `train`."""
-        for name in self.shared.keys() & DECIDED_BY.keys():
-            if unused := self.unused(name):
-                takers = [part for part in PARTS[DECIDED_BY[name][0]] if self._takes(part, name)]
-                yield ("space", name), f"found {name} {unused}; accepted: with {', '.join(takers)}"
-        if self.train is None:
-            return
-        for kind, parts in PARTS.items():
-            decided = {name for name, (by, *_) in DECIDED_BY.items() if by == kind}
-            settings = {name: d.ends() for name, d in self._in_order().items() if name in {*decided, "epochs"}}
-            for part in self.part_names(kind):
-                for config in self._combinations({kind: part}, settings):
-                    train = self.train.with_searched(config)
-                    for name, message in train.part_faults(parts, getattr(train, kind), train.epochs):
-                        message = message.replace("train.epochs", "space.epochs") if "epochs" in config else message
-                        yield ("space" if name in self.shared else "train", name), message
-
     def unused(self, name: str) -> str:
         """If no part that can be drawn uses this setting, list those parts in words; otherwise return ''."""
         kind = DECIDED_BY[name][0]
         names = self.part_names(kind)
-        return "" if any(self._takes(part, name) for part in names) else f"with {kind} {', '.join(names)}" * bool(names)
-
-    @staticmethod
-    def _takes(part: str, name: str) -> bool:
-        return name in PARTS[DECIDED_BY[name][0]].find(part).params()
+        return "" if any(takes(part, name) for part in names) else f"with {kind} {', '.join(names)}" * bool(names)
 
     def _alone(self, key: str) -> Any:
         """Return the value of a training setting that is not searched; None if it is searched or unknown."""
@@ -232,7 +209,7 @@ class SearchSpace:
         value = getattr(self.train, key)
         return named(value)[0] if key in PARTS else value
 
-    def _in_order(self) -> dict[str, Distribution]:
+    def in_order(self) -> dict[str, Distribution]:
         """Return the shared distributions in the order written, each moved after the settings that it depends on."""
         ordered: dict[str, Distribution] = {}
         while waiting := [name for name in self.shared if name not in ordered]:
@@ -246,10 +223,10 @@ class SearchSpace:
         if name not in DECIDED_BY:
             return set()
         kind, *others = DECIDED_BY[name]
-        always = all(self._takes(part, name) for part in self.part_names(kind))
+        always = all(takes(part, name) for part in self.part_names(kind))
         return {*others} if always else {kind, *others}
 
-    def _combinations(self, config: Config, drawn: Mapping[str, Sequence[Value]]) -> Iterator[Config]:
+    def extended(self, config: Config, drawn: Mapping[str, Sequence[Value]]) -> Iterator[Config]:
         """Yield a configuration extended by each combination of further values; the last setting varies fastest."""
         if not drawn:
             yield config
@@ -257,13 +234,13 @@ class SearchSpace:
         name, *rest = drawn
         others = {key: drawn[key] for key in rest}
         if not self.applies(name, config):
-            yield from self._combinations(config, others)
+            yield from self.extended(config, others)
             return
         values = drawn[name]
         if name == "width" and self.students:
             values = self.width_of(config).every()
         for value in values:
-            yield from self._combinations({**config, name: value}, others)
+            yield from self.extended({**config, name: value}, others)
 
     def suggest(self, trial: optuna.Trial) -> Config:
         """Draw a configuration with an Optuna trial, starting with the method."""
@@ -282,25 +259,6 @@ class SearchSpace:
     def keys(self) -> set[str]:
         """Return every key that can appear in a configuration."""
         return {"method"}.union(*(self.parameters(method) for method in self.methods()))
-
-    def point_faults(self, point: Mapping[str, Any]) -> list[Fault]:
-        """Return the faults of a user-given configuration, which may be partial."""
-        chosen = [str(point["method"])] if "method" in point else list(self.methods())
-        if chosen[0] not in self.methods():
-            return [(("method",), f"{chosen[0]!r} is not searched; accepted: {', '.join(self.methods())}")]
-        known: dict[str, Distribution] = {"method": self.method}
-        for method in chosen:
-            known |= self.parameters(method)
-        faults: list[Fault] = []
-        for key, value in point.items():
-            if key not in known:
-                faults.append(((key,), f"{key!r} is not drawn for {chosen[0]}; {did_you_mean(key, known)}"))
-            elif not self.applies(key, point):
-                faults.append(((key,), f"{key!r} has no effect with the point's other values; leave it out"))
-            elif not any(d.contains(value) for d in self._branches(key, known[key], point).values()):
-                accepted = " or ".join(str(d.written()) for d in self._branches(key, known[key], point).values())
-                faults.append(((key,), f"found {value!r}, outside the space; accepted: {accepted}"))
-        return faults
 
     def holds(self, config: Mapping[str, Value]) -> bool:
         """Whether a complete configuration could have been drawn from this space."""
@@ -322,11 +280,11 @@ class SearchSpace:
         return {
             called: value
             for key, value in config.items()
-            for called, d in self._branches(key, known[key], config).items()
+            for called, d in self.branches(key, known[key], config).items()
             if not isinstance(d, Constant) and d.contains(value)
         }
 
-    def _branches(self, name: str, known: Distribution, config: Mapping[str, Any]) -> dict[str, Distribution]:
+    def branches(self, name: str, known: Distribution, config: Mapping[str, Any]) -> dict[str, Distribution]:
         """Return the distributions that a setting may have in a partial configuration, by what Optuna calls it."""
         if name == "teacher":
             chosen = [str(config["method"])] if "method" in config else list(self.methods())
@@ -356,7 +314,7 @@ class SearchSpace:
 
     def combinations(self, method: str) -> Iterator[Config]:
         """Yield every configuration of a method whose distributions are all finite, in the order written."""
-        yield from self._combinations({"method": method}, {n: d.every() for n, d in self.parameters(method).items()})
+        yield from self.extended({"method": method}, {n: d.every() for n, d in self.parameters(method).items()})
 
     @property
     def widest(self) -> float:
@@ -411,6 +369,11 @@ class SearchSpace:
         if self.students:
             shared["student"] = {"choice": [student.written() for student in self.students.values()]}
         return {"method": self.method.written()} | shared | own
+
+
+def takes(part: str, name: str) -> bool:
+    """Whether a part, such as an optimizer, uses a conditional setting."""
+    return name in PARTS[DECIDED_BY[name][0]].find(part).params()
 
 
 def single_teachers(teacher: Distribution) -> Distribution:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from kdsweep import methods
 from kdsweep.config.recipes import method_params
 from kdsweep.methods import METHODS, Outputs, reference
+from kdsweep.search.faults import point_faults
 from kdsweep.search.space import SearchSpace
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ def test_sweep_files_of_the_page_are_valid(text):
     written = parsed(text)
     space = SearchSpace.parse(written["space"])
     for point in [drawn(space), *written.get("search", {}).get("points", [])]:
-        assert space.point_faults(point) == []
+        assert point_faults(space, point) == []
 
 
 @pytest.mark.parametrize("name", METHODS)

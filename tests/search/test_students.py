@@ -16,6 +16,7 @@ from kdsweep.errors import InputError, SpecError
 from kdsweep.results.frames import load_results
 from kdsweep.search.baseline import plain_twin, size_of
 from kdsweep.search.extent import configurations
+from kdsweep.search.faults import point_faults
 from kdsweep.search.parsing import SpaceError
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.section import SearchSection
@@ -61,7 +62,7 @@ def test_every_student_is_drawn_with_its_own_widths_and_options(sampler):
     for number in range(120):
         config = proposer.propose(number)
         assert SPACE.holds(config)
-        assert not SPACE.point_faults(config)
+        assert not point_faults(SPACE, config)
         proposer.tell(config, optuna.trial.TrialState.COMPLETE, [0.5])
         seen[config["student"]].add(config["width"])
     assert seen == WIDTHS

@@ -13,6 +13,7 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import MethodError, SpecError
 from kdsweep.search.baseline import plain_twin
 from kdsweep.search.extent import searched
+from kdsweep.search.faults import point_faults
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.section import SearchSection
 from kdsweep.tasks.image.splits import prepare
@@ -88,7 +89,7 @@ def test_a_trial_draws_a_teacher_only_if_it_needs_one_and_an_ensemble_only_for_l
     for number in range(80):
         config = proposer.propose(number)
         assert space.holds(config)
-        assert not space.point_faults(config)
+        assert not point_faults(space, config)
         proposer.tell(config, optuna.trial.TrialState.COMPLETE, [0.1])
         seen.setdefault(config["method"], set()).add(config.get("teacher"))
         assert ("teacher_weight" in config) == ("teacher_mean" in config) == ("+" in str(config.get("teacher")))

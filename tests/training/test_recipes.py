@@ -16,6 +16,7 @@ from kdsweep.config.recipes import teacher_recipe, trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError, ModelError
 from kdsweep.models.blocks import DropPath
+from kdsweep.search.faults import part_faults
 from kdsweep.search.space import SearchSpace
 from kdsweep.storage import weights
 from kdsweep.tasks.image.batches import Images
@@ -307,7 +308,7 @@ def test_the_settings_can_be_searched_and_reach_the_run():
         "name": "s", "dataset": {"name": "mnist_mini"}, "teacher": {"model": "mnist_teacher"},
         "student": {"model": "resnet8"}, "space": space,
     })  # fmt: skip
-    assert not list(spec.search_space.part_faults())
+    assert not list(part_faults(spec.search_space))
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -322,7 +323,7 @@ def test_the_settings_can_be_searched_and_reach_the_run():
 
 def test_a_searched_warmup_longer_than_the_budget_is_a_fault_of_the_space():
     space = SearchSpace.parse({"method": ["none"], "warmup_epochs": [1, 30]}).beside(TrainSpec(epochs=20))
-    assert list(space.part_faults()) == [(("space", "warmup_epochs"), "found 30; accepted: at most the 20 epochs")]
+    assert list(part_faults(space)) == [(("space", "warmup_epochs"), "found 30; accepted: at most the 20 epochs")]
 
 
 def test_teachers_of_earlier_versions_are_found_again():

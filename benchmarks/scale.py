@@ -79,12 +79,16 @@ def driver_alone(options: argparse.Namespace, folder: Path, name: str) -> list[M
     """Everything the driver does for a trial except Ray: ask, report each epoch, finish, write."""
     spec = synthetic.spec_of(folder, name, options.trials)
     study = Study(spec, SweepDir(folder / name), spec.search_space)
-    running: list[Trial] = []
+    running: dict[str, Trial] = {}
     started, moments, epochs = time.perf_counter(), [], 0
-    while not study.done:
+
+    def fill() -> None:
         while len(running) < options.places and (trial := study.ask()):
-            running.append(trial)
-        for trial in list(running):
+            running[trial.key] = trial
+
+    fill()
+    while not study.done:
+        for trial in list(running.values()):
             epochs += 1
             epoch = len(trial.values) + 1
             weak = study.report(trial.key, {
@@ -94,9 +98,11 @@ def driver_alone(options: argparse.Namespace, folder: Path, name: str) -> list[M
             })  # fmt: skip
             if weak or epoch == synthetic.EPOCHS:
                 study.leave(trial.key) if weak else study.finish(trial.key, State.COMPLETE)
-                running.remove(trial)
-        ended = sum(study.counts.values())
-        moments.append(Moment(time.perf_counter() - started, time.process_time(), epochs, ended))
+                del running[trial.key]
+                fill()  # a place that is free takes the next trial at once
+                ended = sum(study.counts.values())
+                moments.append(Moment(time.perf_counter() - started, time.process_time(), epochs, ended))
+        fill()  # paused trials may go on now
     study.close()
     return moments
 

@@ -159,6 +159,8 @@ def place_fault(given: str) -> str:
     parts = urlsplit(given)
     if parts.password or (parts.username and found[1] not in ("abfs", "abfss")):
         return "a URI without credentials, which would be stored with the sweep; set them in the environment"
+    if parts.fragment or given.endswith("#"):
+        return "a URI without '#'"
     return "" if parts.netloc else ACCEPTED
 
 

@@ -101,7 +101,8 @@ def test_a_uri_keeps_its_slashes_and_its_query():
     [
         ("s3:/bucket/a", "two slashes"), ("s3:", "two slashes"), ("ftp://host/a", "s3://BUCKET"), ("s3://", "s3://BUCKET"),
         ("s3://key:secret@bucket/a", "without credentials"), ("S3://bucket/a", "s3://BUCKET"),
-        ("gcs://bucket/a", "gs://BUCKET"), ("file://host/a", "file:///..., a file of this machine, not of 'host'"),
+        ("gcs://bucket/a", "gs://BUCKET"), ("s3://bucket/a#b", "without '#'"),
+        ("file://host/a", "file:///..., a file of this machine, not of 'host'"),
     ],
 )  # fmt: skip
 def test_what_is_no_place_is_refused_with_what_is_accepted(given, accepted):

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from kdsweep import tasks
+from kdsweep.config.label_free import OF_LABELS
 from kdsweep.errors import printable
 from kdsweep.registry import OBJECTS, is_given
 from kdsweep.results.agreement import NO_GAIN
@@ -21,7 +22,6 @@ from kdsweep.tasks.image.transforms.written import text_of
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.training.section import TrainSpec
 
-OF_LABELS = ("task_loss", "label_smoothing")  # settings of the loss on the labels
 _AVERAGED = (
     "These weights, and the statistics of batch normalisation, are an exponential moving average over training (decay "
     "{decay:g} at each step); all scores are the average's."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -15,24 +16,32 @@ LEAST = 1e-4
 ANSWER_SECONDS = 60.0
 
 
-def smallest() -> str:
+def smallest(cpus: float) -> str:
     """Return the resource of the kind of GPU with the least memory; empty if all GPUs are of one kind.
 
-    A kind whose GPUs are all leased by others for a minute is left out.
+    A kind is left out if no node of it has a whole GPU and the cores for a lane, if others lease them for a minute, or
+    if PyTorch cannot use its GPUs, which the trials there will say.
+
+    Args:
+        cpus: CPU cores of a lane.
     """
-    kinds = sorted({kind for node in ray.nodes() if node["Alive"] for kind in _kinds(node["Resources"])})
+    kinds = sorted({kind for node in ray.nodes() if node["Alive"] for kind in _kinds(node["Resources"], cpus)})
     if len(kinds) < 2:
         return ""
-    asked = {_memory.options(num_cpus=0, num_gpus=LEAST, resources={kind: LEAST}).remote(): kind for kind in kinds}
+    asked = {_memory.options(num_cpus=cpus, num_gpus=1, resources={kind: LEAST}).remote(): kind for kind in kinds}
     done, late = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)
     for one in late:
         ray.cancel(one, force=True)
-    memory = {asked[one]: ray.get(one) for one in done}
+    memory: dict[str, int] = {}
+    for one in done:
+        with suppress(ray.exceptions.RayError):
+            memory[asked[one]] = ray.get(one)
     return min(memory, key=lambda kind: memory[kind], default="")
 
 
-def _kinds(resources: dict[str, float]) -> list[str]:
-    return [name for name in resources if name.startswith(KIND)] if resources.get("GPU", 0) else []
+def _kinds(resources: dict[str, float], cpus: float) -> list[str]:
+    fits = resources.get("GPU", 0) >= 1 and resources.get("CPU", 0) >= cpus
+    return [name for name in resources if name.startswith(KIND)] if fits else []
 
 
 def _total_memory() -> int:

@@ -126,6 +126,8 @@ class Agenda:
 
     def next(self) -> Work | None:
         """Return work for a free lane, or None if everything is done."""
+        if (moved := self._moves.taken()) is not None:
+            self.give_back(moved)
         work, self._waiting_work = self._waiting_work or self._seek(), None
         return self.wait() if work is None and self._stages else work
 
@@ -186,12 +188,19 @@ class Agenda:
     def _on_wait(self, lane: Work, report: Mapping[str, Any]) -> bool:
         """Look for work for a lane that waits. Return whether it waits on."""
         if self._waiting_work is None:
-            if (moved := self._moves.taken(lane)) is not None:
+            if (moved := self._moves.taken(report)) is not None:
                 self.give_back(moved)
             self._waiting_work = self._seek()
             if self._waiting_work is None and not self._for_later:
                 self._moves.ask(lane, report, self._handed_out.values())
-        return self._waiting_work is None and bool(self._stages)
+        waits = self._waiting_work is None and bool(self._stages)
+        if not waits:
+            self.leave(lane)
+        return waits
+
+    def leave(self, lane: Work) -> None:
+        """Note that a lane waits no more."""
+        self._moves.ended(lane)
 
     def _take(self, work: Work, report: Mapping[str, Any]) -> bool:
         """Pass a report to the stage, unless it is a failure that the work may survive elsewhere or later."""

@@ -21,6 +21,7 @@ from kdsweep.tune import accelerators, autoscaler
 from kdsweep.tune.failures import version_mismatch
 
 CONNECT_SECONDS = 10.0
+LEAST = 1e-4  # Ray's smallest unit of a resource
 UNLIMITED = 2**31  # lanes; the sweep's work limits them
 VARIABLE, JOB = "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets in a job
 
@@ -201,6 +202,8 @@ def share(
             need a GPU would get none.
     """
     cpus, most = float(resources.cpus_per_trial), resources.max_concurrent
+    if capture and resources.gpus_per_trial == 0:
+        raise InputError(_no_capture("resources.gpus_per_trial is 0"))
     if can_grow and most != "auto" and resources.gpus_per_trial != "auto":
         return Share(cpus, float(resources.gpus_per_trial), most, most)
     grows = can_grow and autoscaler.adds_nodes()
@@ -214,8 +217,7 @@ def share(
     nodes = _nodes()
     gpus = _packed(nodes, cpus, per_gpu) if resources.gpus_per_trial == "auto" else float(resources.gpus_per_trial)
     if capture and not gpus:
-        why = "resources.gpus_per_trial is 0" if resources.gpus_per_trial == 0 else "the cluster has no GPU"
-        raise InputError(f"train.capture: found true, but {why}; accepted: false, or trials with GPUs")
+        raise InputError(_no_capture("the cluster has no GPU"))
     slots = sum(_fitting(node, cpus, gpus) for node in nodes)
     if slots == 0:
         raise InputError(_no_node(nodes, cpus, gpus, grows))
@@ -223,6 +225,10 @@ def share(
         return Share(cpus, gpus, slots, UNLIMITED if grows else slots)
     slots = most if grows else min(slots, most)
     return Share(cpus, gpus, slots, slots)
+
+
+def _no_capture(why: str) -> str:
+    return f"train.capture: found true, but {why}; accepted: false, or trials with GPUs"
 
 
 def _no_node(nodes: list[dict[str, float]], cpus: float, gpus: float, grows: bool) -> str:
@@ -267,5 +273,5 @@ def _fitting(node: dict[str, float], cpus: float, gpus: float) -> int:
     if gpus == 0:
         return by_cpu
     if gpus < 1:
-        return min(by_cpu, int(node.get("GPU", 0)) * int(1 // gpus))
+        return min(by_cpu, int(node.get("GPU", 0)) * int(1 / gpus + LEAST))  # 1 // 0.2 is 4
     return min(by_cpu, int(node.get("GPU", 0) // gpus))

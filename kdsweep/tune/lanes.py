@@ -148,6 +148,8 @@ class LaneScheduler(FIFOScheduler):
         if isinstance(_work(trial), Wait):
             # Work that lost its node waits for the place of another lane, which must not wait for that work.
             continues = continues and all(isinstance(_work(one), Wait) for one in _pending(tune_controller))
+            if not continues:
+                self._agenda.leave(_work(trial))
         return str(TrialScheduler.CONTINUE if continues else TrialScheduler.STOP)
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:

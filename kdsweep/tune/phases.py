@@ -87,7 +87,7 @@ class _Phases:
             if part.gpus and self._spec.resources.gpus_per_trial == "auto":
                 # The number of trials per GPU is measured on a whole GPU, so lanes are resized after preparation. Also
                 # when the sweep is resumed, because this may be another GPU.
-                outcome = self._run_lanes(stages, Share(part.cpus, 1, 1, 1, accelerators.smallest()))
+                outcome = self._run_lanes(stages, Share(part.cpus, 1, 1, 1, accelerators.smallest(part.cpus)))
                 if outcome.end is not End.ENDED:
                     return outcome
                 part, stages = self._share(preparation.probe, search), []

@@ -27,6 +27,7 @@ from kdsweep.search.space import SearchSpace
 from kdsweep.seeds import derived_seed, run_name
 from kdsweep.storage.files import write_json
 from kdsweep.storage.following import discard
+from kdsweep.training.trainer import DivergedError
 from kdsweep.tune.lease import device_name, leased_device, warm_workbench
 from kdsweep.worker import gpu, latency, probe, process
 from kdsweep.worker.guarded import GuardedRun, prepare
@@ -231,7 +232,7 @@ class ConfirmRun(Work):
                 metrics = run.epoch()
                 run.save_if(False)
                 yield Report("epochs", metrics)
-        except KdsweepError:  # diverged on this seed
+        except DivergedError:
             measured |= not_measured(bench)
         except RuntimeError as error:
             if not (self.alone and gpu.ran_out_of_memory(error)) or gpu.fault():

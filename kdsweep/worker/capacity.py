@@ -60,6 +60,8 @@ class Probe:
         paces: The speed of cohorts; None if `train.cohort` was not `auto`.
         steps_per_second: Steps of trials per second on a GPU, by the number of processes that train on it at the same
             time; empty if not measured.
+        cohort_setting: `train.cohort` as it was measured on a GPU.
+        captured: `train.capture`, likewise.
     """
 
     precision: str
@@ -69,6 +71,8 @@ class Probe:
     gpu: str = ""
     paces: Sequence[Pace] | None = None
     steps_per_second: dict[str, float] = field(default_factory=dict)
+    cohort_setting: int | str = 1
+    captured: bool = False
 
     def lanes_per_gpu(self, cohort: int) -> int:
         """Return how many cohorts of this many trials train on a GPU at the same time: as many as fit and help."""

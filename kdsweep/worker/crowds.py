@@ -48,7 +48,11 @@ def measured_crowds(spec: SweepSpec, bench: Workbench, config: Config, found: Pr
         By the number of processes, ascending; the last one may be slower than the one before. Empty if a process of its
         own cannot train this sweep, for example because its model exists only in the memory of Ray.
     """
-    size = found.cohort_of(spec.train.cohort)
+    if isinstance(spec.train.cohort, int):
+        size = spec.train.cohort
+    else:  # as the search groups students of this width
+        width = float(str(config["width"]))
+        size = found.cohort(str(config.get("student", "")), width, found.most_at_once)
     cores = (os.cpu_count() or 1) // max(1, int(spec.resources.cpus_per_trial))
     most = max(1, min(found.fitting(size), cores))
     place = {"root": str(bench.sweep.root), "uri": bench.sweep.uri, "data": str(bench.data.root)}
@@ -58,7 +62,7 @@ def measured_crowds(spec: SweepSpec, bench: Workbench, config: Config, found: Pr
     with closing(_Crowd(request)) as crowd:
         while rate := size * crowd.rate(number):
             slower = bool(rates) and rate < FASTER * max(rates.values())
-            rates[str(number)] = round(rate, 1)
+            rates[str(number)] = float(f"{rate:.4g}")
             if slower or number == most:
                 break
             number = min(2 * number, most)

@@ -6,6 +6,7 @@ sweeps of the same student on the same kind of machine reuse it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -36,8 +37,7 @@ WORTH = 1.2
 def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
     """Return the sweep's own measurements, those of an earlier sweep if they apply, or measure now."""
     found = stored(sweep)
-    unknown = found is not None and found.paces is None and spec.train.cohort == "auto"
-    if found is not None and found.gpu == _gpu(bench.device) and not unknown:
+    if found is not None and _applies(found, spec, bench):
         return found
     known = found
     own = any(is_user_object(student.model) for student in spec.students.values())
@@ -56,6 +56,13 @@ def provide(spec: SweepSpec, sweep: SweepDir, bench: Workbench) -> Probe:
         found = replace(found, precision=known.precision, step_ms=known.step_ms)
     write_json(sweep.probe, asdict(found))
     return found
+
+
+def _applies(found: Probe, spec: SweepSpec, bench: Workbench) -> bool:
+    """Whether the sweep's measurements are still those of its device and settings, which `resume` may change."""
+    if found.gpu != _gpu(bench.device) or (found.paces is None and spec.train.cohort == "auto"):
+        return False
+    return not found.gpu or (found.cohort_setting, found.captured) == (spec.train.cohort, spec.train.capture)
 
 
 def measure(spec: SweepSpec, bench: Workbench) -> Probe:
@@ -82,7 +89,10 @@ def measure(spec: SweepSpec, bench: Workbench) -> Probe:
     methods = spec.search_space.methods()
     trials = [{**one, **fixed, "method": name} for one in largest for name in methods]
     taken = max(_gpu_bytes(spec, bench, val, trial) for trial in trials)
-    found = Probe(precision, step_ms, min(taken, total), total, _gpu(bench.device), paces)
+    found = Probe(
+        precision, step_ms, min(taken, total), total, _gpu(bench.device), paces,
+        cohort_setting=spec.train.cohort, captured=spec.train.capture,
+    )  # fmt: skip
     if spec.resources.gpus_per_trial != "auto":
         return found
     gpu.release()
@@ -125,7 +135,8 @@ def _conditions(spec: SweepSpec, bench: Workbench) -> dict[str, Any]:
     methods, cohort = spec.search_space.methods(), spec.train.cohort
     # What is measured only for cohorts, and only on GPUs. The numbers count versions of the measurement.
     cohorts: dict[str, Any] = {"cohorts": [1, methods]} if cohort == "auto" else {}
-    on_gpu = [3, spec.resources.cpus_per_trial, cohort, methods, teachers, bench.data.digest]
+    crowds = spec.resources.gpus_per_trial == "auto" and os.cpu_count()  # how many processes can be measured
+    on_gpu = [4, spec.resources.cpus_per_trial, crowds, cohort, methods, teachers, bench.data.digest]
     left_out = {"epochs", "cohort"} | (set() if spec.train.capture else {"capture"})  # as before there was such a key
     return cohorts | {
         "machine": torch.cuda.get_device_name(bench.device) if cuda else processor(),

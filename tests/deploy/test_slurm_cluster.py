@@ -1,4 +1,4 @@
-"""deploy/slurm.sbatch on three nodes: only `srun` and `scontrol` are stand-ins."""
+"""deploy/slurm.sbatch on a real Slurm of three nodes, each with a network and processes of its own."""
 
 from __future__ import annotations
 
@@ -14,64 +14,91 @@ import pytest
 import kdsweep
 
 ROOT = Path(__file__).parents[2]
-NODES = Path(__file__).parent / "nodes.sh"
-SRUN = """\
-#!/bin/bash
-# Runs a command on every node, and ends with the code of the first one.
-while [[ $1 = --* ]]; do shift; done
-for node in 2 3; do on_node $node "$@" > "node$node.log" 2>&1 & done
-on_node 1 "$@"
+HERE = Path(__file__).parent
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare")
+CONFIG = """\
+ClusterName=kdsweep
+SlurmctldHost=control(10.77.0.254)
+SlurmUser=root
+AuthType=auth/munge
+SelectType=select/cons_tres
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+SlurmdParameters=config_overrides
+ReturnToService=2
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/%n
+SlurmdPidFile={folder}/%n.pid
+SlurmctldPidFile={folder}/slurmctld.pid
+MailProg=/bin/true
+GresTypes=gpu
+NodeName=node[1-3] NodeAddr=10.77.0.[1-3] CPUs=2 RealMemory=2000 Gres=gpu:1
+PartitionName=all Nodes=ALL Default=YES
 """
+# A file that is no GPU lets the nodes have one: the script asks for it, and the sweep says that it uses none.
+GPUS = "AutoDetect=off\nNodeName=node[1-3] Name=gpu File=/dev/null\n"
+CGROUPS = "CgroupPlugin=cgroup/v1\n"  # slurmd looks for them at its start, though nothing uses them
 SPEC = """\
 name: slurm
 dataset: {name: mnist_mini, subset: 1000, val_fraction: 0.5}
 teacher: {model: mnist_teacher, width: 0.25, checkpoint: "kdsweep:mnist_mini_teacher"}
 student: {model: mnist_student}
 space: {method: [kd], width: 0.25, lr: {choice: [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3]}}
-train: {epochs: 8, batch_size: 32}
+train: {epochs: 12, batch_size: 32}
 search: {trials: 6, sampler: random}
 scheduler: {name: none}
 confirm: {top: 0}
 resources: {max_concurrent: 3, gpus_per_trial: 0}
 """
+# Interrupts the job in the middle, as a preemption does; then submits it once more.
+JOBS = """\
+set -euo pipefail
+submit() { sbatch --parsable "$@" "$SBATCH" slurm.yaml --set seed=1; }
+ended() { scontrol show job "$job" | grep -qE 'JobState=(COMPLETED|FAILED|CANCELLED|NODE_FAIL)'; }
+job=$(submit)
+until [ "$(cat runs/slurm/epochs.jsonl 2> /dev/null | wc -l)" -ge 12 ]; do ! ended; sleep 0.1; done
+scontrol requeue "$job"
+until scontrol update JobId="$job" StartTime=now 2> /dev/null; do sleep 0.5; done   # it would wait for two minutes
+until ended; do sleep 0.5; done
+scontrol show job "$job" | grep -oE '(JobState|Restarts)=\\w+'
+submit --wait
+"""
 
 
-def can_make_networks() -> bool:
-    if os.geteuid() or not shutil.which("ip") or not shutil.which("unshare"):
+def can_make_a_cluster() -> bool:
+    if os.geteuid() or not all(map(shutil.which, PROGRAMS)):
         return False
-    return subprocess.run([NODES, "true"], capture_output=True, check=False).returncode == 0
+    return subprocess.run([HERE / "nodes.sh", "true"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.cluster
-def test_a_sweep_of_three_slurm_nodes_ends_and_the_same_job_finds_it_finished(tmp_path):
-    if not can_make_networks():
-        pytest.skip("needs root, and network namespaces")
-    bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    for name, text in {"srun": SRUN, "scontrol": "#!/bin/sh\necho 10.77.0.1\n"}.items():
-        (bin_folder / name).write_text(text)
-        (bin_folder / name).chmod(0o755)
+def test_a_sweep_of_three_slurm_nodes_survives_a_preemption_and_the_same_command_finds_it_finished(tmp_path):
+    if not can_make_a_cluster():
+        pytest.skip("needs root, network namespaces, and the Debian packages slurmctld, slurmd, slurm-client and munge")
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    for name, text in {"slurm": CONFIG.format(folder=folder), "gres": GPUS, "cgroup": CGROUPS}.items():
+        (folder / f"{name}.conf").write_text(text)
     (tmp_path / "slurm.yaml").write_text(SPEC)
     with tempfile.TemporaryDirectory(prefix="kds-", dir="/tmp", ignore_cleanup_errors=True) as short:
         environment = os.environ | {
-            "PATH": f"{bin_folder}:{os.environ['PATH']}", "HOME": str(tmp_path / "home"), "RAY_TMPDIR": short,
-            "KDSWEEP_ENV": str(Path(sys.executable).parents[1]), "SLURM_JOB_ID": "7", "SLURM_NNODES": "3",
-            "SLURM_JOB_NODELIST": "node[1-3]", "PYTHONPATH": str(ROOT), "RAY_memory_monitor_refresh_ms": "0",
+            "HOME": str(tmp_path / "home"), "RAY_TMPDIR": short, "KDSWEEP_ENV": str(Path(sys.executable).parents[1]),
+            "PYTHONPATH": str(ROOT), "RAY_memory_monitor_refresh_ms": "0", "SBATCH": str(ROOT / "deploy/slurm.sbatch"),
         }  # fmt: skip
         environment.pop("RAY_ADDRESS", None)
-
-        def job(*options: str) -> str:
-            script = [NODES, "bash", ROOT / "deploy/slurm.sbatch", "slurm.yaml", *options]
-            done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-            logs = "".join(log.read_text() for log in tmp_path.glob("node*.log"))
-            assert done.returncode == 0, done.stdout + done.stderr + logs
-            return done.stderr
-
-        told = job("--set", "seed=1")
-        assert "3 nodes" in told
-        found = kdsweep.load_results(tmp_path / "runs/slurm")
-        assert (found.trials["state"] == "COMPLETE").all()
-        assert len(found.epochs) == 48
-        assert not (tmp_path / "home/.ray/slurm-7").exists()  # the token
-        assert "report " in job("--set", "seed=1")
-        assert len(kdsweep.load_results(tmp_path / "runs/slurm").epochs) == 48
+        script = [HERE / "nodes.sh", HERE / "slurm.sh", folder, "bash", "-c", JOBS]
+        done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    logs = sorted(tmp_path.glob("kdsweep-*.log"))
+    told = done.stdout + done.stderr[-4000:] + "".join(log.read_text() for log in logs)
+    assert done.returncode == 0, told
+    assert "JobState=COMPLETED" in done.stdout, told
+    assert "Restarts=1" in done.stdout
+    first, second = (log.read_text() for log in logs)
+    assert "3 nodes" in first
+    assert "resuming" in first  # after what the first start said
+    assert "report " in second
+    found = kdsweep.load_results(tmp_path / "runs/slurm")
+    assert (found.trials["state"] == "COMPLETE").all()
+    assert not found.epochs.duplicated(["trial", "epoch"]).any()
+    assert len(found.epochs) == 6 * 12
+    assert list((tmp_path / "home/.ray").glob("slurm-*")) == []  # the tokens

@@ -26,7 +26,7 @@ def found() -> list[Any]:
         named = {f"accelerator_type:{kind}": 1}
         cluster.add_node(num_cpus=1, num_gpus=1, resources=named, env_vars={"NULLCUDA_GB": str(gigabytes)})
         cluster.wait_for_nodes()
-        seen.append(accelerators.smallest())
+        seen.append(accelerators.smallest(1))
     wanted = Share(1, 1, 1, 1, seen[-1]).resources
     seen.append(wanted)
     ray.shutdown()

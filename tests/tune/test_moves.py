@@ -10,7 +10,7 @@ import pytest
 from test_agenda import Listed, Piece, agenda_of
 
 from kdsweep.tune import moves
-from kdsweep.tune.moves import COST_SECONDS, PATIENCE_SECONDS
+from kdsweep.tune.moves import COST_SECONDS, SAVE_SECONDS, TAKE_SECONDS
 from kdsweep.tune.work import Wait
 
 FAST = {"node": "a", "device": "quick", "process": "p1"}
@@ -124,10 +124,47 @@ def test_any_lane_takes_a_trial_whose_move_went_wrong(clock):
     agenda, stage, last, _ = at_the_end()
     trained(agenda, last, SLOW, 11, 4.0)
     left = agenda.next()
-    clock[0] += PATIENCE_SECONDS + 1
+    clock[0] += SAVE_SECONDS + 1
     assert waited(agenda, left, SLOW | {"process": "p3"}) is False
     assert stage.given_back == [("last", True)]
     assert agenda.next() is last
+
+
+def test_a_trial_whose_taker_got_other_work_waits_for_another_lane_only_for_seconds(clock):
+    agenda, stage, last, idle = at_the_end()
+    assert trained(agenda, last, SLOW, 11, 4.0) is False
+    left = agenda.next()
+    assert waited(agenda, left, SLOW) is True  # its state is saved
+    stage.waiting.append(Trial("promoted"))
+    stage.left.add("promoted")
+    assert waited(agenda, idle, FAST | {"node": "c"}) is False  # the idle lane gets it
+    assert agenda.next().name == "promoted"
+    assert waited(agenda, left, SLOW) is True
+    clock[0] += TAKE_SECONDS + 1
+    assert agenda.next() is last  # any lane that is free
+    assert stage.given_back == [("last", True)]
+
+
+def test_a_lane_that_waits_anew_takes_what_it_has_asked_for(clock):
+    agenda, stage, last, idle = at_the_end()
+    assert trained(agenda, last, SLOW, 11, 4.0) is False
+    left = agenda.next()
+    agenda.leave(idle)  # the scheduler has ended it
+    anew = agenda.next()
+    assert waited(agenda, left, SLOW) is True
+    assert waited(agenda, anew, FAST) is False
+    assert agenda.next() is last
+
+
+def test_a_trial_stays_if_its_lane_turns_out_to_be_as_fast(clock):
+    agenda, _, last, _ = at_the_end()
+    assert trained(agenda, last, SLOW, 11, 1.0) is True
+
+
+def test_a_trial_is_not_promised_to_a_lane_that_waits_no_more(clock):
+    agenda, _, last, idle = at_the_end()
+    agenda.leave(idle)
+    assert trained(agenda, last, SLOW, 11, 4.0) is True
 
 
 OWN = """

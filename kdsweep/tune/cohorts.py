@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdsweep import methods
 from kdsweep.config.recipes import trial_recipe
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import CheckpointError, ModelError
@@ -23,7 +24,9 @@ from kdsweep.search.trial import Trial
 from kdsweep.seeds import derived_seed
 from kdsweep.storage import weights
 from kdsweep.storage.following import discard
+from kdsweep.tasks.losses import LOSSES
 from kdsweep.training.grouping import cohort_key
+from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.trainer import SAVE_SECONDS, DivergedError
 from kdsweep.tune.lease import warm_workbench
 from kdsweep.tune.work import Report, Work
@@ -143,6 +146,16 @@ def most_useful(spec: SweepSpec, lanes: int) -> int:
     """Return the most trials of a cohort with which all lanes have work, and a sampler that learns has results."""
     learns = not isinstance(sampler_of(spec.search), Random)
     return max(1, spec.search.trials // (LESSONS * lanes) if learns else math.ceil(spec.search.trials / lanes))
+
+
+def parts_that_train_alone(spec: SweepSpec) -> list[str]:
+    """Return the methods, optimizers and losses of a sweep whose steps can be neither stacked nor captured."""
+    space = spec.search_space
+    return [
+        *(name for name in space.methods() if methods.stacks(name) is None),
+        *(name for name in space.part_names("optimizer") if not vars(OPTIMIZERS.find(name)).get("stacks")),
+        *(name for name in space.part_names("task_loss") if "together" not in vars(LOSSES.find(name))),
+    ]
 
 
 class CohortRun(Work):

@@ -74,9 +74,8 @@ class Moves:
             running: All work that other lanes do.
         """
         kind = _kind(report)
-        if any(move.kind == kind for move in self._moving) or any(
-            name == lane.name for name, _ in self._takers.values()
-        ):
+        takes = any(move.kind == kind for move in self._moving)
+        if takes or any(name == lane.name for name, _ in self._takers.values()):
             return
         # It leaves after the epoch that it trains now.
         gains = {work.name: self._gain(work, kind, ahead=1) for work in running if work.name not in self._takers}

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kdsweep import methods
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import SweepError
 from kdsweep.results.frames import write_frames
@@ -19,7 +18,7 @@ from kdsweep.storage.following import fetch
 from kdsweep.teacher.build import TeacherCard
 from kdsweep.terminal.progress import Progress, SearchStatus
 from kdsweep.tune.agenda import Background
-from kdsweep.tune.cohorts import CohortRun, Groups
+from kdsweep.tune.cohorts import CohortRun, Groups, parts_that_train_alone
 from kdsweep.tune.work import TrialRun, Work
 from kdsweep.worker.capacity import Probe
 from kdsweep.worker.place import WorkerPlace
@@ -89,9 +88,8 @@ class Search:
             f"resuming {len(unfinished)} after {already} epochs" if unfinished else "",
         ]
         self._progress.phase("search", ", ".join(filter(None, parts)))
-        plain = [name for name in self._spec.search_space.methods() if methods.stacks(name) is None]
-        if self._spec.train.capture and plain:
-            self._progress.phase("search", f"train.capture: steps are not captured with {', '.join(plain)}")
+        if self._spec.train.capture and (alone := parts_that_train_alone(self._spec)):
+            self._progress.phase("search", f"train.capture: steps are not captured with {', '.join(alone)}")
         self._progress.search(self._status())
 
     def next(self) -> Work | None:

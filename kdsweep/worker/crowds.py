@@ -23,7 +23,7 @@ from kdsweep.lazy import torch
 from kdsweep.storage.paths import SweepDir
 from kdsweep.worker import gpu, process
 from kdsweep.worker.capacity import FASTER, Probe
-from kdsweep.worker.short_runs import SECONDS, STEPS, short_together
+from kdsweep.worker.short_runs import SECONDS, short_together, steps_of
 from kdsweep.worker.workbench import Workbench
 
 START_SECONDS = 120.0
@@ -136,11 +136,11 @@ def child() -> None:
     training.run_epoch()  # with what is done once
     _say("ready")
     for _ in sys.stdin:
-        started, steps = time.perf_counter(), 0
+        started, epochs = time.perf_counter(), 0
         while (taken := time.perf_counter() - started) < SECONDS:
             training.run_epoch()
-            steps += STEPS
-        _say(str(steps / taken))
+            epochs += 1
+        _say(str(epochs * steps_of(spec, bench, request["config"]) / taken))
 
 
 def _say(line: str) -> None:

@@ -13,7 +13,7 @@ from kdsweep.training.cohort import Cohort
 from kdsweep.training.grouping import cohort_key
 from kdsweep.worker import gpu
 from kdsweep.worker.capacity import FASTER, Pace
-from kdsweep.worker.short_runs import SECONDS, STEPS, short_together, timed
+from kdsweep.worker.short_runs import SECONDS, short_together, steps_of, timed
 from kdsweep.worker.workbench import Workbench
 
 COHORTS = (1, 4, 16, 64)
@@ -80,4 +80,4 @@ def _best_ms(spec: SweepSpec, bench: Workbench, config: Config, size: int) -> fl
     seconds = [timed(training) for _ in range(min(10, max(2, int(SECONDS / first))))]
     if isinstance(training, Cohort):
         training.close()
-    return round(1000 * min(seconds) / STEPS / size, 3)
+    return round(1000 * min(seconds) / steps_of(spec, bench, config) / size, 3)

@@ -27,7 +27,7 @@ from kdsweep.worker import gpu
 from kdsweep.worker.capacity import Probe, read, stored
 from kdsweep.worker.crowds import measured_crowds
 from kdsweep.worker.paces import measured_paces, stackable
-from kdsweep.worker.short_runs import SECONDS, STEPS, short, timed
+from kdsweep.worker.short_runs import SECONDS, short, steps_of, timed
 from kdsweep.worker.workbench import Workbench
 
 # bfloat16 must be faster by more than timing noise, or the same sweep could choose differently each time.
@@ -174,7 +174,8 @@ def _step_ms(spec: SweepSpec, bench: Workbench, config: Config, choices: tuple[s
     for _ in range(rounds):  # alternate, so that changes in machine load affect both
         for choice, training in trainings.items():
             seconds[choice].append(timed(training))
-    return {choice: round(1000 * min(times[1:]) / STEPS, 3) for choice, times in seconds.items()}
+    steps = steps_of(spec, bench, config)
+    return {choice: round(1000 * min(times[1:]) / steps, 3) for choice, times in seconds.items()}
 
 
 def _gpu_bytes(spec: SweepSpec, bench: Workbench, val: Samples, config: Config) -> int:

@@ -16,6 +16,7 @@ from kdsweep.training.trainer import Training
 from kdsweep.worker.workbench import Workbench
 
 STEPS = 4  # of an epoch
+CAPTURED_STEPS = 64  # the same where steps are captured: the first two of an epoch are not replayed
 SECONDS = 1.0  # of a measurement
 
 
@@ -35,6 +36,12 @@ def short_together(spec: SweepSpec, bench: Workbench, config: Config, val: Sampl
     return Cohort([recipe] * size, bench.data, train, val, bench.source(recipe, config))
 
 
+def steps_of(spec: SweepSpec, bench: Workbench, config: Config) -> int:
+    """Return the number of steps of a short epoch."""
+    batch_size = trial_recipe(spec, config, seed=0).optimization.batch_size
+    return max(1, min(CAPTURED_STEPS if spec.train.capture else STEPS, len(bench.train) // batch_size))
+
+
 def timed(training: Training | Cohort) -> float:
     """Return the seconds of an epoch."""
     started = time.perf_counter()
@@ -46,4 +53,4 @@ def _few_steps(spec: SweepSpec, bench: Workbench, config: Config) -> tuple[Recip
     """Return a configuration's recipe, for many epochs, and the training samples of a short epoch."""
     recipe = trial_recipe(spec, config, seed=0)
     recipe = replace(recipe, optimization=recipe.optimization.model_copy(update={"epochs": 1_000_000}))
-    return recipe, bench.train.first(STEPS * recipe.optimization.batch_size)
+    return recipe, bench.train.first(steps_of(spec, bench, config) * recipe.optimization.batch_size)

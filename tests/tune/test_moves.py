@@ -146,7 +146,7 @@ def test_a_trial_whose_taker_got_other_work_waits_for_another_lane_only_for_seco
 
 
 def test_a_lane_that_waits_anew_takes_what_it_has_asked_for(clock):
-    agenda, stage, last, idle = at_the_end()
+    agenda, _, last, idle = at_the_end()
     assert trained(agenda, last, SLOW, 11, 4.0) is False
     left = agenda.next()
     agenda.leave(idle)  # the scheduler has ended it

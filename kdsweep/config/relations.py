@@ -12,11 +12,12 @@ from kdsweep.config.fitting import checkpoint_path, dataset_info, faulty_key, mo
 from kdsweep.config.label_free import label_free_faults
 from kdsweep.config.objective import objective_faults
 from kdsweep.config.several import several_faults
-from kdsweep.config.sizes import subset_fault, training_files
-from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.sizes import split_fault, subset_fault
+from kdsweep.config.spec import SweepSpec, TeacherSpec, read_spec
 from kdsweep.config.unlabelled import samples_fault, unlabelled_faults
 from kdsweep.config.yaml import Keys
-from kdsweep.datasets import DATASETS, Dataset
+from kdsweep.datasets import DATASETS, Dataset, DatasetInfo
+from kdsweep.datasets.images import further_files
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.distributions import Value
 from kdsweep.errors import InputError, ModelError, UnknownNameError, did_you_mean
@@ -108,7 +109,9 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
         dataset = datasets.get(section.name) if not is_user_object(section.name) else None
         info = dataset.describe(source_of(spec)) if dataset else None
     except InputError as error:
-        yield ("dataset",), ("dataset", faulty_key(spec, error)), str(error)
+        key = faulty_key(spec, error)
+        if key == "root" or not (spec.label_free and _is_lost(spec.teacher)):  # else it lacks the teacher's classes
+            yield ("dataset",), ("dataset", key), str(error)
         return
     if section.subset and section.subset * section.val_fraction < 1:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
@@ -118,7 +121,7 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
             yield ("dataset",), ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
         if fault := samples_fault(spec, tasks.get(dataset.task)):
             yield ("dataset",), ("dataset", "unlabelled"), fault
-        yield from _file_faults(spec, dataset)
+        yield from _file_faults(spec, dataset, info)
 
 
 def _streamed_faults(section: DatasetSpec) -> Iterator[tuple[Keys, str]]:
@@ -136,23 +139,24 @@ def _streamed_faults(section: DatasetSpec) -> Iterator[tuple[Keys, str]]:
         yield ("stream",), f"found true with {section.name!r} at {section.root}; accepted: false, or image_folder"
 
 
-def _file_faults(spec: SweepSpec, dataset: Dataset) -> Iterator[Related]:
-    """Yield the image files of every split that cannot be read."""
+def _file_faults(spec: SweepSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[Related]:
+    """Yield the image files of every split that cannot be read, and numbers that do not fit that of the samples."""
     try:
-        unreadable = dataset.unreadable(source_of(spec))
+        unreadable, count = dataset.unreadable(source_of(spec)), dataset.training_samples(source_of(spec))
     except InputError as error:
         yield ("dataset",), ("dataset", "root"), str(error)
         return
+    if fault := split_fault(spec, info, count):
+        yield ("dataset",), ("dataset", "val_fraction"), fault
     if spec.dataset.skip_unreadable:
         return
     lines = [line for lines in unreadable.values() for line in lines]
-    if not lines and (files := training_files(spec, source_of(spec))) and (message := subset_fault(spec, files)):
+    if dataset.list_files and not lines and (message := subset_fault(spec, count)):
         yield ("dataset",), ("dataset", "subset"), message
     for line in lines[:MOST_FILES]:
         yield ("dataset",), ("dataset", "root"), line
     if len(lines) > MOST_FILES:
-        message = f"{len(lines) - MOST_FILES} more files cannot be read; repair them, or set dataset.skip_unreadable"
-        yield ("dataset",), ("dataset", "root"), message
+        yield ("dataset",), ("dataset", "root"), further_files(len(lines) - MOST_FILES)
 
 
 def _warm_start_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -182,8 +186,8 @@ def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
 
 def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
     who = str(keys[0])
-    if spec.teacher.student is not None and not spec.teacher.model:
-        return  # a student that cannot be found, reported as such
+    if _is_lost(spec.teacher):
+        return
     yield from _named_model_faults(keys, spec.teacher.model, spec.teacher.options)
     yield from _graduate_faults(spec, keys)
     written = spec.teacher.checkpoint
@@ -208,15 +212,25 @@ def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
             yield (who, "dataset"), at, str(error)
 
 
+def _is_lost(teacher: TeacherSpec) -> bool:
+    """Whether a teacher is a student that cannot be found, which is a fault of its own."""
+    return teacher.student is not None and not teacher.model
+
+
 def _graduate_faults(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
     """Yield that a teacher was a student of other classes, of another order of them, or of other inputs."""
     if spec.teacher.student is None:
         return
     try:
-        here, known = dataset_info(spec).class_names, graduate(spec.teacher.student)
-    except InputError as error:
-        yield (str(keys[0]), "dataset"), (*keys, "student"), " ".join(str(error).split())
-        return
+        info = dataset_info(spec)
+    except InputError:
+        return  # reported as a fault of the data set
+    here, known = info.class_names, graduate(spec.teacher.student)
+    if known.mean and len(info.input_shape) == 3 and len(known.mean) != info.input_shape[0]:
+        converted = " (all files are converted to RGB)" if datasets.get(spec.dataset.name).list_files else ""
+        found = f"takes images of {len(known.mean)} channel{'s' * (len(known.mean) > 1)}"
+        message = f"{found}, and those of {spec.dataset.name} have {info.input_shape[0]}{converted}"
+        yield (str(keys[0]), "dataset"), (*keys, "student"), f"{message}; accepted: a student of such images"
     if known.normalize not in ("", spec.dataset.normalize):
         message = f"was trained with dataset.normalize: {known.normalize}, and this sweep has {spec.dataset.normalize}"
         yield (str(keys[0]), "dataset"), (*keys, "student"), f"{message}; accepted: the same"

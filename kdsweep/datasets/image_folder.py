@@ -106,8 +106,8 @@ def read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[np
     with opened(Path(path)) as image:
         if not resize and image.size != (width, height):
             raise DataError(
-                f"{path}: {image.height} x {image.width} pixels, but the first image of train/ "
-                f"has {height} x {width}; use images of one size, or set dataset.resize"
+                f"{path}: {image.width} x {image.height} pixels, but the first image of train/ "
+                f"has {width} x {height}; use images of one size, or set dataset.resize"
             )
         return pixels(image, 3, resize, path)
 
@@ -155,7 +155,7 @@ def room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.ui
             raise MemoryError
         return np.empty((count, *shape), np.uint8)
     except MemoryError as error:
-        found = f"decoding {count} images of {shape[1]} x {shape[2]} needs {need / 1e9:.1f} GB"
+        found = f"decoding {count} images of {shape[2]} x {shape[1]} pixels needs {need / 1e9:.1f} GB"
         remedy = "set dataset.stream to true or use a smaller dataset.resize"
         raise DataError(f"{folder}: {found}, and this machine has {there / 1e9:.1f} GB; {remedy}") from error
 

@@ -109,9 +109,9 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
         dataset = datasets.get(section.name) if not is_user_object(section.name) else None
         info = dataset.describe(source_of(spec)) if dataset else None
     except InputError as error:
-        key = faulty_key(spec, error)
-        if key == "root" or not (spec.label_free and _is_lost(spec.teacher)):  # else it lacks the teacher's classes
-            yield ("dataset",), ("dataset", key), str(error)
+        at = faulty_key(spec, error)
+        if at == "root" or not (spec.label_free and _is_lost(spec.teacher)):  # else it lacks the teacher's classes
+            yield ("dataset",), ("dataset", at), str(error)
         return
     if section.subset and section.subset * section.val_fraction < 1:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"

@@ -29,11 +29,9 @@ def split_fault(spec: SweepSpec, info: DatasetInfo, count: int) -> str:
         return ""
     if spec.dataset.subset * spec.dataset.val_fraction < 1 <= spec.dataset.subset:
         return ""  # reported as a fault of the subset
-    noun = tasks.of(spec.dataset).noun
-    return (
-        f"found {spec.dataset.val_fraction:g}, which leaves {left:,} of {count:,} {noun} to train on and {count - left:,} "
-        f"for validation; accepted: at least one of each, as with {0.1 if count > 4 else 0.5}"
-    )
+    there = f"{left:,} of {count:,} {tasks.of(spec.dataset).noun} to train on and {count - left:,} for validation"
+    accepted = f"at least one of each, as with {0.1 if count > 4 else 0.5}"
+    return f"found {spec.dataset.val_fraction}, which leaves {there}; accepted: {accepted}"
 
 
 def batch_note(spec: SweepSpec, images: int) -> str:

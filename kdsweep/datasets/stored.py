@@ -71,7 +71,9 @@ STORED = {
 for _task, _name in STORED.items():
     _summary = f"{_name.removeprefix('stored_')} of a Python data set, stored by kdsweep.sweep"
     register(
-        Dataset(_name, _summary, _inspect_texts, _read_texts, content=_content_of_texts, count=_count_of_texts, task=_task)
+        Dataset(
+            _name, _summary, _inspect_texts, _read_texts, content=_content_of_texts, count=_count_of_texts, task=_task
+        )
         if _task == "text"
         else Dataset(_name, _summary, _inspect, _read, content=_content, count=_count, task=_task)
     )

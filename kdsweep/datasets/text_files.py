@@ -152,7 +152,5 @@ def _found(value: object) -> str:
 
 
 register(
-    Dataset(
-        "text_files", f"your own texts: {LAYOUT}", _inspect, _read, content=_content, count=_count, task="text"
-    )
+    Dataset("text_files", f"your own texts: {LAYOUT}", _inspect, _read, content=_content, count=_count, task="text")
 )

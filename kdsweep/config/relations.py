@@ -8,17 +8,14 @@ from typing import Any
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.augmentation import augment_faults
 from kdsweep.config.chains import graduate
+from kdsweep.config.data_files import file_faults, streamed_faults
 from kdsweep.config.fitting import checkpoint_path, dataset_info, faulty_key, model_faults, source_of
 from kdsweep.config.label_free import label_free_faults
 from kdsweep.config.objective import objective_faults
 from kdsweep.config.several import several_faults
-from kdsweep.config.sizes import split_fault, subset_fault
 from kdsweep.config.spec import SweepSpec, TeacherSpec, read_spec
 from kdsweep.config.unlabelled import samples_fault, unlabelled_faults
 from kdsweep.config.yaml import Keys
-from kdsweep.datasets import DATASETS, Dataset, DatasetInfo
-from kdsweep.datasets.images import further_files
-from kdsweep.datasets.section import DatasetSpec
 from kdsweep.distributions import Value
 from kdsweep.errors import InputError, ModelError, UnknownNameError, did_you_mean
 from kdsweep.params import Parts, named
@@ -31,11 +28,10 @@ from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.section import MOST_EPOCHS, Section
 from kdsweep.storage import weights
 from kdsweep.storage.paths import SweepDir
-from kdsweep.storage.places import Place, of_ray
+from kdsweep.storage.places import of_ray
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 MOST_TRIALS = 1_000_000
-MOST_FILES = 20  # unreadable image files that are listed
 CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
 
 Related = tuple[tuple[str, ...], Keys, str]
@@ -102,7 +98,7 @@ def tracking_faults(spec: SweepSpec) -> Iterator[Related]:
 
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     section = spec.dataset
-    if faults := list(_streamed_faults(section)):
+    if faults := list(streamed_faults(section)):
         yield from ((("dataset",), ("dataset", *key), message) for key, message in faults)
         return
     try:
@@ -121,42 +117,7 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
             yield ("dataset",), ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
         if fault := samples_fault(spec, tasks.get(dataset.task)):
             yield ("dataset",), ("dataset", "unlabelled"), fault
-        yield from _file_faults(spec, dataset, info)
-
-
-def _streamed_faults(section: DatasetSpec) -> Iterator[tuple[Keys, str]]:
-    """Yield what cannot be combined with images that are fetched one by one."""
-    remote = Place.of(section.root).is_remote
-    if section.stream and section.unlabelled is not None and Place.of(section.unlabelled.root).is_remote:
-        accepted = "accepted with stream: a directory that every machine reaches"
-        yield ("unlabelled", "root"), f"found {section.unlabelled.root!r}; {accepted}"
-    if not section.stream or not remote:
-        return
-    if section.skip_unreadable:
-        accepted = f"false, because images streamed from {section.root} are not read in advance"
-        yield ("skip_unreadable",), f"found true; accepted: {accepted}"
-    if is_user_object(section.name) or (section.name in DATASETS and not DATASETS[section.name].from_store):
-        yield ("stream",), f"found true with {section.name!r} at {section.root}; accepted: false, or image_folder"
-
-
-def _file_faults(spec: SweepSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[Related]:
-    """Yield the image files of every split that cannot be read, and numbers that do not fit that of the samples."""
-    try:
-        unreadable, count = dataset.unreadable(source_of(spec)), dataset.training_samples(source_of(spec))
-    except InputError as error:
-        yield ("dataset",), ("dataset", "root"), str(error)
-        return
-    if fault := split_fault(spec, info, count):
-        yield ("dataset",), ("dataset", "val_fraction"), fault
-    if spec.dataset.skip_unreadable:
-        return
-    lines = [line for lines in unreadable.values() for line in lines]
-    if dataset.list_files and not lines and (message := subset_fault(spec, count)):
-        yield ("dataset",), ("dataset", "subset"), message
-    for line in lines[:MOST_FILES]:
-        yield ("dataset",), ("dataset", "root"), line
-    if len(lines) > MOST_FILES:
-        yield ("dataset",), ("dataset", "root"), further_files(len(lines) - MOST_FILES)
+        yield from ((("dataset",), ("dataset", key), message) for key, message in file_faults(spec, dataset, info))
 
 
 def _warm_start_faults(spec: SweepSpec) -> Iterator[Related]:

@@ -109,6 +109,6 @@ def test_without_labels_nothing_is_shown_of_plain_students(made_up, monkeypatch,
     results.__dict__["spec"] = results.spec.replaced(dataset=data)
     frame = tables.confirmed(results)
     assert not [name for name in frame.columns if "plain" in name or "gain" in name or "verdict" in name]
-    assert not {"margin", "level", "more_seeds", "failed_seeds"} & set(frame.columns)
+    assert not {"margin", "level", "more_seeds", "failed_seeds", "judged_seeds"} & set(frame.columns)
     head = shown(frame, 3000, monkeypatch, capsys).out.splitlines()[0].split()
     assert {"trial", "method", "width", "seeds", "test_accuracy", "test_accuracy_std"} <= set(head)

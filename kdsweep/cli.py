@@ -177,7 +177,7 @@ def results(
     found = load_results(directory)
     if epochs + confirmed + importance > 1:
         raise InputError("--epochs, --confirmed and --importance cannot be combined; use only one of them")
-    everything = found.epochs if epochs else found.confirmed if confirmed else tables.ranked(found)
+    everything = found.epochs if epochs else tables.confirmed(found) if confirmed else tables.ranked(found)
     if importance:
         everything = found.importance()
         complete = int((found.trials["state"] == "COMPLETE").sum())

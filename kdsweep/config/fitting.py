@@ -10,10 +10,11 @@ from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.augmentation import transforms_fault
 from kdsweep.config.constraints import within_constraints
 from kdsweep.config.objective import metric_faults
+from kdsweep.config.sizes import split_fault
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.unlabelled import samples_fault
 from kdsweep.config.yaml import Keys
-from kdsweep.datasets import DatasetInfo, Source, embedded
+from kdsweep.datasets import Dataset, DatasetInfo, Source, embedded
 from kdsweep.distributions import Distribution
 from kdsweep.errors import InputError, MethodError
 from kdsweep.models import transformers
@@ -64,18 +65,14 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     Built-in models are described without torch; others are built and run once on the CPU.
     """
     try:
-        info = dataset_info(spec)
+        dataset = datasets.get(spec.dataset.name)
+        info = dataset.describe(source_of(spec))
     except InputError as error:
         yield ("dataset", faulty_key(spec, error)), str(error)
         return
     task = tasks.of(spec.dataset)
     if is_user_object(spec.dataset.name):  # the others were checked earlier
-        for key, message in task.faults(spec.dataset, datasets.get(spec.dataset.name), info):
-            yield ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
-        if fault := transforms_fault(spec, task):
-            yield ("space", "augment"), fault
-        if fault := samples_fault(spec, task):
-            yield ("dataset", "unlabelled"), fault
+        yield from _own_data_faults(spec, dataset, info)
     yield from metric_faults(spec, len(info.class_names))
     try:
         input_spec = task.input_of(spec.dataset, info)
@@ -121,6 +118,19 @@ def model_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
         yield ("constraints",), str(error).removeprefix("constraints: ")
     for method, reasons in _pair_faults(spec, students, teachers):
         yield ("space", "method"), f"{method}{'; '.join(reasons)}"
+
+
+def _own_data_faults(spec: SweepSpec, dataset: Dataset, info: DatasetInfo) -> Iterator[tuple[Keys, str]]:
+    """Yield faults of settings beside a data set of the user's own."""
+    task = tasks.of(spec.dataset)
+    if fault := split_fault(spec, info, dataset.training_samples(source_of(spec))):
+        yield ("dataset", "val_fraction"), fault
+    for key, message in task.faults(spec.dataset, dataset, info):
+        yield ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
+    if fault := transforms_fault(spec, task):
+        yield ("space", "augment"), fault
+    if fault := samples_fault(spec, task):
+        yield ("dataset", "unlabelled"), fault
 
 
 def _pair_faults(

@@ -7,6 +7,7 @@ from typing import Any
 
 from kdsweep import tasks
 from kdsweep.config.chains import graduate
+from kdsweep.config.fitting import dataset_info
 from kdsweep.config.spec import SweepSpec
 from kdsweep.config.unlabelled import label_readers
 from kdsweep.config.yaml import Keys
@@ -48,9 +49,19 @@ def _with_classes(spec: SweepSpec) -> SweepSpec:
     taken: dict[str, Any] = {} if data.classes else {"classes": list(known.class_names)}
     if "normalize" not in data.model_fields_set:
         taken["normalize"] = known.normalize or data.normalize
-    if taken.get("normalize", data.normalize) == "dataset" and not data.mean:
+    named = spec.replaced(dataset=data.model_copy(update=taken))
+    fits = len(known.mean) == _channels(named, len(known.mean))  # otherwise it is a fault of the teacher
+    if named.dataset.normalize == "dataset" and not data.mean and fits:
         taken |= {"mean": list(known.mean), "std": list(known.std)}
     return spec.replaced(dataset=data.model_copy(update=taken))
+
+
+def _channels(spec: SweepSpec, otherwise: int) -> int:
+    """Return the number of channels of the images; `otherwise` if they cannot be read."""
+    try:
+        return dataset_info(spec).input_shape[0]
+    except InputError:
+        return otherwise  # reported as a fault of the data set
 
 
 def label_free_faults(spec: SweepSpec, space: SearchSpace) -> Iterator[tuple[Keys, str]]:
@@ -82,6 +93,6 @@ def _teacher_faults(spec: SweepSpec) -> Iterator[tuple[Keys, str]]:
     if spec.teachers:
         message = "found several, with which students cannot all agree; accepted: teacher, without labels"
         yield ("teachers",), message
-    elif spec.teacher.checkpoint is None:
+    elif spec.teacher.checkpoint is None and spec.teacher.student is None:
         accepted = "a file of trained weights, or teacher: {student: ...}"
         yield ("teacher", "checkpoint"), f"found none, but without labels no teacher is trained; accepted: {accepted}"

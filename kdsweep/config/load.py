@@ -21,7 +21,7 @@ from kdsweep.config.objective import with_modes
 from kdsweep.config.relations import relations
 from kdsweep.config.shapes import Repair, repaired, schema_faults
 from kdsweep.config.shipped import sweep_file
-from kdsweep.config.sizes import batch_note, training_files
+from kdsweep.config.sizes import batch_note, training_images
 from kdsweep.config.spec import SweepSpec, TeacherSpec
 from kdsweep.config.yaml import Document, Keys
 from kdsweep.errors import InputError, ModelError, SpecError
@@ -85,16 +85,18 @@ def _document(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any
 
 
 def _size_notes(spec: SweepSpec) -> list[str]:
-    files = training_files(spec, source_of(spec))
-    known = [count for count in (files, spec.dataset.subset) if count]
-    return [note] if known and (note := batch_note(spec, min(known))) else []
+    own, further = training_images(spec)
+    return [note] if own and (note := batch_note(spec, own + further)) else []
 
 
 def _file_notes(spec: SweepSpec) -> list[str]:
     if not spec.dataset.skip_unreadable:
         return []
-    unreadable = datasets.get(spec.dataset.name).unreadable(source_of(spec))
-    skipped = {split: len(lines) for split, lines in unreadable.items()}
+    dataset, source = datasets.get(spec.dataset.name), source_of(spec)
+    unreadable = dataset.unreadable(source)
+    if folder := spec.dataset.unlabelled_images(dataset.describe(source).input_shape):
+        unreadable["unlabelled"] = folder.unreadable()
+    skipped = {split: len(lines) for split, lines in unreadable.items() if lines}
     return [f"unreadable images are skipped: {counted(skipped)}"] if skipped else []
 
 

@@ -8,16 +8,14 @@ from typing import Any
 from kdsweep import datasets, methods, models, tasks
 from kdsweep.config.augmentation import augment_faults
 from kdsweep.config.chains import graduate
+from kdsweep.config.data_files import file_faults, streamed_faults
 from kdsweep.config.fitting import checkpoint_path, dataset_info, faulty_key, model_faults, source_of
 from kdsweep.config.label_free import label_free_faults
 from kdsweep.config.objective import objective_faults
 from kdsweep.config.several import several_faults
-from kdsweep.config.sizes import subset_fault, training_files
-from kdsweep.config.spec import SweepSpec, read_spec
+from kdsweep.config.spec import SweepSpec, TeacherSpec, read_spec
 from kdsweep.config.unlabelled import samples_fault, unlabelled_faults
 from kdsweep.config.yaml import Keys
-from kdsweep.datasets import DATASETS, Dataset
-from kdsweep.datasets.section import DatasetSpec
 from kdsweep.distributions import Value
 from kdsweep.errors import InputError, ModelError, UnknownNameError, did_you_mean
 from kdsweep.params import Parts, named
@@ -31,11 +29,10 @@ from kdsweep.search.stopping import STOPPING_RULES
 from kdsweep.section import MOST_EPOCHS, Section
 from kdsweep.storage import weights
 from kdsweep.storage.paths import SweepDir
-from kdsweep.storage.places import Place, of_ray
+from kdsweep.storage.places import of_ray
 from kdsweep.training.section import OptimizationSpec, TrainSpec
 
 MOST_TRIALS = 1_000_000
-MOST_FILES = 20  # unreadable image files that are listed
 CHECKPOINTS = "a .safetensors file or a PyTorch state dict"
 
 Related = tuple[tuple[str, ...], Keys, str]
@@ -102,14 +99,16 @@ def tracking_faults(spec: SweepSpec) -> Iterator[Related]:
 
 def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
     section = spec.dataset
-    if faults := list(_streamed_faults(section)):
+    if faults := list(streamed_faults(section)):
         yield from ((("dataset",), ("dataset", *key), message) for key, message in faults)
         return
     try:
         dataset = datasets.get(section.name) if not is_user_object(section.name) else None
         info = dataset.describe(source_of(spec)) if dataset else None
     except InputError as error:
-        yield ("dataset",), ("dataset", faulty_key(spec, error)), str(error)
+        at = faulty_key(spec, error)
+        if at == "root" or not (spec.label_free and _is_lost(spec.teacher)):  # else it lacks the teacher's classes
+            yield ("dataset",), ("dataset", at), str(error)
         return
     if section.subset and section.subset * section.val_fraction < 1:
         accepted = f"at least {int(1 / section.val_fraction) + 1}, so that validation has an image"
@@ -119,41 +118,7 @@ def _dataset_faults(spec: SweepSpec) -> Iterator[Related]:
             yield ("dataset",), ("dataset", *key) if isinstance(key, tuple) else ("dataset", key), message
         if fault := samples_fault(spec, tasks.get(dataset.task)):
             yield ("dataset",), ("dataset", "unlabelled"), fault
-        yield from _file_faults(spec, dataset)
-
-
-def _streamed_faults(section: DatasetSpec) -> Iterator[tuple[Keys, str]]:
-    """Yield what cannot be combined with images that are fetched one by one."""
-    remote = Place.of(section.root).is_remote
-    if section.stream and section.unlabelled is not None and Place.of(section.unlabelled.root).is_remote:
-        accepted = "accepted with stream: a directory that every machine reaches"
-        yield ("unlabelled", "root"), f"found {section.unlabelled.root!r}; {accepted}"
-    if not section.stream or not remote:
-        return
-    if section.skip_unreadable:
-        accepted = f"false, because images streamed from {section.root} are not read in advance"
-        yield ("skip_unreadable",), f"found true; accepted: {accepted}"
-    if is_user_object(section.name) or (section.name in DATASETS and not DATASETS[section.name].from_store):
-        yield ("stream",), f"found true with {section.name!r} at {section.root}; accepted: false, or image_folder"
-
-
-def _file_faults(spec: SweepSpec, dataset: Dataset) -> Iterator[Related]:
-    """Yield the image files of every split that cannot be read."""
-    try:
-        unreadable = dataset.unreadable(source_of(spec))
-    except InputError as error:
-        yield ("dataset",), ("dataset", "root"), str(error)
-        return
-    if spec.dataset.skip_unreadable:
-        return
-    lines = [line for lines in unreadable.values() for line in lines]
-    if not lines and (files := training_files(spec, source_of(spec))) and (message := subset_fault(spec, files)):
-        yield ("dataset",), ("dataset", "subset"), message
-    for line in lines[:MOST_FILES]:
-        yield ("dataset",), ("dataset", "root"), line
-    if len(lines) > MOST_FILES:
-        message = f"{len(lines) - MOST_FILES} more files cannot be read; repair them, or set dataset.skip_unreadable"
-        yield ("dataset",), ("dataset", "root"), message
+        yield from ((("dataset",), ("dataset", key), message) for key, message in file_faults(spec, dataset, info))
 
 
 def _warm_start_faults(spec: SweepSpec) -> Iterator[Related]:
@@ -183,8 +148,8 @@ def _teacher_faults(spec: SweepSpec) -> Iterator[Related]:
 
 def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
     who = str(keys[0])
-    if spec.teacher.student is not None and not spec.teacher.model:
-        return  # a student that cannot be found, reported as such
+    if _is_lost(spec.teacher):
+        return
     yield from _named_model_faults(keys, spec.teacher.model, spec.teacher.options)
     yield from _graduate_faults(spec, keys)
     written = spec.teacher.checkpoint
@@ -209,15 +174,25 @@ def _faults_of_teacher(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
             yield (who, "dataset"), at, str(error)
 
 
+def _is_lost(teacher: TeacherSpec) -> bool:
+    """Whether a teacher is a student that cannot be found, which is a fault of its own."""
+    return teacher.student is not None and not teacher.model
+
+
 def _graduate_faults(spec: SweepSpec, keys: Keys) -> Iterator[Related]:
     """Yield that a teacher was a student of other classes, of another order of them, or of other inputs."""
     if spec.teacher.student is None:
         return
     try:
-        here, known = dataset_info(spec).class_names, graduate(spec.teacher.student)
-    except InputError as error:
-        yield (str(keys[0]), "dataset"), (*keys, "student"), " ".join(str(error).split())
-        return
+        info = dataset_info(spec)
+    except InputError:
+        return  # reported as a fault of the data set
+    here, known = info.class_names, graduate(spec.teacher.student)
+    if known.mean and len(info.input_shape) == 3 and len(known.mean) != info.input_shape[0]:
+        converted = " (all files are converted to RGB)" if datasets.get(spec.dataset.name).list_files else ""
+        found = f"takes images of {len(known.mean)} channel{'s' * (len(known.mean) > 1)}"
+        message = f"{found}, and those of {spec.dataset.name} have {info.input_shape[0]}{converted}"
+        yield (str(keys[0]), "dataset"), (*keys, "student"), f"{message}; accepted: a student of such images"
     if known.normalize not in ("", spec.dataset.normalize):
         message = f"was trained with dataset.normalize: {known.normalize}, and this sweep has {spec.dataset.normalize}"
         yield (str(keys[0]), "dataset"), (*keys, "student"), f"{message}; accepted: the same"

@@ -89,6 +89,8 @@ class Dataset:
         task: Name of the data set's task, or the user's own `package.module:Class`. A task with samples other than
             images calls `read` itself and checks the result.
         labelled: Whether its images have labels; otherwise their labels are -1.
+        count: `count(source)` returns the number of training samples, or 0 if it is not known before they are read;
+            not needed with `list_files`.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Dataset:
     from_store: bool = False
     task: str = "image"
     labelled: bool = True
+    count: Callable[[Source], int] | None = None
 
     def describe(self, source: Source) -> DatasetInfo:
         """Describe the data set, with the image size after resizing.
@@ -149,6 +152,16 @@ class Dataset:
                 "set dataset.stream to false"
             )
         return self.list_files(source, split)
+
+    def training_samples(self, source: Source) -> int:
+        """Return the number of training samples; 0 if they have to be read first.
+
+        Raises:
+            DataError: If the data set is missing or has the wrong layout.
+        """
+        if self.list_files is not None:
+            return len(self.files(source, "train").labels)
+        return self.count(source) if self.count is not None else 0
 
     def unreadable(self, source: Source) -> dict[str, list[str]]:
         """Return one line for each image file that cannot be read, by split; splits without any are omitted.

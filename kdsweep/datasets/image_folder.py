@@ -21,6 +21,7 @@ from kdsweep.errors import DataError
 
 SPLITS = ("train", "val", "test")
 LAYOUT = "ROOT/{train,val,test}/CLASS/IMAGE"
+WITHOUT_CLASSES = "; or, for images without classes, dataset.name: unlabelled_folder (docs/sweep-files.md)"
 
 
 def _tree(source: Source) -> Tree:
@@ -33,11 +34,13 @@ def _inspect(source: Source) -> DatasetInfo:
         raise DataError(f"{tree.named()}: no such directory; accepted: a dataset.root laid out as {LAYOUT}")
     splits = tuple(split for split in SPLITS if tree.has(split))
     if "train" not in splits:
-        raise DataError(f"{tree.named()}: train/ is missing; accepted: a dataset.root laid out as {LAYOUT}")
+        accepted = f"accepted: a dataset.root laid out as {LAYOUT}{WITHOUT_CLASSES}"
+        raise DataError(f"{tree.named()}: train/ is missing; {accepted}")
     classes = tree.folders("train")
     if len(classes) < 2:
         found = f"only the class folder {classes[0]!r}" if classes else "no class folders"
-        raise DataError(f"{tree.named('train')}: {found}; accepted: at least 2, laid out as {LAYOUT}")
+        accepted = f"accepted: at least 2, laid out as {LAYOUT}{WITHOUT_CLASSES}"
+        raise DataError(f"{tree.named('train')}: {found}; {accepted}")
     for split in splits[1:]:
         _refuse_other_classes(tree, split, classes)
     width, height = size_of_first(tree, tree.images("train", classes[0]), source.skip_unreadable)
@@ -106,8 +109,8 @@ def read_file(path: str, resize: int, shape: tuple[int, int, int]) -> NDArray[np
     with opened(Path(path)) as image:
         if not resize and image.size != (width, height):
             raise DataError(
-                f"{path}: {image.height} x {image.width} pixels, but the first image of train/ "
-                f"has {height} x {width}; use images of one size, or set dataset.resize"
+                f"{path}: {image.width} x {image.height} pixels, but the first image of train/ "
+                f"has {width} x {height}; use images of one size, or set dataset.resize"
             )
         return pixels(image, 3, resize, path)
 
@@ -155,7 +158,7 @@ def room(count: int, shape: tuple[int, int, int], folder: Path) -> NDArray[np.ui
             raise MemoryError
         return np.empty((count, *shape), np.uint8)
     except MemoryError as error:
-        found = f"decoding {count} images of {shape[1]} x {shape[2]} needs {need / 1e9:.1f} GB"
+        found = f"decoding {count} images of {shape[2]} x {shape[1]} needs {need / 1e9:.1f} GB"
         remedy = "set dataset.stream to true or use a smaller dataset.resize"
         raise DataError(f"{folder}: {found}, and this machine has {there / 1e9:.1f} GB; {remedy}") from error
 

@@ -68,7 +68,7 @@ def _fault_of(path: Path, size: tuple[int, int] | None, decode: bool, others: st
         with opened(path) as image:
             if size is not None and image.size != size:
                 return (
-                    f"{path}: {image.height} x {image.width} pixels, but {others} {size[1]} x {size[0]}; "
+                    f"{path}: {image.width} x {image.height} pixels, but {others} {size[0]} x {size[1]}; "
                     "use images of one size, or set dataset.resize"
                 )
             _refuse_deep(image, str(path))
@@ -77,6 +77,12 @@ def _fault_of(path: Path, size: tuple[int, int] | None, decode: bool, others: st
     except DataError as error:
         return str(error)
     return ""
+
+
+def further_files(count: int) -> str:
+    """Return a line for the files that are not listed because there are too many."""
+    are = "files are" if count > 1 else "file is"
+    return f"{count} more {are} unreadable or of another size; repair or remove them, or set dataset.skip_unreadable"
 
 
 def _looks_whole(path: Path, kind: str) -> bool:

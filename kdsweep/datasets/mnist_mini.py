@@ -17,4 +17,12 @@ def _read(source: Source, split: str) -> Split:
         return Split(arrays[f"{split}_images"][:, None], arrays[f"{split}_labels"])
 
 
-register(Dataset("mnist_mini", "part of MNIST, included in kdsweep: 4,000 + 2,000 images", _inspect, _read))
+register(
+    Dataset(
+        "mnist_mini",
+        "part of MNIST, included in kdsweep: 4,000 + 2,000 images",
+        _inspect,
+        _read,
+        count=lambda source: 4000,
+    )
+)

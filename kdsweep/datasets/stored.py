@@ -8,7 +8,7 @@ from dataclasses import replace
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, register, sample_digests
 from kdsweep.datasets.labels import split_of, text_digests
 from kdsweep.errors import DataError
-from kdsweep.storage.arrays import read_array
+from kdsweep.storage.arrays import array_shape, has_array, read_array
 
 DESCRIPTION = "dataset.json"
 
@@ -30,6 +30,11 @@ def _read(source: Source, split: str) -> Split:
 
 def _content(source: Source, split: str) -> list[str]:
     return sample_digests(*_read(source, split))
+
+
+def _count(source: Source) -> int:
+    labels = source.root / "train_labels.bin"
+    return array_shape(labels)[0] if has_array(labels) else 0  # stored after the first checks
 
 
 def texts_file(split: str) -> str:
@@ -54,11 +59,21 @@ def _content_of_texts(source: Source, split: str) -> list[str]:
     return text_digests(*_read_texts(source, split))
 
 
+def _count_of_texts(source: Source) -> int:
+    path = source.root / texts_file("train")
+    return len(json.loads(path.read_text(encoding="utf-8"))["labels"]) if path.is_file() else 0
+
+
 # The data set for each task whose samples a Python data set can hold.
 STORED = {
     "image": "stored_images", "tensors": "stored_tensors", "integers": "stored_integers", "text": "stored_texts"
 }  # fmt: skip
 for _task, _name in STORED.items():
     _summary = f"{_name.removeprefix('stored_')} of a Python data set, stored by kdsweep.sweep"
-    _parts = (_inspect_texts, _read_texts) if _task == "text" else (_inspect, _read)
-    register(Dataset(_name, _summary, *_parts, content=_content_of_texts if _task == "text" else _content, task=_task))
+    register(
+        Dataset(
+            _name, _summary, _inspect_texts, _read_texts, content=_content_of_texts, count=_count_of_texts, task=_task
+        )
+        if _task == "text"
+        else Dataset(_name, _summary, _inspect, _read, content=_content, count=_count, task=_task)
+    )

@@ -40,6 +40,10 @@ def _content(source: Source, split: str) -> list[str]:
     return text_digests(*_read(source, split))
 
 
+def _count(source: Source) -> int:
+    return len(_rows(source, "train").labels)
+
+
 def _places(root: Path) -> dict[str, Path]:
     """Return the file or directory of each split.
 
@@ -147,4 +151,6 @@ def _found(value: object) -> str:
     return "missing" if value is None or value == "" else f"{str(value)[:40]!r}"
 
 
-register(Dataset("text_files", f"your own texts: {LAYOUT}", _inspect, _read, content=_content, task="text"))
+register(
+    Dataset("text_files", f"your own texts: {LAYOUT}", _inspect, _read, content=_content, count=_count, task="text")
+)

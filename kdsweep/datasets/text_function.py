@@ -70,7 +70,10 @@ def from_text_function(name: str) -> Dataset:
     def content(source: Source, split: str) -> list[str]:
         return text_digests(*read(source, split))
 
-    return Dataset(name, "your own function", inspect, read, content=content, task="text")
+    def count(source: Source) -> int:
+        return len(ask(source, "train").labels)
+
+    return Dataset(name, "your own function", inspect, read, content=content, count=count, task="text")
 
 
 def _answer(returned: Any, where: str) -> _Answer:

@@ -116,32 +116,37 @@ def _by_split(kind: Any, split: str, **options: Any) -> Split:
     return Split(held.data, held.labels)
 
 
-def _declare(reader: _Reader, summary: str, info: DatasetInfo) -> None:
-    register(Dataset(reader.name, summary, lambda source: info, reader.read))
+def _declare(reader: _Reader, summary: str, info: DatasetInfo, count: int) -> None:
+    register(Dataset(reader.name, summary, lambda source: info, reader.read, count=lambda source: count))
 
 
 _declare(
     _Reader("mnist", "MNIST", "MNIST/raw", _grey),
     "handwritten digits: 60,000 + 10,000 images, 1x28x28, 10 classes",
     DatasetInfo((1, 28, 28), DIGITS, (0.1307,), (0.3081,)),
+    60_000,
 )
 _declare(
     _Reader("fashion_mnist", "FashionMNIST", "FashionMNIST/raw", _grey),
     "clothes: 60,000 + 10,000 images, 1x28x28, 10 classes",
     DatasetInfo((1, 28, 28), CLOTHES, (0.2860,), (0.3530,)),
+    60_000,
 )
 _declare(
     _Reader("cifar10", "CIFAR10", "cifar-10-batches-py", _colour),
     "small photographs: 50,000 + 10,000 images, 3x32x32, 10 classes",
     DatasetInfo((3, 32, 32), CIFAR10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    50_000,
 )
 _declare(
     _Reader("cifar100", "CIFAR100", "cifar-100-python", _colour),
     "small photographs: 50,000 + 10,000 images, 3x32x32, 100 classes",
     DatasetInfo((3, 32, 32), CIFAR100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    50_000,
 )
 _declare(
     _Reader("svhn", "SVHN", "{split}_32x32.mat", _by_split, needs="scipy"),
     "house numbers: 73,257 + 26,032 images, 3x32x32, 10 classes; needs scipy",
     DatasetInfo((3, 32, 32), DIGITS, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    73_257,
 )

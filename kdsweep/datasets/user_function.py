@@ -74,7 +74,10 @@ def from_function(name: str) -> Dataset:
     def content(source: Source, split: str) -> list[str]:
         return sample_digests(*ask(source, split).split)
 
-    return Dataset(name, "your own function", inspect, read, content=content)
+    def count(source: Source) -> int:
+        return len(ask(source, "train").split.labels)
+
+    return Dataset(name, "your own function", inspect, read, content=content, count=count)
 
 
 def other_splits(name: str, class_names: tuple[str, ...], named: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:

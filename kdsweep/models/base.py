@@ -132,7 +132,7 @@ def need_image(name: str, input_shape: ImageShape, smallest: int) -> None:
     """
     _, height, width = input_shape
     if min(height, width) < smallest:
-        raise ModelError(f"model {name!r} takes images of at least {smallest}x{smallest}, found {height}x{width}")
+        raise ModelError(f"model {name!r} takes images of at least {smallest}x{smallest}, found {width}x{height}")
 
 
 def need_count(name: str, option: str, value: object) -> None:

@@ -94,7 +94,7 @@ class Results(Plots):
     def epochs(self) -> pd.DataFrame:
         """One row per trial and epoch."""
         kept = self._kept(self.sweep.epochs_frame)
-        return epochs_frame(self.sweep) if kept is None else in_order(kept)
+        return epochs_frame(self.sweep) if kept is None else in_order(kept, self.sweep)
 
     @cached_property
     def confirmed(self) -> pd.DataFrame:

@@ -51,14 +51,17 @@ def fingerprint(sweep: SweepDir) -> bytes:
 
 def epochs_frame(sweep: SweepDir) -> pd.DataFrame:
     """Build `Results.epochs`."""
-    frame = in_order(pd.DataFrame(list(read_lines(sweep.epochs_log))))
+    frame = in_order(pd.DataFrame(list(read_lines(sweep.epochs_log))), sweep)
     # An epoch repeated after an interruption is logged twice; the last entry counts.
     return frame.drop_duplicates(["trial", "epoch"], keep="last").reset_index(drop=True)
 
 
-def in_order(epochs: pd.DataFrame) -> pd.DataFrame:
+def in_order(epochs: pd.DataFrame, sweep: SweepDir) -> pd.DataFrame:
     """Put the columns of `epochs` in a fixed order, and add those that are missing."""
     metrics = _metrics(epochs)
+    if epochs.empty:  # its log does not name the objectives yet
+        metrics += [goal.column for goal in read_spec(sweep).goals if goal.column.startswith("val_")]
+        metrics = list(dict.fromkeys(metrics))
     last = [*metrics, "lr", "seconds", *_costs(epochs), *PLACES, *([COHORT] if COHORT in epochs.columns else [])]
     known = ["trial", "epoch", *LOSSES, *last]
     parts = [name for name in epochs.columns if name not in known]

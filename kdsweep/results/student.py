@@ -130,6 +130,11 @@ def _evaluated(path: Path, split: str, dataset: str, root: str, trust_code: bool
     try:
         info = found.describe(spec.source())
     except DataError as error:
+        if not found.labelled and not root:
+            raise DataError(
+                f"{folder}: was trained on images without labels ({spec.name}), and is evaluated on labelled ones; "
+                "accepted: --dataset image_folder --root DIR, or --root DIR with train/ and test/CLASS/IMAGE"
+            ) from error
         hint = "" if root else "; if the data set is in another directory, pass --root DIR"
         raise DataError(f"{error}{hint}") from error
     spec = task.spec_beside(spec, folder)

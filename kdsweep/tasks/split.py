@@ -39,8 +39,7 @@ def train_and_val(
     if "val" in splits:
         val = read("val")
     else:
-        kept = round(len(train.labels) * (1 - spec.val_fraction))
-        train_index, val_index = stratified(train.labels, kept, seed)
+        train_index, val_index = stratified(train.labels, trained_on(spec, len(train.labels)), seed)
         train, val = _taken(train, train_index), _taken(train, val_index)
     if not len(train.labels) or not len(val.labels):
         raise DataError(
@@ -48,6 +47,11 @@ def train_and_val(
             "accepted: at least one of each (dataset.subset, dataset.val_fraction)"
         )
     return train, val
+
+
+def trained_on(spec: DatasetSpec, count: int) -> int:
+    """Return how many of `count` samples are left to train on once those for validation are split off."""
+    return round(count * (1 - spec.val_fraction))
 
 
 def contents(splits: Iterable[str], digests: Callable[[str], Sequence[str]], where: str, noun: str) -> dict[str, str]:

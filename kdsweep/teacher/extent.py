@@ -23,10 +23,10 @@ def views_line(spec: SweepSpec) -> str:
     each = sum(_bytes_per_sample(spec.of_teacher(name)) for name in spec.teacher_names)
     if not views or not each:
         return f"{where}: no teacher outputs to store"
-    count = training_images(spec)
-    total = each * views * (count or 1000)
+    own, further = training_images(spec)
+    total = each * views * (own + further if own else 1000)
     amount = f"{total / 1e9:.2g} GB" if total >= 1e8 else f"{total / 1e6:.2g} MB"
-    beside = "" if count else " for 1,000 training images"
+    beside = "" if own else f" for 1,000 training {tasks.of(spec.dataset).noun}"
     return (
         f"{where}, {views} view{'s' * (views != 1)} in all: at most {amount} of teacher outputs{beside} "
         f"(teacher.cache_gb: {spec.teacher.cache_gb:g})"

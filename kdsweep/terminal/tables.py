@@ -47,6 +47,15 @@ def ranked(results: Results) -> pd.DataFrame:
     return ordered.drop(columns="config")
 
 
+def confirmed(results: Results) -> pd.DataFrame:
+    """The confirmed trials; without labels there are no plain students, nor columns about them."""
+    frame = results.confirmed
+    if not results.spec.label_free:
+        return frame
+    plain = [name for name in frame.columns if name.startswith(("plain_", "tuned_plain_"))]
+    return frame.drop(columns=[*GAIN_COLUMNS, "judged_seeds", *plain], errors="ignore")
+
+
 def select(frame: pd.DataFrame, where: str = "", sort: str = "", top: int = 0) -> pd.DataFrame:
     """Filter, sort and truncate a frame.
 
@@ -263,7 +272,7 @@ def _worth_showing(frame: pd.DataFrame, keep: str) -> list[str]:
     """Select the columns of a trials frame that are worth showing in a table; other formats write all columns."""
     dotted = [name for name in frame.columns if "." in name and not name.startswith("rung.")]
     own = [column for column in dotted if frame[column].notna().any()]
-    if "kd_gain" in frame.columns:
+    if "seeds" in frame.columns:  # confirmed trials
         # All measured columns except the standard deviations of plain students and of gains, which have intervals.
         measured = [name for name in frame.columns if "test_" in name or name in GAIN_COLUMNS]
         spreads = [name for name in measured if name.endswith("_std") and ("plain" in name or name in GAIN_COLUMNS)]

@@ -164,5 +164,5 @@ def test_validate_counts_the_view_sets_and_the_bytes_of_their_outputs(tmp_path):
 
 
 def test_the_outputs_of_several_teachers_are_added():
-    # Two teachers, 10 logits of 4 bytes.
-    assert "at most 0.08 MB of teacher outputs for 1,000 training images" in views_line(load_spec("two_teachers"))
+    # Two teachers, 10 logits of 4 bytes, 2,000 images.
+    assert "at most 0.16 MB of teacher outputs (teacher.cache_gb" in views_line(load_spec("two_teachers"))

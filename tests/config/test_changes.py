@@ -68,9 +68,9 @@ def test_edits_that_change_no_value_are_accepted(sweep):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "search_spaces").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_sweep_file_reads_back_unedited(path, tmp_path):
-    for split, name in itertools.product(("train", "test"), "ab"):
-        (tmp_path / "images" / split / name).mkdir(parents=True)
-        Image.new("RGB", (64, 64)).save(tmp_path / "images" / split / name / "1.png")
+    for split, name, number in itertools.product(("train", "test"), "ab", range(5)):
+        (tmp_path / "images" / split / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "images" / split / name / f"{number}.png")
     own = {"image_folder": tmp_path / "images", "text": corpus.write(tmp_path / "texts")}
     root = {"dataset.root": str(own[path.stem])} if path.stem in own else {}
     spec = load_spec(path, {"storage": str(tmp_path)} | root)

@@ -9,10 +9,11 @@ import label_free
 import pytest
 from inputs import SPEC, refused
 
-from kdsweep.config.load import load_spec
+from kdsweep.config.load import load_spec, notes
 from kdsweep.config.sizes import images_line
 from kdsweep.config.spec import read_spec
 from kdsweep.errors import SpecError
+from kdsweep.tasks.image.splits import prepare
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,9 @@ def test_other_data_sets_have_classes_of_their_own(sweep_file):
         load_spec(sweep_file, {"dataset.classes": ["a", "b"]})
 
 
-def test_a_student_brings_its_classes_and_its_normalisation(made, tmp_path):
+@pytest.fixture
+def exported(made, tmp_path):
+    """Writes the folder of an exported student with other values in its config.json."""
     student = tmp_path / "student"
     student.mkdir()
     shutil.copy(made[1], student / "model.safetensors")
@@ -99,12 +102,55 @@ def test_a_student_brings_its_classes_and_its_normalisation(made, tmp_path):
         "head": {}, "class_names": label_free.NAMES, "model": "mnist_student", "width": 1.0, "options": {},
         "dataset": {"normalize": "dataset"}, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6],
     }  # fmt: skip
-    (student / "config.json").write_text(json.dumps(known))
+
+    def write(**values):
+        (student / "config.json").write_text(json.dumps(known | values))
+        return student
+
+    return write
+
+
+def test_a_grey_teacher_is_one_fault_and_told_as_such(made, tmp_path, exported):
+    student = exported(mean=[0.1], std=[0.4])
+    with refused(SPEC, SpecError) as caught:
+        load(made, tmp_path, {"dataset.classes": None, "teacher": {"student": str(student)}})
+    assert caught.value.faults == (
+        "teacher.student: takes images of 1 channel, and those of unlabelled_folder have 3 (all files are "
+        "converted to RGB); accepted: a student of such images",
+    )
+
+
+def test_a_student_that_is_not_there_and_a_folder_that_is_not_are_one_fault_each(made, tmp_path, exported):
+    lost = {"dataset.classes": None, "teacher": {"student": str(tmp_path / "nowhere")}}
+    with refused(SPEC, SpecError, match=f"^teacher.student: no student at {tmp_path}/nowhere; ") as caught:
+        load(made, tmp_path, lost)
+    assert len(caught.value.faults) == 1
+    with refused(SPEC, SpecError, match="dataset.root: .*: no such directory") as caught:
+        load(made, tmp_path, lost | {"dataset.root": "gone", "teacher": {"student": str(exported())}})
+    assert len(caught.value.faults) == 1
+
+
+def test_images_are_counted_once_without_those_that_are_left_out(made, tmp_path):
+    root = tmp_path / "photos"
+    shutil.copytree(made[0], root)
+    for path in sorted(root.rglob("*.png"))[:3]:
+        path.write_bytes(b"not an image")
+    changes = {"dataset.root": str(root), "dataset.skip_unreadable": True, "train.batch_size": 100}
+    spec = load(made, tmp_path, changes)
+    data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
+    assert sum(data.skipped.values()) == 3
+    assert images_line(spec) == f"trains on {data.count('train')} images, none of them labelled"
+    there = f"there are {data.count('train')} images to train on"
+    assert f"train.batch_size is 100, but {there}: one batch per epoch" in notes(spec)
+
+
+def test_a_student_brings_its_classes_and_its_normalisation(made, tmp_path, exported):
+    student = exported()
     overrides = {"dataset.classes": None, "teacher": {"student": str(student)}}
     spec = load(made, tmp_path, overrides)
     assert (spec.dataset.classes, spec.dataset.mean) == (label_free.NAMES, [0.1, 0.2, 0.3])
     assert spec.dataset.std == [0.4, 0.5, 0.6]
-    (student / "config.json").write_text(json.dumps(known | {"dataset": {"normalize": "imagenet"}}))
+    exported(dataset={"normalize": "imagenet"})
     spec = load(made, tmp_path, overrides)
     assert (spec.dataset.normalize, spec.dataset.mean) == ("imagenet", [])
     with refused(SPEC, SpecError, match="its classes are not those of unlabelled_folder: 'x' and 'ant' differ"):

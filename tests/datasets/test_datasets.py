@@ -575,7 +575,7 @@ def test_images_of_several_sizes_without_resize_are_reported_by_the_first_that_d
     paint(folder / "train" / "cat" / "a.png", size=(9, 6))
     paint(folder / "train" / "cat" / "b.png", size=(10, 6))
     assert fails(Source(folder)) == (
-        f"{folder / 'train' / 'cat' / 'a.png'}: 6 x 9 pixels, but the first image of train/ has 6 x 8; "
+        f"{folder / 'train' / 'cat' / 'a.png'}: 9 x 6 pixels, but the first image of train/ has 8 x 6; "
         "use images of one size, or set dataset.resize"
     )
 
@@ -623,7 +623,7 @@ def test_too_little_memory_is_reported(folder, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("kdsweep.datasets.image_folder.np.empty", full)
-    assert "train: decoding 4 images of 6 x 8 needs 0.0 GB, and this machine has" in fails(Source(folder))
+    assert "train: decoding 4 images of 8 x 6 needs 0.0 GB, and this machine has" in fails(Source(folder))
 
 
 def test_more_images_than_one_task_takes_are_read_in_order(tmp_path):

@@ -88,7 +88,10 @@ def test_many_unreadable_files_are_counted(folder):
     with refused(DATA, SpecError) as caught:
         load_spec(spec_file(folder))
     assert len(caught.value.faults) == 21
-    assert "8 more files cannot be read; repair them, or set dataset.skip_unreadable" in caught.value.faults[-1]
+    assert (
+        "8 more files are unreadable or of another size; repair or remove them, or set dataset.skip_unreadable"
+        in caught.value.faults[-1]
+    )
 
 
 def test_a_resumed_sweep_names_them_in_one_line(folder, tmp_path):
@@ -193,5 +196,6 @@ def test_an_empty_class_folder_is_found_by_validation(folder):
 
 def test_only_image_folders_can_skip_files(sweep_file):
     sweep_file.write_text(sweep_file.read_text().replace("subset: 1200", "subset: 1200, skip_unreadable: true"))
-    with refused(DATA, SpecError, match="dataset.skip_unreadable: found true with 'mnist_mini'; accepted: false"):
+    accepted = r"false, or a data set whose images are files of their own \(image_folder and unlabelled_folder\)$"
+    with refused(DATA, SpecError, match=f"skip_unreadable: found true with 'mnist_mini'; accepted: {accepted}"):
         load_spec(sweep_file)

@@ -360,7 +360,7 @@ def test_a_residual_network_computes_what_was_published(name, published, blocks,
 
 
 def test_a_small_image_is_refused_where_pooling_would_leave_nothing():
-    with refused(CODE, ModelError, match="at least 37x37, found 36x64"):
+    with refused(CODE, ModelError, match="at least 37x37, found 64x36"):
         models.build("convnet3", (3, 36, 64), 10)
 
 
@@ -700,7 +700,7 @@ build = partial(models.build, input_shape=(3, 16, 16), num_classes=5)
         ({"name": "lightnn", "width": 0}, r"width is 0; accepted: a number above 0"),
         ({"name": "lightnn", "width": "wide"}, r"width is 'wide'; accepted: a number above 0"),
         ({"name": "lightnn", "width": float("inf")}, r"width is inf; accepted: a number above 0"),
-        ({"name": "lightnn", "input_shape": (3, 2, 16)}, r"at least 4x4, found 2x16"),
+        ({"name": "lightnn", "input_shape": (3, 2, 16)}, r"at least 4x4, found 16x2"),
         ({"name": "resnet", "depht": 20}, r"no option 'depht'; did you mean 'depth'\? accepted: base_width, depth"),
         ({"name": "resnet", "depth": 21}, r"depth is 21; accepted: 8, 14, 20"),
         ({"name": "resnet", "depth": 20.0}, r"depth is 20\.0; accepted: 8, 14, 20"),

@@ -641,6 +641,19 @@ def test_code_that_a_student_names_is_not_imported(student, evil):
     assert evil.exists()
 
 
+def test_a_student_of_images_without_labels_asks_for_a_labelled_data_set(student, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    classes = list(load_student(student).class_names)
+    rewrite(student, dataset=read_config(student).dataset | {"name": "unlabelled_folder", "classes": classes})
+    told = (
+        r"images without labels \(unlabelled_folder\), and is evaluated on labelled ones; accepted: --dataset image_f"
+    )
+    with refused(STUDENT, DataError, match=told):
+        evaluate_student(student, "test")
+    with refused(STUDENT, DataError, match="gone: no such directory; accepted: a folder of images, or one with"):
+        evaluate_student(student, "test", root="gone")
+
+
 def test_code_that_a_students_data_set_names_is_not_imported(student, evil):
     rewrite(student, dataset=read_config(student).dataset | {"name": "evil_student:build"})
     with refused(STUDENT, InputError, match="its data set is user code, 'evil_student:build'"):
@@ -756,7 +769,7 @@ def test_a_student_has_its_class_names_and_its_preprocessing(student, tmp_path):
     for image in (picture, picture.convert("RGB"), tmp_path / "digit.png", str(tmp_path / "digit.png")):
         assert torch.equal(loaded.preprocess(image), expected)
     with refused(
-        STUDENT, DataError, match="^image: 28 x 30 pixels; accepted: 28 x 28, because the training images were"
+        STUDENT, DataError, match="^image: 30 x 28 pixels; accepted: 28 x 28, because the training images were"
     ):
         loaded.preprocess(Image.new("L", (30, 28)))
     with refused(STUDENT, DataError, match="pixel format is I; accepted: 8 bits per channel"):

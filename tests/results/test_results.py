@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import made_up
 import optuna
 import pandas as pd
 import pytest
@@ -20,7 +21,9 @@ import kdsweep
 from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.results.confirmed import verdict_of
+from kdsweep.results.doctor import examine
 from kdsweep.results.frames import load_results, write_frames
+from kdsweep.results.report.page import write_report
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
 from kdsweep.terminal import tables
@@ -518,3 +521,22 @@ def test_what_is_no_sweep_is_refused_in_one_line(tmp_path, told):
     with refused(SWEEP, SweepDirError, match="not a readable journal") as caught:
         _ = load_results(told.root).trials
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sections", [
+    {"objective": {"metric": "val_top5_accuracy", "mode": "max"}},
+    {"dataset": {"name": "unlabelled_folder"}, "objective": {"metric": "val_agreement", "mode": "max"},
+     "space": {"method": ["kd"], "width": {"choice": [0.25, 0.5]}}},
+])  # fmt: skip
+def test_a_sweep_without_an_epoch_has_empty_frames_a_report_and_no_damage(sections, tmp_path):
+    spec = made_up.spec_of(tmp_path, **sections)
+    made_up.begin(spec)
+    made_up.run_trials(spec, trials=0)
+    for _ in range(2):  # from the logs, then from the frames that the doctor writes
+        results = load_results(spec.sweep_dir.root)
+        assert results.trials.empty
+        assert results.epochs.empty
+        assert {spec.goal.column, "epochs"} <= set(results.trials.columns)
+        assert spec.goal.column in results.epochs.columns
+        assert "made-up" in write_report(results, tmp_path / "report.html").read_text()
+        assert not [found for found in examine(spec.sweep_dir) if found.state == "damaged"]

@@ -69,6 +69,15 @@ def test_a_file_for_a_folder_of_images_is_valid_and_says_what_it_found(images):
     assert "measured once on the test split" in Path("other.yaml").read_text()
 
 
+def test_a_folder_without_classes_is_told_of_the_data_set_for_it(images):
+    (images / "train").rename(images / "photos")
+    with pytest.raises(SpecError, match="^--images: .*train/ is missing; .* dataset.name: unlabelled_folder"):
+        draft("mine.yaml").write()
+    (images / "photos" / "cat").rename(images / "train")
+    with pytest.raises(SpecError, match="^--images: .*no class folders; .* dataset.name: unlabelled_folder"):
+        draft("mine.yaml").write()
+
+
 def test_a_file_for_a_teachers_weights_is_valid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     weights = tmp_path / "the teacher.safetensors"

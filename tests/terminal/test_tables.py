@@ -100,3 +100,15 @@ def test_prose_is_broken_between_words(monkeypatch, capsys):
 def test_markup_and_control_characters_have_no_effect(monkeypatch, capsys):
     frame = pd.DataFrame({"trial": ["0000-aaaaaa"], "method": ["[bold]\x1b[2J\u202e"]})
     assert "[bold]\\x1b[2J\\u202e" in shown(frame, 80, monkeypatch, capsys).out
+
+
+def test_without_labels_nothing_is_shown_of_plain_students(made_up, monkeypatch, capsys):
+    results = load_results(made_up.root)
+    assert tables.confirmed(results) is results.confirmed
+    data = results.spec.dataset.model_copy(update={"name": "unlabelled_folder"})
+    results.__dict__["spec"] = results.spec.replaced(dataset=data)
+    frame = tables.confirmed(results)
+    assert not [name for name in frame.columns if "plain" in name or "gain" in name or "verdict" in name]
+    assert not {"margin", "level", "more_seeds", "failed_seeds", "judged_seeds"} & set(frame.columns)
+    head = shown(frame, 3000, monkeypatch, capsys).out.splitlines()[0].split()
+    assert {"trial", "method", "width", "seeds", "test_accuracy", "test_accuracy_std"} <= set(head)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from kdsweep import datasets
 from kdsweep.config.changes import changed_spec
-from kdsweep.config.load import load_spec
+from kdsweep.config.load import load_spec, notes
 from kdsweep.config.recipes import teacher_recipe, trial_recipe
 from kdsweep.config.sizes import images_line
 from kdsweep.datasets import Source
@@ -261,11 +261,35 @@ def test_folders_that_cannot_be_used_are_refused_in_one_line(tmp_path):
         (tmp_path / "gone", "gone: no such directory; accepted: a folder of images without classes"),
         (empty, "empty: no images; accepted: at least one .jpg"),
         (save(np.zeros((1, 10, 12), np.uint8), tmp_path / "small"),
-         "000.png: 10 x 12 pixels, but the images of the data set have 28 x 28; .* set dataset.resize"),
+         "000.png: 12 x 10 pixels, but the images of the data set have 28 x 28; .* set dataset.resize"),
     ):  # fmt: skip
         with refused(DATA, SpecError, match=f"dataset.unlabelled.root: .*{told}") as caught:
             load_spec(sweep_file(tmp_path, root))
         assert len(caught.value.faults) == 1
+
+
+def test_many_files_of_another_size_are_counted_and_not_called_unreadable(tmp_path):
+    root = save(np.zeros((11, 20, 28), np.uint8), tmp_path / "small")
+    with refused(DATA, SpecError) as caught:
+        load_spec(sweep_file(tmp_path, root))
+    told = "6 more files are unreadable or of another size; repair or remove them, or set dataset.skip_unreadable"
+    assert len(caught.value.faults) == 6
+    assert "000.png: 28 x 20 pixels, but the images of the data set have 28 x 28" in caught.value.faults[0]
+    assert caught.value.faults[-1].endswith(f"dataset.unlabelled.root: {told}")
+
+
+def test_files_of_the_folder_are_skipped_beside_a_data_set_without_files(tmp_path):
+    root = save(FIRST["test"][:10], tmp_path / "further")
+    broken = sorted(root.rglob("*.png"))[3]
+    broken.write_bytes(b"not an image")
+    spec = load_spec(sweep_file(tmp_path, root, {"skip_unreadable": True}))
+    assert images_line(spec) == "trains on 144 labelled + 9 unlabelled images"
+    assert "unreadable images are skipped: 1 in unlabelled" in notes(spec)
+    data = prepare(spec.dataset, 0, spec.sweep_dir.store)
+    assert (data.unlabelled, dict(data.skipped)) == (9, {"unlabelled": 1})
+    spec.save(spec.sweep_dir.spec)
+    record_data(spec.sweep_dir, data, scores=True)
+    assert "skipped_images" in load_results(spec.sweep_dir.root).trials.columns
 
 
 def test_the_number_of_images_is_told(folder, tmp_path):

@@ -55,7 +55,7 @@ class Student(nn.Sequential):
         found = pixels(image, channels, self.resize, where)
         if found.shape[1:] != (height, width):
             raise DataError(
-                f"{where}: {found.shape[1]} x {found.shape[2]} pixels; accepted: {height} x {width}, because the "
+                f"{where}: {found.shape[2]} x {found.shape[1]} pixels; accepted: {width} x {height}, because the "
                 "training images were not resized"
             )
         return torch.from_numpy(found[None].astype(np.float32) / 255)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from kdsweep import models
-from kdsweep.datasets import Dataset, DatasetInfo
+from kdsweep.datasets import DATASETS, Dataset, DatasetInfo
+from kdsweep.datasets.images import further_files
 from kdsweep.datasets.section import DatasetSpec, TextSection
 from kdsweep.errors import InputError
 from kdsweep.lazy import nn, torch
@@ -35,11 +36,9 @@ class ImageTask(Task):
         for path, message in faults_of(spec.augment):
             yield ("augment", *path), message
         if spec.stream and dataset.list_files is None:
-            accepted = "false, or a data set whose images are files of their own (image_folder)"
-            yield "stream", f"found true with {spec.name!r}; accepted: {accepted}"
-        if spec.skip_unreadable and dataset.check is None:
-            accepted = "false, or a data set whose images are files of their own (image_folder)"
-            yield "skip_unreadable", f"found true with {spec.name!r}; accepted: {accepted}"
+            yield "stream", f"found true with {spec.name!r}; {_without_files()}"
+        if spec.skip_unreadable and dataset.check is None and spec.unlabelled is None:
+            yield "skip_unreadable", f"found true with {spec.name!r}; {_without_files()}"
         yield from _unlabelled_faults(spec, info)
         if spec.text != TextSection():
             yield "text", "accepted: leave it out, the samples are images"
@@ -92,6 +91,12 @@ class ImageTask(Task):
         )
 
 
+def _without_files() -> str:
+    """What is accepted for data sets whose images are no files."""
+    able = " and ".join(name for name in DATASETS if DATASETS[name].list_files)
+    return f"accepted: false, or a data set whose images are files of their own ({able})"
+
+
 def _unlabelled_faults(spec: DatasetSpec, info: DatasetInfo) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what is wrong with the folder of unlabelled images."""
     key = ("unlabelled", "root")
@@ -106,5 +111,4 @@ def _unlabelled_faults(spec: DatasetSpec, info: DatasetInfo) -> Iterator[tuple[t
         return
     yield from ((key, line) for line in lines[: splits.MOST_FILES])
     if len(lines) > splits.MOST_FILES:
-        left = len(lines) - splits.MOST_FILES
-        yield key, f"{left} more files cannot be read; repair or remove them"
+        yield key, further_files(len(lines) - splits.MOST_FILES)

@@ -89,6 +89,7 @@ class Dataset:
         task: Name of the data set's task, or the user's own `package.module:Class`. A task with samples other than
             images calls `read` itself and checks the result.
         labelled: Whether its images have labels; otherwise their labels are -1.
+        nameable: Whether a sweep file may name it; otherwise `kdsweep.sweep` makes it.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Dataset:
     from_store: bool = False
     task: str = "image"
     labelled: bool = True
+    nameable: bool = True
 
     def describe(self, source: Source) -> DatasetInfo:
         """Describe the data set, with the image size after resizing.

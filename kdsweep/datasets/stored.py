@@ -61,4 +61,5 @@ STORED = {
 for _task, _name in STORED.items():
     _summary = f"{_name.removeprefix('stored_')} of a Python data set, stored by kdsweep.sweep"
     _parts = (_inspect_texts, _read_texts) if _task == "text" else (_inspect, _read)
-    register(Dataset(_name, _summary, *_parts, content=_content_of_texts if _task == "text" else _content, task=_task))
+    _digests = _content_of_texts if _task == "text" else _content
+    register(Dataset(_name, _summary, *_parts, content=_digests, task=_task, nameable=False))

@@ -102,8 +102,10 @@ def _count(data: Any) -> int:
 
 def _read(split: str, data: Any, most: int = 0) -> tuple[list[str], list[str]]:
     if _listed(data):
-        if len(data[0]) != len(data[1]):
-            raise DataError(f"{split}: found {len(data[0])} texts but {len(data[1])} classes; accepted: one for each")
+        if isinstance(data[1], type) or not hasattr(data[1], "__len__"):
+            raise DataError(f"{split}: found {kind_of(data[1])} beside the texts; accepted: a list of their classes")
+        if len(data[0]) != (classes := length_of(data[1], split)):
+            raise DataError(f"{split}: found {len(data[0])} texts but {classes} classes; accepted: one for each")
         data = list(zip(*(list(part[:most] if most else part) for part in data), strict=True))
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         raise DataError(f"{split}: found {kind_of(data)} without len() or [index]; accepted: {ACCEPTED}")

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsweep.errors import printable
+from kdsweep.errors import InputError, printable
 from kdsweep.terminal.layout import flowed
 from kdsweep.terminal.progress import (
     Pace,
@@ -29,8 +29,10 @@ from kdsweep.terminal.progress import (
     duration,
     work_text,
 )
+from kdsweep.words import kind_of
 
 REDRAWS_PER_SECOND = 2
+RECEIVES = ("phase", "counted", "search", "__enter__", "__exit__")
 NAMES = 8  # width of the phases' names
 HEADING = "bold cyan"
 LONGEST_BAR, SHORTEST_BAR = 30, 8
@@ -193,9 +195,16 @@ def for_console(console: Console) -> Progress:
 
 
 def shown(progress: Progress | bool) -> Progress:
-    """Return what receives the progress of a sweep from Python: the default view, nothing, or the caller's own."""
+    """Return what receives the progress of a sweep from Python: the default view, nothing, or the caller's own.
+
+    Raises:
+        InputError: If it is something else.
+    """
     if isinstance(progress, bool):
         return for_console(Console(stderr=True, emoji=False)) if progress else Silent()
+    if isinstance(progress, type) or not all(hasattr(progress, name) for name in RECEIVES):
+        accepted = "True, False, or an object that receives it, as kdsweep.terminal.progress.Progress describes"
+        raise InputError(f"progress: found {kind_of(progress)}; accepted: {accepted}")
     return progress
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import NoneType
 from typing import Any
 
+from kdsweep.config.yaml import OVERRIDES
 from kdsweep.errors import SpecError, did_you_mean
 from kdsweep.methods import METHODS
 from kdsweep.methods.given import ACCEPTED as METHODS_ACCEPTED
@@ -30,7 +31,7 @@ TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "tokenizer": ((str, os.PathLike, NoneType), "the path of a tokenizer.json"),
     "augment": ((str, list, tuple), "a list of transforms, such as ['crop', 'flip']"),
     "storage": ((str, os.PathLike, Place), "a directory, or a URI such as s3://bucket/runs"),
-    "overrides": ((Mapping, NoneType), "a dict of values by dotted path, such as {'train.batch_size': 64}"),
+    "overrides": ((Mapping, NoneType), OVERRIDES),
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from kdsweep.config.spec import ResourcesSection
 from kdsweep.errors import InputError
 from kdsweep.tune import accelerators, autoscaler
 from kdsweep.tune.failures import version_mismatch
+from kdsweep.words import kind_of
 
 CONNECT_SECONDS = 10.0
 UNLIMITED = 2**31  # lanes; the sweep's work limits them
@@ -45,8 +46,10 @@ class Address:
             given: `auto`, HOST:PORT, or `local` for a new local cluster; None or empty uses the environment.
 
         Raises:
-            InputError: If it is the address of a dashboard.
+            InputError: If it is the address of a dashboard, or no text.
         """
+        if given is not None and not isinstance(given, str):
+            raise InputError(f"address: found {kind_of(given)}; accepted: auto, local, HOST:PORT or None")
         inherited = os.environ.get(VARIABLE)
         found = cls(given, f"--address {given}") if given else cls(inherited, f"{VARIABLE}={inherited}")
         if found.text and found.text.startswith(("http://", "https://")):

@@ -32,6 +32,7 @@ from kdsweep.storage import weights
 from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place, of_ray
 from kdsweep.training.section import OptimizationSpec, TrainSpec
+from kdsweep.words import count_of
 
 MOST_TRIALS = 1_000_000
 MOST_FILES = 20  # unreadable image files that are listed
@@ -151,7 +152,8 @@ def _file_faults(spec: SweepSpec, dataset: Dataset) -> Iterator[Related]:
     for line in lines[:MOST_FILES]:
         yield ("dataset",), ("dataset", "root"), line
     if len(lines) > MOST_FILES:
-        message = f"{len(lines) - MOST_FILES} more files cannot be read; repair them, or set dataset.skip_unreadable"
+        more = count_of(len(lines) - MOST_FILES, "more file")
+        message = f"{more} cannot be read; repair them, or set dataset.skip_unreadable"
         yield ("dataset",), ("dataset", "root"), message
 
 

@@ -6,6 +6,7 @@ from kdsweep import datasets
 from kdsweep.config.fitting import dataset_info, source_of
 from kdsweep.config.spec import SweepSpec
 from kdsweep.datasets import Source
+from kdsweep.words import count_of
 
 
 def training_files(spec: SweepSpec, source: Source) -> int | None:
@@ -25,9 +26,8 @@ def batch_note(spec: SweepSpec, images: int) -> str:
     """Return a note if `train.batch_size` exceeds the number of images that are trained on; otherwise empty."""
     if spec.train.batch_size <= images:
         return ""
-    return (
-        f"train.batch_size is {spec.train.batch_size}, but there are {images} images to train on: one batch per epoch"
-    )
+    there = f"{'is' if images == 1 else 'are'} {count_of(images, 'image')}"
+    return f"train.batch_size is {spec.train.batch_size}, but there {there} to train on: one batch per epoch"
 
 
 def images_line(spec: SweepSpec) -> str:

@@ -15,6 +15,7 @@ from kdsweep.datasets.images import resized
 from kdsweep.errors import DataError
 from kdsweep.registry import Registry
 from kdsweep.storage.streamed import Listing
+from kdsweep.words import count_of
 
 MAX_CLASSES = 1_000_000
 
@@ -197,7 +198,8 @@ def checked(split: tuple[Any, Any], where: str, least: int = 0) -> Split:
         found = f"{labels.dtype} of shape {shown(labels.shape)}"
         raise DataError(f"{where}: labels are {found}; accepted: integers of shape N")
     if len(images) != len(labels):
-        raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; accepted: one label per image")
+        found = f"{count_of(len(images), 'image')} but {count_of(len(labels), 'label')}"
+        raise DataError(f"{where}: {found}; accepted: one label per image")
     if images.size == 0:
         found = f"images are of shape {shown(images.shape)}"
         raise DataError(f"{where}: {found}; accepted: at least one image and one pixel")

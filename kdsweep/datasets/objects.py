@@ -20,7 +20,7 @@ from kdsweep.datasets.unlabelled import SAMPLES
 from kdsweep.errors import DataError
 from kdsweep.storage.arrays import ArrayWriter, has_array
 from kdsweep.storage.files import write_json
-from kdsweep.words import kind_of
+from kdsweep.words import count_of, kind_of
 
 BATCH = 256
 TWICE = 4  # samples that are read twice, to notice random transforms
@@ -304,7 +304,7 @@ def _sample(data: Any, split: str, index: int) -> tuple[NDArray[Any], int]:
     where = f"{split}[{index}]"
     item = item_of(data, where, index)
     if not isinstance(item, tuple | list) or len(item) != 2:
-        found = f"{len(item)} values" if isinstance(item, tuple | list) else kind_of(item)
+        found = count_of(len(item), "value") if isinstance(item, tuple | list) else kind_of(item)
         raise DataError(f"{where}: found {found}; accepted: {ACCEPTED}")
     return _array(item[0], where), _label(item[1], where)
 

@@ -13,7 +13,7 @@ from kdsweep.datasets.stored import DESCRIPTION, STORED, texts_file
 from kdsweep.errors import DataError
 from kdsweep.seeds import digest_of
 from kdsweep.storage.files import write_json
-from kdsweep.words import kind_of
+from kdsweep.words import count_of, kind_of
 
 FEW = 4  # texts that are looked at before all are read
 ACCEPTED = "pairs of a text and its class (a number from 0, or a word), or (texts, classes)"
@@ -105,7 +105,8 @@ def _read(split: str, data: Any, most: int = 0) -> tuple[list[str], list[str]]:
         if isinstance(data[1], type) or not hasattr(data[1], "__len__"):
             raise DataError(f"{split}: found {kind_of(data[1])} beside the texts; accepted: a list of their classes")
         if len(data[0]) != (classes := length_of(data[1], split)):
-            raise DataError(f"{split}: found {len(data[0])} texts but {classes} classes; accepted: one for each")
+            found = f"{count_of(len(data[0]), 'text')} but {count_of(classes, 'class', 'classes')}"
+            raise DataError(f"{split}: found {found}; accepted: one for each")
         data = list(zip(*(list(part[:most] if most else part) for part in data), strict=True))
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         raise DataError(f"{split}: found {kind_of(data)} without len() or [index]; accepted: {ACCEPTED}")

@@ -226,7 +226,8 @@ def _advice(folder: Place, error: OSError) -> str:
     if folder.is_remote:
         return ""
     if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
-        return f" ({error.filename}); choose another directory, or remove what is in the way"
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{where}; choose another directory, or remove what is in the way"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "; choose a writable directory with free space"
     return "; choose a writable directory" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else ""

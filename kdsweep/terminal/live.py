@@ -29,7 +29,7 @@ from kdsweep.terminal.progress import (
     duration,
     work_text,
 )
-from kdsweep.words import kind_of
+from kdsweep.words import count_of, kind_of
 
 REDRAWS_PER_SECOND = 2
 RECEIVES = ("phase", "counted", "search", "__enter__", "__exit__")
@@ -104,7 +104,7 @@ class LiveView:
         lines = [counts_text(status), best_text(status), *(best if status.best_config else [])]
         lines += filter(None, [work_text(status, self._pace)])
         indented = [Text(" " * NAMES + line, no_wrap=True, overflow="ellipsis") for line in lines]
-        return Group(self._bar("search", status.done, f"{status.ended}/{status.target} trials"), *indented)
+        return Group(self._bar("search", status.done, f"{status.ended}/{count_of(status.target, 'trial')}"), *indented)
 
     def _bar(self, name: str, done: float, text: str) -> RenderableType:
         """A line with a bar; the times go to a line of their own where the width is small."""

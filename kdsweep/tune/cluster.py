@@ -19,7 +19,7 @@ from kdsweep.config.spec import ResourcesSection
 from kdsweep.errors import InputError
 from kdsweep.tune import accelerators, autoscaler
 from kdsweep.tune.failures import version_mismatch
-from kdsweep.words import kind_of
+from kdsweep.words import count_of, kind_of
 
 CONNECT_SECONDS = 10.0
 UNLIMITED = 2**31  # lanes; the sweep's work limits them
@@ -180,7 +180,7 @@ def cluster_size() -> str:
     """Describe the cluster: `3 nodes, 12 CPUs, 2 GPUs`."""
     nodes = _nodes()
     cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-    return f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs".replace("1 nodes", "1 node")
+    return f"{count_of(len(nodes), 'node')}, {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
 
 
 def share(
@@ -229,14 +229,18 @@ def share(
 
 
 def _no_node(nodes: list[dict[str, float]], cpus: float, gpus: float, grows: bool) -> str:
-    found = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+    found = "; ".join(_size(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes)
     accepted = (
         "none that its autoscaler may start can, either; request less per trial"
         if grows
         else "request less per trial or, if version 1 of Ray's autoscaler starts nodes, set gpus_per_trial and "
         "max_concurrent to numbers"
     )
-    return f"resources: no node can fit a trial of {cpus:g} CPUs and {gpus:g} GPUs; the cluster has {found}; {accepted}"
+    return f"resources: no node can fit a trial of {_size(cpus, gpus)}; the cluster has {found}; {accepted}"
+
+
+def _size(cpus: float, gpus: float) -> str:
+    return f"{count_of(float(cpus), 'CPU')} and {count_of(float(gpus), 'GPU')}"
 
 
 def _start_first(resources: ResourcesSection, tell: Callable[[str], None]) -> None:

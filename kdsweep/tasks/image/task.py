@@ -17,6 +17,7 @@ from kdsweep.tasks.image import splits
 from kdsweep.tasks.image.batches import Images
 from kdsweep.tasks.image.splits import PreparedData
 from kdsweep.tasks.image.transforms.written import faults_of
+from kdsweep.words import count_of
 
 
 @register
@@ -107,4 +108,4 @@ def _unlabelled_faults(spec: DatasetSpec, info: DatasetInfo) -> Iterator[tuple[t
     yield from ((key, line) for line in lines[: splits.MOST_FILES])
     if len(lines) > splits.MOST_FILES:
         left = len(lines) - splits.MOST_FILES
-        yield key, f"{left} more files cannot be read; repair or remove them"
+        yield key, f"{count_of(left, 'more file')} cannot be read; repair or remove them"

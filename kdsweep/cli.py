@@ -273,7 +273,8 @@ def validate(
 
     typer.echo(
         f"{loaded.name}: {count_of(loaded.search.trials, 'trial')} of at most {count_of(loaded.budgets[-1], 'epoch')} "
-        f"over {', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
+        f"over {', '.join(loaded.search_space.methods())}; "
+        f"searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
     )
     if images := images_line(loaded):
         typer.echo(f"{loaded.name}: {images}")

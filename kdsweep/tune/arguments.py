@@ -10,7 +10,7 @@ from typing import Any
 
 from kdsweep.config.yaml import OVERRIDES
 from kdsweep.errors import SpecError, did_you_mean
-from kdsweep.methods import METHODS
+from kdsweep.methods import METHODS, Method
 from kdsweep.methods.given import ACCEPTED as METHODS_ACCEPTED
 from kdsweep.storage.places import Place
 from kdsweep.words import kind_of
@@ -74,7 +74,7 @@ def named_space(space: Mapping[Any, Any], own: Mapping[object, str]) -> dict[str
 
 
 def _name(key: Any, own: Mapping[object, str]) -> Any:
-    if isinstance(key, type) and getattr(key, "name", None) in METHODS and METHODS[key.name] is key:
+    if isinstance(key, type) and issubclass(key, Method) and key.name in METHODS and METHODS[key.name] is key:
         return key.name
     return own.get(key, key)
 

@@ -20,7 +20,7 @@ DATA = {
 }
 
 
-class Started(KdsweepError):
+class Started(KdsweepError):  # noqa: N818 - no error
     """A sweep that passed all checks would start now."""
 
 

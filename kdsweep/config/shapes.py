@@ -34,7 +34,7 @@ DECISIVE = ("name", "model", "student", "method", "optimizer", "schedule", "task
 
 # The forms of an objective by the length of its path: of the whole key, and of an item of a list.
 OBJECTIVES = {
-    1: "{metric: NAME}, its key alone as objective.metric: NAME, or a list of several: [val_accuracy, parameters]",
+    1: "{metric: NAME}, or the key objective.metric alone, or a list of several: [val_accuracy, parameters]",
     2: "the NAME of a metric, or {metric: NAME}",
 }
 

@@ -501,7 +501,7 @@ def test_validate_reports_every_fault_with_file_and_line(kdsweep, sweep_file):
         ("search.trials={", "--set search.trials: not readable as YAML"),
         (
             "objective=val_accuracy",
-            "--set objective: found 'val_accuracy'; accepted: {metric: NAME}, or the key objec as ",
+            "--set objective: found 'val_accuracy'; accepted: {metric: NAME}, or the key objective",
         ),
         ("objective=[3, val_loss]", "--set objective.0: found 3; accepted: the NAME of a metric, or {metric: NAME}"),
         ("=3", "--set : accepted: a dotted path such as search.trials"),

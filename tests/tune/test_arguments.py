@@ -112,7 +112,7 @@ def test_no_value_of_an_argument_raises_an_error_of_python(call, argument, monke
     ({"space": {METHODS["dkd"]: {"beta": -1}}}, "space.dkd.beta: found -1"),
     ({"overrides": "a"}, "overrides: found a str; accepted: a dict of values by dotted path"),
     ({"overrides": {3: 1}}, "overrides: found the key 3; accepted: a dotted path"),
-    ({"overrides": {"objective": "val_loss"}}, "objective: found 'val_loss'; accepted: {metric: NAME}, or the key objec"),
+    ({"overrides": {"objective": "val_loss"}}, "objective: found 'val_loss'; accepted: {metric: NAME}, or the key"),
     ({"methods": None}, "methods: found None; accepted: a list of names such as kd"),
     ({"train": (["a", "b"], None), "tokenizer": "t.json"}, "train: found None beside the texts; accepted: a list of"),
     ({"train": type("Endless", (list,), {"__len__": lambda self: 1 / 0})()}, "train: ZeroDivisionError"),

@@ -29,6 +29,7 @@ from kdsweep.terminal.arguments import (
 )
 from kdsweep.terminal.init import init
 from kdsweep.tune import commands as jobs
+from kdsweep.words import count_of
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -192,7 +193,10 @@ def results(
     tables.write(frame, file_format, out, keep=sort.removeprefix("-"))
     if out:
         errors.print(
-            printable(f"{out}: {len(frame)} rows as {file_format}"), highlight=False, markup=False, soft_wrap=True
+            printable(f"{out}: {count_of(len(frame), 'row')} as {file_format}"),
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
 
 
@@ -268,8 +272,9 @@ def validate(
     from kdsweep.teacher.extent import views_line
 
     typer.echo(
-        f"{loaded.name}: {loaded.search.trials} trials of at most {loaded.budgets[-1]} epochs over "
-        f"{', '.join(loaded.search_space.methods())}; searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
+        f"{loaded.name}: {count_of(loaded.search.trials, 'trial')} of at most {count_of(loaded.budgets[-1], 'epoch')} "
+        f"over {', '.join(loaded.search_space.methods())}; "
+        f"searches {', '.join(searched(loaded.search_space)) or 'nothing'}"
     )
     if images := images_line(loaded):
         typer.echo(f"{loaded.name}: {images}")

@@ -499,6 +499,11 @@ def test_validate_reports_every_fault_with_file_and_line(kdsweep, sweep_file):
         ("search.trials=many", "--set search.trials: found 'many'; accepted: a whole number"),
         ("search.trails=3", "--set search.trails: unknown key 'trails'; did you mean 'trials'?"),
         ("search.trials={", "--set search.trials: not readable as YAML"),
+        (
+            "objective=val_accuracy",
+            "--set objective: found 'val_accuracy'; accepted: {metric: NAME}, or the key objective",
+        ),
+        ("objective=[3, val_loss]", "--set objective.0: found 3; accepted: the NAME of a metric, or {metric: NAME}"),
         ("=3", "--set : accepted: a dotted path such as search.trials"),
     ],
 )
@@ -529,7 +534,10 @@ def test_what_a_sweep_file_can_name_is_listed(kdsweep):
         code, out, err = kdsweep(command)
         assert (code, err) == (0, "")
         first = {line.split()[0] for line in out.splitlines() if line.strip()}
-        assert set(registry) <= first
+        stored = {name for name in registry if command == "datasets" and not registry[name].nameable}
+        assert set(registry) - stored <= first
+        assert not stored & first
+        assert bool(stored) == (command == "datasets")
 
 
 def test_parts_are_listed_with_what_they_do_and_their_defaults(kdsweep):

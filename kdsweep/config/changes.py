@@ -77,23 +77,40 @@ def changed_spec(sweep: SweepDir, overrides: Mapping[str, Any]) -> SweepSpec:
     return spec
 
 
-def changeable(before: SweepSpec, after: SweepSpec) -> dict[str, Any]:
+def changeable(before: SweepSpec, after: SweepSpec, names: Mapping[str, str]) -> dict[str, Any]:
     """Return the new values of the settings that may change and differ, by dotted path.
+
+    Args:
+        before: The spec of a sweep from Python objects.
+        after: That of the same call, or of another one.
+        names: What to call keys in the error, see `SpecError.renamed`.
 
     Raises:
         SweepDirError: If the specs differ in another setting.
     """
     there, here = before.comparable(), after.comparable()
     changed = {key: _at(here, key) for key in CHANGEABLE if _at(there, key) != _at(here, key)}
-    others = [
-        one
-        for one in differences(there, here)
-        if not one.startswith(tuple(f"{key}{end}" for key in CHANGEABLE for end in ":."))
-    ]
-    if others:
-        shown = "; ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-        raise SweepDirError(f"{after.sweep_dir.root} contains a different sweep ({shown}); choose another name")
+    replaced = _replaced_objects(before, after)
+    said = (f"{role}{end}" for role in replaced for end in (":", ".model:", ".checkpoint:", "s."))
+    known = (*said, *(f"{key}{end}" for key in CHANGEABLE for end in ":."))
+    others = [one for one in differences(there, here) if not one.startswith(known)]
+    if replaced or others:
+        found = [*replaced.values(), *SpecError(others).renamed(names).faults]
+        shown = "; ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        advice = "choose another name, or repeat the call of that sweep to continue it"
+        raise SweepDirError(f"{after.sweep_dir.root} contains a different sweep ({shown}); {advice}")
     return changed
+
+
+def _replaced_objects(before: SweepSpec, after: SweepSpec) -> dict[str, str]:
+    """Return what is said of a teacher or student that is another object than the sweep's, by argument."""
+    there, here = before.given_objects, after.given_objects
+    differing = [role.partition(".")[0].rstrip("s") for role in {**there, **here} if there.get(role) != here.get(role)]
+    said = {
+        "teacher": "teacher: another one than the sweep's, with other weights, layers or code",
+        "student": "student: another one than the sweep's, with other layers or code",
+    }
+    return {role: text for role, text in said.items() if role in differing}
 
 
 def _at(values: Mapping[str, Any], dotted: str) -> Any:

@@ -23,7 +23,7 @@ from kdsweep.config.shapes import Repair, repaired, schema_faults
 from kdsweep.config.shipped import sweep_file
 from kdsweep.config.sizes import batch_note, training_images
 from kdsweep.config.spec import SweepSpec, TeacherSpec
-from kdsweep.config.yaml import Document, Keys
+from kdsweep.config.yaml import Document, Keys, need_overrides
 from kdsweep.errors import InputError, ModelError, SpecError
 from kdsweep.models import transformers
 from kdsweep.params import named
@@ -74,6 +74,7 @@ def notes(spec: SweepSpec) -> list[str]:
 
 
 def _document(given: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None) -> Document:
+    need_overrides(overrides)
     source = given if isinstance(given, Mapping) else sweep_file(given)
     document = Document(source)
     for dotted, value in (overrides or {}).items():

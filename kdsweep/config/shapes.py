@@ -32,6 +32,12 @@ OF_OPTIONAL: dict[Keys, Any] = {("dataset", "unlabelled", "root"): "more_images"
 # Keys that decide what the other keys of their section mean.
 DECISIVE = ("name", "model", "student", "method", "optimizer", "schedule", "task_loss", "sampler")
 
+# The forms of an objective by the length of its path: of the whole key, and of an item of a list.
+OBJECTIVES = {
+    1: "{metric: NAME}, or the key objective.metric alone, or a list of several: [val_accuracy, parameters]",
+    2: "the NAME of a metric, or {metric: NAME}",
+}
+
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -145,6 +151,8 @@ def _fault(keys: Keys, details: list[ErrorDetails]) -> tuple[Keys, str]:
         return keys, f"unknown key {keys[-1]!r}; {did_you_mean(keys[-1], _fields_at(keys[:-1]))}"
     if len(details) == 1 and "expected" in details[0].get("ctx", {}):
         return keys, f"found {_as_yaml(found)}; {did_you_mean(found, _names(details[0]))}"
+    if keys[0] == "objective" and kind.startswith(("model_", "dict_")):
+        return keys, f"found {_as_yaml(found)}; accepted: {OBJECTIVES[len(keys)]}"
     accepted = dict.fromkeys(_accepted(detail) for detail in details)
     return keys, f"found {_as_yaml(found)}; accepted: {' or '.join(accepted)}"
 

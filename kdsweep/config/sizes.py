@@ -6,6 +6,7 @@ from kdsweep import datasets, tasks
 from kdsweep.config.spec import SweepSpec
 from kdsweep.datasets import DatasetInfo
 from kdsweep.tasks.split import trained_on
+from kdsweep.words import count_of
 
 
 def subset_fault(spec: SweepSpec, images: int) -> str:
@@ -38,7 +39,8 @@ def batch_note(spec: SweepSpec, images: int) -> str:
     """Return a note if `train.batch_size` exceeds the number of images that are trained on; otherwise empty."""
     if spec.train.batch_size <= images:
         return ""
-    there = f"there are {images} {tasks.of(spec.dataset).noun} to train on"
+    samples = count_of(images, tasks.of(spec.dataset).noun.removesuffix("s"))
+    there = f"there {'is' if images == 1 else 'are'} {samples} to train on"
     return f"train.batch_size is {spec.train.batch_size}, but {there}: one batch per epoch"
 
 

@@ -15,9 +15,11 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from kdsweep.errors import InputError, SpecError
+from kdsweep.words import kind_of
 
 Keys = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
+OVERRIDES = "a dict of values by dotted path, such as {'search.trials': 8}"
 TOO_LARGE = "found a whole number above 1e308; accepted: numbers that fit a float"
 
 
@@ -42,8 +44,10 @@ class Document:
         """Set the value at a dotted path, creating missing mappings on the way; None removes a key that is there.
 
         Raises:
-            SpecError: If the path goes through a value that is not a mapping.
+            SpecError: If it is no such path, or goes through a value that is not a mapping.
         """
+        if not isinstance(dotted, str):
+            raise SpecError([f"overrides: found the key {dotted!r}; accepted: a dotted path such as search.trials"])
         keys, shown = dotted.split("."), self._option(dotted)
         if not all(keys):
             raise SpecError([f"{shown}: accepted: a dotted path such as search.trials"])
@@ -161,6 +165,16 @@ class Document:
         if fault := _scalar_fault(value, "plain YAML values"):
             raise SpecError([self.fault(keys, fault)])
         return _scalar(value)
+
+
+def need_overrides(given: object) -> None:
+    """Check that overrides from Python are a mapping, or None.
+
+    Raises:
+        SpecError: If they are something else.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise SpecError([f"overrides: found {kind_of(given)}; accepted: {OVERRIDES}"])
 
 
 def parse_value(text: str, option: str) -> Any:

@@ -12,10 +12,10 @@ from dataclasses import replace
 from kdsweep.datasets.base import DATASETS, Dataset, DatasetInfo, Source, Split, register
 from kdsweep.datasets.text_function import from_text_function, gives_texts, texts
 from kdsweep.datasets.user_function import from_function
-from kdsweep.errors import UnknownNameError
+from kdsweep.errors import UnknownNameError, did_you_mean
 from kdsweep.registry import is_user_object, load_user_object
 
-__all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "Split", "get", "register", "texts"]
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "Source", "Split", "get", "nameable", "register", "texts"]
 
 
 def get(name: str) -> Dataset:
@@ -32,7 +32,12 @@ def get(name: str) -> Dataset:
         if isinstance(found, Dataset):
             return replace(found, name=name)
         return from_text_function(name) if gives_texts(found) else from_function(name)
-    try:
-        return DATASETS[name]
-    except UnknownNameError as error:
-        raise UnknownNameError(f"{error}, or your own package.module:function") from None
+    if name not in DATASETS:
+        valid = f"{did_you_mean(name, nameable())}, or your own package.module:function"
+        raise UnknownNameError(f"unknown {DATASETS.kind} {name!r}; {valid}")
+    return DATASETS[name]
+
+
+def nameable() -> list[str]:
+    """The names of the registered data sets that a sweep file may have."""
+    return [name for name in DATASETS if DATASETS[name].nameable]

@@ -15,6 +15,7 @@ from kdsweep.datasets.images import resized
 from kdsweep.errors import DataError
 from kdsweep.registry import Registry
 from kdsweep.storage.streamed import Listing
+from kdsweep.words import count_of
 
 MAX_CLASSES = 1_000_000
 
@@ -91,6 +92,7 @@ class Dataset:
         labelled: Whether its images have labels; otherwise their labels are -1.
         count: `count(source)` returns the number of training samples, or 0 if it is not known before they are read;
             not needed with `list_files`.
+        nameable: Whether a sweep file may name it; otherwise `kdsweep.sweep` makes it.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Dataset:
     task: str = "image"
     labelled: bool = True
     count: Callable[[Source], int] | None = None
+    nameable: bool = True
 
     def describe(self, source: Source) -> DatasetInfo:
         """Describe the data set, with the image size after resizing.
@@ -208,7 +211,8 @@ def checked(split: tuple[Any, Any], where: str, least: int = 0) -> Split:
         found = f"{labels.dtype} of shape {shown(labels.shape)}"
         raise DataError(f"{where}: labels are {found}; accepted: integers of shape N")
     if len(images) != len(labels):
-        raise DataError(f"{where}: {len(images)} images but {len(labels)} labels; accepted: one label per image")
+        found = f"{count_of(len(images), 'image')} but {count_of(len(labels), 'label')}"
+        raise DataError(f"{where}: {found}; accepted: one label per image")
     if images.size == 0:
         found = f"images are of shape {shown(images.shape)}"
         raise DataError(f"{where}: {found}; accepted: at least one image and one pixel")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from kdsweep.datasets.unlabelled import SAMPLES
 from kdsweep.errors import DataError
 from kdsweep.storage.arrays import ArrayWriter, has_array
 from kdsweep.storage.files import write_json
+from kdsweep.words import count_of, kind_of
 
 BATCH = 256
 TWICE = 4  # samples that are read twice, to notice random transforms
 LARGEST_STEP = 1e-6  # between a pixel divided by 255 and what a transform made of it
+IMAGES = "PIL images, uint8 images, or floats from 0 to 1 as from ToTensor, not normalised"
 ACCEPTED = "pairs of a sample (a tensor, an array or a PIL image) and a class number"
 
 
@@ -139,7 +142,7 @@ def store_unlabelled(
             partial.replace(root)
         return root
     except _NotPixelsError:
-        raise DataError("unlabelled: found samples that are no images of 8 bits; accepted: such images") from None
+        raise DataError(f"unlabelled: found samples that are not 8-bit images; accepted: {IMAGES}") from None
     finally:
         writer.discard()
         shutil.rmtree(partial, ignore_errors=True)
@@ -151,7 +154,7 @@ class _Images:
     def __init__(self, data: Any, most: int):
         self._data, self._most = data, most
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-            found = f"a {type(data).__name__} without len() or [index]"
+            found = f"{kind_of(data)} without len() or [index]"
             raise DataError(f"unlabelled: found {found}; accepted: a map-style data set of images")
 
     def __len__(self) -> int:
@@ -169,15 +172,15 @@ def _check(split: str, data: Any) -> None:
         DataError: In one line.
     """
     if hasattr(data, "dataset") and hasattr(data, "batch_size"):
-        raise DataError(f"{split}: found a {type(data).__name__}; accepted: its data set, {split}.dataset")
+        raise DataError(f"{split}: found {kind_of(data)}; accepted: its data set, {split}.dataset")
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        found = f"a {type(data).__name__} without len() or [index]"
+        found = f"{kind_of(data)} without len() or [index]"
         raise DataError(f"{split}: found {found}; accepted: a map-style data set of {ACCEPTED}")
-    if not len(data):
+    if not length_of(data, split):
         raise DataError(f"{split}: found no samples; accepted: at least one")
     for index in range(min(TWICE, len(data))):
         first, second = (_sample(data, split, index)[0] for _ in range(2))
-        if not np.array_equal(first, second, equal_nan=True):
+        if not np.array_equal(first, second):
             raise DataError(
                 f"{split}[{index}]: differs each time it is read, because its transform is random; accepted: samples "
                 "without random transforms, which kdsweep reads once (augment=[...] varies them in each epoch)"
@@ -262,14 +265,31 @@ def _pixels(sample: NDArray[Any]) -> NDArray[np.uint8]:
     return image
 
 
+def length_of(data: Any, where: str) -> int:
+    """Return the number of items of the user's data set.
+
+    Raises:
+        DataError: If the data set raises anything.
+    """
+    with _told(where):
+        return len(data)
+
+
 def item_of(data: Any, where: str, index: int) -> Any:
     """Return an item of the user's data set.
 
     Raises:
         DataError: If the data set raises anything.
     """
-    try:
+    with _told(where):
         return data[index]
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Turn whatever the user's data set raises into one line."""
+    try:
+        yield
     except (Exception, SystemExit) as error:  # user code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(f"{where}: {reason}") from error
@@ -284,7 +304,7 @@ def _sample(data: Any, split: str, index: int) -> tuple[NDArray[Any], int]:
     where = f"{split}[{index}]"
     item = item_of(data, where, index)
     if not isinstance(item, tuple | list) or len(item) != 2:
-        found = f"{len(item)} values" if isinstance(item, tuple | list) else f"a {type(item).__name__}"
+        found = count_of(len(item), "value") if isinstance(item, tuple | list) else kind_of(item)
         raise DataError(f"{where}: found {found}; accepted: {ACCEPTED}")
     return _array(item[0], where), _label(item[1], where)
 
@@ -298,8 +318,10 @@ def _array(sample: Any, where: str) -> NDArray[Any]:
         image = np.asarray(sample.convert("L" if grey else "RGB"))
         return image[None] if grey else image.transpose(2, 0, 1)
     if isinstance(sample, np.ndarray) and sample.dtype.kind in "fiu":
+        if _is_floating(sample) and (odd := _not_finite(sample)):
+            raise DataError(f"{where}: found {odd} in the sample; accepted: numbers that are finite as float32")
         return sample
-    found = str(sample.dtype) if isinstance(sample, np.ndarray) else f"a {type(sample).__name__}"
+    found = str(sample.dtype) if isinstance(sample, np.ndarray) else kind_of(sample)
     raise DataError(f"{where}: the sample is {found}; accepted: {ACCEPTED}")
 
 
@@ -318,6 +340,13 @@ def _class_names(data: Any, count: int) -> list[str]:
     listed = list(names) if isinstance(names, list | tuple) else []
     known = all(isinstance(name, str) for name in listed) and len(set(listed)) == len(listed) >= count
     return listed if known and listed else [str(number) for number in range(count)]
+
+
+def _not_finite(sample: NDArray[Any]) -> str:
+    """Return the first number that a float32 cannot hold, in words; empty if there is none."""
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(sample.astype(np.float32, copy=False))
+    return "" if finite.all() else f"{sample[~finite][0]:g}"
 
 
 def _is_floating(sample: NDArray[Any]) -> bool:

@@ -70,10 +70,9 @@ STORED = {
 }  # fmt: skip
 for _task, _name in STORED.items():
     _summary = f"{_name.removeprefix('stored_')} of a Python data set, stored by kdsweep.sweep"
-    register(
-        Dataset(
-            _name, _summary, _inspect_texts, _read_texts, content=_content_of_texts, count=_count_of_texts, task=_task
-        )
+    _inspected, _reads, _digests, _counts = (
+        (_inspect_texts, _read_texts, _content_of_texts, _count_of_texts)
         if _task == "text"
-        else Dataset(_name, _summary, _inspect, _read, content=_content, count=_count, task=_task)
+        else (_inspect, _read, _content, _count)
     )
+    register(Dataset(_name, _summary, _inspected, _reads, content=_digests, count=_counts, task=_task, nameable=False))

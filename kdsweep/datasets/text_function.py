@@ -21,6 +21,7 @@ from kdsweep.datasets.labels import class_names_in, split_of, text_digests
 from kdsweep.datasets.user_function import SPLITS, class_names_of, explained, other_splits
 from kdsweep.errors import DataError
 from kdsweep.registry import load_user_object
+from kdsweep.words import count_of, kind_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 ACCEPTED = "accepted: (texts, labels) or (texts, labels, class_names)"
@@ -78,18 +79,19 @@ def from_text_function(name: str) -> Dataset:
 
 def _answer(returned: Any, where: str) -> _Answer:
     if not isinstance(returned, tuple | list) or len(returned) not in (2, 3):
-        found = f"{len(returned)} values" if isinstance(returned, tuple | list) else f"a {type(returned).__name__}"
+        found = count_of(len(returned), "value") if isinstance(returned, tuple | list) else kind_of(returned)
         raise DataError(f"{where}: returned {found}; {ACCEPTED}")
     try:
         listed, labels = (list(part) for part in returned[:2])
     except TypeError as error:
         raise DataError(f"{where}: {error}; {ACCEPTED}") from error
     if len(listed) != len(labels):
-        raise DataError(f"{where}: {len(listed)} texts but {len(labels)} labels; accepted: one label per text")
+        found = f"{count_of(len(listed), 'text')} but {count_of(len(labels), 'label')}"
+        raise DataError(f"{where}: {found}; accepted: one label per text")
     names = class_names_of(returned[2], where) if len(returned) == 3 else ()
     for place, text in enumerate(listed):
         if not isinstance(text, str):
-            raise DataError(f"{where}: text {place} is a {type(text).__name__}; accepted: strings")
+            raise DataError(f"{where}: text {place} is {kind_of(text)}; accepted: strings")
     return _Answer(listed, [_label(label, names, where) for label in labels], names)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.datasets.labels import class_names_in
-from kdsweep.datasets.objects import StoredObjects, item_of
+from kdsweep.datasets.objects import StoredObjects, item_of, length_of
 from kdsweep.datasets.stored import DESCRIPTION, STORED, texts_file
 from kdsweep.errors import DataError
 from kdsweep.seeds import digest_of
 from kdsweep.storage.files import write_json
+from kdsweep.words import count_of, kind_of
 
 FEW = 4  # texts that are looked at before all are read
 ACCEPTED = "pairs of a text and its class (a number from 0, or a word), or (texts, classes)"
@@ -101,12 +102,15 @@ def _count(data: Any) -> int:
 
 def _read(split: str, data: Any, most: int = 0) -> tuple[list[str], list[str]]:
     if _listed(data):
-        if len(data[0]) != len(data[1]):
-            raise DataError(f"{split}: found {len(data[0])} texts but {len(data[1])} classes; accepted: one for each")
+        if isinstance(data[1], type) or not hasattr(data[1], "__len__"):
+            raise DataError(f"{split}: found {kind_of(data[1])} beside the texts; accepted: a list of their classes")
+        if len(data[0]) != (classes := length_of(data[1], split)):
+            found = f"{count_of(len(data[0]), 'text')} but {count_of(classes, 'class', 'classes')}"
+            raise DataError(f"{split}: found {found}; accepted: one for each")
         data = list(zip(*(list(part[:most] if most else part) for part in data), strict=True))
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
-        raise DataError(f"{split}: found a {type(data).__name__} without len() or [index]; accepted: {ACCEPTED}")
-    if not len(data):
+        raise DataError(f"{split}: found {kind_of(data)} without len() or [index]; accepted: {ACCEPTED}")
+    if not length_of(data, split):
         raise DataError(f"{split}: found no texts; accepted: at least one")
     texts, labels = [], []
     for index in range(min(len(data), most or len(data))):
@@ -120,8 +124,8 @@ def _pair(split: str, data: Any, index: int) -> tuple[str, str]:
     where = f"{split}[{index}]"
     item = item_of(data, where, index)
     if not isinstance(item, tuple | list) or len(item) != 2 or not isinstance(item[0], str):
-        raise DataError(f"{where}: found {type(item).__name__}; accepted: {ACCEPTED}")
-    label = item[1].item() if hasattr(item[1], "item") else item[1]
+        raise DataError(f"{where}: found {kind_of(item)}; accepted: {ACCEPTED}")
+    label = item[1].item() if getattr(item[1], "ndim", 1) == 0 and hasattr(item[1], "item") else item[1]
     if isinstance(label, bool) or not isinstance(label, int | str) or (isinstance(label, int) and label < 0):
         raise DataError(f"{where}: the class is {item[1]!r}; accepted: a number from 0, or a word")
     return item[0], str(label)

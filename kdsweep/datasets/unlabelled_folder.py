@@ -19,6 +19,7 @@ from kdsweep.datasets.image_folder import SPLITS, decoded, faults_of, read_file,
 from kdsweep.datasets.trees import LocalTree
 from kdsweep.errors import DataError
 from kdsweep.seeds import derived_seed, digest_of
+from kdsweep.words import count_of
 
 HELD_OUT = 10  # one image in ten is a test image
 LAYOUT = "a folder of images, or one with train/ and optionally val/ and test/"
@@ -58,7 +59,7 @@ def _every(source: Source, split: str) -> list[str]:
     order = np.random.default_rng(derived_seed(0, "test")).permutation(len(paths))
     tested = set(order[: len(paths) // HELD_OUT].tolist())
     if not tested:
-        raise DataError(f"{source.root}: {len(paths)} images; accepted: at least {HELD_OUT}")
+        raise DataError(f"{source.root}: {count_of(len(paths), 'image')}; accepted: at least {HELD_OUT}")
     return [path for place, path in enumerate(paths) if (place in tested) == (split == "test")]
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from kdsweep.datasets.base import Dataset, DatasetInfo, Source, Split, checked, sample_digests
 from kdsweep.errors import DataError, UnknownNameError
 from kdsweep.registry import load_user_object
+from kdsweep.words import count_of, kind_of
 
 SPLITS = ("train", "val", "test")
 MOST_CHANNELS = 4  # a longer last axis is not interpreted as channels
@@ -52,7 +53,7 @@ def from_function(name: str) -> Dataset:
     """
     function = load_user_object(name, "dataset")
     if not callable(function):
-        raise UnknownNameError(f"dataset {name!r} is a {type(function).__name__}; accepted: a function or a Dataset")
+        raise UnknownNameError(f"dataset {name!r} is {kind_of(function)}; accepted: a function or a Dataset")
 
     @lru_cache(maxsize=len(SPLITS))
     def ask(source: Source, split: str) -> _Answer:
@@ -127,9 +128,9 @@ def explained(where: str) -> Iterator[None]:
 def _answer(returned: Any, where: str) -> _Answer:
     accepted = "accepted: (images, labels) or (images, labels, class_names)"
     if not isinstance(returned, (tuple, list)):
-        raise DataError(f"{where}: returned a {type(returned).__name__}; {accepted}")
+        raise DataError(f"{where}: returned {kind_of(returned)}; {accepted}")
     if len(returned) not in (2, 3):
-        raise DataError(f"{where}: returned {len(returned)} values; {accepted}")
+        raise DataError(f"{where}: returned {count_of(len(returned), 'value')}; {accepted}")
     images, labels = (_array(value, where) for value in returned[:2])
     if images.dtype.kind in "OU":
         raise DataError(f"{where}: images are {images.dtype}; texts need the decorator kdsweep.datasets.texts")
@@ -143,7 +144,7 @@ def _array(value: Any, where: str) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise DataError(f"{where}: cannot convert a {type(value).__name__} to an array: {error}") from error
+        raise DataError(f"{where}: cannot convert {kind_of(value)} to an array: {error}") from error
 
 
 def _channels_first(images: NDArray[Any]) -> NDArray[Any]:

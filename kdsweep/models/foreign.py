@@ -9,6 +9,7 @@ from kdsweep.errors import KdsweepError, ModelError
 from kdsweep.lazy import nn, torch
 from kdsweep.models.base import Input, InputSpec
 from kdsweep.models.blueprint import EXAMPLES
+from kdsweep.words import kind_of
 
 
 @contextmanager
@@ -64,10 +65,10 @@ def check_logits(name: str, model: object, input_shape: Input, num_classes: int)
         ModelError: If it is not a module, does not accept such samples or does not return logits.
     """
     if not isinstance(model, nn.Module):
-        raise ModelError(f"model {name!r} is {type(model).__name__}; accepted: a torch.nn.Module")
+        raise ModelError(f"model {name!r} is {kind_of(model)}; accepted: a torch.nn.Module")
     logits = run_example(name, model, input_shape)
     if not isinstance(logits, torch.Tensor):
-        raise ModelError(f"model {name!r} returns {type(logits).__name__}; accepted: logits [B, {num_classes}]")
+        raise ModelError(f"model {name!r} returns {kind_of(logits)}; accepted: logits [B, {num_classes}]")
     if logits.shape != (EXAMPLES, num_classes):
         found = list(logits.shape)
         raise ModelError(f"model {name!r} returns {found} for 2 images; accepted: logits [2, {num_classes}]")

@@ -17,6 +17,7 @@ from kdsweep.models.base import Input, InputSpec
 from kdsweep.models.foreign import explained
 from kdsweep.registry import give
 from kdsweep.seeds import digest_of
+from kdsweep.words import kind_of
 
 ARGUMENTS = ("input_shape", "num_classes", "width", "vocabulary", "padding")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -78,7 +79,7 @@ def give_teacher(module: nn.Module, label: str) -> str:
     digest = hashlib.sha256(_structure(module).encode())
     for name, tensor in module.state_dict().items():
         if not isinstance(tensor, torch.Tensor):
-            raise ModelError(f"teacher: {name} in its state dict is a {type(tensor).__name__}; accepted: tensors")
+            raise ModelError(f"teacher: {name} in its state dict is {kind_of(tensor)}; accepted: tensors")
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return give(f"{label}_{digest.hexdigest()[:8]}", GivenModule(module))
@@ -100,7 +101,7 @@ def give_student(factory: GivenFactory, given: Input, num_classes: int, widths: 
             with explained(f"student: cannot be built with width {width:g}"):
                 built, again = (factory(spec.shape, num_classes, width, **spec.facts) for _ in range(2))
             if not isinstance(built, nn.Module):
-                raise ModelError(f"student: returned a {type(built).__name__}; accepted: a torch.nn.Module")
+                raise ModelError(f"student: returned {kind_of(built)}; accepted: a torch.nn.Module")
             if built is again:
                 raise ModelError("student: returned the same module twice; accepted: a function that builds a new one")
             described.append(_structure(built))

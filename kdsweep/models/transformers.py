@@ -14,6 +14,7 @@ from typing import Any
 from kdsweep.errors import ModelError, UnknownNameError, did_you_mean, installing
 from kdsweep.lazy import nn
 from kdsweep.models.foreign import explained
+from kdsweep.words import kind_of
 
 FAMILY = "transformers/"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -143,5 +144,5 @@ def _config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: unreadable: {error}") from error
     if not isinstance(found, dict):
-        raise ModelError(f"{path}: found a {type(found).__name__}; accepted: the settings of a model of transformers")
+        raise ModelError(f"{path}: found {kind_of(found)}; accepted: the settings of a model of transformers")
     return found

@@ -176,7 +176,7 @@ def _json(path: Path) -> str:
 
 
 def _lines(path: Path) -> str:
-    return f"{len(list(read_lines(path)))} lines"
+    return _count(len(list(read_lines(path))), "line")
 
 
 def _parquet(path: Path) -> str:
@@ -186,7 +186,7 @@ def _parquet(path: Path) -> str:
 
 
 def _predictions(sweep: SweepDir) -> str:
-    return f"{len(checked(Results(sweep)))} rows"
+    return _count(len(checked(Results(sweep))), "row")
 
 
 def _weights(path: Path) -> str:

@@ -16,6 +16,7 @@ from kdsweep.search.memory import BEST
 from kdsweep.search.space import SearchSpace
 from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.paths import SweepDir
+from kdsweep.words import count_of
 
 LATEST = 250  # trials of each sweep that the sampler learns from, besides the best
 # Settings that do not change what a training run computes.
@@ -43,10 +44,10 @@ class Taken:
 
     def text(self) -> str:
         """Return it in one line, such as `12 points and 140 trials from runs/a`."""
-        points = f"{len(self.points)} points"
+        points = count_of(len(self.points), "point")
         if self.differences:
             return f"{points}, but no trials because of a different {' and '.join(self.differences)}, from {self.path}"
-        return f"{points} and {len(self.trials)} trials from {self.path}"
+        return f"{points} and {count_of(len(self.trials), 'trial')} from {self.path}"
 
 
 def taken(spec: SweepSpec, space: SearchSpace) -> list[Taken]:

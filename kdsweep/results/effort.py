@@ -8,6 +8,7 @@ import pandas as pd
 
 from kdsweep.results.sizes import columns_of, size_key, size_text
 from kdsweep.search.baseline import PLAIN
+from kdsweep.words import count_of
 
 
 def efforts(spent: pd.DataFrame, confirmed: pd.DataFrame) -> list[str]:
@@ -24,7 +25,8 @@ def efforts(spent: pd.DataFrame, confirmed: pd.DataFrame) -> list[str]:
 
     def told(name: str, size: tuple[Any, ...], method: str) -> str:
         row = rows.get((*size, method), nothing)
-        return f"{name} {row['trials']} trials, {row['complete']} of them to the end, {row['epochs']} epochs"
+        trials, epochs = count_of(row["trials"], "trial"), count_of(row["epochs"], "epoch")
+        return f"{name} {trials}, {row['complete']} of them to the end, {epochs}"
 
     return [
         f"Search at {size_text(row)}: {told(method, size, method)}; {told('plain', size, PLAIN)}."

@@ -5,6 +5,7 @@ kdsweep itself loads no code from a student; `model.py` is for those who do not 
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -216,10 +217,20 @@ def _export(
     try:
         removed = folder.write_files(files, stale=(*FURTHER, MODEL), last=CONFIG)
     except OSError as error:
-        raise InputError(
-            f"--out {folder}: cannot be written: {reason_of(error)}; choose a writable directory with free space"
-        ) from error
+        raise InputError(f"--out {folder}: cannot be written: {reason_of(error)}{_advice(folder, error)}") from error
     return Exported(folder, config, [str(folder / name) for name in removed])
+
+
+def _advice(folder: Place, error: OSError) -> str:
+    """Return what to do about an error of a local folder; of an object store, its own words have to do."""
+    if folder.is_remote:
+        return ""
+    if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{where}; choose another directory, or remove what is in the way"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "; choose a writable directory with free space"
+    return "; choose a writable directory" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else ""
 
 
 def _further(

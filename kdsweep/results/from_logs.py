@@ -32,7 +32,7 @@ _LEADING = ("trial", "number", "state", "method", "width", "temperature", "alpha
 _SIZES = ("parameters", "size_mb", "flops")  # version 0.1.0 did not write flops
 SPEEDS = ("latency_ms", "latency_iqr_ms", "throughput", "activation_mb")
 _COSTS = (*_SIZES, *SPEEDS, "train_seconds")
-COHORT = "cohort"  # how many trials trained as one; only where some did
+COHORT = "cohort"  # how many trials trained as one; the log has none for a trial by itself
 PLACES = ("node", "device")  # where an epoch was trained; earlier versions did not write them
 _TIMES = ("started_at", "ended_at")  # ISO 8601, UTC
 LOSSES = ("train_loss", "task_loss", "distill_loss")  # version 0.1.0 wrote only train_loss
@@ -66,7 +66,8 @@ def in_order(epochs: pd.DataFrame, sweep: SweepDir) -> pd.DataFrame:
     known = ["trial", "epoch", *LOSSES, *last]
     parts = [name for name in epochs.columns if name not in known]
     ordered = epochs.reindex(columns=["trial", "epoch", *LOSSES, *parts, *last])
-    return ordered.assign(**{name: _texts(ordered[name]) for name in PLACES})
+    together = {COHORT: ordered[COHORT].fillna(1).astype("Int64")} if COHORT in ordered else {}
+    return ordered.assign(**{name: _texts(ordered[name]) for name in PLACES}, **together)
 
 
 def _texts(column: pd.Series) -> pd.Series:

@@ -38,6 +38,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kdsweep.results import student_t
 from kdsweep.tasks.metrics import HALF_A_POINT, is_fraction, shown_gain
+from kdsweep.words import count_of
 
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
@@ -114,12 +115,11 @@ class Verdict:
         return words.get(self.verdict, self.verdict) + failed
 
     def _more(self) -> str:
-        plural = "s" if self.more_seeds > 1 else ""
         if self.seeds < 2:
-            return f"at least {self.more_seeds} more seed{plural}"
+            return f"at least {count_of(self.more_seeds, 'more seed')}"
         if self.more_seeds >= MOST_SEEDS:
             return f"{MOST_SEEDS} or more seeds would be needed"
-        return f"about {self.more_seeds} more seed{plural}"
+        return f"about {count_of(self.more_seeds, 'more seed')}"
 
 
 def judge(gains: ArrayLike, *, margin: float = MARGIN, family: int = 1, level: float = LEVEL) -> Verdict:

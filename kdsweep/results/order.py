@@ -11,6 +11,7 @@ from kdsweep.results import several
 from kdsweep.results.sizes import BUDGET, as_columns
 from kdsweep.search.baseline import COMPARED
 from kdsweep.tasks import Goal
+from kdsweep.words import count_of
 
 if TYPE_CHECKING:
     from kdsweep.config.spec import SweepSpec
@@ -115,5 +116,5 @@ def _named(key: str, value: Any) -> str:
     if pd.isna(value):
         return f"no {key}"
     if key == BUDGET:
-        return f"{value:g} epochs"
+        return count_of(float(value), "epoch")
     return f"{key} {value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else f"{key} {value}"

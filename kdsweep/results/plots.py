@@ -13,6 +13,7 @@ from kdsweep.errors import InputError, KdsweepError, did_you_mean, printable
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.search.trial import STATE_WORDS
 from kdsweep.tasks.metrics import shown
+from kdsweep.words import count_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -160,7 +161,7 @@ def _summary(found: Found) -> list[str]:
     trials, goal, best = found.trials, found.goal, found.best().to_dict("records")
     counts = trials["state"].value_counts().to_dict()
     told = ", ".join(f"{counts[name]} {word}" for name, word in STATE_WORDS.items() if name in counts)
-    lines = [f"Results({str(found.sweep)!r}): {len(trials)} trials{f' ({told})' if told else ''}"]
+    lines = [f"Results({str(found.sweep)!r}): {count_of(len(trials), 'trial')}{f' ({told})' if told else ''}"]
     if best:
         row = best[0]
         teacher = found.teacher.get(goal.column)
@@ -176,12 +177,11 @@ def _summary(found: Found) -> list[str]:
             test = goal.test_column
             gain = _verdict(judged, goal.name)
             lines.append(
-                f"     confirmed: {test} {shown(test, judged[test])} over {int(judged['seeds'])} seeds"
+                f"     confirmed: {test} {shown(test, judged[test])} over {count_of(int(judged['seeds']), 'seed')}"
                 + (f"; over its plain twin: {gain}" if gain else "")
             )
-    lines.append(
-        f"frames: trials ({len(trials)} rows), epochs ({len(found.epochs)}), confirmed ({len(found.confirmed)})"
-    )
+    rows = count_of(len(trials), "row")
+    lines.append(f"frames: trials ({rows}), epochs ({len(found.epochs)}), confirmed ({len(found.confirmed)})")
     return [printable(line) for line in lines]
 
 

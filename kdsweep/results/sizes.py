@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from kdsweep.errors import InputError, did_you_mean
+from kdsweep.words import count_of
 
 BUDGET = "budget_epochs"  # `epochs` is the number of trained epochs
 COLUMNS = ("student", BUDGET, "width")
@@ -61,7 +62,7 @@ def size_text(row: Mapping[str, Any]) -> str:
     student, budget = row.get("student"), row.get(BUDGET)
     parts = [student] if isinstance(student, str) else []
     parts.append(f"width {row['width']:g}")
-    return ", ".join([*parts, *([] if budget is None or pd.isna(budget) else [f"{budget:g} epochs"])])
+    return ", ".join([*parts, *([] if budget is None or pd.isna(budget) else [count_of(float(budget), "epoch")])])
 
 
 def size_key(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -23,6 +23,7 @@ from kdsweep.storage.fetched import copied
 from kdsweep.storage.places import Place
 from kdsweep.tasks.metrics import shown
 from kdsweep.training.evaluate import evaluate
+from kdsweep.words import count_of
 
 
 def load_student(
@@ -169,8 +170,7 @@ def trained_by(student: str | Path | Place) -> str:
     seeds = judged_seeds(config.confirmed) or int(config.confirmed["seeds"]) if config.confirmed else 0
     for name, value in config.confirmed.items():
         if name.startswith("test_") and not name.endswith("_std"):
-            plural = "s" if seeds != 1 else ""
-            told += f"; on {seeds} fresh seed{plural}, its settings reached a mean {name.replace('_', ' ')} of "
+            told += f"; on {count_of(seeds, 'fresh seed')}, its settings reached a mean {name.replace('_', ' ')} of "
             told += shown(name, float(value))
     return told
 

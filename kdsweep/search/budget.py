@@ -8,6 +8,7 @@ from contextlib import closing
 from kdsweep.search.section import SearchSection
 from kdsweep.storage.jsonl import LineLog, read_lines
 from kdsweep.storage.paths import SweepDir
+from kdsweep.words import count_of
 
 TICK_SECONDS = 5.0
 
@@ -75,8 +76,8 @@ class Budget:
     def left(self) -> str:
         """Return what is left in words, such as `12 of 40 epochs left`; empty without limits."""
         hours, epochs = self._search.max_hours, self._search.max_epochs
-        parts = [f"{max(0, epochs - self.epochs)} of {epochs} epochs"] if epochs else []
-        parts += [f"{max(0.0, hours - self.seconds / 3600):.2f} of {hours:g} hours"] if hours else []
+        parts = [f"{max(0, epochs - self.epochs)} of {count_of(epochs, 'epoch')}"] if epochs else []
+        parts += [f"{max(0.0, hours - self.seconds / 3600):.2f} of {count_of(hours, 'hour')}"] if hours else []
         return f"{', '.join(parts)} left" if parts else ""
 
     def limits(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from kdsweep.errors import SweepDirError
 from kdsweep.storage.following import written
+from kdsweep.words import kind_of
 
 REPAIR = "restore it from a backup, or delete it and run kdsweep resume"
 
@@ -54,7 +55,7 @@ def read_json(path: Path, advice: str = REPAIR) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
-            raise ValueError(f"found {type(found).__name__}; accepted: a JSON object")
+            raise ValueError(f"found {kind_of(found)}; accepted: a JSON object")
     except FileNotFoundError as error:
         raise SweepDirError(f"{path}: missing; {advice}") from error
     except (OSError, ValueError, RecursionError) as error:

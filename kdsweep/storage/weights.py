@@ -14,6 +14,7 @@ from typing import Any
 from kdsweep.errors import CheckpointError
 from kdsweep.lazy import nn, torch
 from kdsweep.storage.files import replacing
+from kdsweep.words import kind_of
 
 State = dict[str, "torch.Tensor"]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -266,7 +267,7 @@ def _state_dict(loaded: Any, path: Path) -> tuple[State, str]:
         part = next((key for key in inside if loaded[key]), inside[0])
         loaded = loaded[part]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise CheckpointError(f"checkpoint {path}: found {type(loaded).__name__}; accepted: a state dict of tensors")
+        raise CheckpointError(f"checkpoint {path}: found {kind_of(loaded)}; accepted: a state dict of tensors")
     if not loaded:
         raise CheckpointError(f"checkpoint {path}: holds no tensors; accepted: a state dict of tensors")
     return {str(name): tensor for name, tensor in loaded.items()}, part

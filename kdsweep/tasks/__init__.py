@@ -12,6 +12,7 @@ from kdsweep.registry import is_user_object, load_user_object
 from kdsweep.tasks.arrays import ArrayTask
 from kdsweep.tasks.base import TASKS, Mixed, Prepared, Samples, Task, View, counted, register
 from kdsweep.tasks.metrics import Goal, Metric
+from kdsweep.words import kind_of
 
 __all__ = [
     "TASKS", "ArrayTask", "Goal", "Metric", "Mixed", "Prepared", "Samples", "Task", "View", "counted", "get", "of",
@@ -30,7 +31,7 @@ def get(name: str) -> Task:
         return TASKS[name]
     found = load_user_object(name, "task")
     if not (isinstance(found, type) and issubclass(found, Task)):
-        raise InputError(f"task {name!r}: a {type(found).__name__}; accepted: a subclass of kdsweep.tasks.Task")
+        raise InputError(f"task {name!r}: {kind_of(found)}; accepted: a subclass of kdsweep.tasks.Task")
     task = found()
     task.name = name
     return task

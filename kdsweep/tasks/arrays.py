@@ -160,7 +160,7 @@ class ArrayTask(Task):
         """Split a data set and store the splits in files. See `Task.prepare`."""
         info = self._info(spec)
         read = {name: self._read(spec, name) for name in info.splits}
-        found = contents(read, lambda name: sample_digests(*read[name]), f"data set {spec.name!r}", self.noun)
+        found = contents(read, lambda name: sample_digests(*read[name]), spec.name, self.noun)
         asked = spec.model_dump(include={"name", "val_fraction", "subset"})
         binding = {name: digest for name, digest in found.items() if name != "test"}
         digest = digest_of({**asked, "seed": seed, "task": self.name, "content": binding, "layout": 2})[:16]

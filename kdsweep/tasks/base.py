@@ -16,6 +16,7 @@ from kdsweep.models import InputSpec, Tapped, Taps
 from kdsweep.registry import Registry, is_user_object, load_user_object
 from kdsweep.storage.paths import Store
 from kdsweep.tasks.metrics import DEFAULT_OBJECTIVE, METRICS, Goal, Metric
+from kdsweep.words import kind_of
 
 SplitName = Literal["train", "val", "test"]
 Loss = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
@@ -274,7 +275,7 @@ class Task:
         if is_user_object(written):
             found = load_user_object(written, "metric")
             if not isinstance(found, Metric):
-                raise InputError(f"metric {written!r}: a {type(found).__name__}; accepted: a kdsweep.tasks.Metric")
+                raise InputError(f"metric {written!r}: {kind_of(found)}; accepted: a kdsweep.tasks.Metric")
             return found
         known = {f"val_{name}": self.metrics[name] for name in self.metrics}
         if written not in known:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from kdsweep.datasets import Split
 from kdsweep.datasets.section import DatasetSpec
+from kdsweep.datasets.stored import STORED
 from kdsweep.errors import DataError
+from kdsweep.registry import is_user_object
 from kdsweep.seeds import derived_seed, digest_of
 from kdsweep.storage.files import write_json
 
@@ -54,13 +56,13 @@ def trained_on(spec: DatasetSpec, count: int) -> int:
     return round(count * (1 - spec.val_fraction))
 
 
-def contents(splits: Iterable[str], digests: Callable[[str], Sequence[str]], where: str, noun: str) -> dict[str, str]:
+def contents(splits: Iterable[str], digests: Callable[[str], Sequence[str]], name: str, noun: str) -> dict[str, str]:
     """Hash each split of a data set.
 
     Args:
         splits: Names of the splits.
         digests: Returns the digest of each sample of a split, see `Dataset.content`.
-        where: Name of the data set in error messages.
+        name: Name of the data set.
         noun: Plural noun for samples in messages.
 
     Raises:
@@ -72,11 +74,15 @@ def contents(splits: Iterable[str], digests: Callable[[str], Sequence[str]], whe
         smaller, larger = sorted((second, first), key=lambda split: len(samples[split]))
         known = frozenset(samples[larger])
         shared = sum(digest in known for digest in samples[smaller])
-        hint = " (does the function use its argument `split`?)" if shared == len(samples[smaller]) else ""
         if shared > MAX_OVERLAP * len(samples[smaller]):
+            found = f"{shared} of the {len(samples[smaller])} {noun}"
+            if name in STORED.values():  # the splits are arguments of kdsweep.sweep
+                raise DataError(f"{smaller}: {found} are also in {larger}; accepted: {noun} that are not in {larger}")
+            ignored = is_user_object(name) and shared == len(samples[smaller])
+            hint = " (does the function use its argument `split`?)" if ignored else ""
             raise DataError(
-                f"{where}: {shared} of the {len(samples[smaller])} {noun} of split {smaller!r} are also in {larger!r}; "
-                f"accepted: splits without common samples{hint}"
+                f"data set {name!r}: {found} of split {smaller!r} are also in {larger!r}; accepted: splits without "
+                f"common samples{hint}"
             )
     return {split: digest_of(list(found))[:32] for split, found in samples.items()}
 

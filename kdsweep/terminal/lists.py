@@ -52,10 +52,10 @@ def models() -> None:
 
 def datasets() -> None:
     """List the data sets."""
-    from kdsweep.datasets import DATASETS
+    from kdsweep.datasets import DATASETS, nameable
     from kdsweep.terminal import tables
 
-    rows = [{"dataset": key, "description": DATASETS[key].summary} for key in DATASETS]
+    rows = [{"dataset": key, "description": DATASETS[key].summary} for key in nameable()]
     rows.append({"dataset": "package.module:function", "description": "your own: function(source, split)"})
     tables.print_rows(rows)
 

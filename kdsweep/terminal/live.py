@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsweep.errors import printable
+from kdsweep.errors import InputError, printable
 from kdsweep.terminal.layout import flowed
 from kdsweep.terminal.progress import (
     Pace,
@@ -29,8 +29,10 @@ from kdsweep.terminal.progress import (
     duration,
     work_text,
 )
+from kdsweep.words import count_of, kind_of
 
 REDRAWS_PER_SECOND = 2
+RECEIVES = ("phase", "counted", "search", "__enter__", "__exit__")
 NAMES = 8  # width of the phases' names
 HEADING = "bold cyan"
 LONGEST_BAR, SHORTEST_BAR = 30, 8
@@ -102,7 +104,7 @@ class LiveView:
         lines = [counts_text(status), best_text(status), *(best if status.best_config else [])]
         lines += filter(None, [work_text(status, self._pace)])
         indented = [Text(" " * NAMES + line, no_wrap=True, overflow="ellipsis") for line in lines]
-        return Group(self._bar("search", status.done, f"{status.ended}/{status.target} trials"), *indented)
+        return Group(self._bar("search", status.done, f"{status.ended}/{count_of(status.target, 'trial')}"), *indented)
 
     def _bar(self, name: str, done: float, text: str) -> RenderableType:
         """A line with a bar; the times go to a line of their own where the width is small."""
@@ -193,9 +195,16 @@ def for_console(console: Console) -> Progress:
 
 
 def shown(progress: Progress | bool) -> Progress:
-    """Return what receives the progress of a sweep from Python: the default view, nothing, or the caller's own."""
+    """Return what receives the progress of a sweep from Python: the default view, nothing, or the caller's own.
+
+    Raises:
+        InputError: If it is something else.
+    """
     if isinstance(progress, bool):
         return for_console(Console(stderr=True, emoji=False)) if progress else Silent()
+    if isinstance(progress, type) or not all(hasattr(progress, name) for name in RECEIVES):
+        accepted = "True, False, or an object that receives it, as kdsweep.terminal.progress.Progress describes"
+        raise InputError(f"progress: found {kind_of(progress)}; accepted: {accepted}")
     return progress
 
 

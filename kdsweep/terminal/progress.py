@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from kdsweep.tasks.metrics import shown
+from kdsweep.words import count_of
 
 PLAIN_SECONDS = 5.0
 RECENT_SECONDS = 60.0  # over which the speed is measured
@@ -140,7 +141,7 @@ class PlainLines:
                 f"{best_text(status)}: {config_text(status.best_config)}" if status.best_config else best_text(status)
             )
             told = [
-                f"{status.ended}/{status.target} trials: {counts_text(status)}",
+                f"{status.ended}/{count_of(status.target, 'trial')}: {counts_text(status)}",
                 best,
                 work_text(status, self._pace),
             ]
@@ -231,8 +232,7 @@ def work_text(status: SearchStatus, pace: Pace) -> str:
     """The speed, the load of the workers and what is left of the budget."""
     parts = [f"{pace.epochs_per_second:.1f} epochs/s"] if pace.epochs_per_second else []
     if not math.isnan(status.busy):
-        plural = "s" if status.workers != 1 else ""
-        parts.append(f"{status.workers} worker{plural} {min(1.0, status.busy):.0%} busy".replace("%", " %"))
+        parts.append(f"{count_of(status.workers, 'worker')} {min(1.0, status.busy):.0%} busy".replace("%", " %"))
     return ", ".join([*parts, *([f"budget: {status.left}"] if status.left else [])])
 
 

@@ -23,6 +23,7 @@ from kdsweep.storage.places import shortest
 from kdsweep.tasks.metrics import Goal, is_fraction
 from kdsweep.terminal.students import student_table
 from kdsweep.terminal.tables import console
+from kdsweep.words import count_of
 
 SHOWN = 5
 SHOWN_FRONT = 10
@@ -68,7 +69,11 @@ def _named(goals: Sequence[Goal]) -> str:
 def _notes(results: Results) -> list[str]:
     path = shortest(results.sweep.place)
     states = ", ".join(f"{count} {state}" for state, count in results.trials["state"].value_counts().items())
-    notes = [f"{len(results.trials)} trials ({states}) in {path}", *_failures(results.trials), *_budget(results)]
+    notes = [
+        f"{count_of(len(results.trials), 'trial')} ({states}) in {path}",
+        *_failures(results.trials),
+        *_budget(results),
+    ]
     notes += _fronts(results)
     if not results.confirmed.empty:
         notes += _agreements(results) if results.spec.label_free else [_confirmation(results)]
@@ -132,7 +137,8 @@ def _fronts(results: Results) -> list[str]:
     if len(results.goals) == 1:
         return []
     members, volume = len(results.pareto()), results.hypervolume()
-    return [f"{members} trials on the front; its hypervolume from the worst value of each objective is {volume:.4g}."]
+    front = f"{count_of(members, 'trial')} on the front"
+    return [f"{front}; its hypervolume from the worst value of each objective is {volume:.4g}."]
 
 
 def _failures(trials: pd.DataFrame) -> list[str]:
@@ -152,7 +158,9 @@ def _budget(results: Results) -> list[str]:
     if not budget.spent or len(results.trials[results.trials["state"] != "RUNNING"]) >= results.spec.search.trials:
         return []
     paused = int((results.trials["state"] == "RUNNING").sum())
-    lines = [f"The budget is spent: {budget.limits()}; {paused} unfinished trials are paused, and confirmed if good."]
+    lines = [
+        f"The budget is spent: {budget.limits()}; {count_of(paused, 'unfinished trial')} paused, and confirmed if good."
+    ]
     space = results.spec.search_space
     if PLAIN in space.methods() and len(space.methods()) > 1 and space.finite_widths:
         missing = [size_text(size) for size in _sizes(results) if results.plain(like=size).empty]

@@ -23,6 +23,7 @@ from kdsweep.storage.places import Place, reason_of
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
 from kdsweep.terminal.conditions import matching
 from kdsweep.terminal.layout import GAP, Column, fitting, table
+from kdsweep.words import count_of
 
 FILE_WIDTH = 240  # columns where there is no terminal
 FORMATS = ("csv", "json", "parquet")  # each is also a file ending
@@ -214,7 +215,7 @@ def _print_frame(frame: pd.DataFrame, keep: str = "") -> None:
         more = f" and {len(left_out) - 5} more" if len(left_out) > 5 else ""
         sys.stderr.write(f"columns that do not fit: {', '.join(left_out[:5])}{more}; --format csv has all\n")
     elif is_bounded(out) and len(names) < len(frame.columns):
-        sys.stderr.write(f"{len(frame.columns) - len(names)} more columns: --format csv has all\n")
+        sys.stderr.write(f"{count_of(len(frame.columns) - len(names), 'more column')}: --format csv has all\n")
     tested = _tested(frame)
     if _gains(names) and is_fraction(tested.removesuffix("_std")):
         sys.stderr.write("gains and margins are in percentage points\n")

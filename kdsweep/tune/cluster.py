@@ -19,6 +19,7 @@ from kdsweep.config.spec import ResourcesSection
 from kdsweep.errors import InputError
 from kdsweep.tune import accelerators, autoscaler
 from kdsweep.tune.failures import version_mismatch
+from kdsweep.words import count_of, kind_of
 
 CONNECT_SECONDS = 10.0
 LEAST = 1e-4  # Ray's smallest unit of a resource
@@ -46,8 +47,10 @@ class Address:
             given: `auto`, HOST:PORT, or `local` for a new local cluster; None or empty uses the environment.
 
         Raises:
-            InputError: If it is the address of a dashboard.
+            InputError: If it is the address of a dashboard, or no text.
         """
+        if given is not None and not isinstance(given, str):
+            raise InputError(f"address: found {kind_of(given)}; accepted: auto, local, HOST:PORT or None")
         inherited = os.environ.get(VARIABLE)
         found = cls(given, f"--address {given}") if given else cls(inherited, f"{VARIABLE}={inherited}")
         if found.text and found.text.startswith(("http://", "https://")):
@@ -178,7 +181,7 @@ def cluster_size() -> str:
     """Describe the cluster: `3 nodes, 12 CPUs, 2 GPUs`."""
     nodes = _nodes()
     cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-    return f"{len(nodes)} nodes, {cpus:g} CPUs, {gpus:g} GPUs".replace("1 nodes", "1 node")
+    return f"{count_of(len(nodes), 'node')}, {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
 
 
 def share(
@@ -232,14 +235,18 @@ def _no_capture(why: str) -> str:
 
 
 def _no_node(nodes: list[dict[str, float]], cpus: float, gpus: float, grows: bool) -> str:
-    found = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+    found = "; ".join(_size(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes)
     accepted = (
         "none that its autoscaler may start can, either; request less per trial"
         if grows
         else "request less per trial or, if version 1 of Ray's autoscaler starts nodes, set gpus_per_trial and "
         "max_concurrent to numbers"
     )
-    return f"resources: no node can fit a trial of {cpus:g} CPUs and {gpus:g} GPUs; the cluster has {found}; {accepted}"
+    return f"resources: no node can fit a trial of {_size(cpus, gpus)}; the cluster has {found}; {accepted}"
+
+
+def _size(cpus: float, gpus: float) -> str:
+    return f"{count_of(float(cpus), 'CPU')} and {count_of(float(gpus), 'GPU')}"
 
 
 def _start_first(resources: ResourcesSection, tell: Callable[[str], None]) -> None:

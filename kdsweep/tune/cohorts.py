@@ -30,6 +30,7 @@ from kdsweep.training.optimizers import OPTIMIZERS
 from kdsweep.training.trainer import SAVE_SECONDS, DivergedError
 from kdsweep.tune.lease import warm_workbench
 from kdsweep.tune.work import Report, Work
+from kdsweep.words import count_of
 from kdsweep.worker.capacity import Probe
 from kdsweep.worker.guarded import Watchdog, prepare
 from kdsweep.worker.measures import sizes, speed
@@ -70,7 +71,7 @@ class Groups:
             return f"{lanes} at a time"
         fastest = probe.cohort_of(setting)
         most = min(fastest, most_useful(self._spec, lanes)) if setting == "auto" else fastest
-        groups = f"{lanes} cohort{'s' if lanes > 1 else ''} of up to {most}" if most > 1 else f"{lanes}"
+        groups = f"{count_of(lanes, 'cohort')} of up to {most}" if most > 1 else f"{lanes}"
         why = "" if most == fastest else f" (cohorts of {fastest} are faster, but need more trials)"
         return f"{groups} at a time{why}"
 

@@ -11,6 +11,7 @@ import typer
 
 from kdsweep.errors import InputError, Interrupted, SweepError, printable
 from kdsweep.terminal.arguments import SetOption
+from kdsweep.words import count_of
 
 if TYPE_CHECKING:
     from kdsweep.tune.jobs import Job, Jobs
@@ -64,7 +65,8 @@ def submit(
         _tell(f"note: left to the cluster to check: {fault}")
     jobs = Jobs(address)
     job = jobs.submit(shipped, shipped.command(spec, overrides, resume), place, _columns())
-    _tell(f"submitted {shipped.name} as {job.key}; {len(shipped.files)} files sent, results in {shipped.directory}")
+    sent = f"{count_of(len(shipped.files), 'file')} sent"
+    _tell(f"submitted {shipped.name} as {job.key}; {sent}, results in {shipped.directory}")
     if no_wait:
         _tell(f"follow it with: kdsweep logs {shipped.name} --address {address}")
     else:

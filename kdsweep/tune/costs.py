@@ -12,6 +12,7 @@ from kdsweep.storage.files import write_json
 from kdsweep.terminal.progress import Progress
 from kdsweep.tune.agenda import Background
 from kdsweep.tune.work import MeasureCosts, Work
+from kdsweep.words import count_of
 from kdsweep.worker.place import WorkerPlace
 
 MOST_SIZES = 12
@@ -78,8 +79,8 @@ class Costs:
         for measured in report.get("costs", ()):
             write_json(self._sweep.costs, measured)
             self._new = True
-            count, where = len(measured["students"]), f"{measured['device']}, {measured['threads']} threads"
-            self._progress.phase("costs", f"latency and memory of {count} students ({where})")
+            count, where = len(measured["students"]), f"{measured['device']}, {count_of(measured['threads'], 'thread')}"
+            self._progress.phase("costs", f"latency and memory of {count_of(count, 'student')} ({where})")
             self.done = True
         return not self.done
 

@@ -14,6 +14,7 @@ from kdsweep.config.changes import changed_spec
 from kdsweep.config.load import load_spec
 from kdsweep.config.several import confirm_faults
 from kdsweep.config.spec import SweepSpec, differences, read_spec, was_resolved
+from kdsweep.config.yaml import need_overrides
 from kdsweep.errors import InputError, Interrupted, SpecError, SweepDirError, SweepError
 from kdsweep.results.frames import Results, load_results
 from kdsweep.storage.driver_log import driver_log
@@ -106,6 +107,7 @@ def resume(
         SweepDirError: If there is no sweep at `path`, or another process is running it.
         SpecError: If a setting cannot change, or if `trials` is less than the sweep's present total.
     """
+    need_overrides(overrides)
     sweep, view = _to_drive(path), shown(progress)
     with joined(address), _only_driver(sweep, view):
         extended = {} if trials is None else {"search.trials": trials}

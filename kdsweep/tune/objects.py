@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kdsweep import tasks
@@ -15,17 +16,16 @@ from kdsweep.config.fitting import widths
 from kdsweep.config.load import check_spec, load_spec
 from kdsweep.config.spec import SweepSpec, read_spec
 from kdsweep.datasets import DATASETS, DatasetInfo, objects, text_objects
+from kdsweep.datasets.objects import IMAGES
 from kdsweep.datasets.stored import DESCRIPTION, STORED
-from kdsweep.errors import InputError, SpecError
+from kdsweep.errors import InputError
 from kdsweep.lazy import nn
 from kdsweep.methods import Method
 from kdsweep.methods import get as known_method
 from kdsweep.methods.given import Written, give_methods
 from kdsweep.models.given import GivenFactory, give_student, give_teacher, unwrapped
-from kdsweep.registry import give
+from kdsweep.registry import give, given
 from kdsweep.results.frames import Results
-from kdsweep.search.parsing import SpaceError
-from kdsweep.search.space import SearchSpace
 from kdsweep.storage import weights
 from kdsweep.storage.files import read_json
 from kdsweep.storage.mirror import COPY
@@ -33,9 +33,11 @@ from kdsweep.storage.paths import SweepDir
 from kdsweep.storage.places import Place
 from kdsweep.terminal.live import shown
 from kdsweep.terminal.progress import Progress
+from kdsweep.tune.arguments import ARGUMENTS, check_types, named_by_arguments, named_space
 from kdsweep.tune.cluster import Address, need_answer
 from kdsweep.tune.driver import has_begun, resume, run
 from kdsweep.tune.packing import packed
+from kdsweep.words import kind_of
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -45,13 +47,6 @@ if TYPE_CHECKING:
 METHODS = ("kd", "dkd", "dist", "none")
 SPACE = {"temperature": {"loguniform": [1, 16]}, "lr": {"loguniform": [3e-4, 1e-2]}}
 WIDTHS = {"choice": [0.5, 1.0]}
-# The argument behind each key that a fault can be about.
-ARGUMENTS = {
-    "teacher.model": "teacher", "teacher.checkpoint": "teacher", "student.model": "student", "dataset.name": "train",
-    "dataset.root": "train", "dataset.unlabelled": "unlabelled", "dataset.unlabelled.root": "unlabelled",
-    "dataset.augment": "augment", "dataset.text.tokenizer": "tokenizer", "space.method": "methods",
-    "train.epochs": "epochs", "search.trials": "trials",
-}  # fmt: skip
 
 
 def sweep(
@@ -114,38 +109,42 @@ def sweep(
         Interrupted: After Ctrl-C or SIGTERM.
         KdsweepError: If the sweep cannot continue.
     """
+    check_types(
+        {"methods": methods, "space": space, "tokenizer": tokenizer, "augment": augment, "storage": storage,
+         "overrides": overrides}
+    )  # fmt: skip
+    view = shown(progress)
     need_answer(Address.chosen(address))  # before the objects are stored
-    view, root = shown(progress), Place.of(storage)
-    sweep = SweepDir.at(root / name, COPY)
     usual = METHODS if unlabelled is None else [one for one in METHODS if not known_method(one).reads_labels]
     chosen = usual if methods is METHODS else methods
     listed, own = give_methods([chosen] if isinstance(chosen, str | type) else chosen)
     factory = _factory(student)
     width = {"width": WIDTHS if factory.has_width else 1.0}
-    named = {own.get(key, key): value for key, value in (space or {}).items()}
     wanted = Wanted(
         values={
             "name": name,
             "seed": seed,
-            "space": {"method": listed, **width, **SPACE, **named},
+            "space": {"method": listed, **width, **SPACE, **named_space(space or {}, own)},
             "train": {"epochs": epochs},
             "search": {"trials": trials},
             "confirm": {"top": confirm},
-            "storage": root.text,
+            "storage": storage.text if isinstance(storage, Place) else os.fspath(storage),
         },
         augment=augment if isinstance(augment, str) else list(augment) or "none",
         factory=factory,
-        teacher=teacher,
+        teachers=_given_teachers(teacher),
         unlabelled=unlabelled,
         tokenizer=tokenizer,
         overrides=overrides or {},
     )
-    given = {split: data for split, data in (("train", train), ("val", val), ("test", test)) if data is not None}
-    spec = wanted.read(given, sweep, view)
+    given = {"train": train} | {split: data for split, data in (("val", val), ("test", test)) if data is not None}
+    sweep, spec = wanted.read(given, view)
     sweep.refresh()
     if not has_begun(sweep):
         return run(spec, address, view)
-    return resume(sweep.place, address=address, progress=view, overrides=changeable(read_spec(sweep), spec))
+    with named_by_arguments():
+        changes = changeable(read_spec(sweep), spec, ARGUMENTS)
+        return resume(sweep.place, address=address, progress=view, overrides=changes)
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ class Wanted:
         values: The keys of a sweep file that no object decides.
         augment: The transforms of training images.
         factory: Builds students.
-        teacher: The teacher, or several by name.
+        teachers: The names of the teachers as models, by what they are called.
         unlabelled: Images without labels; None if there are none.
         tokenizer: The teacher's tokenizer, for texts.
         overrides: Further keys by dotted path.
@@ -165,32 +164,30 @@ class Wanted:
     values: Mapping[str, Any]
     augment: str | Sequence[str | Mapping[str, Any]]
     factory: GivenFactory
-    teacher: nn.Module | Mapping[str, nn.Module]
+    teachers: Mapping[str, str]
     unlabelled: Any
     tokenizer: str | Path | None
     overrides: Mapping[str, Any]
 
-    def read(self, given: Mapping[str, Any], sweep: SweepDir, view: Progress) -> SweepSpec:
+    def read(self, given: Mapping[str, Any], view: Progress) -> tuple[SweepDir, SweepSpec]:
         """Check the settings, then read the data sets, and check how the models fit them.
+
+        Nothing is written to the storage before the settings are checked.
 
         Args:
             given: The labelled data sets by split.
-            sweep: The sweep's directory.
             view: Receives how many samples were read.
+
+        Returns:
+            The sweep's directory, and its spec.
 
         Raises:
             InputError: One line per fault.
         """
-        store = sweep.store.objects
         reader = text_objects if text_objects.are_texts(given["train"]) else objects
-        with named_by_arguments(), TemporaryDirectory(prefix="kdsweep-") as folder:
-            data = reader.described(given, Path(folder))
-            self._check(data)
-            teachers = _given_teachers(self.teacher, sweep)
-            student = self._student(data, None)
-            one = None if self.unlabelled is None else objects.store_unlabelled(self.unlabelled, Path(folder), most=1)
-            checked = check_spec(self._whole(data, teachers, student, one), self.overrides)
-            packed(checked)
+        checked = self._checked(given, reader)
+        sweep = SweepDir.at(Place.of(checked.storage) / checked.name, COPY)
+        store = sweep.store.objects
         with view:
 
             def tell(done: int, total: int, text: str) -> None:
@@ -200,30 +197,40 @@ class Wanted:
             data = reader.store(given, store, tell)
         self._check(data)
         student = self._student(data, checked)
+        teachers = {label: _stored(name, sweep) for label, name in self.teachers.items()}
         with named_by_arguments():
-            return load_spec(self._whole(data, teachers, student, further), self.overrides)
+            return sweep, load_spec(self._whole(data, teachers, student, further), self.overrides)
 
-    def _student(self, data: objects.StoredObjects, checked: SweepSpec | None) -> str:
-        """Make the student's function known. Return its name.
+    def _checked(self, given: Mapping[str, Any], reader: ModuleType) -> SweepSpec:
+        """Check everything that the first samples suffice for."""
+        with named_by_arguments(), TemporaryDirectory(prefix="kdsweep-") as folder:
+            data = reader.described(given, Path(folder))
+            self._check(data)
+            one = None if self.unlabelled is None else objects.store_unlabelled(self.unlabelled, Path(folder), most=1)
+            unwritten = Path(folder) / "teacher.safetensors"  # stands for the weights, which are not stored yet
+            unwritten.touch()
+            teachers = {label: _section(name, str(unwritten)) for label, name in self.teachers.items()}
+            checked = check_spec(self._whole(data, teachers, give("student", self.factory), one), self.overrides)
+            tried = widths(checked.search_space)
+            if not self.factory.has_width and set(tried) != {1.0}:
+                accepted = "accepted: 1.0, or a student(width=...)"
+                raise InputError(f"space.width: found widths, but student takes none; {accepted}")
+            if not (self.factory.counts_classes or data.name == STORED["text"]):
+                self._student(data, checked)
+            packed(checked)
+            return checked
+
+    def _student(self, data: objects.StoredObjects, checked: SweepSpec) -> str:
+        """Make the student's function known by the layers that it builds. Return its name.
 
         Args:
-            data: The described data set.
-            checked: The settings; None if they are not checked yet, and the classes not known.
+            data: The described data set, with its classes if the function takes their number.
+            checked: The settings.
         """
-        try:
-            tried = widths(SearchSpace.parse(self.values["space"]))
-        except SpaceError:
-            tried = (1.0,)  # what is wrong with the space is reported with the other faults
-        if not self.factory.has_width and set(tried) != {1.0}:
-            accepted = "accepted: 1.0, or a student(width=...)"
-            raise InputError(f"space.width: found widths, but student takes none; {accepted}")
-        if checked is None and (self.factory.counts_classes or data.name == STORED["text"]):
-            return give("student", self.factory)  # by its own name once its layers are known
         known = read_json(data.root / DESCRIPTION)
         info = DatasetInfo(tuple(known["input_shape"]), tuple(known["class_names"]))
-        task = tasks.get(DATASETS[data.name].task)
-        taken = task.input_of(checked.dataset, info) if checked else task.input_spec(info.input_shape)
-        return give_student(self.factory, taken, len(info.class_names), tried)
+        taken = tasks.get(DATASETS[data.name].task).input_of(checked.dataset, info)
+        return give_student(self.factory, taken, len(info.class_names), widths(checked.search_space))
 
     def _check(self, data: objects.StoredObjects) -> None:
         if data.name == STORED["text"]:
@@ -233,16 +240,16 @@ class Wanted:
                     "teacher was trained"
                 )
         elif self.tokenizer is not None:
-            raise InputError("tokenizer: found, but the samples are no texts; accepted: nothing")
+            raise InputError("tokenizer: found one, but the samples are not texts; accepted: none")
         if data.name == STORED["image"]:
             return
         if self.augment != "none":
             raise InputError(
-                "augment: samples are no images of 8 bits; accepted: nothing, or images without normalisation, which "
-                "then belongs into the modules: nn.Sequential(Normalize(...), model)"
+                f"augment: the samples of train are not 8-bit images, which it needs; accepted: none, or {IMAGES}; the "
+                "normalisation then belongs into the modules: nn.Sequential(Normalize(...), model)"
             )
         if self.unlabelled is not None:
-            raise InputError("unlabelled: samples are no images of 8 bits; accepted: no unlabelled images with them")
+            raise InputError(f"unlabelled: the samples of train are not 8-bit images; accepted: none, or {IMAGES}")
 
     def _whole(
         self, data: objects.StoredObjects, teachers: Mapping[str, Any], student: str, further: Path | None = None
@@ -262,40 +269,40 @@ class Wanted:
         return {**first, "dataset": section, **taught, "student": {"model": student}, **self.values}
 
 
-@contextmanager
-def named_by_arguments() -> Iterator[None]:
-    """Let faults of a sweep file name the arguments of `sweep`."""
-    try:
-        yield
-    except SpecError as error:
-        raise error.renamed(ARGUMENTS) from error
-
-
-def _given_teachers(teacher: nn.Module | Mapping[str, nn.Module], sweep: SweepDir) -> dict[str, dict[str, str]]:
-    """Make the teachers known as models and store their weights. Return their sections of a sweep file by name."""
+def _given_teachers(teacher: object) -> dict[str, str]:
+    """Make the teachers known as models. Return their names as such, by what they are called."""
     if isinstance(teacher, nn.Module):
         module = unwrapped(teacher)
-        label = type(module).__name__
-        return {label: _given_teacher(label, module, sweep)}
+        return {type(module).__name__: _given_teacher(type(module).__name__, module)}
     modules = list(teacher.values()) if isinstance(teacher, Mapping) else []
-    if not modules or not all(isinstance(module, nn.Module) for module in modules):
-        raise InputError(f"teacher: found a {type(teacher).__name__}; accepted: a torch.nn.Module, or {{name: module}}")
-    return {str(label): _given_teacher(label, unwrapped(module), sweep) for label, module in teacher.items()}
+    if not isinstance(teacher, Mapping) or not all(isinstance(module, nn.Module) for module in modules) or not modules:
+        found = kind_of(next((one for one in modules if not isinstance(one, nn.Module)), teacher))
+        inside = " in a dict" if modules else ""
+        raise InputError(f"teacher: found {found}{inside}; accepted: a torch.nn.Module, or {{name: module}}")
+    return {str(label): _given_teacher(label, unwrapped(module)) for label, module in teacher.items()}
 
 
-def _given_teacher(label: str, module: nn.Module, sweep: SweepDir) -> dict[str, str]:
+def _given_teacher(label: object, module: nn.Module) -> str:
     if not str(label).isidentifier():
         raise InputError(f"teacher: found the name {label!r}; accepted: letters, digits and '_', such as big_net")
-    name = give_teacher(module, label)
+    return give_teacher(module, str(label))
+
+
+def _stored(name: str, sweep: SweepDir) -> dict[str, str]:
+    """Store the weights of a teacher, unless they are stored already. Return its section of a sweep file."""
     path = sweep.store.objects / f"{name.partition(':')[2]}.safetensors"
     if not path.is_file():
-        weights.save(module.state_dict(), path)
-    return {"model": name, "checkpoint": sweep.mirror.uri_of(path) if sweep.mirror else str(path)}
+        weights.save(given(name).module.state_dict(), path)
+    return _section(name, sweep.mirror.uri_of(path) if sweep.mirror else str(path))
+
+
+def _section(name: str, checkpoint: str) -> dict[str, str]:
+    return {"model": name, "checkpoint": checkpoint}
 
 
 def _factory(student: object) -> GivenFactory:
     if callable(student) and not isinstance(student, nn.Module):
         return GivenFactory(student)
     built = ", which is built already" if isinstance(student, nn.Module) else ""
-    found = f"a {type(student).__name__}{built}"
+    found = f"{kind_of(student)}{built}"
     raise InputError(f"student: found {found}; accepted: a function that builds one, such as lambda width: Net(width)")

@@ -34,6 +34,7 @@ from kdsweep.tune.prepare import Preparation
 from kdsweep.tune.search import Search
 from kdsweep.tune.signals import terminable
 from kdsweep.tune.timeline import Timeline
+from kdsweep.words import count_of
 from kdsweep.worker import capacity
 from kdsweep.worker.place import WorkerPlace
 
@@ -92,8 +93,8 @@ class _Phases:
                     return outcome
                 part, stages = self._share(preparation.probe, search), []
             if part.most > part.slots:
-                told = f"places for {part.slots} trials at a time; the autoscaler is asked for more while trials wait"
-                self._progress.phase("cluster", told)
+                told = f"places for {count_of(part.slots, 'trial')} at a time"
+                self._progress.phase("cluster", f"{told}; the autoscaler is asked for more while trials wait")
             searching: Search | None = None
             if search:
                 searching = Search(

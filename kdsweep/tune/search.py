@@ -20,6 +20,7 @@ from kdsweep.terminal.progress import Progress, SearchStatus
 from kdsweep.tune.agenda import Background
 from kdsweep.tune.cohorts import CohortRun, Groups, parts_that_train_alone
 from kdsweep.tune.work import TrialRun, Work
+from kdsweep.words import count_of
 from kdsweep.worker.capacity import Probe
 from kdsweep.worker.place import WorkerPlace
 
@@ -82,10 +83,12 @@ class Search:
             return
         unfinished = [*study.running.values(), *study.paused.values()]
         already = sum(len(trial.values) for trial in unfinished)
+        *others, last = self._spec.budgets
+        budgets = " or ".join([*map(str, others), count_of(last, "epoch")])
         parts = [
-            f"{study.target} trials of {' or '.join(map(str, self._spec.budgets))} epochs",
+            f"{count_of(study.target, 'trial')} of {budgets}",
             self._groups.at_once,
-            f"resuming {len(unfinished)} after {already} epochs" if unfinished else "",
+            f"resuming {len(unfinished)} after {count_of(already, 'epoch')}" if unfinished else "",
         ]
         self._progress.phase("search", ", ".join(filter(None, parts)))
         if self._spec.train.capture and (alone := parts_that_train_alone(self._spec)):
@@ -238,7 +241,7 @@ class Search:
         """Say that the budget has ended the search, and how to continue it."""
         study = self._study
         if study.done and study.budget.spent and study.unfinished:
-            paused = f", {len(study.running)} trials are paused" if study.running else ""
+            paused = f", {count_of(len(study.running), 'trial')} paused" if study.running else ""
             self._progress.phase(
                 "search",
                 f"the budget is spent: {study.budget.limits()}{paused}; to continue: kdsweep resume "
@@ -251,7 +254,9 @@ class Search:
         fetch(hang)
         if hang.is_file() and hang.stat().st_size:
             return f"an epoch took longer than step_timeout_seconds ({resources.step_timeout_seconds:g})"
-        return f"the trial lost its worker more than {resources.max_failures} times (killed, or out of memory)"
+        return (
+            f"the trial lost its worker more than {count_of(resources.max_failures, 'time')} (killed, or out of memory)"
+        )
 
     def _check(self) -> None:
         """Abort a search in which nothing works.
@@ -266,7 +271,7 @@ class Search:
         if study.counts[State.COMPLETE] or study.counts[State.PRUNED] or study.paused or not failed:
             return
         if study.done and not study.running:
-            raise SweepError(f"all {failed} trials failed: {study.last_error}")
+            raise SweepError(f"{f'all {failed} trials' if failed > 1 else 'the only trial'} failed: {study.last_error}")
         if failed >= SAME_FAILURE_LIMIT and study.same_error:
             raise SweepError(f"the first {failed} trials all failed with the same error: {study.last_error}")
 

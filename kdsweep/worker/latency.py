@@ -22,6 +22,7 @@ from kdsweep.seeds import digest_of
 from kdsweep.storage.files import read_json, write_json
 from kdsweep.storage.following import fetch
 from kdsweep.storage.paths import SweepDir
+from kdsweep.words import count_of
 
 if TYPE_CHECKING:
     from torch.utils.benchmark import Timer
@@ -151,7 +152,7 @@ def within_latency(
     kept = space.limit_width(fits)
     if kept is None:
         label, width = fastest = min(found, key=lambda one: found[one] if space.students else one[1])
-        where = f"{sample.device.type}, {torch.get_num_threads()} threads"
+        where = f"{sample.device.type}, {count_of(torch.get_num_threads(), 'thread')}"
         raise InputError(
             f"constraints.latency_ms: found {limit:g}; accepted: at least {found[fastest]:.3g}, the time of "
             f"{label or students[label].model} of width {width:g} ({where})"

@@ -151,9 +151,9 @@ def test_other_settings_and_wrong_values_are_refused_in_one_line(overrides, line
 
 def test_what_a_call_changes_in_the_sweep_that_it_continues(sweep_file):
     before = load_spec(sweep_file)
-    assert changeable(before, load_spec(sweep_file)) == {}
+    assert changeable(before, load_spec(sweep_file), {}) == {}
     after = load_spec(sweep_file, {"search.trials": 12, "confirm.top": 2, "space.width": {"choice": [0.25, 0.5, 1.0]}})
     expected = {"search.trials": 12, "confirm.top": 2, "space": after.search_space.written()}
-    assert changeable(before, after) == expected
-    with pytest.raises(SweepDirError, match=r"a different sweep \(train.lr: 0.001 -> 0.01\); choose another name"):
-        changeable(before, load_spec(sweep_file, {"train.lr": 0.01, "search.trials": 12}))
+    assert changeable(before, after, {}) == expected
+    with pytest.raises(SweepDirError, match=r"a different sweep \(rate: 0.001 -> 0.01\); choose another name"):
+        changeable(before, load_spec(sweep_file, {"train.lr": 0.01, "search.trials": 12}), {"train.lr": "rate"})

@@ -699,12 +699,12 @@ def test_a_users_function_is_called_once_per_split(function):
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ("None", "returned a NoneType; accepted: (images, labels) or (images, labels, class_names)"),
-        ("(np.zeros((2, 8, 6), np.uint8),)", "returned 1 values; accepted: (images, labels)"),
+        ("None", "returned None; accepted: (images, labels) or (images, labels, class_names)"),
+        ("(np.zeros((2, 8, 6), np.uint8),)", "returned 1 value; accepted: (images, labels)"),
         ("np.zeros((2, 8, 6)), [0, 1]", "images are float64 of shape 2 x 1 x 8 x 6; accepted: uint8"),
         ("np.zeros((2, 8), np.uint8), [0, 1]", "images are uint8 of shape 2 x 8; accepted: uint8"),
         ("[[1], [1, 2]], [0, 1]", "cannot convert a list to an array: "),
-        ("np.zeros((2, 8, 6), np.uint8), [0]", "2 images but 1 labels; accepted"),
+        ("np.zeros((2, 8, 6), np.uint8), [0]", "2 images but 1 label; accepted"),
         ("np.zeros((2, 8, 6), np.uint8), [0, -1]", "found label -1; accepted: 0 and above"),
         ("np.zeros((2, 8, 6), np.uint8), [0, 2], ['x', 'y']", "found label 2; accepted: 0 to 1"),
         (

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from kdsweep import datasets, tasks
 from kdsweep.datasets import Source
-from kdsweep.datasets.objects import store
+from kdsweep.datasets.objects import store, store_unlabelled
 from kdsweep.datasets.section import DatasetSpec
 from kdsweep.errors import DataError
 from kdsweep.storage.paths import Store
@@ -133,7 +133,7 @@ def noise(sample):
     ("data", "message"),
     [
         (DataLoader(Pairs(pictures())), "train: found a DataLoader; accepted: its data set, train.dataset"),
-        (Endless(), r"train: found a Endless without len\(\) or \[index\]; accepted: a map-style data set of pairs"),
+        (Endless(), r"train: found an Endless without len\(\) or \[index\]; accepted: a map-style data set of pairs"),
         ([], "train: found no samples; accepted: at least one"),
         (Pairs(pictures(), transform=noise), r"train\[0\]: differs each time it is read, .*augment="),
         (Failing(pictures()), r"train\[0\]: RuntimeError: the disk is gone"),
@@ -151,6 +151,36 @@ def test_what_cannot_be_taken_is_said_in_one_line(tmp_path, data, message):
         store({"train": data}, tmp_path, ignore)
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e300])
+def test_numbers_that_are_not_finite_are_refused_where_they_are_read(tmp_path, number):
+    samples = DRAW.random((10, 3, 8, 6))
+    broken = samples.copy()
+    broken[7, 1, 2, 3] = number
+    with pytest.raises(
+        DataError, match=rf"^test\[7\]: found {number:g} in the sample; accepted: num".replace("+", r"\+")
+    ):
+        store({"train": Pairs(list(samples)), "test": Pairs(list(broken))}, tmp_path, ignore)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_of_two_splits_are_told_by_the_arguments_of_the_sweep(tmp_path):
+    further = store_unlabelled(list(IMAGES), tmp_path)
+    for name, splits, message in (
+        ("test", {"train": Pairs(IMAGES), "test": Pairs(IMAGES[:8])},
+         "test: 8 of the 8 images are also in train; accepted: images that are not in train"),
+        ("unlabelled", {"train": Pairs(IMAGES)},
+         "unlabelled: 5 of the 5 images of split 'val' are also there; accepted: images that are in neither the"),
+    ):  # fmt: skip
+        found = store(splits, tmp_path, ignore)
+        values = {"name": found.name, "root": str(found.root), "normalize": "none", "val_fraction": 0.5}
+        unlabelled = {"unlabelled": {"root": str(further)}} if name == "unlabelled" else {}
+        spec = DatasetSpec.model_validate(values | unlabelled)
+        with pytest.raises(DataError) as raised:
+            tasks.of(spec).prepare(spec, 0, Store(tmp_path))
+        assert str(raised.value).startswith(message)
+        assert str(tmp_path) not in str(raised.value)
 
 
 def test_splits_of_different_shapes_are_refused(tmp_path):
@@ -176,7 +206,7 @@ def test_models_get_the_samples_that_the_data_set_returns(tmp_path, transform):
     found = store({"train": data, "val": data}, tmp_path, ignore)
     normalize = "none" if found.name == "stored_images" else "dataset"
     spec = DatasetSpec(name=found.name, root=str(found.root), normalize=normalize)
-    with pytest.raises(DataError, match="are also in 'train'"):
+    with pytest.raises(DataError, match="^val: 10 of the 10 .* are also in train"):
         tasks.of(spec).prepare(spec, 0, Store(tmp_path))
     found = store({"train": data}, tmp_path, ignore)
     spec = DatasetSpec(name=found.name, root=str(found.root), normalize=normalize, val_fraction=0.5)

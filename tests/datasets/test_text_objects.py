@@ -60,13 +60,13 @@ def test_the_first_texts_describe_a_data_set(tmp_path):
 
 
 @pytest.mark.parametrize(("train", "fault"), [
-    ([("a", 0), 3], r"train\[1\]: found int; accepted: pairs of a text and its class"),
+    ([("a", 0), 3], r"train\[1\]: found an int; accepted: pairs of a text and its class"),
     ([("a", 0), ("b", -1)], r"train\[1\]: the class is -1; accepted: a number from 0, or a word"),
     ([("a", 0), ("b", 0.5)], r"train\[1\]: the class is 0.5"),
     ([("a", 0), ("b", 0)], "train: found '0'; accepted: at least 2 different labels"),
-    ((["a", "b"], [0]), "train: found 2 texts but 1 classes; accepted: one for each"),
+    ((["a", "b"], [0]), "train: found 2 texts but 1 class; accepted: one for each"),
     ([], "train: found no texts"),
-    (7, "train: found a int without"),
+    (7, "train: found an int without"),
 ])  # fmt: skip
 def test_wrong_texts_are_told_in_one_line(tmp_path, train, fault):
     with refused(DATA, DataError, match=fault):

@@ -394,6 +394,8 @@ def test_anything_in_the_way_of_an_export_is_kept_and_reported_in_one_line(made,
         with refused(STUDENT, InputError, match="cannot be written") as caught:
             made.export(target, top=1)
         assert "\n" not in str(caught.value)
+        assert "free space" not in str(caught.value)
+        assert ("remove what is in the way" in str(caught.value)) == (not kind.startswith("too"))
         assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before, kind
     assert (tmp_path / "a-file-as-folder" / name).read_text() == "mine"
 

@@ -22,7 +22,8 @@ from kdsweep.config.spec import SweepSpec
 from kdsweep.errors import InputError, SweepDirError
 from kdsweep.results.confirmed import verdict_of
 from kdsweep.results.doctor import examine
-from kdsweep.results.frames import load_results, write_frames
+from kdsweep.results.frames import load_results, write_frame, write_frames
+from kdsweep.results.from_logs import fingerprint
 from kdsweep.results.report.page import write_report
 from kdsweep.search.study import Study
 from kdsweep.search.trial import State
@@ -278,6 +279,20 @@ def test_an_epoch_that_was_repeated_after_an_interruption_counts_once(told):
     assert own[["epoch", "val_accuracy"]].to_numpy().tolist() == [[1, 0.25], [2, 0.7], [3, 0.9]]
     row = results.trials.iloc[4]
     assert (row["epochs"], row["val_accuracy"], row["train_seconds"]) == (3, 0.9, 0.75)
+
+
+def test_a_trial_that_trained_alone_is_a_cohort_of_one(told):
+    assert "cohort" not in load_results(told.root).epochs
+    key = load_results(told.root).trials["trial"][4]
+    with told.epochs_log.open("a") as log:
+        log.write(json.dumps({"trial": key, **line(1, 3, 0.9), "cohort": 4}) + "\n")
+    for written in (False, True):
+        epochs = load_results(told.root).epochs
+        assert epochs["cohort"].dtype == "Int64"
+        assert epochs["cohort"].value_counts().to_dict() == {1: len(epochs) - 1, 4: 1}
+        if not written:
+            old = epochs.assign(cohort=epochs["cohort"].astype(float).where(epochs["cohort"] > 1))
+            write_frame(old, told.epochs_frame, fingerprint(told))  # as earlier versions wrote it
 
 
 def test_a_torn_last_line_is_left_out(told):

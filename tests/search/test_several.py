@@ -273,7 +273,7 @@ def test_samplers_of_several_objectives_do_better_than_random_draws(sampler, swe
             r"objective\.0\.metrc: unknown key 'metrc'; did you mean",
         ),
         ({"objective": {"metrc": "val_accuracy"}}, r"objective\.metrc: unknown key 'metrc'; did you mean 'metric'"),
-        ({"objective": [1, "size_mb"]}, r"objective\.0: found 1; accepted: a mapping of keys"),
+        ({"objective": [1, "size_mb"]}, r"objective\.0: found 1; accepted: the NAME of a metric, or \{metric: NAME\}"),
         (
             {"objective": ["val_accuracy", "size_mb"], "search.sampler": "kdsweep.search.samplers.base:Sampler"},
             r"search\.sampler: found 'kdsweep.*', which handles one objective; accepted with several objectives: grid,",

@@ -60,9 +60,9 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([torch.ones(2)], "found list; accepted: a state dict of tensors"),
-        (torch.ones(2), "found Tensor; accepted: a state dict of tensors"),
-        ({"a": torch.ones(2), "epoch": 3}, "found dict; accepted: a state dict of tensors"),
+        ([torch.ones(2)], "found a list; accepted: a state dict of tensors"),
+        (torch.ones(2), "found a Tensor; accepted: a state dict of tensors"),
+        ({"a": torch.ones(2), "epoch": 3}, "found a dict; accepted: a state dict of tensors"),
         ({}, "holds no tensors; accepted: a state dict of tensors"),
         ({"state_dict": {}}, "holds no tensors; accepted: a state dict of tensors"),
     ],

@@ -339,8 +339,8 @@ def test_a_function_gives_texts(tmp_path, monkeypatch):
     assert found.read(source, "test").labels.tolist() == [1, 0, 1]
     assert datasets.get("own_messages:words").describe(source).class_names == ("no", "yes")
     for name, message in (
-        ("short", r"2 texts but 1 labels"),
-        ("numbers", r"text 0 is a int; accepted: strings"),
+        ("short", r"2 texts but 1 label;"),
+        ("numbers", r"text 0 is an int; accepted: strings"),
         ("unmarked", r"images are <U4; texts need the decorator kdsweep\.datasets\.texts"),
     ):
         with refused(CODE, DataError, match=message):

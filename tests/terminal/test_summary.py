@@ -117,9 +117,10 @@ def test_the_effort_of_both_sides_is_shown(told, capsys):
     effort = results.effort().set_index(["width", "method"])
     method = results.confirmed["method"][0]
     ours, plain = effort.loc[(width, method)], effort.loc[(width, "none")]
+    tried = [f"{row['trials']} trial{'s' if row['trials'] != 1 else ''}" for row in (ours, plain)]
     assert (
-        f"Search at width {width:g}: {method} {ours['trials']} trials, {ours['complete']} of them to the end, "
-        f"{ours['epochs']} epochs; plain {plain['trials']} trials, {plain['complete']} of them to the end, "
+        f"Search at width {width:g}: {method} {tried[0]}, {ours['complete']} of them to the end, "
+        f"{ours['epochs']} epochs; plain {tried[1]}, {plain['complete']} of them to the end, "
         f"{plain['epochs']} epochs."
     ) in " ".join(shown(results, capsys).split())
 

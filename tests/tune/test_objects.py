@@ -164,14 +164,21 @@ def test_what_cannot_be_used_is_said_in_one_line_before_anything_starts(tmp_path
     def refuse(message, **changes):
         assert re.match(message, str(refused(storage=tmp_path, **changes)))
 
-    refuse("^teacher: found a dict; accepted: a torch.nn.Module, or {name: module}", teacher={"a": tutor(), "b": 1})
+    refuse(
+        "^teacher: found an int in a dict; accepted: a torch.nn.Module, or {name: module}",
+        teacher={"a": tutor(), "b": 1},
+    )
     refuse("^teacher: found the name 'my net'; accepted: letters, digits and '_'", teacher={"my net": tutor()})
     refuse("^teacher: found a str; accepted: a torch.nn.Module", teacher="resnet18")
     refuse("^student: found a Sequential, which is built already; accepted: a function", student=small(1))
     refuse("^student: found a str; accepted: a function that builds one", student="lightnn")
     refuse("^space.width: found widths, but student takes none", student=lambda: small(1), space={"width": [0.5, 1]})
     floats = [(torch.randn(4), index % 2) for index in range(40)]
-    refuse("^augment: samples are no images of 8 bits", train=floats, augment=["flip"])
+    refuse(
+        "^augment: the samples of train are not 8-bit images, which it needs; accepted: none, or PIL",
+        train=floats,
+        augment=["flip"],
+    )
     refuse("^test: found a str without|^test: found no|^test.0.: found a", test="abc")
     lock = threading.Lock()
     refuse("^student: cannot be sent to workers: cannot pickle", student=lambda width: small(width) if lock else None)
@@ -258,8 +265,9 @@ def test_unlabelled_images_are_read_once_without_their_labels(tmp_path):
         "unlabelled images are of shape 1 x 28 x 28, but the others are 3 x 28 x 28"
     ]
     for wrong, message in (
-        (7, "unlabelled: found a int without len"), ([], "unlabelled: found no samples"),
-        ([torch.randn(1, 4, 4)], "found samples that are no images of 8 bits"),
+        (7, "unlabelled: found an int without len"), ([], "unlabelled: found no samples"),
+        ([torch.randn(1, 4, 4)], "found samples that are not 8-bit images; accepted: PIL"),
+        ([torch.zeros(1, 4, 4), torch.full((1, 4, 4), torch.nan)], r"unlabelled\[1\]: found nan in the sample"),
         ([torch.zeros(1, 4, 4, dtype=torch.uint8), torch.zeros(1, 5, 4, dtype=torch.uint8)], "found shapes"),
     ):  # fmt: skip
         with refused_input(DATA, match=message):

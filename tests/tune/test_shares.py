@@ -59,7 +59,7 @@ def test_two_numbers_are_used_as_given_whatever_runs(found, starts):
 
 def test_without_an_autoscaler_nothing_is_waited_for(found):
     found(HEAD)
-    with pytest.raises(InputError, match="can fit a trial of 1 CPUs and 0 GPUs; .* version 1 of Ray's autoscaler"):
+    with pytest.raises(InputError, match="can fit a trial of 1 CPU and 0 GPUs; .* version 1 of Ray's autoscaler"):
         share_of()
     with pytest.raises(InputError, match="'auto' cannot be combined with a number"):
         share_of(max_concurrent=3)
@@ -81,7 +81,7 @@ def test_a_cluster_that_has_no_gpus_is_found_out_by_asking(found):
     assert told == ["asking the autoscaler for a node with CPU: 2, GPU: 1"]
     assert share_of(gpus_per_trial=0, told=told) == Share(1, 0, 4, UNLIMITED)
     assert len(told) == 1
-    with pytest.raises(InputError, match="1 CPUs and 0.5 GPUs; the cluster has 4 CPUs and 0 GPUs; none that its"):
+    with pytest.raises(InputError, match="1 CPU and 0.5 GPUs; the cluster has 4 CPUs and 0 GPUs; none that its"):
         share_of(gpus_per_trial=0.5)
 
 

@@ -77,8 +77,8 @@ def test_texts_need_the_teachers_tokenizer_and_nothing_for_images(given, tmp_pat
     for changes, fault in (
         ({"tokenizer": None}, "tokenizer: found none, and the samples are texts; accepted: the tokenizer.json"),
         ({"tokenizer": tmp_path / "none.json"}, "dataset.text: .*none.json: no such file"),
-        ({"augment": ["flip"]}, "augment: samples are no images"),
-        ({"train": [(torch.zeros(1, 4, 4), 0)], "test": None}, "tokenizer: found, but the samples are no texts"),
+        ({"augment": ["flip"]}, "augment: the samples of train are not 8-bit images"),
+        ({"train": [(torch.zeros(1, 4, 4), 0)], "test": None}, "tokenizer: found one, but the samples are not texts"),
         ({"methods": ["kdd"]}, "methods: unknown method 'kdd'"),
     ):
         with pytest.raises(InputError, match=fault):

@@ -20,6 +20,7 @@ from kdsweep.results.speed import within_noise
 from kdsweep.search.baseline import PLAIN
 from kdsweep.search.trial import STATE_WORDS, State
 from kdsweep.tasks.metrics import is_fraction, shown, shown_gain
+from kdsweep.words import count_of
 
 ENDED = ("COMPLETE", "PRUNED", "FAILED")
 
@@ -30,7 +31,8 @@ def answer(found: Found) -> tuple[str, str]:
     best = measured_trials(found).head(1).to_dict("records")
     if not best:
         if len(trials) and (trials["state"] == "FAILED").all():
-            return f"All {len(trials)} trials failed, so there is no student.", ""
+            which = f"All {len(trials)} trials" if len(trials) > 1 else "The only trial"
+            return f"{which} failed, so there is no student.", ""
         return "No trial has finished an epoch yet, so there is no student.", ""
     row = best[0]
     return _verdict(found, row), _cost(found, row)
@@ -123,10 +125,10 @@ def status(found: Found, running: bool, path: str, now: str, live: bool = False)
     """One sentence about a sweep that has not ended; empty if it has."""
     ended, wanted = int(found.trials["state"].isin(ENDED).sum()), found.spec.search.trials
     if running:
-        told = f"The sweep is still running: {ended} of {wanted} trials had ended at {now}."
+        told = f"The sweep is still running: {ended} of {count_of(wanted, 'trial')} had ended at {now}."
         return told if live else f"{told} To update this page: kdsweep report {path}"
     if ended < wanted:
-        return f"The sweep stopped after {ended} of {wanted} trials. To continue it: kdsweep resume {path}"
+        return f"The sweep stopped after {ended} of {count_of(wanted, 'trial')}. To continue it: kdsweep resume {path}"
     return ""
 
 

@@ -36,6 +36,7 @@ from kdsweep.results.report.places import shortest
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks import Goal
 from kdsweep.tasks.metrics import shown
+from kdsweep.words import count_of
 
 TEACHER = "teacher"
 
@@ -235,7 +236,7 @@ def fronts(entries: Sequence[Entry], goal: Goal) -> Chart:
             ))  # fmt: skip
         smallest = entry.front.iloc[0]
         told.append(
-            f"{entry.name}: {len(entry.front)} students from {int(smallest['parameters']):,} to "
+            f"{entry.name}: {count_of(len(entry.front), 'student')} from {int(smallest['parameters']):,} to "
             f"{int(entry.front.iloc[-1]['parameters']):,} parameters"
         )
     if not told:

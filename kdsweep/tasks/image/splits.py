@@ -17,6 +17,7 @@ from kdsweep import datasets
 from kdsweep.datasets import Dataset, DatasetInfo, Source, Split
 from kdsweep.datasets.base import sample_digests
 from kdsweep.datasets.section import DatasetSpec
+from kdsweep.datasets.stored import STORED
 from kdsweep.datasets.unlabelled import Unlabelled
 from kdsweep.errors import DataError
 from kdsweep.lazy import torch
@@ -189,7 +190,7 @@ def _contents(spec: DatasetSpec, dataset: Dataset, store: Store) -> dict[str, st
     if digests is None:
         return {}
     read = partial(digests, source)
-    return contents(dataset.describe(source).splits, read, f"data set {spec.name!r}", "images")
+    return contents(dataset.describe(source).splits, read, spec.name, "images")
 
 
 def _unlabelled(spec: DatasetSpec, dataset: Dataset, folder: Unlabelled, val: Split) -> NDArray[Any]:
@@ -210,9 +211,11 @@ def _unlabelled(spec: DatasetSpec, dataset: Dataset, folder: Unlabelled, val: Sp
             bring(images.tolist())
         shared = sum(_fingerprint(image) in known for image in images)
         if shared > MAX_OVERLAP * len(images):
+            given = spec.name in STORED.values()  # by an argument of kdsweep.sweep
+            where, there = ("unlabelled", "there") if given else ("dataset.unlabelled", f"in {folder.root}")
             raise DataError(
-                f"dataset.unlabelled: {shared} of the {len(images)} images of split {split!r} are also in "
-                f"{folder.root}; accepted: images that are in neither the validation nor the test split"
+                f"{where}: {shared} of the {len(images)} images of split {split!r} are also {there}; accepted: images "
+                "that are in neither the validation nor the test split"
             )
     return found
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from kdsweep.errors import MetricError
 from kdsweep.lazy import torch
 from kdsweep.tasks.metrics.base import Metric
+from kdsweep.words import kind_of
 
 SEED = 0
 
@@ -34,7 +35,7 @@ class Totals:
             with _blamed(name, "sums"):
                 added = metric.sums(logits, labels)
             if not isinstance(added, torch.Tensor):
-                raise MetricError(f"metric {name!r}: sums returned a {type(added).__name__}; accepted: a tensor")
+                raise MetricError(f"metric {name!r}: sums returned {kind_of(added)}; accepted: a tensor")
             total = self._sums.get(name)
             if total is not None and total.shape != added.shape:
                 raise MetricError(

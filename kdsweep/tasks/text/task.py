@@ -105,7 +105,7 @@ class TextTask(ArrayTask):
         """Split the texts, train a tokenizer on the training split if none is given, and store the tokens."""
         info = self._info(spec)
         read = {name: self._texts(spec, name) for name in info.splits}
-        found = contents(read, lambda name: text_digests(*read[name]), f"data set {spec.name!r}", self.noun)
+        found = contents(read, lambda name: text_digests(*read[name]), spec.name, self.noun)
         binding = {name: digest for name, digest in found.items() if name != "test"}
         digest = digest_of({
             **spec.model_dump(include={"name", "val_fraction", "subset"}), "seed": seed, "task": self.name,

@@ -32,6 +32,7 @@ from kdsweep.results.sizes import columns_of
 from kdsweep.results.tuning import POOLED
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import shown
+from kdsweep.words import count_of
 
 LEAST_TRIALS = 3  # random trials of a method; with fewer, its curve says nothing
 MOST_TRIALS = 32  # length of the tuning curves
@@ -61,7 +62,7 @@ def tuning(
         student: Only trials of this student; empty uses all.
         budget_epochs: Only trials of this budget; 0 uses all.
     """
-    whose = ", ".join([*filter(None, [student]), *([f"{budget_epochs} epochs"] if budget_epochs else [])])
+    whose = ", ".join([*filter(None, [student]), *([count_of(budget_epochs, "epoch")] if budget_epochs else [])])
     whose = f"{text(whose)}: " if whose else ""
     most = min(n, max(2, found.spec.search.trials))
     curves = found.tuning_curves(most, width, student=student, budget_epochs=budget_epochs)
@@ -87,7 +88,8 @@ def tuning(
             legendgroup=text(method), line={"color": colour, "width": 2.5, "dash": dash},
             hovertemplate=f"{text(named(method))}, %{{x}} trials: %{{y:{hover_format(goal.name)}}}<extra></extra>",
         ))  # fmt: skip
-        told.append(f"{named(method)} {_ends(rows.iloc[-1], goal.column)} after {len(rows)} of {count} random trials")
+        of = count_of(count, "random trial")
+        told.append(f"{named(method)} {_ends(rows.iloc[-1], goal.column)} after {len(rows)} of {of}")
     figure.update_xaxes(title={"text": "number of random trials"}, type="linear", rangemode="tozero")
     figure.update_yaxes(title={"text": f"expected best {words(goal.column)}"}, tickformat=value_format(goal.name))
     _limit(figure, curves)
@@ -171,7 +173,7 @@ def learning(found: Found) -> Chart:
                 opacity=max(0.25, min(0.9, 30 / len(keys))), hoverinfo="skip",
             ))  # fmt: skip
     best = measured_trials(found).head(1)
-    told = f"{len(trials)} trials: {', '.join(counts)}."
+    told = f"{count_of(len(trials), 'trial')}: {', '.join(counts)}."
     if not best.empty:
         key = str(best["trial"].iloc[0])
         rows = values[values["trial"] == key]
@@ -195,7 +197,7 @@ def learning(found: Found) -> Chart:
         told += f" Trials are compared after epochs {', '.join(map(str, rungs))}."
     figure.update_xaxes(title={"text": "epoch"}, rangemode="tozero")
     figure.update_yaxes(title={"text": words(goal.column)}, tickformat=value_format(goal.name))
-    return Chart(figure, told + (f" {left_out} trials are not drawn." if left_out else ""))
+    return Chart(figure, told + (f" {count_of(left_out, 'trial')} not drawn." if left_out else ""))
 
 
 def _chosen(found: Found) -> tuple[set[str], int]:

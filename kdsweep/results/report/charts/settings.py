@@ -30,6 +30,7 @@ from kdsweep.results.report.found import Found, complete_trials, measured_trials
 from kdsweep.results.sizes import columns_of
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks.metrics import is_fraction, shown
+from kdsweep.words import count_of
 
 UNUSED = -0.12  # height at which trials pass an axis whose setting they do not use
 MOST_LINES = 2000
@@ -243,7 +244,7 @@ def importance(found: Found) -> Chart:
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(title={"text": "share of the total importance"}, tickformat=".0%", rangemode="tozero")
     told = ", ".join(
-        f"{name} {share:.0%} (from {count} trials)"
+        f"{name} {share:.0%} (from {count_of(count, 'trial')})"
         for name, share, count in zip(rows["parameter"], shares, rows["trials"], strict=True)
     )
     return Chart(figure, f"Shares of the total importance: {told}.")

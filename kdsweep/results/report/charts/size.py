@@ -27,6 +27,7 @@ from kdsweep.results.speed import within_noise
 from kdsweep.search.baseline import PLAIN
 from kdsweep.tasks import Goal
 from kdsweep.tasks.metrics import shown
+from kdsweep.words import count_of
 
 COSTS = {
     "parameters": "parameters",
@@ -85,7 +86,7 @@ def _measured(found: Found, trials: pd.DataFrame, cost: str) -> str:
     if cost != "latency_ms" or "threads" not in where:
         return ""
     threads, spread = where["threads"], float(trials["latency_iqr_ms"].max())
-    told = f" Median times on {where['device']} with {threads} thread{'s' if threads != 1 else ''}"
+    told = f" Median times on {where['device']} with {count_of(threads, 'thread')}"
     if not spread > 0:
         return f"{told}."
     distinct = trials.drop_duplicates(["latency_ms", "latency_iqr_ms"])
@@ -142,7 +143,7 @@ def _told(
     if len(front) == 1:
         parts = [f"One student is the Pareto front: {at(best)}"]
     else:
-        parts = [f"The Pareto front has {len(front)} students, from {at(smallest)} to {at(best)}"]
+        parts = [f"The Pareto front has {count_of(len(front), 'student')}, from {at(smallest)} to {at(best)}"]
     plain = trials[trials["method"] == PLAIN]
     if not plain.empty:
         parts.append(f"The best plain student reaches {at(plain.iloc[0])}")

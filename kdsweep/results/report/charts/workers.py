@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from kdsweep.results.report.charts.style import BLUE, GREY, Chart, new_figure, nothing, text, tinted
+from kdsweep.words import count_of
 
 _PREPARE = "prepare"
 _ROWS = 40  # most rows; the earliest runs are left out
@@ -49,10 +50,9 @@ def utilisation(environment: Mapping[str, Any]) -> Chart:
         first -= len(rows.pop(0)[2])
     names, shown, told, offset = [], [], [], 0.0
     for number, workers, stages in rows:
-        plural = "s" if workers != 1 else ""
         about = [f"{stage.name} {stage.length:.0f} s, {stage.busy:.0%} busy" for stage in stages]
         told.append(
-            f"{f'Run {number}' if len(runs) > 1 else 'One run'} with {workers} worker{plural}: {'; '.join(about)}."
+            f"{f'Run {number}' if len(runs) > 1 else 'One run'} with {count_of(workers, 'worker')}: {'; '.join(about)}."
         )
         names += [text(f"{stage.name} (run {number})" if len(runs) > 1 else stage.name) for stage in stages]
         shown += [(offset + stage.begin, stage) for stage in stages]

@@ -88,8 +88,8 @@ class Replays:
             except Exception as error:
                 with suppress(RuntimeError):  # the same error again
                     graph.capture_end()
-                if not isinstance(error, RuntimeError) or "captur" not in str(error):
-                    raise  # such as out of memory: it has nothing to do with capturing
+                if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError):
+                    raise
                 what = str(error).splitlines()[0]
                 raise ModelError(f"train.capture: this step cannot be captured ({what}); set it to false") from error
             graph.capture_end()

@@ -80,6 +80,25 @@ def on_another_card(root: str) -> list[dict[str, Any]]:
     return [asdict(first), asdict(again)]
 
 
+def after_changes(root: str) -> list[bool]:
+    bench = opened(root)
+    spec = bench.spec
+    found = replace(Probe("float32", {}, 1, 80 << 30, gpu="Null H100"), cohort_setting=1)
+    captured = spec.replaced(train=spec.train.model_copy(update={"capture": True}))
+    together = spec.replaced(train=spec.train.model_copy(update={"cohort": 8}))
+    half, auto = (
+        spec.replaced(resources=spec.resources.model_copy(update={"gpus_per_trial": gpus})) for gpus in (0.5, "auto")
+    )
+    return [
+        *(probe._applies(found, one, bench) for one in (spec, captured, together)),
+        probe._conditions(half, bench)["memory"] == probe._conditions(auto, bench)["memory"],
+    ]
+
+
+def test_measurements_end_with_the_settings_that_they_are_for(on_null_gpu, tmp_path):
+    assert on_null_gpu(after_changes, str(tmp_path)) == [True, False, False, False]
+
+
 def test_a_sweep_that_goes_on_with_another_card_is_probed_again_and_keeps_its_precision(on_null_gpu, tmp_path):
     first, again = (Probe(**found) for found in on_null_gpu(on_another_card, str(tmp_path)))
     assert again == replace(first, precision="bfloat16")

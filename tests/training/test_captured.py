@@ -72,10 +72,17 @@ def test_data_on_the_host_take_plain_steps(bench, monkeypatch):
     assert replayed == []
 
 
-@pytest.mark.parametrize(("gpus", "why"), [("auto", "the cluster has no GPU"), (0, "resources.gpus_per_trial is 0")])
-def test_capture_is_refused_without_a_gpu(gpus, why, monkeypatch):
+@pytest.mark.parametrize(
+    ("gpus", "can_grow", "why"),
+    [
+        ("auto", False, "the cluster has no GPU"),
+        (0, False, "resources.gpus_per_trial is 0"),
+        (0, True, "resources.gpus_per_trial is 0"),
+    ],
+)
+def test_capture_is_refused_without_a_gpu(gpus, can_grow, why, monkeypatch):
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
     with pytest.raises(InputError, match="train.capture") as caught:
-        share(ResourcesSection(gpus_per_trial=gpus), can_grow=False, tell=print, capture=True)
+        share(ResourcesSection(gpus_per_trial=gpus, max_concurrent=2), can_grow, tell=print, capture=True)
     assert str(caught.value) == f"train.capture: found true, but {why}; accepted: false, or trials with GPUs"
-    share(ResourcesSection(gpus_per_trial=gpus), can_grow=False, tell=print)
+    share(ResourcesSection(gpus_per_trial=gpus, max_concurrent=2), can_grow, tell=print)

@@ -148,6 +148,15 @@ def test_the_search_says_how_large_its_cohorts_are(cohort, sampler, trials, told
     assert lines.told[0] == f"{trials} trials of 4 epochs, {told}"
 
 
+def test_what_keeps_steps_from_being_captured_is_named(sweep_file, tmp_path):
+    space = {"method": ["kd", "crd"], "width": 0.25, "optimizer": ["adam", "lamb"], "lr": {"loguniform": [1e-3, 1e-2]}}
+    space |= {"alpha": 0.5, "temperature": 4}
+    settings = {"space": space, "search.trials": 5, "train.capture": True}
+    lines = Lines()
+    stage(sweep_file, tmp_path, 1, progress=lines, **settings)
+    assert lines.told[1] == "train.capture: steps are not captured with crd, lamb"
+
+
 @pytest.mark.parametrize(
     ("sampler", "trials", "lanes", "most"),
     [("random", 40, 2, 20), ("random", 3, 2, 2), ("grid", 9, 1, 9), ("tpe", 40, 2, 5), ("tpe", 6, 2, 1)],

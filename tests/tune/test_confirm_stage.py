@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import torch
+
 from kdsweep.config.load import load_spec
+from kdsweep.errors import ModelError
 from kdsweep.storage.paths import SweepDir
+from kdsweep.tasks.image.splits import prepare
 from kdsweep.terminal.progress import Silent
+from kdsweep.training.trainer import DivergedError
+from kdsweep.tune import work
 from kdsweep.tune.agenda import Background
 from kdsweep.tune.confirm import Confirmation
 from kdsweep.tune.work import ConfirmRun
+from kdsweep.worker.guarded import GuardedRun
 from kdsweep.worker.place import WorkerPlace
+from kdsweep.worker.workbench import Workbench, provide_teacher
 
 
 class Told(Silent):
@@ -36,3 +45,27 @@ def test_only_a_run_that_exhausted_its_gpu_is_said_to_have(sweep_file, tmp_path,
     assert not stage.on_report(large, {"exhausted": [True], "confirmed": [{"test_accuracy": float("nan")}]})
     assert len(told.lines) == 1
     assert f"{large.name} is out of GPU memory even alone" in told.lines[0]
+
+
+@pytest.mark.parametrize(("error", "kept"), [(DivergedError("the loss became nan"), True), (ModelError("no"), False)])
+def test_only_a_run_that_diverged_is_kept_as_not_measured(error, kept, sweep_file, tmp_path, monkeypatch):
+    spec = load_spec(sweep_file)
+    data = prepare(spec.dataset, spec.seed, spec.sweep_dir.store)
+    provide_teacher(spec, spec.sweep_dir, data, torch.device("cpu"), lambda metrics: None)
+    bench = Workbench.of(spec, spec.sweep_dir, data, torch.device("cpu"))
+    place = WorkerPlace(spec.sweep_dir, tmp_path, Path.cwd())
+    monkeypatch.setattr(work, "warm_workbench", lambda place, alone: bench)
+    monkeypatch.setattr(WorkerPlace, "fetch", lambda self: None)
+
+    def epoch(self):
+        raise error
+
+    monkeypatch.setattr(GuardedRun, "epoch", epoch)
+    run = ConfirmRun(place, {"method": "none", "width": 0.5, "lr": 1e-3}, 1)
+    result = place.sweep.confirmation(run.name).result
+    if kept:
+        assert [report.kind for report in run.steps()] == ["confirmed"]
+    else:
+        with pytest.raises(ModelError):
+            list(run.steps())
+    assert result.is_file() is kept

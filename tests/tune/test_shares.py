@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from test_agenda import Listed
 
@@ -49,6 +51,14 @@ def share_of(can_grow=True, per_gpu=1, told=None, **resources):
 def test_without_an_autoscaler_auto_counts_the_nodes(found, nodes, per_gpu, expected):
     found(*nodes)
     assert share_of(per_gpu=per_gpu) == share_of(can_grow=False, per_gpu=per_gpu) == expected
+
+
+@pytest.mark.parametrize("number", range(1, 40))
+def test_a_gpu_has_as_many_places_as_its_parts(found, number):
+    found({"CPU": 64, "GPU": 2})
+    assert share_of(can_grow=False, gpus_per_trial=1 / number).slots == min(64, 2 * number)
+    assert share_of(can_grow=False, gpus_per_trial=math.floor(1e4 / number) / 1e4).slots == min(64, 2 * number)
+    assert share_of(can_grow=False, per_gpu=number).slots == min(64, 2 * number)
 
 
 @pytest.mark.parametrize("starts", [None, [GPUS]])

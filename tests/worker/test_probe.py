@@ -13,6 +13,7 @@ from kdsweep.tasks.image.splits import prepare
 from kdsweep.tune.cluster import _fitting, _packed
 from kdsweep.worker import capacity, probe
 from kdsweep.worker.capacity import Pace, Probe
+from kdsweep.worker.short_runs import short_together, steps_of
 from kdsweep.worker.workbench import Workbench, provide_teacher
 
 CPU = torch.device("cpu")
@@ -118,6 +119,14 @@ def test_more_processes_share_a_gpu_only_if_they_train_faster_in_all():
     still_faster = replace(found, steps_per_second={"1": 100, "2": 190, "4": 380, "8": 700})
     assert still_faster.lanes_per_gpu(1) == 8  # more were not tried, because there are no cores for them
     assert still_faster.lanes_per_gpu(6) == 5  # no more fit
+
+
+@pytest.mark.parametrize(("capture", "steps"), [(False, 4), (True, 12)])
+def test_a_short_epoch_has_more_steps_where_they_are_captured_but_never_more_than_there_are(capture, steps, tmp_path):
+    spec, bench = opened(tmp_path, capture=capture)
+    training = short_together(spec, bench, {"method": "kd", "alpha": 0.5, "width": 0.25}, bench.val.first(2), 1)
+    assert steps_of(spec, bench, {"method": "kd", "alpha": 0.5, "width": 0.25}) == steps
+    assert len(training._train) == 16 * steps  # 200 images in batches of 16
 
 
 # Cohorts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from copy import copy
+from itertools import islice
 from typing import Any
 
 from optuna.storages import InMemoryStorage
@@ -14,14 +15,16 @@ from kdsweep.search.pareto import Archive
 from kdsweep.search.turns import BestAtEpochs
 
 BEST = 25  # TPE never counts more than 25 trials as good, however long its history
+RUNNING = 100  # latest running trials that samplers see: with thousands, a proposal would cost as much as a training
 
 
 class BoundedMemory(InMemoryStorage):
-    """In-memory Optuna storage that shows samplers the running trials and a bounded number of finished ones.
+    """In-memory Optuna storage that shows samplers a bounded number of running and of finished trials.
 
     Paused trials are shown as pruned ones. The visible finished trials are the `BEST` best and the `recent` latest by
-    trial number. With several objectives, the best are the least crowded of the front. The visible trials do not depend
-    on the order in which results arrived, so a resumed sweep sees the same ones as an uninterrupted one.
+    trial number; with several objectives, the best are the least crowded of the front. The visible running trials are
+    the `RUNNING` latest. The visible trials do not depend on the order in which results arrived, so a resumed sweep
+    sees the same ones as an uninterrupted one.
 
     Args:
         recent: Number of latest finished trials to show.
@@ -33,7 +36,7 @@ class BoundedMemory(InMemoryStorage):
         super().__init__()
         self._recent = recent
         self._group_of = group_of
-        self._open: set[int] = set()
+        self._open: dict[int, None] = {}  # in order
         self._paused: dict[int, FrozenTrial] = {}
         self._ranked: dict[Hashable, list[tuple[tuple[float, ...], int]]] = {}
         self._by_number: list[int] = []
@@ -43,7 +46,7 @@ class BoundedMemory(InMemoryStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a trial and mark it as running."""
         trial_id = super().create_new_trial(study_id, template_trial)
-        self._open.add(trial_id)
+        self._open[trial_id] = None
         return trial_id
 
     def pause(self, trial_id: int, value: float, epoch: int) -> None:
@@ -77,7 +80,8 @@ class BoundedMemory(InMemoryStorage):
         best.sort(key=lambda trial: (rank(trial), trial.number))
         shown = {trial._trial_id: trial for trial in best[:BEST]}
         front = self._front.least_crowded(BEST)
-        others = self._open.union(self._by_number[-self._recent :], front) - shown.keys()
+        running = islice(reversed(self._open), RUNNING)
+        others = {*running, *self._by_number[-self._recent :], *front} - shown.keys()
         shown |= {trial_id: self._shown(trial_id) for trial_id in others}
         trials = [shown[trial_id] for trial_id in sorted(shown)]
         return [trial for trial in trials if states is None or trial.state in states]
@@ -104,7 +108,7 @@ class BoundedMemory(InMemoryStorage):
         insort(self._by_number, trial_id)
 
     def _hide(self, trial_id: int) -> None:
-        self._open.discard(trial_id)
+        self._open.pop(trial_id, None)
         if (shown := self._paused.pop(trial_id, None)) is not None:
             self._ranked[self._group(shown)].remove((rank(shown), trial_id))
             self._by_number.remove(trial_id)

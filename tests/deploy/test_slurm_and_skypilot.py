@@ -15,7 +15,7 @@ from misspelling import misspelt
 ROOT = Path(__file__).parents[2]
 # Of sbatch(1), as far as a sweep may want them.
 SBATCH = {"job-name", "nodes", "ntasks-per-node", "cpus-per-task", "exclusive", "gpus-per-node", "time", "requeue",
-          "signal", "output", "partition", "account", "mem", "constraint"}  # fmt: skip
+          "signal", "output", "open-mode", "partition", "account", "mem", "constraint"}  # fmt: skip
 SLURM_VARIABLES = {"SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NNODES"}
 SKYPILOT_VARIABLES = {"SKYPILOT_NODE_IPS", "SKYPILOT_NODE_RANK", "SKYPILOT_NUM_NODES"}
 

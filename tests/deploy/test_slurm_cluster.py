@@ -14,8 +14,8 @@ import pytest
 import kdsweep
 
 ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare")
+NODES, CLUSTER = (Path(__file__).parent / name for name in ("nodes.sh", "slurm.sh"))
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 CONFIG = """\
 ClusterName=kdsweep
 SlurmctldHost=control(10.77.0.254)
@@ -65,15 +65,15 @@ submit --wait
 """
 
 
-def can_make_a_cluster() -> bool:
-    if os.geteuid() or not all(map(shutil.which, PROGRAMS)):
+def can_make_networks() -> bool:
+    if os.geteuid() or not shutil.which("ip") or not shutil.which("unshare"):
         return False
-    return subprocess.run([HERE / "nodes.sh", "true"], capture_output=True, check=False).returncode == 0
+    return subprocess.run([NODES, "true"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.cluster
 def test_a_sweep_of_three_slurm_nodes_survives_a_preemption_and_the_same_command_finds_it_finished(tmp_path):
-    if not can_make_a_cluster():
+    if not can_make_networks() or not all(map(shutil.which, PROGRAMS)):
         pytest.skip("needs root, network namespaces, and the Debian packages slurmctld, slurmd, slurm-client and munge")
     folder = tmp_path / "slurm"
     folder.mkdir()
@@ -86,7 +86,7 @@ def test_a_sweep_of_three_slurm_nodes_survives_a_preemption_and_the_same_command
             "PYTHONPATH": str(ROOT), "RAY_memory_monitor_refresh_ms": "0", "SBATCH": str(ROOT / "deploy/slurm.sbatch"),
         }  # fmt: skip
         environment.pop("RAY_ADDRESS", None)
-        script = [HERE / "nodes.sh", HERE / "slurm.sh", folder, "bash", "-c", JOBS]
+        script = [NODES, CLUSTER, folder, "bash", "-c", JOBS]
         done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     logs = sorted(tmp_path.glob("kdsweep-*.log"))
     told = done.stdout + done.stderr[-4000:] + "".join(log.read_text() for log in logs)

@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from kdsweep.distributions import Config
-from kdsweep.search.memory import BEST, BoundedMemory
+from kdsweep.search.memory import BEST, RUNNING, BoundedMemory
 from kdsweep.search.proposer import Proposer
 from kdsweep.search.section import SearchSection
 from kdsweep.search.space import SearchSpace
@@ -63,7 +63,16 @@ def test_what_is_remembered_does_not_depend_on_the_order_in_which_trials_end():
     assert set(range(50, 60)) < set(kept[0])
 
 
-def test_running_trials_are_always_seen_and_failed_ones_never():
+def test_of_thousands_of_running_trials_the_latest_are_seen():
+    memory = BoundedMemory(recent=2)
+    study = optuna.create_study(storage=memory, direction="maximize")
+    trials = [study.ask() for _ in range(3 * RUNNING)]
+    study.tell(trials[-1], 0.5)
+    seen = memory.get_all_trials(study._study_id, states=(TrialState.RUNNING,))
+    assert [trial.number for trial in seen] == list(range(2 * RUNNING - 1, 3 * RUNNING - 1))
+
+
+def test_a_running_trial_is_seen_beside_many_that_ended_and_failed_ones_are_not():
     memory = BoundedMemory(recent=2)
     study = optuna.create_study(storage=memory, direction="maximize")
     running = study.ask()

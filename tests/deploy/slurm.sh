@@ -15,7 +15,8 @@ munged --force --foreground --key-file="$FOLDER/key" --log-file="$FOLDER/munged.
 until [ -S /run/munge/munge.socket.2 ]; do sleep 0.1; done
 unshare --uts bash -c 'hostname control; exec slurmctld -D -i' > "$FOLDER/slurmctld.log" 2>&1 &
 for node in 1 2 3; do
-    on_node $node unshare --uts bash -c "hostname node$node; exec slurmd -D -N node$node" > "$FOLDER/slurmd$node.log" 2>&1 &
+    # The shell stays, as the first process of the node: it waits for processes whose parent has ended, as slurmd does not.
+    on_node $node unshare --uts bash -c "hostname node$node; slurmd -D -N node$node; exit" > "$FOLDER/slurmd$node.log" 2>&1 &
 done
 for _ in {1..300}; do
     [ "$(sinfo --noheader --states=idle --format=%D 2> /dev/null)" != 3 ] || exec "$@"

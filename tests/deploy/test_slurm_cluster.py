@@ -31,6 +31,7 @@ SlurmdSpoolDir={folder}/%n
 SlurmdPidFile={folder}/%n.pid
 SlurmctldPidFile={folder}/slurmctld.pid
 MailProg=/bin/true
+KillWait=5
 GresTypes=gpu
 NodeName=node[1-3] NodeAddr=10.77.0.[1-3] CPUs=2 RealMemory=2000 Gres=gpu:1
 PartitionName=all Nodes=ALL Default=YES
@@ -44,7 +45,7 @@ dataset: {name: mnist_mini, subset: 1000, val_fraction: 0.5}
 teacher: {model: mnist_teacher, width: 0.25, checkpoint: "kdsweep:mnist_mini_teacher"}
 student: {model: mnist_student}
 space: {method: [kd], width: 0.25, lr: {choice: [1e-3, 2e-3, 3e-3, 4e-3, 5e-3, 6e-3]}}
-train: {epochs: 12, batch_size: 32}
+train: {epochs: 100, batch_size: 32}
 search: {trials: 6, sampler: random}
 scheduler: {name: none}
 confirm: {top: 0}
@@ -56,10 +57,10 @@ set -euo pipefail
 submit() { sbatch --parsable "$@" "$SBATCH" slurm.yaml --set seed=1; }
 ended() { scontrol show job "$job" | grep -qE 'JobState=(COMPLETED|FAILED|CANCELLED|NODE_FAIL)'; }
 job=$(submit)
-until [ "$(cat runs/slurm/epochs.jsonl 2> /dev/null | wc -l)" -ge 12 ]; do ! ended; sleep 0.1; done
+until [ "$(cat runs/slurm/epochs.jsonl 2> /dev/null | wc -l)" -ge 100 ]; do if ended; then exit 1; fi; sleep 0.1; done
 scontrol requeue "$job"
-until scontrol update JobId="$job" StartTime=now 2> /dev/null; do sleep 0.5; done   # it would wait for two minutes
-until ended; do sleep 0.5; done
+# It would wait for two minutes.
+until ended; do scontrol update JobId="$job" StartTime=now 2> /dev/null || true; sleep 1; done
 scontrol show job "$job" | grep -oE '(JobState|Restarts)=\\w+'
 submit --wait
 """
@@ -83,7 +84,9 @@ def test_a_sweep_of_three_slurm_nodes_survives_a_preemption_and_the_same_command
     with tempfile.TemporaryDirectory(prefix="kds-", dir="/tmp", ignore_cleanup_errors=True) as short:
         environment = os.environ | {
             "HOME": str(tmp_path / "home"), "RAY_TMPDIR": short, "KDSWEEP_ENV": str(Path(sys.executable).parents[1]),
-            "PYTHONPATH": str(ROOT), "RAY_memory_monitor_refresh_ms": "0", "SBATCH": str(ROOT / "deploy/slurm.sbatch"),
+            "PYTHONPATH": str(ROOT), "RAY_memory_monitor_refresh_ms": "0",
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # how long nodes wait for a head that has ended
+            "SBATCH": str(ROOT / "deploy/slurm.sbatch"),
         }  # fmt: skip
         environment.pop("RAY_ADDRESS", None)
         script = [NODES, CLUSTER, folder, "bash", "-c", JOBS]
@@ -100,5 +103,5 @@ def test_a_sweep_of_three_slurm_nodes_survives_a_preemption_and_the_same_command
     found = kdsweep.load_results(tmp_path / "runs/slurm")
     assert (found.trials["state"] == "COMPLETE").all()
     assert not found.epochs.duplicated(["trial", "epoch"]).any()
-    assert len(found.epochs) == 6 * 12
+    assert len(found.epochs) == 6 * 100
     assert list((tmp_path / "home/.ray").glob("slurm-*")) == []  # the tokens

@@ -11,8 +11,6 @@ import pytest
 
 # Before Ray is imported anywhere: workers must not run `uv run` again.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-# Ray waits 30 s for its own server, which took longer once on a busy machine.
-os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")
 # The tests start about a hundred processes; without bytecode each would compile all of PyTorch again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Processes of pytest-xdist have one; tests of wide tables are about output of unknown width.
@@ -35,6 +33,13 @@ scheduler: {{name: asha, grace_epochs: 1}}
 confirm: {{top: 1, seeds: 2}}
 storage: {storage}
 """
+
+
+@pytest.fixture(autouse=True)
+def without_tokens():
+    """Let no later test start a Ray that needs a token: commands about jobs set this if they find one."""
+    yield
+    os.environ.pop("RAY_AUTH_MODE", None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

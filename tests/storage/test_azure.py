@@ -137,5 +137,5 @@ def test_a_sweep_runs_and_its_student_is_exported_without_a_shared_directory(con
     student = min(name for name in container.list_blob_names(name_starts_with="students")).rpartition("/")[0]
     kdsweep_does(f"evaluate {URI}/{student} --dataset mnist_mini")
     assert set(kdsweep.load_results(f"{URI}/runs/small").trials.state) <= {"COMPLETE", "PRUNED"}
-    assert f"{URI}/runs/small" in container.download_blob(f"{student}/README.md").readall().decode()
+    assert json.loads(container.download_blob(f"{student}/config.json").readall())["sweep"] == "small"
     assert not any("abfs" in path.name for path in tmp_path.iterdir())

@@ -94,8 +94,7 @@ def start(folder: Path, short: str, port: int) -> dict[str, str]:
         "HOME": str(folder / "home"), "RAY_TMPDIR": short, "PATH": f"{python}:{os.environ['PATH']}",
         "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     }  # fmt: skip
-    for inherited in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
-        environment.pop(inherited, None)
+    environment.pop("RAY_ADDRESS", None)
     named = {"RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD,
              "RAY_NODE_TYPE_NAME": "ray.head.default"}  # fmt: skip
     options = ["--head", f"--port={port}", f"--temp-dir={short}/ray", "--include-dashboard=false", "--num-cpus=0",
